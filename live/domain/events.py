@@ -1,0 +1,196 @@
+"""What publications carry. Objects are whole and absolute, so applying one twice is harmless.
+
+Every event has `type` and `at` (Unix ms by the server's clock); orjson encodes these classes as
+they stand, field for field.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from live.domain.hold import HoldView
+from live.domain.ids import OfferId, OrderId, ShowId, Sku
+from live.domain.offer import OfferView
+from live.domain.order import OrderState, OrderView
+from live.domain.show import ShowView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowEvent:
+    type: Literal["show.started", "show.paused", "show.resumed", "show.ended"]
+    at: int
+    show: ShowView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinEvent:
+    """`skus`: all products that are pinned from now on."""
+
+    type: Literal["product.pinned", "product.unpinned"]
+    at: int
+    skus: tuple[Sku, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferEvent:
+    type: Literal[
+        "offer.scheduled",
+        "offer.opened",
+        "offer.updated",
+        "offer.paused",
+        "offer.sold_out",
+        "offer.restocked",
+        "offer.closing",
+        "offer.closed",
+    ]
+    at: int
+    offer: OfferView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnouncementEvent:
+    at: int
+    text: str
+    until: int | None
+    type: Literal["announcement"] = "announcement"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    at: int
+    id: str
+    sub: str
+    name: str
+    text: str
+    reply_to: str | None = None
+    type: Literal["chat.message"] = "chat.message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDeleted:
+    at: int
+    id: str
+    type: Literal["chat.deleted"] = "chat.deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPinned:
+    """`text` is "" when the pin was taken down."""
+
+    at: int
+    id: str
+    text: str
+    type: Literal["chat.pinned"] = "chat.pinned"
+
+
+@dataclass(frozen=True, slots=True)
+class PulseOffer:
+    id: OfferId
+    left: int
+    held: int
+    sold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """The latest figures of a show; `reactions` counts each kind since the show began."""
+
+    at: int
+    viewers: int
+    offers: tuple[PulseOffer, ...]
+    reactions: dict[str, int] = field(default_factory=dict)
+    type: Literal["pulse"] = "pulse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldEvent:
+    type: Literal["hold.expired", "hold.granted"]
+    at: int
+    hold: HoldView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEvent:
+    type: Literal["order.confirmed", "order.rejected", "order.cancelled", "order.refunded"]
+    at: int
+    order: OrderView
+
+
+@dataclass(frozen=True, slots=True)
+class StaffItem:
+    offer: OfferId
+    qty: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaffOrder:
+    """An order as moderators see it: no amounts, and nothing that could pay or refund it."""
+
+    order: OrderId
+    show: ShowId
+    state: OrderState
+    items: tuple[StaffItem, ...]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaffOrderEvent:
+    type: Literal["order.confirmed", "order.rejected", "order.cancelled", "order.refunded"]
+    at: int
+    order: StaffOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModerationEvent:
+    """What somebody of the staff did in the chat; `by` is his `sub`.
+
+    `message` for delete, pin and unpin, else `sub`; `seconds` None: until it is lifted.
+    """
+
+    at: int
+    action: str
+    by: str
+    message: str = ""
+    sub: str = ""
+    seconds: int | None = None
+    type: Literal["moderation"] = "moderation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentFailed:
+    at: int
+    hold: str
+    reason: str
+    type: Literal["payment.failed"] = "payment.failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeskFigures:
+    """Live figures, at most one a second; `revenue_minor` is None where moderators read along."""
+
+    at: int
+    viewers: int
+    offers: tuple[PulseOffer, ...]
+    holds: int
+    orders: int
+    revenue_minor: int | None
+    currency: str
+    settlement_lag_ms: int
+    type: Literal["desk.figures"] = "desk.figures"
+
+
+Event = (
+    ShowEvent
+    | PinEvent
+    | OfferEvent
+    | AnnouncementEvent
+    | ChatMessage
+    | ChatDeleted
+    | ChatPinned
+    | Pulse
+    | HoldEvent
+    | OrderEvent
+    | StaffOrderEvent
+    | ModerationEvent
+    | PaymentFailed
+    | DeskFigures
+)

@@ -1,0 +1,65 @@
+"""Identifiers: what they look like, and the only places where text becomes one.
+
+Always: a value of a NewType below has passed its parser, so it may be part of a Redis key, a
+channel name or a log line without quoting.
+"""
+
+import hashlib
+import re
+from typing import NewType
+from uuid import UUID, uuid4
+
+ShowId = NewType("ShowId", str)
+OfferId = NewType("OfferId", str)
+Sku = NewType("Sku", str)
+OrderId = NewType("OrderId", str)
+"""A UUID in its 36-character form; made by the server at checkout."""
+Sub = NewType("Sub", str)
+"""The shop's own name of a person: 1-255 bytes of UTF-8. Goes to Postgres only."""
+BuyerId = NewType("BuyerId", bytes)
+"""16-byte keyed digest of a `Sub`: all that Redis ever learns about a person."""
+HoldKey = NewType("HoldKey", bytes)
+"""16 bytes of the UUID that the client made; the hold's id within (show, buyer)."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+SUB_BYTES_MAX = 255
+
+
+def is_id(value: str) -> bool:
+    """Tell whether a show, offer or SKU may carry this name."""
+    return _ID.match(value) is not None
+
+
+def is_sub(value: str) -> bool:
+    """Tell whether a `sub` has 1-255 bytes, none of them a control character."""
+    if not value.isprintable():
+        return False
+    try:
+        return 1 <= len(value.encode()) <= SUB_BYTES_MAX
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+
+
+def parse_key(text: str) -> HoldKey:
+    """Read a client's key. Raises ValueError unless it is a UUID in its 36-character form."""
+    if len(text) != 36:
+        raise ValueError("a key is a UUID such as 6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10")
+    return HoldKey(UUID(text).bytes)
+
+
+def key_text(key: bytes) -> str:
+    """Write a key (or any other 16-byte id) the way clients read it."""
+    text = key.hex()  # not by way of UUID: every answer to a hold has one of these
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def new_order_id() -> OrderId:
+    """Make the id of an order; random, so it tells nothing about how many there are."""
+    return OrderId(str(uuid4()))
+
+
+def buyer_of(sub: str, *, secret: str) -> BuyerId:
+    """Digest a person's name for Redis. Keyed, so a leaked Redis file names nobody."""
+    key = hashlib.sha256(secret.encode()).digest()
+    digest = hashlib.blake2b(sub.encode(), key=key, digest_size=16, person=b"live.buyer")
+    return BuyerId(digest.digest())

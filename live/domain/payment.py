@@ -1,0 +1,145 @@
+"""A payment: one attempt to pay for one hold, followed from the first call to the last refund."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NewType
+
+from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
+from live.domain.offer import Mode
+from live.domain.order import OrderState
+
+PaymentId = NewType("PaymentId", str)
+"""A UUID in its 36-character form; the provider's idempotency key of everything done for it."""
+
+
+class PaymentState(StrEnum):
+    """created -> authorising -> authorised -> capturing -> captured -> ... -> refunded.
+
+    Aside: `declined` and `voided` are final; `unknown` (a call was lost) and `action_required` (the
+    buyer must finish at the provider) are settled by the payment worker.
+    """
+
+    CREATED = "created"
+    AUTHORISING = "authorising"
+    AUTHORISED = "authorised"
+    CAPTURING = "capturing"
+    CAPTURED = "captured"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+    DECLINED = "declined"
+    VOIDED = "voided"
+    UNKNOWN = "unknown"
+    ACTION_REQUIRED = "action_required"
+
+
+ACTIVE_STATES = frozenset(
+    {
+        PaymentState.CREATED,
+        PaymentState.AUTHORISING,
+        PaymentState.AUTHORISED,
+        PaymentState.UNKNOWN,
+        PaymentState.ACTION_REQUIRED,
+        PaymentState.CAPTURING,
+        PaymentState.CAPTURED,
+    }
+)
+"""States in which a second payment for the same hold is not allowed."""
+
+FINAL_STATES = frozenset({PaymentState.DECLINED, PaymentState.VOIDED, PaymentState.REFUNDED})
+"""States that nothing leaves: no money is held or owed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedLine:
+    """So many units of the offer in this slot, at the price that was asked for one."""
+
+    slot: int
+    qty: int
+    price_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What the buyer must do at the provider (strong customer authentication)."""
+
+    kind: Literal["redirect", "client_secret"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPayment:
+    """The durable row that precedes every call to a provider.
+
+    `hold` is the hold's key and `attempt` the key of the checkout call; in `first_paid` mode they
+    are the same. `contact` is JSON as the client gave it, for Postgres only. `held_until` is the
+    hold's deadline if this payment fails (Unix ms); 0 where nothing is held.
+    """
+
+    id: PaymentId
+    order: OrderId
+    show: ShowId
+    buyer: BuyerId
+    sub: str
+    hold: HoldKey
+    attempt: HoldKey
+    mode: Mode
+    lines: tuple[PricedLine, ...]
+    amount_minor: int
+    currency: str
+    provider: str
+    token: str | None
+    contact: bytes | None
+    held_until: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """A payment as the ledger knows it; `order_state` is None while no order row exists."""
+
+    id: PaymentId
+    order: OrderId
+    show: ShowId
+    buyer: BuyerId
+    sub: str
+    hold: HoldKey
+    attempt: HoldKey
+    mode: Mode
+    lines: tuple[PricedLine, ...]
+    amount_minor: int
+    currency: str
+    provider: str
+    token: str | None
+    ref: str | None
+    state: PaymentState
+    reason: str
+    action: Action | None
+    captured_minor: int
+    refunded_minor: int
+    tries: int
+    age_ms: int  # since it was created, by Postgres' clock
+    order_state: OrderState | None
+    held_until: int = 0  # see NewPayment
+
+
+class JobKind(StrEnum):
+    CAPTURE = "capture"
+    VOID = "void"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyJob:
+    """Work at the provider that follows a committed fact; done at least once.
+
+    `refused` marks a capture that the provider refused for good while its order still stands: it
+    is not tried again, only the order's units go back.
+    """
+
+    id: int
+    kind: JobKind
+    amount_minor: int
+    reason: str
+    request: str | None
+    tries: int
+    payment: Payment
+    refused: bool = False

@@ -1,0 +1,99 @@
+"""What the stock engine is asked and answers, beside a hold's own words (hold.py)."""
+
+from dataclasses import dataclass
+
+from live.domain.hold import HoldState, Line, LiveHold, Waiting
+from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.offer import OfferTerms, Stock
+from live.domain.outcomes import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class BeginAnswer:
+    """`outcome` HELD: the hold is now paying, until `expires_at`; any other: why it cannot be.
+
+    `held_until` is its deadline before that, for the case that the payment fails.
+    """
+
+    outcome: Outcome
+    lines: tuple[Line, ...]
+    expires_at: int
+    held_until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """`done`: the hold is in the wanted state, by this call or by an earlier one like it.
+
+    `repeat` is set by releases and cancellations only: an earlier call had done it.
+    """
+
+    done: bool
+    state: HoldState
+    lines: tuple[Line, ...]
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAnswer:
+    """WAITLISTED with a position from 1, HELD (units were there), or a refusal; else position 0.
+
+    `expires_at` is the hold's deadline where the outcome is HELD.
+    """
+
+    outcome: Outcome
+    position: int
+    expires_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BuyerState:
+    """What one buyer has in a show: live and paying holds, and places in waitlists."""
+
+    holds: tuple[LiveHold, ...]
+    waiting: tuple[Waiting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowFigures:
+    """All offers of a show at one instant: `last_entry` is the outbox as of the same instant."""
+
+    at: int  # Unix ms, by Redis TIME
+    last_entry: str  # "0-0": nothing was ever written
+    offers: dict[int, Stock]
+    waiting: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltHold:
+    """A hold as the ledger knows it: HELD, PAYING or CONFIRMED. `expires_at` 0: confirmed."""
+
+    buyer: BuyerId
+    key: HoldKey
+    state: HoldState
+    lines: tuple[Line, ...]
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltWaiting:
+    """A place in a waitlist; earlier places have a lower `seq`."""
+
+    buyer: BuyerId
+    key: HoldKey
+    line: Line
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowStock:
+    """A show's stock read from the ledger in one transaction: what a rebuild writes to Redis.
+
+    Each (buyer, key) appears once. `left` of an offer follows: allotted minus all units below.
+    """
+
+    show: ShowId
+    stock_epoch: int
+    offers: tuple[OfferTerms, ...]
+    holds: tuple[RebuiltHold, ...]
+    waiting: tuple[RebuiltWaiting, ...]

@@ -1,0 +1,60 @@
+"""The error tree. A refusal ("sold out") is an answer and never one of these.
+
+LiveError
+├── SettingsError        the environment is wrong; the process must not start
+├── EngineError          Redis or Postgres cannot be found, started or used
+└── CallError            a client's call failed: `code` is stable, `temporary` says "repeat it"
+    ├── BadField         1400  a field is missing, of a wrong type or out of range
+    ├── NotFound         1404  unknown, or somebody else's
+    ├── Conflict         1409  the same key with another request; a state that does not allow it
+    ├── Denied            103  the role may not do this
+    └── Busy              111  rebuilding, overloaded, too many requests: repeat with the same key
+"""
+
+from typing import ClassVar
+
+
+class LiveError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class SettingsError(LiveError):
+    """Names every bad setting with its value, all at once."""
+
+
+class EngineError(LiveError):
+    """Says which engine, what was tried, and what would mend it."""
+
+
+class CallError(LiveError):
+    """A call failed. The text goes to the client as it stands: no secret, no trace."""
+
+    code: ClassVar[int] = 100
+    temporary: ClassVar[bool] = False
+
+
+class BadField(CallError):
+    code = 1400
+
+
+class NotFound(CallError):
+    code = 1404
+
+
+class Conflict(CallError):
+    code = 1409
+
+
+class Denied(CallError):
+    code = 103
+
+
+class Busy(CallError):
+    """`retry_ms` is advice: how long to wait before the repeat."""
+
+    code = 111
+    temporary = True
+
+    def __init__(self, text: str, *, retry_ms: int = 200) -> None:
+        super().__init__(text)
+        self.retry_ms = retry_ms

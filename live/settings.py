@@ -1,0 +1,187 @@
+"""Settings: the only reader of the environment.
+
+Always: a `Settings` value is consistent; every fault of an environment is reported at once, with
+the key and the value that is wrong (never the value of a secret).
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from live.errors import SettingsError
+
+SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
+PORT_MAX = 65_535
+WORKERS_MAX = 64
+STRIPE_API_BASE = "https://api.stripe.com"
+
+
+class Guests(StrEnum):
+    """What a viewer without a token of the shop may do."""
+
+    OFF = "off"
+    WATCH = "watch"
+    BUY = "buy"
+
+
+class Fsync(StrEnum):
+    """Valkey's `appendfsync`: what an answered hold survives (ARCHITECTURE.md)."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    redis_url: str | None  # None: start the embedded Valkey
+    database_url: str | None  # None: start the embedded Postgres
+    secret: str | None = field(repr=False)  # None: `$data_dir/secret`, see `resolve_secret`
+    jwks_url: str | None = None
+    data_dir: Path = Path(".live")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    allowed_origins: tuple[str, ...] = ()  # empty: the page's own origin only
+    guests: Guests = Guests.WATCH
+    appendfsync: Fsync = Fsync.ALWAYS
+    valkey_binary: Path | None = None
+    postgres_bin_dir: Path | None = None
+    runtime_dir: Path | None = None  # the user's XDG_RUNTIME_DIR: sockets of embedded engines
+    sandbox_url: str | None = None  # None: the supervisor starts one beside embedded engines
+    sandbox_key: str = field(default="", repr=False)  # signs its webhooks, authorises our calls
+    stripe_key: str | None = field(default=None, repr=False)  # None: no provider `stripe`
+    stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    stripe_api_base: str = STRIPE_API_BASE
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read every LIVE_* variable. Raises SettingsError that lists all faults at once."""
+        return cls(**_Reader(environ).read())  # type: ignore[arg-type]  # checked by the reader
+
+
+class _Reader:
+    """Collects faults while it reads, so the user mends them in one go."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.faults: list[str] = []
+
+    def read(self) -> dict[str, object]:
+        values: dict[str, object] = {
+            "redis_url": self.url("LIVE_REDIS_URL", "REDIS_URL", schemes=_REDIS_SCHEMES),
+            "database_url": self.url("LIVE_DATABASE_URL", "DATABASE_URL", schemes=_PG_SCHEMES),
+            "secret": self.secret(),
+            "jwks_url": self.url("LIVE_JWKS_URL", schemes=("https", "http")),
+            "data_dir": Path(self.text("LIVE_DATA_DIR", ".live")).absolute(),
+            "host": self.text("LIVE_HOST", "127.0.0.1"),
+            "port": self.number("LIVE_PORT", 8000, low=0, high=PORT_MAX),
+            "workers": self.number("LIVE_WORKERS", 1, low=1, high=WORKERS_MAX),
+            "allowed_origins": self.origins(),
+            "guests": self.choice("LIVE_GUESTS", Guests, Guests.WATCH),
+            "appendfsync": self.choice("LIVE_APPENDFSYNC", Fsync, Fsync.ALWAYS),
+            "valkey_binary": self.path("LIVE_VALKEY_BINARY"),
+            "postgres_bin_dir": self.path("LIVE_POSTGRES_BIN_DIR"),
+            "runtime_dir": self.path("XDG_RUNTIME_DIR"),
+            "sandbox_url": self.url("LIVE_SANDBOX_URL", schemes=("http", "https", "unix")),
+            "sandbox_key": self.text("LIVE_SANDBOX_KEY", ""),
+            "stripe_key": self.environ.get("LIVE_STRIPE_KEY", "").strip() or None,
+            "stripe_webhook_secrets": self.stripe_secrets(),
+            "stripe_api_base": self.url("LIVE_STRIPE_API_BASE", schemes=("https", "http"))
+            or STRIPE_API_BASE,
+        }
+        if self.faults:
+            raise SettingsError("; ".join(self.faults))
+        return values
+
+    def text(self, key: str, default: str) -> str:
+        return self.environ.get(key, "").strip() or default
+
+    def path(self, key: str) -> Path | None:
+        value = self.environ.get(key, "").strip()
+        return Path(value) if value else None
+
+    def url(self, *keys: str, schemes: tuple[str, ...]) -> str | None:
+        for key in keys:
+            value = self.environ.get(key, "").strip()
+            if value:
+                if urlsplit(value).scheme not in schemes:
+                    self.faults.append(f"{key} must start with {' or '.join(schemes)}://")
+                return value
+        return None
+
+    def number(self, key: str, default: int, *, low: int, high: int) -> int:
+        value = self.environ.get(key, "").strip()
+        if not value:
+            return default
+        if not value.isdecimal() or not low <= int(value) <= high:
+            self.faults.append(f"{key}={value!r} must be a whole number from {low} to {high}")
+            return default
+        return int(value)
+
+    def choice(self, key: str, kind: type[StrEnum], default: StrEnum) -> StrEnum:
+        value = self.environ.get(key, "").strip()
+        if not value:
+            return default
+        if value not in list(kind):
+            self.faults.append(f"{key}={value!r} must be one of {', '.join(kind)}")
+            return default
+        return kind(value)
+
+    def secret(self) -> str | None:
+        value = self.environ.get("LIVE_SECRET", "")
+        if value and len(value.encode()) < SECRET_BYTES_MIN:
+            self.faults.append(f"LIVE_SECRET is shorter than {SECRET_BYTES_MIN} bytes")
+        return value or None
+
+    def stripe_secrets(self) -> tuple[str, ...]:
+        """Several while they are exchanged, separated by commas."""
+        value = self.environ.get("LIVE_STRIPE_WEBHOOK_SECRET", "")
+        secrets = tuple(part.strip() for part in value.split(",") if part.strip())
+        if bool(secrets) != bool(self.environ.get("LIVE_STRIPE_KEY", "").strip()):
+            self.faults.append("LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET need each other")
+        return secrets
+
+    def origins(self) -> tuple[str, ...]:
+        value = self.environ.get("LIVE_ALLOWED_ORIGINS", "")
+        origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
+                self.faults.append(
+                    f"LIVE_ALLOWED_ORIGINS: {origin!r} is no origin such as https://shop.example"
+                )
+        return origins
+
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_PG_SCHEMES = ("postgresql", "postgres")
+
+
+def resolve_secret(settings: Settings) -> str:
+    """Return the key that signs tokens; make `$data_dir/secret` (0600) once where none is set.
+
+    Raises SettingsError where a database is configured but no secret is: two gateways with secrets
+    of their own would refuse each other's tokens.
+    """
+    if settings.secret is not None:
+        return settings.secret
+    if settings.database_url is not None:
+        raise SettingsError("LIVE_SECRET must be set where LIVE_DATABASE_URL is")
+    path = settings.data_dir / "secret"
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = settings.data_dir / f"secret.{os.getpid()}"
+    if not path.exists():
+        scratch.touch(mode=0o600)
+        scratch.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(scratch, path)  # the first writer wins; link never overwrites
+        except FileExistsError:
+            pass  # another command made it in the meantime, and that one counts
+        finally:
+            scratch.unlink()
+    return path.read_text().strip()
