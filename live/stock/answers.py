@@ -1,0 +1,83 @@
+"""From the scripts' one-letter codes to the domain's words; the only place that knows both."""
+
+from typing import Final
+
+from live.domain.hold import HoldAnswer, Line
+from live.domain.outcomes import Outcome
+from live.errors import Busy, CallError, Conflict
+
+HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE = b"HhCUM"
+WANTING: Final = frozenset(b"LO")
+"""Refusals that a reap may turn into a yes."""
+
+REPEATS: Final = {
+    ord("e"): Outcome.EXPIRED,
+    ord("r"): Outcome.ALREADY_RELEASED,
+    ord("s"): Outcome.CONFIRMED,
+    ord("w"): Outcome.WAITLISTED,
+}
+REFUSALS: Final = {
+    ord("N"): Outcome.NOT_OPEN,
+    ord("Z"): Outcome.PAUSED,
+    ord("X"): Outcome.CLOSED,
+    ord("L"): Outcome.LIMIT_REACHED,
+    ord("O"): Outcome.SOLD_OUT,
+}
+
+
+def failure(code: int) -> CallError:
+    """The error for a code that is no refusal."""
+    if code == CONFLICT:
+        return Conflict("this key was used for another request")
+    if code == WRONG_MODE:
+        return Conflict("this offer is sold in the other mode")
+    # Callers name offers that the ledger knows, so a missing one is missing here: never sold out.
+    return Busy("this offer is not loaded yet")
+
+
+class BatchReader:
+    """Turns the reply to one batch into answers; requests of one offer share one answer object."""
+
+    __slots__ = ("_at", "_details", "_now", "_offers", "_shared")
+
+    def __init__(self, now: int, offers: dict[int, tuple[int, int]], details: bytes) -> None:
+        self._now = now
+        self._offers = offers
+        self._details = details
+        self._at = 0
+        self._shared: dict[tuple[int, int], HoldAnswer] = {}
+
+    def answer(self, code: int, lines: tuple[Line, ...]) -> HoldAnswer | CallError:
+        """Must be called for the requests in their order: details are read as they come."""
+        slot = lines[0].slot
+        if len(lines) == 1 and code != LIVE:
+            shared = self._shared.get((code, slot))
+            if shared is not None:
+                return shared
+        elif len(lines) > 1 and (code in REFUSALS or code in (UNKNOWN, WRONG_MODE)):
+            slot = int.from_bytes(self._take(2), "big")
+        return self._make(code, slot, lines)
+
+    def _make(self, code: int, slot: int, lines: tuple[Line, ...]) -> HoldAnswer | CallError:
+        ttl, left = self._offers.get(slot, (0, 0))
+        if code == LIVE:
+            until = int.from_bytes(self._take(6), "big")
+            return HoldAnswer(Outcome.HELD, slot, left, until, repeat=True)
+        if code == HELD:
+            if len(lines) > 1:
+                ttl = min(self._offers[line.slot][0] for line in lines)
+            answer = HoldAnswer(Outcome.HELD, slot, left, self._now + 1000 * ttl)
+        elif code in REFUSALS:
+            answer = HoldAnswer(REFUSALS[code], slot, left, 0)
+        elif code in REPEATS:
+            answer = HoldAnswer(REPEATS[code], slot, left, 0, repeat=True)
+        else:
+            return failure(code)
+        if len(lines) == 1:
+            self._shared[code, slot] = answer
+        return answer
+
+    def _take(self, size: int) -> bytes:
+        piece = self._details[self._at : self._at + size]
+        self._at += size
+        return piece

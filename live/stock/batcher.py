@@ -1,0 +1,341 @@
+"""Batches of holds: what arrives while batches are in flight goes with the next one. No timers.
+
+Owns: two connections with one batch on each, and a queue per show. A crowd is split over the free
+connections, at most `BATCH_MAX` requests a call.
+Always: every request is answered once, with the engine's decision or a `CallError`, at most about
+`DEADLINE_SECONDS` after it came; a batch whose reply was lost is repeated whole with the same keys.
+Runs on: the event loop; the way of a request that succeeds has no task and no Future.
+Timers here guard deadlines only: they never decide when a batch leaves.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Final, NamedTuple
+
+import hiredis
+import structlog
+
+from live.domain.hold import HoldAnswer, Line
+from live.domain.ids import ShowId
+from live.errors import Busy, CallError, EngineError
+from live.stock import metrics
+from live.stock.answers import WANTING, BatchReader
+from live.stock.calls import Calls
+from live.stock.keys import show_keys
+from live.stock.records import read_offers_now
+from live.stock.scripts import script
+from live.stock.wire import LOST, Reply, Wire
+
+BATCH_MAX: Final = 512  # blocks Redis for 0.8 ms; more would delay everybody else
+LANES: Final = 2  # one batch is decided while the other is built and answered
+QUEUE_MAX: Final = 50_000  # half a second of work at full speed: beyond it waiting is no service
+DEADLINE_SECONDS: Final = 2.0
+ATTEMPT_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 0.1
+LAST_CHANCE_SECONDS: Final = 0.5  # a batch of requests that waited long may still try once
+RECONNECT_SECONDS: Final = 0.02
+BEHIND: Final = b"B"  # hold.lua names the bound
+PREFIXES_MAX: Final = 1_024  # shows with a ready-made command head; more are made anew
+
+Done = Callable[[HoldAnswer | CallError], None]
+log = structlog.get_logger()
+
+
+class Request(NamedTuple):
+    packed: bytes
+    lines: tuple[Line, ...]
+    done: Done
+    since: float
+    second: bool = False  # refused once while units were about to come free
+
+
+class Batch:
+    __slots__ = ("deadline", "requests", "sent_at", "show", "timer")
+
+    def __init__(self, show: ShowId, requests: list[Request], deadline: float) -> None:
+        self.show = show
+        self.requests = requests
+        self.deadline = deadline
+        self.sent_at = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Lane:
+    __slots__ = ("batch", "wire")
+
+    def __init__(self) -> None:
+        self.wire: Wire | None = None
+        self.batch: Batch | None = None
+
+
+class Batcher:
+    def __init__(self, calls: Calls, reap: Callable[[ShowId], Awaitable[int]]) -> None:
+        self._calls = calls
+        self._reap = reap
+        self._lanes = [Lane() for _ in range(LANES)]
+        self._queues: dict[ShowId, deque[Request]] = {}
+        self._again: dict[ShowId, list[Request]] = {}  # wait for a reap that is under way
+        self._queued = 0
+        self._flushing = False
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._learning: set[ShowId] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._prefixes: dict[tuple[ShowId, int, bytes], bytes] = {}
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop  # set by `open`
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for lane in self._lanes:
+            lane.wire = await self._calls.address.connect(self._lost)
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._lanes:
+            if lane.wire is not None:
+                lane.wire.abort()
+            if lane.batch is not None:
+                self._fail(self._take_off(lane), "shutting down")
+        for show in list(self._queues):
+            self._fail(self._queues.pop(show), "shutting down")
+        for show in list(self._again):
+            self._fail(self._again.pop(show), "shutting down")
+        await asyncio.sleep(0)
+
+    def submit(self, show: ShowId, packed: bytes, lines: tuple[Line, ...], done: Done) -> None:
+        """Queue one request; `done` is called from the event loop, never from inside this call."""
+        if self._queued >= QUEUE_MAX or self._closed:
+            metrics.BUSY.labels("queue full").inc()
+            self._loop.call_soon(done, Busy("too many requests wait for the stock engine"))
+            return
+        queue = self._queues.get(show)
+        if queue is None:
+            queue = self._queues[show] = deque()
+        queue.append(Request(packed, lines, done, self._loop.time()))
+        self._queued += 1
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Fill the free lanes: shows in turn, a crowd split evenly."""
+        self._flushing = False
+        free = [lane for lane in self._lanes if lane.batch is None and lane.wire is not None]
+        waiting = list(self._queues)
+        for show in waiting:
+            if not free:
+                break
+            if self._calls.known_epoch(show) is None or show in self._learning:
+                self._learn(show)
+                continue
+            queue = self._queues.pop(show)  # re-inserted behind the other shows if any remain
+            share = min(BATCH_MAX, -(-len(queue) // len(free)))
+            while queue and free:
+                take = min(share, len(queue))
+                requests = [queue.popleft() for _ in range(take)]
+                self._queued -= take
+                self._send(free.pop(), Batch(show, requests, self._deadline_of(requests)))
+            if queue:
+                self._queues[show] = queue
+        if self._queues and self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _deadline_of(self, requests: list[Request]) -> float:
+        waited_until = requests[0].since + DEADLINE_SECONDS
+        return max(waited_until, self._loop.time() + LAST_CHANCE_SECONDS)
+
+    def _send(self, lane: Lane, batch: Batch) -> None:
+        wire = lane.wire
+        epoch = self._calls.known_epoch(batch.show)
+        assert wire is not None and epoch is not None
+        lane.batch = batch
+        batch.sent_at = now = self._loop.time()
+        if batch.timer is not None:
+            batch.timer.cancel()
+            metrics.REPEATED.inc()
+        metrics.BATCH_HOLDS.observe(len(batch.requests))
+        patience = max(0.0, min(ATTEMPT_SECONDS, batch.deadline - now))
+        batch.timer = self._loop.call_later(patience, self._overdue, lane, batch)
+        blob = b"".join([request[0] for request in batch.requests])
+        count = b"%d" % len(batch.requests)
+        prefix = self._prefix(batch.show, epoch, wire.run_id)
+        wire.send(
+            b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (prefix, len(blob), blob, len(count), count),
+            lambda reply: self._answered(lane, batch, reply),
+        )
+
+    def _prefix(self, show: ShowId, epoch: int, run_id: bytes) -> bytes:
+        """Everything of the command that does not change from batch to batch."""
+        prefix = self._prefixes.get((show, epoch, run_id))
+        if prefix is None:
+            if len(self._prefixes) >= PREFIXES_MAX:
+                self._prefixes.clear()
+            k = show_keys(show)
+            keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines)
+            parts = (b"EVALSHA", script("hold").sha, b"5", *keys, b"%d" % epoch, run_id)
+            packed = [b"*%d\r\n" % (len(parts) + 2)]
+            packed += [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
+            prefix = self._prefixes[show, epoch, run_id] = b"".join(packed)
+        return prefix
+
+    def _answered(self, lane: Lane, batch: Batch, reply: Reply) -> None:
+        if lane.batch is not batch or reply is LOST:
+            return  # given up already; or the lane's revival repeats the batch
+        if isinstance(reply, list):
+            self._take_off(lane)
+            metrics.BATCH_SECONDS.observe(self._loop.time() - batch.sent_at)
+            self._decided(batch, reply)
+            if not self._flushing and self._queues:
+                self._flushing = True
+                self._flush()
+            return
+        if isinstance(reply, hiredis.ReplyError):
+            text = str(reply)
+            if text.startswith(("NOSCRIPT", "READONLY")):
+                assert lane.wire is not None
+                lane.wire.abort()  # another server: its revival asks who it is, then repeats
+                return
+            log.warning("batch refused by redis", show=batch.show, error=text)
+            self._fail(self._take_off(lane), "Redis cannot decide now")
+        elif reply == BEHIND:
+            self._fail(self._take_off(lane), "the ledger is too far behind")
+        else:  # another life of the show: look which, then ask that one
+            self._requeue(batch.show, self._take_off(lane))
+            self._learn(batch.show)
+        self._kick()
+
+    def _decided(self, batch: Batch, reply: list[object]) -> None:
+        statuses, now, offers_blob, details, due = reply
+        assert isinstance(statuses, bytes) and isinstance(now, int)
+        assert isinstance(offers_blob, bytes) and isinstance(details, bytes)
+        answer_of = BatchReader(now, read_offers_now(offers_blob), details).answer
+        for status, request in zip(statuses, batch.requests, strict=True):
+            _, lines, done, _, second = request
+            answer = answer_of(status, lines)
+            if due and status in WANTING and not second:
+                self._try_again(batch.show, request)
+                continue
+            try:
+                done(answer)
+            except Exception:  # one buyer's broken callback must not cost the batch its answers
+                log.exception("a hold's callback failed", show=batch.show)
+
+    def _try_again(self, show: ShowId, request: Request) -> None:
+        """Units are due to come free: reap, then ask once more before saying no."""
+        again = self._again.get(show)
+        request = request._replace(second=True)
+        if again is not None:
+            again.append(request)
+            return
+        self._again[show] = [request]
+        self._spawn(self._reap_and_requeue(show))
+
+    async def _reap_and_requeue(self, show: ShowId) -> None:
+        try:
+            await self._reap(show)
+        except CallError as error:
+            log.warning("reap before a refusal failed", show=show, error=str(error))
+        self._requeue(show, self._again.pop(show, []))
+        self._kick()
+
+    def _requeue(self, show: ShowId, requests: list[Request]) -> None:
+        """Put requests back in front of their show's queue, in their order."""
+        if requests:
+            self._queues.setdefault(show, deque()).extendleft(reversed(requests))
+            self._queued += len(requests)
+
+    def _kick(self) -> None:
+        if not self._flushing and self._queues and not self._closed:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _take_off(self, lane: Lane) -> list[Request]:
+        batch, lane.batch = lane.batch, None
+        assert batch is not None
+        if batch.timer is not None:
+            batch.timer.cancel()
+        return batch.requests
+
+    def _fail(self, requests: Iterable[Request], text: str) -> None:
+        for request in requests:
+            metrics.BUSY.labels(text).inc()
+            try:
+                request.done(Busy(text))
+            except Exception:  # one buyer's broken callback must not cost the others their answer
+                log.exception("a hold's callback failed")
+
+    def _overdue(self, lane: Lane, batch: Batch) -> None:
+        if lane.batch is not batch:
+            return
+        if self._loop.time() >= batch.deadline:
+            self._fail(self._take_off(lane), "Redis does not answer")
+        else:
+            left = batch.deadline - self._loop.time()
+            batch.timer = self._loop.call_later(left, self._overdue, lane, batch)
+        if lane.wire is not None:
+            lane.wire.abort()  # what it still answers would be taken for the next batch's
+
+    def _lost(self, wire: Wire) -> None:
+        for lane in self._lanes:
+            if lane.wire is wire:
+                lane.wire = None
+                if not self._closed:
+                    self._spawn(self._revive(lane))
+
+    async def _revive(self, lane: Lane) -> None:
+        """Connect again, then repeat the batch that was under way."""
+        wire: Wire | None = None
+        while wire is None or not wire.alive:
+            await asyncio.sleep(RECONNECT_SECONDS)  # a server that hangs up at once is not flooded
+            try:
+                wire = await self._calls.address.connect(self._lost)
+            except (OSError, TimeoutError, EngineError):
+                continue
+        metrics.RECONNECTS.inc()
+        lane.wire = wire
+        if lane.batch is not None:
+            self._send(lane, lane.batch)
+        else:
+            self._kick()
+
+    def _learn(self, show: ShowId) -> None:
+        if show not in self._learning:
+            self._learning.add(show)
+            self._spawn(self._learn_then_flush(show))
+
+    async def _learn_then_flush(self, show: ShowId) -> None:
+        try:
+            await self._calls.learn_epoch(show)
+        except CallError as error:
+            queue = self._queues.pop(show, deque())
+            self._queued -= len(queue)
+            self._fail(queue, str(error))
+        finally:
+            self._learning.discard(show)
+        self._kick()
+
+    def _sweep(self) -> None:
+        """Answer those who have waited in the queue for as long as a batch may take."""
+        self._sweeping = None
+        oldest = self._loop.time() - DEADLINE_SECONDS
+        for show, queue in list(self._queues.items()):
+            late = []
+            while queue and queue[0].since <= oldest:
+                late.append(queue.popleft())
+            self._queued -= len(late)
+            if not queue:
+                del self._queues[show]
+            self._fail(late, "Redis does not answer")
+        if self._queues:
+            self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

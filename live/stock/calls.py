@@ -1,0 +1,167 @@
+"""Single calls of scripts: one pipelined connection, repeated with the same keys until a deadline.
+
+Owns: the connection for everything but batches of holds, and what this process knows about the
+life (stock epoch) that each show is in.
+Always: the epoch that we believe in only grows; a script runs only where the server's run and the
+show's epoch are both the ones it was installed with. Every script may be repeated after a lost
+reply: it answers what the first call did (each Lua header says how).
+Not here: batches of holds (batcher.py).
+"""
+
+import asyncio
+from typing import Final
+
+import hiredis
+
+from live.domain.ids import ShowId
+from live.errors import Busy, EngineError
+from live.stock.keys import show_keys
+from live.stock.scripts import script
+from live.stock.wire import LOST, Address, Reply, Wire
+
+CALL_SECONDS: Final = 2.0  # then "repeat with the same key" is the better answer
+ATTEMPT_SECONDS: Final = 1.0  # a server that is silent for so long gets a fresh connection
+BACKOFF_SECONDS: Final = 0.02  # between attempts to connect; bounded by CALL_SECONDS
+CALLS_MAX: Final = 4_096  # calls that wait for replies; a burst of checkouts is a tenth of it
+REBUILDING: Final = b"R"
+
+
+class Calls:
+    def __init__(self, url: str) -> None:
+        self.address = Address(url)
+        self._wire: Wire | None = None
+        self._connecting = asyncio.Lock()
+        self._epochs: dict[ShowId, int] = {}
+
+    async def open(self) -> None:
+        """Connect once, so that a wrong URL is found at the start. Raises EngineError."""
+        try:
+            await self._connected()
+        except (OSError, TimeoutError) as error:
+            raise EngineError(f"Redis does not answer: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+            await asyncio.sleep(0)  # let the transport tell its protocol
+
+    def known_epoch(self, show: ShowId) -> int | None:
+        return self._epochs.get(show)
+
+    async def run(self, name: str, show: ShowId, keys: tuple[bytes, ...], *args: bytes) -> Reply:
+        """Run a script of a show, with epoch and run id in front of `args`.
+
+        Raises Busy when the show is being rebuilt or Redis does not answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CALL_SECONDS
+        relearned = False
+        while True:
+            wire = await self._wire_until(deadline)
+            epoch = self._epochs.get(show)
+            if epoch is None:
+                epoch = await self.learn_epoch(show)
+            reply = await self._eval(
+                wire, deadline, name, keys, (b"%d" % epoch, wire.run_id, *args)
+            )
+            if reply is LOST:
+                continue
+            if reply == REBUILDING:
+                if relearned:
+                    raise Busy("the stock of this show is being rebuilt")
+                await self.learn_epoch(show)
+                relearned = True
+                continue
+            return reply
+
+    async def run_bare(self, name: str, keys: tuple[bytes, ...], *args: bytes) -> Reply:
+        """Run a script that does not check the life of its show. {run} becomes the run id."""
+        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
+        while True:
+            wire = await self._wire_until(deadline)
+            filled = tuple(wire.run_id if arg == RUN_ID else arg for arg in args)
+            reply = await self._eval(wire, deadline, name, keys, filled)
+            if reply is not LOST:
+                return reply
+
+    async def send(self, *parts: bytes) -> Reply:
+        """Send one plain command that may be repeated. Raises Busy."""
+        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
+        while True:
+            wire = await self._wire_until(deadline)
+            reply = await self._once(wire, deadline, parts)
+            if reply is not LOST:
+                return reply
+
+    async def learn_epoch(self, show: ShowId) -> int:
+        """Read which life of the show this server carries. Raises Busy while it carries none."""
+        deadline = asyncio.get_running_loop().time() + CALL_SECONDS
+        while True:
+            wire = await self._wire_until(deadline)
+            meta = (b"HMGET", show_keys(show).meta, b"stock_epoch", b"run_id")
+            reply = await self._once(wire, deadline, meta)
+            if reply is LOST:
+                continue
+            assert isinstance(reply, list)
+            epoch, run_id = reply
+            # A lower epoch than one we saw is an older file, whatever its run id says.
+            if epoch is None or run_id != wire.run_id or int(epoch) < self._epochs.get(show, 0):
+                raise Busy("the stock of this show is being rebuilt")
+            self._epochs[show] = int(epoch)
+            return int(epoch)
+
+    async def _eval(
+        self,
+        wire: Wire,
+        deadline: float,
+        name: str,
+        keys: tuple[bytes, ...],
+        args: tuple[bytes, ...],
+    ) -> Reply:
+        parts = (b"EVALSHA", script(name).sha, b"%d" % len(keys), *keys, *args)
+        return await self._once(wire, deadline, parts)
+
+    async def _once(self, wire: Wire, deadline: float, parts: tuple[bytes, ...]) -> Reply:
+        """One attempt. Returns LOST where a repeat may help; raises Busy for an error reply."""
+        if wire.waiting >= CALLS_MAX:
+            raise Busy("too many calls wait for Redis")
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(left, ATTEMPT_SECONDS)):
+                reply = await wire.call(*parts)
+        except TimeoutError:
+            if left >= ATTEMPT_SECONDS:  # silent for a full attempt, not just late for this call
+                wire.abort()
+            return LOST
+        if isinstance(reply, hiredis.ReplyError):
+            if str(reply).startswith(("NOSCRIPT", "READONLY")):
+                wire.abort()  # another server, or one that lost its rank: look again who it is
+                return LOST
+            raise Busy(f"Redis cannot decide now: {str(reply).partition(' ')[0]}")
+        return reply
+
+    async def _wire_until(self, deadline: float) -> Wire:
+        """The live connection, made anew where it is gone. Raises Busy at the deadline."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._wire is not None and self._wire.alive:
+                if loop.time() >= deadline:
+                    raise Busy("Redis does not answer")
+                return self._wire
+            if loop.time() >= deadline:
+                raise Busy("Redis does not answer")
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._connected()
+            except (OSError, TimeoutError, EngineError):
+                await asyncio.sleep(BACKOFF_SECONDS)
+
+    async def _connected(self) -> Wire:
+        async with self._connecting:
+            if self._wire is None or not self._wire.alive:
+                self._wire = await self.address.connect(lambda wire: None)
+            return self._wire
+
+
+RUN_ID: Final = b"{run}"
+"""Stands for the server's run id in the arguments of `run_bare`."""

@@ -1,0 +1,315 @@
+"""The facade of the stock engine: every question and command about a show's units.
+
+Owns: the batcher for holds and the connection for everything else.
+Always: units move in Lua only, in the same call that writes the outbox; nothing is decided here.
+Called by: sales, shows and the keeper, on the event loop.
+Raises: Busy (rebuilding, queue full, Redis silent: repeat with the same key), NotFound (unknown
+hold), Conflict (the key was used for another request), BadField (lines out of range).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
+from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.offer import OfferTerms, Stock
+from live.domain.outcomes import Outcome
+from live.domain.stock import (
+    BeginAnswer,
+    BuyerState,
+    ShowFigures,
+    ShowStock,
+    Transition,
+    WaitAnswer,
+)
+from live.errors import Busy, CallError, NotFound
+from live.stock.answers import REFUSALS, REPEATS, WANTING, failure
+from live.stock.batcher import Batcher
+from live.stock.calls import RUN_ID, Calls
+from live.stock.keys import GROUP, show_keys
+from live.stock.loading import load_show
+from live.stock.records import (
+    STATES,
+    WAITING,
+    Record,
+    pack_lines,
+    pack_offer,
+    pack_request,
+    read_records,
+    read_stock,
+    sum_lines,
+)
+from live.stock.replies import as_bytes, as_list, as_number, as_numbers
+from live.stock.wire import Reply
+
+REAP_ROUNDS_MAX: Final = 64  # x 512 holds: a backlog that the next call, 100 ms later, goes on with
+DRAIN_ROUNDS_MAX: Final = 400  # x 256 places in waitlists
+
+
+class StockEngine:
+    def __init__(self, url: str) -> None:
+        self._calls = Calls(url)
+        self._batcher = Batcher(self._calls, self.reap)
+
+    async def open(self) -> None:
+        await self._calls.open()
+        await self._batcher.open()
+
+    async def close(self) -> None:
+        await self._batcher.close()
+        await self._calls.close()
+
+    # Shows and offers
+
+    async def install_show(self, show: ShowId, *, stock_epoch: int) -> None:
+        """Make a fresh show known. Raises Busy where Redis has another life or run of it."""
+        k = show_keys(show)
+        args = (b"%d" % stock_epoch, RUN_ID, GROUP.encode())
+        if await self._calls.run_bare("install", (k.meta, k.outbox), *args) != 1:
+            raise Busy("this show needs a rebuild")
+
+    async def stop_show(self, show: ShowId) -> None:
+        """First step of a rebuild: from now on everything about this show raises Busy."""
+        await self._calls.run_bare("stop", (show_keys(show).meta,))
+
+    async def load_show(self, show: ShowId, stock: ShowStock) -> None:
+        """Last step of a rebuild; does nothing where the show is in this life or a later one."""
+        await load_show(self._calls, show, stock)
+        await self.reap(show)  # what came free while nobody could grant it goes to waiters first
+
+    async def apply_offer(self, terms: OfferTerms) -> Stock:
+        """Take over what a host decided, unless a newer version is there already."""
+        packed = pack_offer(terms, Stock(left=terms.allotted, held=0, sold=0))
+        reply = await self._run("apply", terms.show, b"%d" % terms.slot, packed)
+        left, held, sold = as_numbers(reply)
+        if terms.phase.value in ("closing", "closed"):
+            await self._drain(terms.show)
+        return Stock(left=left, held=held, sold=sold)
+
+    async def close_offers(self, show: ShowId) -> int:
+        """Write the `closed` entry of each closing offer of which nothing is held any more."""
+        await self._drain(show)
+        return as_number(await self._run("close", show))
+
+    async def _drain(self, show: ShowId) -> None:
+        for _ in range(DRAIN_ROUNDS_MAX):
+            if as_number(await self._run("drain", show)) == 0:
+                return
+
+    async def figures(self, show: ShowId) -> ShowFigures:
+        k = show_keys(show)
+        keys = (k.meta, k.offers, k.outbox, k.wait)
+        at, last, *rest = as_list(await self._calls.run("figures", show, keys))
+        offers: dict[int, Stock] = {}
+        waiting: dict[int, int] = {}
+        for slot_bytes, packed, count in zip(rest[0::3], rest[1::3], rest[2::3], strict=True):
+            slot = int.from_bytes(as_bytes(slot_bytes), "big")
+            offers[slot] = read_stock(as_bytes(packed))
+            waiting[slot] = as_number(count)
+        return ShowFigures(as_number(at), as_bytes(last).decode(), offers, waiting)
+
+    # Holds
+
+    def submit_hold(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        done: Callable[[HoldAnswer | CallError], None],
+    ) -> None:
+        """Decide a hold in the next batch; `done` is called once. Raises BadField at once."""
+        summed = sum_lines(lines)
+        self._batcher.submit(show, pack_request(buyer, key, summed), summed, done)
+
+    async def hold(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+    ) -> HoldAnswer:
+        future: asyncio.Future[HoldAnswer] = asyncio.get_running_loop().create_future()
+
+        def done(answer: HoldAnswer | CallError) -> None:
+            if future.done():  # the caller went away
+                return
+            if isinstance(answer, CallError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        self.submit_hold(show, buyer, key, lines, done)
+        return await future
+
+    async def begin(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, window_ms: int
+    ) -> BeginAnswer:
+        """held -> paying; the deadline moves once to now + window, never closer."""
+        reply = as_list(await self._run("begin", show, buyer, key, b"%d" % window_ms))
+        status, record = as_bytes(reply[0]).decode(), _record(reply[1])
+        if status != "P":
+            return BeginAnswer(_BEGIN[status], record.lines, 0)
+        return BeginAnswer(_BEGIN[status], record.lines, record.time, as_number(reply[2]))
+
+    async def revert(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
+    ) -> Transition:
+        """paying -> held, because the payment failed; never beyond the deadline it has now."""
+        reply = as_list(await self._run("revert", show, buyer, key, b"%d" % held_until))
+        return _as_transition(as_bytes(reply[0]).decode(), _record(reply[1]), "H")
+
+    async def confirm(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
+        """paying -> sold."""
+        return await self._transition("confirm", "S", show, buyer, key)
+
+    async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
+        """held or paying -> left, or to the waitlist."""
+        return await self._transition("release", "R", show, buyer, key)
+
+    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
+        """sold -> left, or to the waitlist: the capture was refused for good."""
+        return await self._transition("cancel", "X", show, buyer, key)
+
+    async def retake(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line] = ()
+    ) -> Transition:
+        """Sell to a hold whose money came after its end, where units are left.
+
+        `lines` serve where Redis no longer knows the hold (a rebuild); without them: NotFound.
+        """
+        asked = pack_lines(sum_lines(lines)) if lines else b""
+        for second in (False, True):
+            reply = await self._run("retake", show, buyer, key, asked)
+            code, packed, due = as_list(reply)
+            if due and not second:
+                await self.reap(show)
+                continue
+            break
+        status = as_bytes(code).decode()
+        if not packed and status == "U" and lines:
+            return Transition(False, HoldState.EXPIRED, sum_lines(lines))
+        return _as_transition(status, _record(packed), "S")
+
+    async def _transition(
+        self, name: str, wanted: str, show: ShowId, buyer: BuyerId, key: HoldKey
+    ) -> Transition:
+        reply = as_list(await self._run(name, show, buyer, key))
+        status = as_bytes(reply[0]).decode()
+        # Only release and cancel count their movements, in a third place.
+        repeat = status == wanted and len(reply) > 2 and not reply[2]
+        return _as_transition(status, _record(reply[1]), wanted, repeat=repeat)
+
+    # First paid
+
+    async def peek(self, show: ShowId, buyer: BuyerId, lines: Sequence[Line]) -> HoldAnswer:
+        """Whether these units could be sold to this buyer now: HELD says yes, nothing is held."""
+        k = show_keys(show)
+        keys = (k.meta, k.offers, k.buyers, k.deadlines)
+        packed = pack_lines(sum_lines(lines))
+        answer, due = _sale(await self._calls.run("peek", show, keys, buyer, packed))
+        if due and await self.reap(show):
+            answer, _ = _sale(await self._calls.run("peek", show, keys, buyer, packed))
+        return answer
+
+    async def sell(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+    ) -> HoldAnswer:
+        """Sell to a buyer who has paid: CONFIRMED, or a refusal and his money must go back."""
+        packed = pack_lines(sum_lines(lines))
+        answer, due = _sale(await self._run("sell", show, buyer, key, packed))
+        if due and await self.reap(show):
+            answer, _ = _sale(await self._run("sell", show, buyer, key, packed))
+        return answer
+
+    # Waitlist
+
+    async def join_waitlist(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
+    ) -> WaitAnswer:
+        packed = pack_lines(sum_lines([line]))
+        reply = as_list(await self._run("join", show, buyer, key, packed))
+        if reply[3] and await self.reap(show):
+            # Units came free: a place may have become a hold, a refusal may have become a place.
+            reply = as_list(await self._run("join", show, buyer, key, packed))
+        code = as_bytes(reply[0])[0]
+        position, expires_at = as_number(reply[1]), as_number(reply[2])
+        if code == ord("W"):
+            return WaitAnswer(Outcome.WAITLISTED, position)
+        if code in b"Hh":
+            return WaitAnswer(Outcome.HELD, 0, expires_at)
+        outcome = REFUSALS.get(code) or REPEATS.get(code)
+        if outcome is None:
+            raise failure(code)
+        return WaitAnswer(outcome, 0)
+
+    async def leave_waitlist(self, show: ShowId, buyer: BuyerId, slot: int) -> bool:
+        """Give up a place; False where there is none."""
+        return await self._run("leave", show, buyer, b"%d" % slot) == b"L"
+
+    async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerState:
+        """Live holds and places in waitlists; one read."""
+        k = show_keys(show)
+        reply = as_list(await self._calls.run("buyer", show, (k.meta, k.buyers, k.wait), buyer))
+        now, positions = as_number(reply[0]), iter(reply[2:])
+        holds: list[LiveHold] = []
+        waiting: list[Waiting] = []
+        for record in read_records(as_bytes(reply[1])):
+            if record.state == WAITING:
+                line = record.lines[0]
+                place = as_number(next(positions))
+                waiting.append(Waiting(line.slot, record.key, line.qty, place))
+            elif record.state == "P" or (record.state == "H" and record.time > now):
+                state = STATES[record.state]
+                holds.append(LiveHold(record.key, state, record.lines, record.time))
+        return BuyerState(tuple(holds), tuple(waiting))
+
+    # Time
+
+    async def reap(self, show: ShowId) -> int:
+        """End what is due and grant what came free. Returns the number of movements."""
+        movements = 0
+        for _ in range(REAP_ROUNDS_MAX):
+            moved, more = as_numbers(await self._run("reap", show))
+            movements += moved
+            if not more:
+                break
+        return movements
+
+    async def _run(self, name: str, show: ShowId, *args: bytes) -> Reply:
+        k = show_keys(show)
+        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
+        return await self._calls.run(name, show, keys, *args)
+
+
+_BEGIN: Final = {
+    "P": Outcome.HELD,
+    "E": Outcome.EXPIRED,
+    "R": Outcome.ALREADY_RELEASED,
+    "X": Outcome.ALREADY_RELEASED,
+    "S": Outcome.CONFIRMED,
+}
+_NO_HOLD: Final = "this hold is not known"
+
+
+def _as_transition(status: str, record: Record, wanted: str, *, repeat: bool = False) -> Transition:
+    return Transition(status == wanted, STATES[status], record.lines, repeat)
+
+
+def _sale(reply: Reply) -> tuple[HoldAnswer, int]:
+    """Read the reply of peek or sell: the answer, and whether units are about to come free."""
+    code_bytes, slot, left, due = as_list(reply)
+    code = as_bytes(code_bytes)[0]
+    if code in WANTING or code in REFUSALS:
+        return HoldAnswer(REFUSALS[code], as_number(slot), as_number(left), 0), as_number(due)
+    if code in REPEATS:
+        return HoldAnswer(REPEATS[code], as_number(slot), as_number(left), 0, repeat=True), 0
+    if code not in b"HS":
+        raise failure(code)
+    outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
+    return HoldAnswer(outcome, as_number(slot), as_number(left), 0), 0
+
+
+def _record(packed: object) -> Record:
+    """The record in a reply. Raises NotFound where there is none, or only a place in a waitlist."""
+    records = list(read_records(as_bytes(packed)))
+    if not records or records[0].state == WAITING:
+        raise NotFound(_NO_HOLD)
+    return records[0]

@@ -1,0 +1,39 @@
+-- begin: a live hold starts to be paid; its deadline moves once, never closer.
+-- Keeps:   units stay held.   Cost: O(records of the buyer).   Clock: Redis TIME.
+-- Retry:   a paying hold answers P again and its deadline stays; held_until is then this deadline.
+-- Needs:   _records _work
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
+-- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  buyer
+-- ARGV[4]  key
+-- ARGV[5]  window_ms
+-- Reply:   R, or {status, record, held_until}; the record is empty for U; held_until: the
+--          deadline before
+-- Codes:   P E R X S W U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local epoch, run, buyer, key, window = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+
+local value = value_of(buyer)
+local p, n, s = find_record(value, key)
+if not p then return { 'U', '', 0 } end
+local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
+if state ~= 'H' then return { state, sub(value, p, s + 6), deadline } end
+-- Due but not reaped yet: the reaper will end it, and must find it held.
+if deadline <= now then return { 'E', sub(value, p, s + 6), deadline } end
+
+local held_until = deadline
+if now + window > deadline then deadline = now + window end
+set_deadline(buyer, key, deadline)
+set_state('B', buyer, p, s, 'P', deadline)
+commit()
+return { 'P', sub(w.values[buyer], p, s + 6), held_until }

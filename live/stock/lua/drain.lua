@@ -1,0 +1,52 @@
+-- drain: empty the waitlists of offers that are closing or closed, a bounded number of places a
+--   call.
+-- Keeps:   stock.   Cost: O(places), <= 256 a call.   Clock: Redis TIME, for the entry only.
+-- Retry:   goes on where the last call stopped.
+-- Needs:   _records _work
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
+-- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- Reply:   R, or the number of places that were given up; 0: nothing is left to do
+-- Codes:   none
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local epoch, run = ARGV[1], ARGV[2]
+local PLACES_MAX, OFFERS_MAX = 256, 1000
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+
+local low, places = 0, {}
+for _ = 1, OFFERS_MAX do
+  local first = call('ZRANGEBYSCORE', wait_key, score_text(low), '+inf', 'LIMIT', 0, 1)[1]
+  if not first or #places > 0 then break end
+  local slot = unpack_bytes('>H', first)
+  local o = offer_of(slot)
+  local high = '(' .. score_text((slot + 1) * 2 ^ 40)
+  if o and o.phase >= CLOSING then
+    local from = score_text(slot * 2 ^ 40)
+    places = call('ZRANGEBYSCORE', wait_key, from, high, 'LIMIT', 0, PLACES_MAX)
+  end
+  low = (slot + 1) * 2 ^ 40
+end
+for i = 1, #places do
+  local slot, buyer = unpack_bytes('>H', places[i]), sub(places[i], 3, 18)
+  local value, p = value_of(buyer), 1
+  while p <= #value do
+    local s = p + 17 + 4 * byte(value, p + 16)
+    if byte(value, s) == 87 and unpack_bytes('>H', value, p + 17) == slot then
+      move('Q', buyer, sub(value, p, s + 6))
+      w.values[buyer] = sub(value, 1, p - 1) .. sub(value, s + 7)
+      break
+    end
+    p = s + 7
+  end
+  w.wait_drop[#w.wait_drop + 1] = places[i]
+end
+commit()
+return #places

@@ -1,0 +1,29 @@
+-- figures: every offer of a show at one instant, with the end of the outbox at the same instant.
+-- Keeps:   writes nothing.   Cost: O(offers).   Clock: Redis TIME.
+-- Retry:   harmless.
+-- Needs:   _records
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  outbox     stream  read for its last id
+-- KEYS[4]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- Reply:   R, or {time, last entry, slot, packed offer, waiting, ...}
+-- Codes:   none
+local meta_key, offers_key, outbox_key, wait_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, run = ARGV[1], ARGV[2]
+if is_foreign(meta_key, epoch, run) then return 'R' end
+
+local stream, last = call('XINFO', 'STREAM', outbox_key), '0-0'
+for i = 1, #stream, 2 do if stream[i] == 'last-generated-id' then last = stream[i + 1] end end
+local reply, offers = { clock(), last }, call('HGETALL', offers_key)
+local anyone = call('ZCARD', wait_key) > 0
+for i = 1, #offers, 2 do
+  local low, waiting = unpack_bytes('>H', offers[i]) * 2 ^ 40, 0
+  if anyone then
+    local high = '(' .. string.format('%.0f', low + 2 ^ 40)
+    waiting = call('ZCOUNT', wait_key, string.format('%.0f', low), high)
+  end
+  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = offers[i], offers[i + 1], waiting
+end
+return reply

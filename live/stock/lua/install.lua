@@ -1,0 +1,19 @@
+-- install: make a fresh show known to this server; never takes over one that another run or life
+--   left behind.
+-- Keeps:   an existing show.   Cost: O(1).   Clock: none.
+-- Retry:   answers 1 again for the same epoch and run.
+-- Needs:   nothing
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  outbox     stream  made empty with its consumer group
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  group
+-- Reply:   1 (installed) or 0 (this show needs a rebuild)
+-- Codes:   none
+local meta_key, outbox_key = KEYS[1], KEYS[2]
+local epoch, run, group = ARGV[1], ARGV[2], ARGV[3]
+local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'run_id')
+if meta[1] then return meta[1] == epoch and meta[2] == run and 1 or 0 end
+redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
+redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', 0, 'ttl_max', 0)
+return 1

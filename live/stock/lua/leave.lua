@@ -1,0 +1,38 @@
+-- leave: give up a place in an offer's waitlist.
+-- Keeps:   stock.
+-- Cost:    O(records of the buyer + log waiters).   Clock: Redis TIME, for the entry only.
+-- Retry:   U, as for a buyer who never waited; nothing moves.
+-- Needs:   _records _work
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
+-- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  buyer
+-- ARGV[4]  slot
+-- Reply:   R, or L (left) or U
+-- Codes:   L U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local epoch, run, buyer, slot = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+
+local value, p = value_of(buyer), 1
+while p <= #value do
+  local s = p + 17 + 4 * byte(value, p + 16)
+  local offer, qty = unpack_bytes('>HH', value, p + 17)
+  if byte(value, s) == 87 and offer == slot then
+    w.wait_drop = { wait_member(slot, buyer, qty) }
+    move('Q', buyer, sub(value, p, s + 6))
+    w.values[buyer] = sub(value, 1, p - 1) .. sub(value, s + 7)
+    commit()
+    return 'L'
+  end
+  p = s + 7
+end
+return 'U'

@@ -1,0 +1,36 @@
+-- peek: could these units be sold to this buyer now? Asked before money is touched (first_paid).
+-- Keeps:   writes nothing.   Cost: O(records of the buyer).   Clock: Redis TIME.
+-- Retry:   harmless.
+-- Needs:   _records
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  deadlines  zset    to see whether units are about to come free
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  buyer
+-- ARGV[4]  lines: n 1, n x (slot 2, qty 2)
+-- Reply:   R, or {status, slot, left, due}; the slot is the first that fails, or the first line's
+-- Codes:   H N Z X L O M U
+local meta_key, offers_key, buyers_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, run, buyer, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+
+local value = call('HGET', buyers_key, buyer) or ''
+local lines, first_left = read_lines(asked, 2, byte(asked)), 0
+for i = 1, #lines do
+  local slot, qty = lines[i][1], lines[i][2]
+  local stored = call('HGET', offers_key, pack('>H', slot))
+  if not stored then return { 'U', slot, 0, 0 } end
+  local o = read_offer(stored)
+  local status = o.mode ~= FIRST_PAID and 'M' or refusal(o, now)
+  if not status and qty + units_of(value, slot) > o.limit then status = 'L' end
+  if not status and qty > o.left then status = 'O' end
+  if status then
+    local wanting = status == 'L' or status == 'O'
+    return { status, slot, o.left, wanting and call('ZCOUNT', deadlines_key, '-inf', now) or 0 }
+  end
+  if i == 1 then first_left = o.left end
+end
+return { 'H', lines[1][1], first_left, 0 }

@@ -1,0 +1,88 @@
+-- reap: end what is due, give its units back, and grant what waiters may have.
+-- Keeps:   allotted = left + held + sold.
+-- Cost:    O(holds looked at), <= 1,023 a call.   Clock: Redis TIME.
+-- Retry:   ends each hold once; a repeat goes on where the last call stopped.
+-- Needs:   _records _work
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
+-- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- Reply:   R, or {movements, more}; more is 1 where due holds or grants remain
+-- Codes:   none
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local epoch, run = ARGV[1], ARGV[2]
+local HOLDS_MAX, OFFERS_MAX = 512, 1000
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+
+-- A member is one hold ('h' buyer key) or one batch of new holds ('b' entry ' ' hold time).
+local due = call('ZRANGEBYSCORE', deadlines_key, '-inf', now, 'LIMIT', 0, HOLDS_MAX)
+local buyers, keys, k, taken = {}, {}, 0, 0
+for i = 1, #due do
+  if k >= HOLDS_MAX then break end
+  taken = i
+  if byte(due[i]) == 104 then
+    k = k + 1
+    buyers[k], keys[k] = sub(due[i], 2, 17), sub(due[i], 18, 33)
+  else
+    local id = string.match(due[i], '^b(%S+)')
+    local entry = call('XRANGE', outbox_key, id, id)[1]
+    if entry then
+      local statuses, blob, p = entry[2][4], entry[2][6], 1
+      for j = 1, #statuses do
+        if byte(statuses, j) == 72 then
+          k = k + 1
+          buyers[k], keys[k] = sub(blob, p, p + 15), sub(blob, p + 16, p + 31)
+        end
+        p = p + 33 + 4 * byte(blob, p + 32)
+      end
+    end
+  end
+  w.drop[#w.drop + 1] = due[i]
+end
+
+if k > 0 then
+  local stored = call('HMGET', buyers_key, unpack(buyers))
+  for i = 1, k do w.values[buyers[i]] = w.values[buyers[i]] or stored[i] or '' end
+end
+local freed, slots = {}, {}
+for i = 1, k do
+  local buyer = buyers[i]
+  local value = w.values[buyer]
+  local p, n, s = find_record(value, keys[i])
+  local state = p and sub(value, s, s)
+  if (state == 'H' or state == 'P') and unpack_bytes('>I6', value, s + 1) <= now then
+    local lines = read_lines(value, p + 17, n)
+    free_units(lines, 'held')
+    set_state('E', buyer, p, s, 'E', 0)
+    for j = 1, n do freed[lines[j][1]] = true end
+  end
+end
+
+-- Every offer that somebody waits for: units may have come free while it was paused or not yet
+-- open.
+local low = 0
+for _ = 1, OFFERS_MAX do
+  local first = call('ZRANGEBYSCORE', wait_key, score_text(low), '+inf', 'LIMIT', 0, 1)[1]
+  if not first then break end
+  local slot = unpack_bytes('>H', first)
+  slots[#slots + 1] = slot
+  low = (slot + 1) * 2 ^ 40
+end
+local more = taken < #due and 1 or 0
+for i = 1, #slots do
+  local o = offer_of(slots[i])
+  if o then
+    w.marked = w.marked or o.reserved == 1
+    o.reserved = 0
+    grant(slots[i])
+    if o.reserved == 1 then more = 1 end
+  end
+end
+return { commit(), more }

@@ -1,0 +1,39 @@
+-- release: a held or paying hold gives its units back; waiters come first.
+-- Keeps:   allotted = left + held + sold.
+-- Cost:    O(records + waiters looked at).   Clock: Redis TIME.
+-- Retry:   a released hold answers R again; nothing moves.
+-- Needs:   _records _work
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
+-- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  buyer
+-- ARGV[4]  key
+-- Reply:   R for rebuilding, or {state, record, moved}; done where the state is R; the record is
+--          empty for U
+-- Codes:   R S E X W U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local epoch, run, buyer, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+
+local value = value_of(buyer)
+local p, n, s = find_record(value, key)
+if not p then return { 'U', '', 0 } end
+local state = sub(value, s, s)
+if state ~= 'H' and state ~= 'P' then return { state, sub(value, p, s + 6), 0 } end
+local lines = read_lines(value, p + 17, n)
+for i = 1, n do if not offer_of(lines[i][1]) then return 'R' end end
+
+free_units(lines, 'held')
+forget_deadline(buyer, key)
+set_state('R', buyer, p, s, 'R', 0)
+local record = sub(w.values[buyer], p, s + 6)
+grant_lines(lines)
+return { 'R', record, commit() }

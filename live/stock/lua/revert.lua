@@ -1,0 +1,38 @@
+-- revert: the payment of a hold failed; it is held again, until the deadline that it had before.
+-- Keeps:   units stay held; no deadline moves away.   Cost: O(records of the buyer).
+--          Clock: Redis TIME, for the entry only.
+-- Retry:   a hold that is held again answers H; nothing moves.
+-- Needs:   _records _work
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
+-- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  buyer
+-- ARGV[4]  key
+-- ARGV[5]  held_until, in ms, as begin answered it
+-- Reply:   R, or {state, record}; done where the state is H; the record is empty for U
+-- Codes:   H S R E X W U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local epoch, run, buyer, key, held_until = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = clock()
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+
+local value = value_of(buyer)
+local p, n, s = find_record(value, key)
+if not p then return { 'U', '' } end
+local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
+if state ~= 'P' then return { state, sub(value, p, s + 6) } end
+
+-- A deadline that has passed meanwhile is left to the reaper, which ends holds and tells their
+-- buyers.
+if held_until < deadline then deadline = held_until end
+set_deadline(buyer, key, deadline)
+set_state('V', buyer, p, s, 'H', deadline)
+commit()
+return { 'H', sub(w.values[buyer], p, s + 6) }

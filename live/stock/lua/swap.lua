@@ -1,0 +1,46 @@
+-- swap: put a rebuilt show in place of what is there, if it is a newer life of it.
+-- Keeps:   the outbox and its group; the epoch only grows.
+-- Cost:    O(1), old data is freed in the background.   Clock: none.
+-- Retry:   the same epoch again answers 0 and changes nothing.
+-- Needs:   nothing
+-- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[2]  offers     hash    slot -> packed offer
+-- KEYS[3]  buyers     hash    buyer -> packed records
+-- KEYS[4]  outbox     stream  kept; made with its group where it is missing
+-- KEYS[5]  deadlines  zset    one member a hold
+-- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[7]  staged offers
+-- KEYS[8]  staged buyers
+-- KEYS[9]  staged deadlines
+-- KEYS[10] staged wait
+-- ARGV[1]  stock_epoch
+-- ARGV[2]  run_id
+-- ARGV[3]  group
+-- ARGV[4]  longest hold time in s
+-- ARGV[5]  first free place: the counter of seq starts behind every place in a waitlist
+-- Reply:   1 (swapped in) or 0 (the show is in this life or a later one already)
+-- Codes:   none
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local staged_offers, staged_buyers, staged_deadlines, staged_wait =
+  KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local epoch, run, group, ttl_max, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local present = redis.call('HGET', meta_key, 'stock_epoch')
+if present and tonumber(present) >= tonumber(epoch) then
+  redis.call('UNLINK', staged_offers, staged_buyers, staged_deadlines, staged_wait)
+  return 0
+end
+local function replace(staged, live)
+  redis.call('UNLINK', live)
+  if redis.call('EXISTS', staged) == 1 then
+    redis.call('RENAME', staged, live)
+    redis.call('PERSIST', live) -- staged data ends by itself, live data must not
+  end
+end
+replace(staged_offers, offers_key)
+replace(staged_buyers, buyers_key)
+replace(staged_deadlines, deadlines_key)
+replace(staged_wait, wait_key)
+redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
+redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', seq, 'ttl_max', ttl_max)
+return 1

@@ -1,0 +1,209 @@
+"""Reading the outbox: what the engine decided, on its way to the ledger.
+
+Owns: nothing but its connection. The outbox is a Redis stream per show, written by the same Lua
+call that moves the stock; the consumer group `settlers` shares it among settlers.
+Always: an entry is delivered at least once until it is acknowledged; `trim` frees only what is
+acknowledged and what no deadline of a batch needs any more.
+Raises: Busy where a show has no stream or group (Redis lost it: rebuild) or Redis is silent.
+"""
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import time
+from typing import Final
+
+import hiredis
+
+from live.domain.hold import Movement
+from live.domain.ids import ShowId
+from live.errors import Busy, EngineError
+from live.stock.calls import CALL_SECONDS, Calls
+from live.stock.keys import GROUP, show_keys
+from live.stock.records import read_entry
+from live.stock.replies import as_bytes, as_list, as_number
+from live.stock.wire import Lost, Wire
+
+_GROUP: Final = GROUP.encode()
+
+
+class OutboxLost(Busy):
+    """The stream or group of `show` is gone: Redis lost data, and a rebuild of it is due."""
+
+    def __init__(self, show: ShowId) -> None:
+        super().__init__(f"the outbox of show {show} is gone")
+        self.show = show
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One entry. `fault` says why it could not be decoded ("" else); it has no movements then."""
+
+    show: ShowId
+    entry: str
+    movements: tuple[Movement, ...]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """`length`: entries not yet delivered or not yet acknowledged."""
+
+    length: int
+    pending: int
+    oldest_pending_ms: int
+
+
+class Outbox:
+    def __init__(self, url: str) -> None:
+        self._calls = Calls(url)
+        self._reader: Wire | None = None  # reads block, so they have a connection of their own
+
+    async def open(self) -> None:
+        """Connect once, so that a wrong URL is found at the start. Raises EngineError."""
+        await self._calls.open()
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.abort()
+        await self._calls.close()
+
+    async def read(
+        self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
+    ) -> list[Batch]:
+        """Entries that no settler had yet, of all shows; waits up to `block_ms` (0: not at all).
+
+        Not repeated after a lost reply: what it carried comes back through `claim`. Raises
+        OutboxLost for the first show without a group; the caller goes on with the others.
+        """
+        if not shows:
+            return []
+        by_key = {show_keys(show).outbox: show for show in shows}
+        parts = [b"XREADGROUP", b"GROUP", _GROUP, consumer.encode(), b"COUNT", b"%d" % max_entries]
+        if block_ms > 0:
+            parts += [b"BLOCK", b"%d" % block_ms]
+        parts += [b"STREAMS", *by_key, *[b">"] * len(by_key)]
+        reply = await self._read(tuple(parts), CALL_SECONDS + block_ms / 1000)
+        if isinstance(reply, hiredis.ReplyError):
+            for stream_key, show in by_key.items():
+                if str(reply).startswith("NOGROUP") and f"'{stream_key.decode()}'" in str(reply):
+                    raise OutboxLost(show)
+            raise Busy(f"the outbox cannot be read: {str(reply).partition(' ')[0]}")
+        batches: list[Batch] = []
+        for stream in as_list(reply or []):
+            key, entries = as_list(stream)
+            batches += _batches(by_key[as_bytes(key)], entries)
+        return batches
+
+    async def claim(
+        self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
+    ) -> list[Batch]:
+        """Entries that some settler took at least `min_idle_ms` ago and never acknowledged."""
+        idle, count = b"%d" % min_idle_ms, b"%d" % max_entries
+        key = show_keys(show).outbox
+        reply = await self._calls.send(
+            b"XAUTOCLAIM", key, _GROUP, consumer.encode(), idle, b"0-0", b"COUNT", count
+        )
+        return _batches(show, as_list(reply)[1])
+
+    async def ack(self, show: ShowId, entries: Sequence[str]) -> None:
+        if entries:
+            ids = [entry.encode() for entry in entries]
+            await self._calls.send(b"XACK", show_keys(show).outbox, _GROUP, *ids)
+
+    async def trim(self, show: ShowId) -> int:
+        """Free what is acknowledged and no longer needed by the reaper; returns how many."""
+        k = show_keys(show)
+        reply = await self._calls.run_bare("trim", (k.meta, k.outbox, k.deadlines), _GROUP)
+        if reply == b"R":
+            raise OutboxLost(show)
+        return as_number(reply)
+
+    async def backlog(self, show: ShowId) -> Backlog:
+        key = show_keys(show).outbox
+        pending, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP))
+        undelivered: object = None
+        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key)):
+            fields = as_list(group)
+            facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
+            if facts[b"name"] == _GROUP:
+                undelivered = facts[b"lag"]
+        if undelivered is None:  # Redis cannot tell after some trims: an upper bound then
+            undelivered = await self._calls.send(b"XLEN", key)
+        age_ms = 0
+        if oldest is not None:
+            age_ms = int(time() * 1000) - int(as_bytes(oldest).partition(b"-")[0])
+        waiting = as_number(pending)
+        return Backlog(as_number(undelivered) + waiting, waiting, max(0, age_ms))
+
+    async def first_unsettled(self, show: ShowId) -> str | None:
+        """The oldest entry that is not acknowledged, delivered or not; None: all is settled."""
+        key = show_keys(show).outbox
+        # Undelivered before pending: an entry that is delivered in between is found twice, and one
+        # that is acknowledged in between is named once too often, never the other way round.
+        found: list[str] = []
+        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key)):
+            fields = as_list(group)
+            facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
+            if facts[b"name"] == _GROUP:
+                after = b"(" + as_bytes(facts[b"last-delivered-id"])
+                rest = await self._calls.send(b"XRANGE", key, after, b"+", b"COUNT", b"1")
+                found += [as_bytes(as_list(entry)[0]).decode() for entry in as_list(rest)]
+        _, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP))
+        if oldest is not None:
+            found.append(as_bytes(oldest).decode())
+        return min(found, key=_entry_order, default=None)
+
+    async def recreate_group(self, show: ShowId) -> None:
+        """Start over at the first entry that survived, so that a rebuild can drain the outbox."""
+        key = show_keys(show).outbox
+        try:
+            await self._calls.send(b"XGROUP", b"CREATE", key, _GROUP, b"0", b"MKSTREAM")
+        except Busy as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+            await self._calls.send(b"XGROUP", b"SETID", key, _GROUP, b"0")
+
+    async def _read(self, parts: tuple[bytes, ...], seconds: float) -> object:
+        try:
+            async with asyncio.timeout(seconds):
+                if self._reader is None or not self._reader.alive:
+                    self._reader = await self._calls.address.connect(lambda wire: None)
+                reply = await self._reader.call(*parts)
+        except (OSError, TimeoutError, EngineError) as error:
+            self._drop_reader()
+            raise Busy("Redis does not answer") from error
+        except asyncio.CancelledError:
+            self._drop_reader()  # its late reply would be taken for the next one's
+            raise
+        if isinstance(reply, Lost):
+            raise Busy("Redis does not answer")
+        return reply
+
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.abort()
+
+
+def _entry_order(entry: str) -> tuple[int, int]:
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number)
+
+
+def _batches(show: ShowId, entries: object) -> list[Batch]:
+    batches = []
+    for item in as_list(entries):
+        entry, fields = as_list(item)
+        values = [as_bytes(value) for value in as_list(fields)]
+        batches.append(_batch(show, as_bytes(entry).decode(), values))
+    return batches
+
+
+def _batch(show: ShowId, entry: str, values: list[bytes]) -> Batch:
+    fields = dict(zip(values[0::2], values[1::2], strict=True))
+    try:
+        return Batch(show, entry, read_entry(show, entry, fields))
+    except (ValueError, KeyError, IndexError, struct.error) as error:
+        # An entry that nobody can read must not stop the ones behind it.
+        return Batch(show, entry, (), fault=f"{type(error).__name__}: {error}")
