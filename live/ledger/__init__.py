@@ -1,0 +1,1 @@
+"""Postgres: settlement, queries, migrations, rebuild, audit, notices."""

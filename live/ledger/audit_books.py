@@ -1,0 +1,83 @@
+"""The audit's look at a payment provider's own books, charge by charge."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from live.ledger.pool import Pool
+from live.ledger.ports import ProviderAuditPort, ProviderCharge
+
+PAGE = 500
+PAGES_MAX = 10_000
+READ_TIMEOUT_S = 60.0
+
+_BOOKS = """
+SELECT p.id, p.state,
+       coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'captured'), 0)::bigint AS captured,
+       coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS refunded,
+       p.updated_at > now() - interval '30 seconds'
+           OR p.state IN ('created', 'authorising', 'unknown', 'action_required')
+           OR EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+           AS moving
+FROM payments p LEFT JOIN payment_entries e ON e.payment = p.id
+WHERE p.id = ANY($1::uuid[]) GROUP BY p.id"""
+
+_CAPTURED = """
+SELECT DISTINCT e.payment FROM payment_entries e JOIN payments p ON p.id = e.payment
+WHERE e.kind = 'captured' AND p.provider = $1 AND e.amount_minor > 0"""
+
+
+async def compare_books(
+    pool: Pool, provider: ProviderAuditPort, findings: list[str], in_flight: list[str]
+) -> None:
+    """Every charge there is a payment here with the same sums, and the other way round.
+
+    Raises whatever the provider's client raises: an audit without its books is none.
+    """
+    captured_there: set[UUID] = set()
+    cursor: str | None = None
+    # Ours are read first: what we captured must be there, while new charges of theirs may come.
+    ours = {row["payment"] for row in await pool.fetch(_CAPTURED, provider.name)}
+    for _ in range(PAGES_MAX):
+        page = await provider.list_charges(cursor=cursor, limit=PAGE)
+        rows = await _our_rows(pool, page.charges)
+        for charge in page.charges:
+            row = rows.get(charge.payment)
+            if charge.captured_minor and row is not None:
+                captured_there.add(row["id"])
+            text = _difference(charge, row)
+            if text:
+                named = f"P5 payment {charge.payment} at {provider.name}: {text}"
+                (in_flight if row is not None and row["moving"] else findings).append(named)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    findings += [
+        f"P5 payment {payment} at {provider.name}: captured here, not in the provider's books"
+        for payment in sorted(ours - captured_there)
+    ]
+
+
+async def _our_rows(pool: Pool, charges: Sequence[ProviderCharge]) -> dict[str, asyncpg.Record]:
+    ids = []
+    for charge in charges:
+        try:
+            ids.append(UUID(charge.payment))
+        except ValueError:
+            continue  # not one of ours; told as unknown below
+    rows = await pool.fetch(_BOOKS, ids, timeout=READ_TIMEOUT_S)
+    return {str(row["id"]): row for row in rows}
+
+
+def _difference(charge: ProviderCharge, row: asyncpg.Record | None) -> str:
+    if row is None:
+        return "charged there, unknown here"
+    if (charge.captured_minor, charge.refunded_minor) != (row["captured"], row["refunded"]):
+        return (
+            f"captured {charge.captured_minor} and refunded {charge.refunded_minor} there, "
+            f"{row['captured']} and {row['refunded']} here"
+        )
+    if charge.state.value == "authorised" and row["state"] in ("declined", "voided"):
+        return f"authorised there, {row['state']} here"
+    return ""

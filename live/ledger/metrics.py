@@ -1,0 +1,53 @@
+"""Figures of this room for Prometheus; names are `live_ledger_<what>_<unit>`."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+# Gauges speak of the service, not of a process: what a dead settler said last must not stay.
+LAST: Final = "mostrecent"
+
+SETTLED = Counter(
+    "live_ledger_settled_orders_total", "Orders written, by the state they got", ["state"]
+)
+MOVEMENTS = Counter("live_ledger_movements_total", "Outbox records settled, by kind", ["kind"])
+REJECTED = Counter(
+    "live_ledger_rejected_orders_total", "ALARM: Redis sold what the ledger refused", ["show"]
+)
+POISON = Counter("live_ledger_poison_entries_total", "ALARM: records put aside unsettled", ["show"])
+LAG = Gauge(
+    "live_ledger_settlement_lag_seconds",
+    "Age of the newest record when it was committed",
+    multiprocess_mode=LAST,
+)
+BATCH = Histogram(
+    "live_ledger_settle_seconds",
+    "One settlement transaction",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+FAILURES = Counter("live_ledger_failures_total", "Failed passes that are repeated", ["where"])
+OUTBOX_PENDING = Gauge(
+    "live_ledger_outbox_pending_entries",
+    "Delivered, not settled",
+    ["show"],
+    multiprocess_mode=LAST,
+)
+OUTBOX_OLDEST = Gauge(
+    "live_ledger_outbox_oldest_seconds",
+    "Age of the oldest pending",
+    ["show"],
+    multiprocess_mode=LAST,
+)
+NOTICES = Counter("live_ledger_notices_total", "Notices, by what became of them", ["result"])
+OPENED = Histogram(
+    "live_ledger_payments_per_flush_rows",
+    "Payments opened by one group commit",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+AUDIT_FINDINGS = Gauge(
+    "live_ledger_audit_findings_count", "Findings of the last audit", multiprocess_mode=LAST
+)
+REBUILDS = Counter("live_ledger_rebuilds_total", "Shows made again in Redis")
+OVERCOMMITTED = Counter(
+    "live_ledger_overcommitted_offers_total", "ALARM: offers paused by a rebuild", ["show"]
+)

@@ -1,0 +1,126 @@
+"""Money jobs: captures, voids and refunds that committed rows ask for.
+
+Always: a job is written in the transaction that makes it necessary and done at least once; the
+payment's figures move once however often its end is reported, because they are set to totals.
+Called by: PaymentRows, which the payment worker holds.
+"""
+
+from uuid import UUID
+
+from live.domain.payment import JobKind, MoneyJob, PaymentState
+from live.ledger import payment_sql as sql
+from live.ledger.pool import Connection, Pool
+
+REFUSED_CAPTURE_RETRY_S = (
+    60.0  # how long the worker has to cancel the order before it is asked again
+)
+
+
+async def take(pool: Pool, *, lease_ms: int, limit: int) -> list[MoneyJob]:
+    rows = await pool.fetch(
+        f"""WITH asked AS (
+                SELECT id FROM money_jobs WHERE state = 'due' AND due_at <= now()
+                ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+            ), refused AS (
+                -- The worker died between the refusal and the cancellation of the order.
+                SELECT j.id FROM money_jobs j
+                    JOIN payments r ON r.id = j.payment JOIN orders c ON c.id = r.order_id
+                WHERE j.state = 'failed' AND j.kind = 'capture' AND j.due_at <= now()
+                  AND c.state = 'confirmed'
+                ORDER BY j.due_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED
+            ), due AS (
+                SELECT id FROM asked UNION ALL SELECT id FROM refused LIMIT $2
+            ), leased AS (
+                UPDATE money_jobs j
+                SET due_at = now() + make_interval(secs => $1), tries = j.tries + 1
+                FROM due WHERE j.id = due.id
+                RETURNING j.id AS job, j.kind, j.amount_minor AS job_amount, j.reason AS job_reason,
+                          j.request, j.tries AS job_tries, j.payment,
+                          j.state = 'failed' AS refused
+            )
+            SELECT leased.*, {sql.COLUMNS}
+            FROM leased JOIN payments p ON p.id = leased.payment
+            LEFT JOIN orders o ON o.id = p.order_id
+            ORDER BY leased.job""",
+        lease_ms / 1000,
+        limit,
+    )
+    return [
+        MoneyJob(
+            id=row["job"],
+            kind=JobKind(row["kind"]),
+            amount_minor=row["job_amount"],
+            reason=row["job_reason"],
+            request=row["request"],
+            tries=row["job_tries"],
+            payment=sql.payment_of(row),
+            refused=row["refused"],
+        )
+        for row in rows
+    ]
+
+
+async def finish(connection: Connection, job: MoneyJob) -> None:
+    """Called inside a transaction."""
+    # The payment first, as everybody else who locks both does.
+    await connection.execute(sql.LOCK, UUID(job.payment.id))
+    done = await connection.fetchval(
+        "UPDATE money_jobs SET state = 'done' WHERE id = $1 AND state <> 'done' RETURNING id",
+        job.id,
+    )
+    if done is None:
+        return  # somebody else reported the same
+    await connection.fetchval(
+        sql.MOVE,
+        *sql.move_arguments(
+            job.payment.id,
+            _STATE_AFTER[job.kind],
+            reason=job.reason,
+            amount_minor=await _total(connection, job),
+        ),
+    )
+
+
+async def fail(connection: Connection, job: MoneyJob, reason: str) -> None:
+    """Called inside a transaction. A refused capture is asked for again until its order is gone."""
+    await connection.execute(
+        """WITH failed AS (
+               UPDATE money_jobs
+               SET state = 'failed', reason = $2, due_at = now() + make_interval(secs => $3)
+               WHERE id = $1 AND state = 'due' RETURNING payment, kind
+           )
+           INSERT INTO payment_entries (payment, kind, detail)
+           SELECT payment, 'declined', kind || ' refused: ' || $2 FROM failed""",
+        job.id,
+        reason,
+        REFUSED_CAPTURE_RETRY_S,
+    )
+
+
+async def retry(pool: Pool, job: MoneyJob, *, ms: int, reason: str) -> None:
+    await pool.execute(
+        """UPDATE money_jobs SET due_at = now() + make_interval(secs => $2), reason = $3
+           WHERE id = $1 AND state = 'due'""",
+        job.id,
+        ms / 1000,
+        reason,
+    )
+
+
+async def _total(connection: Connection, job: MoneyJob) -> int:
+    """The payment's new figure: a total, so a webhook that told it first changes nothing."""
+    if job.kind is not JobKind.REFUND:
+        return job.amount_minor
+    total = await connection.fetchval(
+        """SELECT sum(amount_minor)::bigint FROM money_jobs
+           WHERE payment = $1 AND kind = 'refund' AND state = 'done'""",
+        UUID(job.payment.id),
+    )
+    return int(total)
+
+
+_STATE_AFTER = {
+    JobKind.CAPTURE: PaymentState.CAPTURED,
+    JobKind.VOID: PaymentState.VOIDED,
+    JobKind.REFUND: PaymentState.PARTIALLY_REFUNDED,
+}

@@ -1,0 +1,108 @@
+"""The way to Postgres: one pool per process, and what may be repeated when it fails.
+
+Always: every statement has a deadline; a lost connection costs the statement that ran on it and
+no other, the pool opens a new one by itself.
+Called by: every module of this room; on the event loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import asyncpg
+
+if TYPE_CHECKING:  # asyncpg's classes take parameters in its stubs only
+    from asyncpg.pool import PoolConnectionProxy
+
+    type_of_pool = asyncpg.Pool[asyncpg.Record]
+    type_of_connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    type_of_pool = asyncpg.Pool
+    type_of_connection = asyncpg.Connection
+
+Pool = type_of_pool
+Connection = type_of_connection
+T = TypeVar("T")
+
+POOL_SIZE_MIN = 1
+POOL_SIZE_MAX = 8  # per process: 8 workers with 8 each stay under Postgres' default of 100
+COMMAND_TIMEOUT_S = 2.0  # a checkout answers within 3 s, and this is most of its wait
+CONNECT_TIMEOUT_S = 5.0
+IDLE_CONNECTION_S = 300.0
+TRANSACTION_TRIES_MAX = 3
+
+DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    asyncio.TimeoutError,
+)
+"""Everything that a call to Postgres may fail with; measured, not only documented."""
+
+DATA_FAULTS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.RaiseError)
+"""The statement itself is refused, so a repeat is refused, too."""
+
+_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+"""SQLSTATE classes of a server that is away, overloaded, full, or in another one's way."""
+
+_REPEATABLE = (
+    # After ALTER TABLE each connection's prepared statements fail once.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+)
+
+
+def make_pool(
+    url: str, *, size: int = POOL_SIZE_MAX, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> Pool:
+    """Make a pool of at most `size` connections; `await` or `async with` opens it."""
+    return asyncpg.create_pool(
+        url,
+        min_size=POOL_SIZE_MIN,
+        max_size=size,
+        command_timeout=command_timeout_s,
+        timeout=CONNECT_TIMEOUT_S,
+        max_inactive_connection_lifetime=IDLE_CONNECTION_S,
+    )
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed later: the engine failed, not what it was asked."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "XX")[:2] in _TRANSIENT_CLASSES
+    if isinstance(error, ValueError):
+        return False  # asyncpg's own refusal of an argument is an InterfaceError, too
+    return isinstance(error, DATABASE_ERRORS)
+
+
+async def open_pool(
+    url: str, *, size: int = POOL_SIZE_MAX, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> Pool:
+    """Open a pool at once. Raises one of DATABASE_ERRORS."""
+    return await make_pool(url, size=size, command_timeout_s=command_timeout_s)
+
+
+async def in_transaction(
+    pool: Pool,
+    work: Callable[[Connection], Awaitable[T]],
+    *,
+    isolation: Literal["read_committed", "repeatable_read"] = "read_committed",
+    readonly: bool = False,
+) -> T:
+    """Run `work` in one transaction; once more where Postgres says that a repeat may succeed.
+
+    `work` must have no effect outside of its connection.
+    """
+    for left in reversed(range(TRANSACTION_TRIES_MAX)):
+        try:
+            async with (
+                pool.acquire() as connection,
+                connection.transaction(isolation=isolation, readonly=readonly),
+            ):
+                return await work(connection)
+        except _REPEATABLE:
+            if not left:
+                raise
+    raise AssertionError("the last try returns or raises")

@@ -1,0 +1,129 @@
+"""What the ledger wants from other rooms, which it never imports; `live/app.py` wires them.
+
+The result types are protocols as well, so the stock engine returns its own classes.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from live.domain.channels import Channel
+from live.domain.events import Event
+from live.domain.hold import Movement
+from live.domain.ids import ShowId
+from live.domain.offer import Stock
+from live.domain.payment import PaymentState
+from live.domain.stock import ShowStock
+
+
+class OutboxBatch(Protocol):
+    """One stream entry: everything that one Lua call decided, in order."""
+
+    @property
+    def show(self) -> ShowId: ...
+    @property
+    def entry(self) -> str: ...
+    @property
+    def movements(self) -> tuple[Movement, ...]: ...
+    @property
+    def fault(self) -> str:
+        """Why the entry cannot be read, "" if it can; it has no movements then."""
+        ...
+
+
+class OutboxBacklog(Protocol):
+    @property
+    def length(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def oldest_pending_ms(self) -> int: ...
+
+
+class OutboxPort(Protocol):
+    """The consumer group "settlers" of every show's outbox."""
+
+    async def read(
+        self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
+    ) -> Sequence[OutboxBatch]: ...
+
+    async def claim(
+        self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
+    ) -> Sequence[OutboxBatch]: ...
+
+    async def ack(self, show: ShowId, entries: Sequence[str]) -> None: ...
+
+    async def trim(self, show: ShowId) -> object: ...
+
+    async def backlog(self, show: ShowId) -> OutboxBacklog: ...
+
+    async def first_unsettled(self, show: ShowId) -> str | None:
+        """The oldest entry that is not acknowledged, delivered or not; None: there is none."""
+        ...
+
+    async def recreate_group(self, show: ShowId) -> None:
+        """Start over at the first entry that survived."""
+        ...
+
+
+class Figures(Protocol):
+    """Redis' figures of a show and the outbox's last entry, taken in one script."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def last_entry(self) -> str: ...
+    @property
+    def offers(self) -> Mapping[int, Stock]: ...
+    @property
+    def waiting(self) -> Mapping[int, int]: ...
+
+
+class FiguresPort(Protocol):
+    async def figures(self, show: ShowId) -> Figures: ...
+
+
+class StockPort(FiguresPort, Protocol):
+    """What a rebuild asks of the stock engine. Raises Busy while a show is not installed."""
+
+    async def stop_show(self, show: ShowId) -> None: ...
+
+    async def load_show(self, show: ShowId, stock: ShowStock) -> None: ...
+
+
+class AnnouncePort(Protocol):
+    """Publish on a channel; idempotent by `key` while the channel's log remembers it."""
+
+    async def __call__(self, channel: Channel, event: Event, *, key: str) -> None: ...
+
+
+class ProviderCharge(Protocol):
+    """One charge in a provider's own books; `payment` is our id of it."""
+
+    @property
+    def payment(self) -> str: ...
+    @property
+    def state(self) -> PaymentState: ...
+    @property
+    def captured_minor(self) -> int: ...
+    @property
+    def refunded_minor(self) -> int: ...
+
+
+class ProviderPage(Protocol):
+    @property
+    def charges(self) -> Sequence[ProviderCharge]: ...
+    @property
+    def cursor(self) -> str | None: ...
+
+
+class ProviderAuditPort(Protocol):
+    """What a payment provider itself says was charged."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def list_charges(self, *, cursor: str | None, limit: int) -> ProviderPage: ...
+
+
+OnMismatch = Callable[[ShowId], Awaitable[None]]
+"""Called when Redis sold what the ledger cannot accept: pause, raise the alarm, rebuild."""

@@ -1,0 +1,251 @@
+"""Rebuild: a show's stock in Redis made again from the ledger, after Redis lost or changed data.
+
+Always: the show is stopped before anything is read, its outbox is settled to the end, and the
+stock epoch is raised in the transaction that reads, so what is loaded is newer than every other
+life. A hold counts once, by (show, buyer, key). Two rebuilds of a show wait for each other.
+Called by: the keeper and every start of the service, where the server's run is not the show's;
+the settler's `on_mismatch`.
+"""
+
+import structlog
+
+from live.domain.hold import HoldState, Line
+from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
+from live.domain.offer import Mode, OfferTerms, Phase
+from live.domain.stock import RebuiltHold, RebuiltWaiting, ShowStock
+from live.errors import Busy, NotFound
+from live.failpoint import failpoint
+from live.ledger import metrics, rehearsal
+from live.ledger.pool import Connection, Pool, in_transaction
+from live.ledger.ports import OutboxPort, StockPort
+from live.ledger.settler import Settler
+
+LOCK_SPACE = 0x7262  # first half of the advisory lock: one rebuild of a show at a time
+LOCK_TIMEOUT_S = 60.0  # the other rebuild drains an outbox first
+READ_TIMEOUT_S = 30.0  # 100,000 orders take less than a second
+PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may take its units
+
+log = structlog.get_logger()
+
+
+async def needs_rebuild(stock: StockPort, show: ShowId) -> bool:
+    """Whether Redis does not know this show in the life and on the run that it was installed."""
+    try:
+        await stock.figures(show)
+    except Busy:
+        return True
+    return False
+
+
+async def rebuild_show(
+    pool: Pool,
+    show: ShowId,
+    *,
+    stock: StockPort,
+    outbox: OutboxPort,
+    settler: Settler,
+    force: bool = False,
+) -> bool:
+    """Make the show's stock again; False if another rebuild had just done it (unless `force`).
+
+    Raises Busy while Redis does not answer, NotFound for an unknown show; all of it may be
+    repeated from any point.
+    """
+    async with pool.acquire() as connection:
+        # The session's lock: it ends with this block (asyncpg's reset) or with the connection.
+        await connection.execute(
+            "SELECT pg_advisory_lock($1, hashtext($2))", LOCK_SPACE, show, timeout=LOCK_TIMEOUT_S
+        )
+        if not force and not await needs_rebuild(stock, show):
+            return False
+        await _rebuild(pool, show, stock, outbox, settler)
+        return True
+
+
+async def _rebuild(
+    pool: Pool, show: ShowId, stock: StockPort, outbox: OutboxPort, settler: Settler
+) -> None:
+    await stock.stop_show(show)
+    failpoint("rebuild.stopped")
+    await outbox.recreate_group(show)
+    await settler.drain(show)
+    failpoint("rebuild.drained")
+    found = await raise_epoch(pool, show)
+    failpoint("rebuild.raised")
+    await stock.load_show(show, found)
+    failpoint("rebuild.loaded")
+    metrics.REBUILDS.inc()
+    log.warning(
+        "rebuild.done",
+        show=show,
+        stock_epoch=found.stock_epoch,
+        holds=len(found.holds),
+        waiting=len(found.waiting),
+    )
+
+
+async def raise_epoch(pool: Pool, show: ShowId) -> ShowStock:
+    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound."""
+
+    async def work(connection: Connection) -> ShowStock:
+        raised = await connection.fetchval(
+            "UPDATE shows SET stock_epoch = stock_epoch + 1 WHERE id = $1 RETURNING stock_epoch",
+            show,
+        )
+        if raised is None:
+            raise NotFound(f"unknown show {show}")
+        await rehearsal.forget(connection, show)
+        return await _read(connection, show, raised)
+
+    return await in_transaction(pool, work, isolation="repeatable_read")
+
+
+async def read_show_stock(pool: Pool, show: ShowId) -> ShowStock:
+    """What the ledger says about a show's stock now; changes nothing. Raises NotFound."""
+
+    async def work(connection: Connection) -> ShowStock:
+        epoch = await connection.fetchval("SELECT stock_epoch FROM shows WHERE id = $1", show)
+        if epoch is None:
+            raise NotFound(f"unknown show {show}")
+        return await _read(connection, show, epoch)
+
+    return await in_transaction(pool, work, isolation="repeatable_read")
+
+
+async def _read(connection: Connection, show: ShowId, epoch: int) -> ShowStock:
+    """Called inside a REPEATABLE READ transaction: all reads see one instant."""
+    holds = await _read_holds(connection, show)
+    taken: dict[int, int] = {}
+    for hold in holds:
+        for line in hold.lines:
+            taken[line.slot] = taken.get(line.slot, 0) + line.qty
+    offers = await _read_offers(connection, show, taken)
+    rows = await connection.fetch(_WAITING, show, timeout=READ_TIMEOUT_S)
+    waiting = tuple(
+        RebuiltWaiting(
+            BuyerId(row["buyer"]), HoldKey(row["key"]), Line(row["slot"], row["qty"]), row["seq"]
+        )
+        for row in rows
+    )
+    return ShowStock(show=show, stock_epoch=epoch, offers=offers, holds=holds, waiting=waiting)
+
+
+async def _read_holds(connection: Connection, show: ShowId) -> tuple[RebuiltHold, ...]:
+    found: list[RebuiltHold] = []
+    # Nearly all holds are for the same few numbers of units: sharing their lines saves half of the
+    # objects, and with them the garbage collector's passes over 100,000 holds.
+    shared: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Line, ...]] = {}
+    for state, query in (
+        (HoldState.CONFIRMED, _SOLD),
+        (HoldState.PAYING, _PAYING),
+        (HoldState.HELD, _HELD),
+    ):
+        arguments = (show, PAYING_GRACE_S) if state is HoldState.PAYING else (show,)
+        rows = await connection.fetch(query, *arguments, timeout=READ_TIMEOUT_S)
+        for buyer, key, slots, quantities, expires_ms in rows:
+            units = (tuple(slots), tuple(quantities))
+            lines = shared.get(units)
+            if lines is None:
+                lines = shared[units] = tuple(map(Line, slots, quantities))
+            found.append(RebuiltHold(buyer, key, state, lines, expires_ms))
+    return tuple(found)
+
+
+async def _read_offers(
+    connection: Connection, show: ShowId, taken: dict[int, int]
+) -> tuple[OfferTerms, ...]:
+    over = [
+        row["slot"]
+        for row in await connection.fetch(_ALLOTTED, show)
+        if taken.get(row["slot"], 0) > row["allotted"]
+    ]
+    if over:
+        # More is promised than there is; nothing more may be sold until a host has looked.
+        metrics.OVERCOMMITTED.labels(show).inc(len(over))
+        log.error("rebuild.overcommitted", show=show, slots=over)
+        await connection.execute(_PAUSE, show, over)
+    rows = await connection.fetch(_OFFERS, show)
+    return tuple(
+        OfferTerms(
+            id=OfferId(row["id"]),
+            show=show,
+            slot=row["slot"],
+            sku=Sku(row["sku"]),
+            title=row["title"],
+            image_url=row["image_url"],
+            price_minor=row["price_minor"],
+            currency=row["currency"],
+            mode=Mode(row["mode"]),
+            phase=Phase(row["phase"]),
+            quantity=row["quantity"],
+            allotted=row["allotted"],
+            per_buyer_limit=row["per_buyer_limit"],
+            hold_seconds=row["hold_seconds"],
+            waitlist=row["waitlist"],
+            guests=row["guests"],
+            opens_at=row["opens_ms"],
+            closes_at=row["closes_ms"],
+            version=row["version"],
+        )
+        for row in rows
+    )
+
+
+_ALLOTTED = "SELECT slot, allotted FROM offers WHERE show = $1"
+
+_PAUSE = """
+WITH paused AS (
+    UPDATE offers SET phase = 'paused', version = version + 1
+    WHERE show = $1 AND slot = ANY($2::integer[]) AND phase = 'open' RETURNING id
+)
+UPDATE shows SET version = version + 1 WHERE id = $1 AND EXISTS (SELECT FROM paused)"""
+
+_OFFERS = """
+SELECT id, slot, sku, title, image_url, price_minor, currency, mode, phase, quantity, allotted,
+       per_buyer_limit, hold_seconds, waitlist, guests, version,
+       floor(extract(epoch FROM opens_at) * 1000)::bigint AS opens_ms,
+       floor(extract(epoch FROM closes_at) * 1000)::bigint AS closes_ms
+FROM offers WHERE show = $1 AND phase <> 'draft' ORDER BY slot"""
+
+# 1. An order that stands is sold, whatever else is known about its hold.
+_SOLD = """
+SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS slots,
+       array_agg(i.qty ORDER BY f.slot) AS quantities, 0 AS expires_ms
+FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
+WHERE o.show = $1 AND o.state NOT IN ('cancelled', 'rejected')
+GROUP BY o.id"""
+
+# 2. A payment under way keeps its units. In first_paid mode it has none before it is authorised
+# and sold, so there a sale that Redis forgot is simply tried again by the payment worker.
+_PAYING = """
+SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities,
+       (floor(extract(epoch FROM greatest(h.expires_at, now() + make_interval(secs => $2)))
+              * 1000))::bigint AS expires_ms
+FROM payments p
+LEFT JOIN holds h ON h.show = p.show AND h.buyer = p.buyer AND h.key = p.hold
+WHERE p.show = $1 AND p.mode = 'hold'
+  AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+  AND NOT EXISTS (SELECT FROM orders o
+                  WHERE o.show = p.show AND o.buyer = p.buyer AND o.key = p.hold)
+  AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void')
+  AND (h.state IS NULL OR h.state NOT IN ('released', 'cancelled'))"""
+
+# 3. A hold that has not ended keeps its deadline.
+_HELD = """
+SELECT h.buyer, uuid_send(h.key) AS key, h.slots, h.quantities,
+       floor(extract(epoch FROM h.expires_at) * 1000)::bigint AS expires_ms
+FROM holds h
+WHERE h.show = $1 AND h.state IN ('held', 'paying')
+  AND NOT EXISTS (SELECT FROM orders o
+                  WHERE o.show = h.show AND o.buyer = h.buyer AND o.key = h.key)
+  AND NOT EXISTS (
+      SELECT FROM payments p
+      WHERE p.show = h.show AND p.buyer = h.buyer AND p.hold = h.key AND p.mode = 'hold'
+        AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+        AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void'))"""
+
+_WAITING = """
+SELECT w.buyer, uuid_send(w.key) AS key, f.slot, w.qty, w.seq
+FROM waitlist w JOIN offers f ON f.id = w.offer
+WHERE w.show = $1 AND w.state = 'waiting' AND f.phase NOT IN ('closing', 'closed')
+ORDER BY w.seq"""

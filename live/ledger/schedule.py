@@ -1,0 +1,63 @@
+"""Work that is done again and again by one settler at a time.
+
+Always: an advisory lock keeps settlers from doing it at once, which saves work and guards nothing;
+a failure is counted, logged and tried again; a long run is followed by a longer pause.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from live.ledger import metrics
+from live.ledger.pool import Pool
+
+LOCK_SPACE = 0x7363  # first half of the advisory lock, "sc"
+REST = 10  # pause at least so many times as long as the last run took: a tenth of the load at most
+
+log = structlog.get_logger()
+
+
+class Schedule:
+    """`work` every `every_s`, first one such pause after the start."""
+
+    def __init__(
+        self, pool: Pool, name: str, work: Callable[[], Awaitable[None]], *, every_s: float
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._work = work
+        self._every_s = every_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set."""
+        pause = self._every_s
+        while not await _stopped(stop, pause):
+            started = time.monotonic()
+            try:
+                await self.run_once()
+            except Exception as error:
+                # The work touches every engine and provider, and the schedule outlives them all.
+                metrics.FAILURES.labels(self._name).inc()
+                log.warning("schedule.failed", work=self._name, error=repr(error))
+            pause = max(self._every_s, REST * (time.monotonic() - started))
+
+    async def run_once(self) -> bool:
+        """Do the work unless another settler is at it; whether it was done."""
+        async with self._pool.acquire() as connection:
+            # The session's lock: it ends with this block (asyncpg's reset) or the connection.
+            mine = await connection.fetchval(
+                "SELECT pg_try_advisory_lock($1, hashtext($2))", LOCK_SPACE, self._name
+            )
+            if mine:
+                await self._work()
+            return bool(mine)
+
+
+async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

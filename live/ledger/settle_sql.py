@@ -1,0 +1,167 @@
+"""The settler's statements. Sets of rows travel as arrays through unnest."""
+
+# Hosts' commands lock the show first, and so do we: the other order would deadlock.
+LOCK_SHOW = "SELECT 1 FROM shows WHERE id = $1 FOR KEY SHARE"
+
+# Lock the batch's offers, always in the order of their ids.
+LOCK_OFFERS = """
+SELECT slot, allotted, sold FROM offers
+WHERE show = $1 AND slot = ANY($2::integer[]) ORDER BY id FOR NO KEY UPDATE"""
+
+# Rows are looked up one by one, by their whole key and behind a LIMIT: a plain join is planned from
+# the table's side ("this show has one payment"), which made a batch of 5,000 quadratic.
+
+# Take the authorised payments of these holds. From here on nobody else may void them.
+TAKE_PAYMENTS = """
+UPDATE payments p SET state = 'capturing', updated_at = now()
+WHERE p.state = 'authorised' AND p.id = ANY(ARRAY(
+    SELECT a.id FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)
+    CROSS JOIN LATERAL (
+        SELECT id FROM payments
+        WHERE show = $1 AND buyer = n.buyer AND hold = n.key AND state = 'authorised' LIMIT 1
+    ) a))
+RETURNING p.id"""
+
+GIVE_BACK_PAYMENTS = """
+UPDATE payments SET state = 'authorised' WHERE id = ANY($1::uuid[]) AND state = 'capturing'"""
+
+# What is known about each sale; younger than the locks, so it is the truth until we commit.
+LOOK = """
+SELECT n.buyer, n.key, o.id AS order_id, p.id AS payment, p.order_id AS payment_order,
+       p.state AS payment_state, p.sub, p.amount_minor, p.captured_minor, p.currency, p.slots,
+       p.quantities, p.prices_minor, h.state = 'cancelled' AS cancelled,
+       p.state <> 'captured' AND EXISTS (
+           SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void') AS voiding
+FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)
+LEFT JOIN LATERAL (
+    SELECT id FROM orders WHERE show = $1 AND buyer = n.buyer AND key = n.key LIMIT 1
+) o ON true
+LEFT JOIN LATERAL (
+    SELECT state FROM holds WHERE show = $1 AND buyer = n.buyer AND key = n.key LIMIT 1
+) h ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM payments
+    WHERE show = $1 AND buyer = n.buyer AND hold = n.key
+    ORDER BY state IN ('declined', 'voided', 'refunded'), created_at DESC
+    LIMIT 1
+) p ON true"""
+
+# An order that was there already comes not back, so nothing is done for it again.
+WRITE_ORDERS = """
+INSERT INTO orders (id, show, buyer, sub, key, payment, state, total_minor, currency, seq, reason)
+SELECT id, $1, buyer, sub, key, payment, state, total, currency, seq, reason
+FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::uuid[], $6::uuid[], $7::text[],
+            $8::bigint[], $9::text[], $10::bigint[], $11::text[])
+     AS n(id, buyer, sub, key, payment, state, total, currency, seq, reason)
+ON CONFLICT DO NOTHING
+RETURNING id"""
+
+# All that follows from new orders. Plain arrays and no joins: a join of two arrays is planned for
+# ten rows and made by nested loops. (Forcing custom plans instead replans every reference check.)
+WRITE_REST = """
+WITH items AS (
+    INSERT INTO order_items (order_id, offer, qty, price_minor)
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::bigint[])
+), moves AS (
+    INSERT INTO stock_movements (order_id, offer, sku, kind, qty)
+    SELECT * FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[], $10::bigint[])
+), counted AS (
+    UPDATE offers f SET sold = f.sold + n.units
+    FROM unnest($11::text[], $12::bigint[]) AS n(offer, units) WHERE f.id = n.offer
+), jobs AS (
+    INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
+    SELECT * FROM unnest($13::uuid[], $14::text[], $15::bigint[], $16::text[], $17::text[])
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO notices (show, buyer, kind, order_id)
+SELECT $1, buyer, kind, order_id
+FROM unnest($18::bytea[], $19::text[], $20::uuid[]) AS n(buyer, kind, order_id)"""
+
+# The payments of these holds, in the order of their ids: what is captured meanwhile must be seen.
+LOCK_PAYMENTS = """
+SELECT 1 FROM payments WHERE id = ANY(ARRAY(
+    SELECT a.id FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)
+    CROSS JOIN LATERAL (
+        SELECT id FROM payments WHERE show = $1 AND buyer = n.buyer AND hold = n.key LIMIT 16
+    ) a))
+ORDER BY id FOR NO KEY UPDATE"""
+
+# Cancel what was sold: the units go back once, the money is voided or refunded.
+CANCEL_ORDERS = """
+WITH gone AS (
+    UPDATE orders o SET state = 'cancelled', seq = n.seq
+    FROM unnest($2::bytea[], $3::uuid[], $4::bigint[]) AS n(buyer, key, seq)
+    WHERE o.show = $1 AND o.buyer = n.buyer AND o.key = n.key
+      AND o.state IN ('confirmed', 'paid') AND o.seq < n.seq
+    RETURNING o.id, o.buyer, o.payment
+), lines AS MATERIALIZED (
+    SELECT i.order_id, i.offer, i.qty, f.sku
+    FROM gone g JOIN order_items i ON i.order_id = g.id JOIN offers f ON f.id = i.offer
+), moves AS (
+    INSERT INTO stock_movements (sku, offer, order_id, kind, qty)
+    SELECT sku, offer, order_id, 'cancelled', -qty FROM lines
+    ON CONFLICT DO NOTHING
+), counted AS (
+    UPDATE offers f SET sold = f.sold - n.units
+    FROM (SELECT offer, sum(qty) AS units FROM lines GROUP BY offer) n
+    WHERE f.id = n.offer
+), stopped AS (
+    UPDATE money_jobs j SET state = 'failed', reason = 'order cancelled'
+    FROM gone g WHERE j.payment = g.payment AND j.kind = 'capture' AND j.state = 'due'
+), jobs AS (
+    INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
+    SELECT p.id, CASE WHEN p.captured_minor > 0 THEN 'refund' ELSE 'void' END,
+           CASE WHEN p.captured_minor > 0 THEN p.captured_minor - p.refunded_minor
+                ELSE p.amount_minor END,
+           'order cancelled', CASE WHEN p.captured_minor > 0 THEN 'lost' END
+    FROM gone g JOIN payments p ON p.id = g.payment
+    WHERE p.state NOT IN ('declined', 'voided', 'refunded')
+    ON CONFLICT DO NOTHING
+), told AS (
+    INSERT INTO notices (show, buyer, kind, order_id)
+    SELECT $1, buyer, 'order.cancelled', id FROM gone
+)
+SELECT id FROM gone"""
+
+# What was not sold goes back to the product. A draft has an entry here only where a rehearsal was
+# left before it was read; the draft keeps its units.
+CLOSE_OFFER = """
+WITH old AS (
+    SELECT id, sku, allotted - sold AS rest FROM offers
+    WHERE show = $1 AND slot = $2 AND phase NOT IN ('draft', 'closed') FOR NO KEY UPDATE
+), closed AS (
+    UPDATE offers f SET allotted = f.sold, phase = 'closed', version = f.version + 1
+    FROM old WHERE f.id = old.id RETURNING f.id
+), product AS (
+    UPDATE products p SET allotted = p.allotted - old.rest FROM old WHERE p.sku = old.sku
+), moved AS (
+    INSERT INTO stock_movements (sku, offer, kind, qty)
+    SELECT sku, id, 'given_back', -rest FROM old WHERE rest > 0
+), noted AS (
+    UPDATE shows SET version = version + 1 WHERE id = $1 AND EXISTS (SELECT FROM closed)
+)
+SELECT count(*) FROM closed"""
+
+# Shows that run or whose offers are not all closed.
+ACTIVE_SHOWS = """
+SELECT id FROM shows s
+WHERE status <> 'ended'
+   OR EXISTS (SELECT FROM offers f WHERE f.show = s.id AND f.phase NOT IN ('draft', 'closed'))
+ORDER BY status = 'live' DESC, created_at DESC
+LIMIT $1"""
+
+# Shows that are over, but an order of theirs may still be cancelled or a hold may expire.
+LATE_SHOWS = """
+SELECT id FROM shows s
+WHERE status = 'ended' AND (
+    EXISTS (SELECT FROM holds h WHERE h.show = s.id AND h.state IN ('held', 'paying'))
+    OR id IN (SELECT p.show FROM money_jobs j JOIN payments p ON p.id = j.payment
+              WHERE j.kind = 'capture'
+                AND (j.state = 'due'
+                     OR (j.state = 'failed' AND j.due_at > now() - interval '1 day'))))
+ORDER BY created_at DESC
+LIMIT $1"""
+
+POISON = """
+INSERT INTO poison (show, entry, seq, body, reason) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING entry"""

@@ -1,0 +1,386 @@
+"""The settler: outbox entries become ledger rows, then announcements, then acknowledgements.
+
+Always: an entry is acknowledged only after the transaction that settled it; settling one twice
+does nothing, so a settler may die anywhere and another one claims what it left. An entry that
+can never be settled is put aside with an alarm and blocks nobody.
+Runs on: one task per process; several processes share one consumer group.
+Not here: what a movement means in rows (settlement.py, journal.py) and to its buyer (hold_news.py).
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import orjson
+import structlog
+
+from live.domain.hold import Movement, MovementKind
+from live.domain.ids import ShowId
+from live.errors import Busy
+from live.failpoint import failpoint
+from live.ledger import metrics
+from live.ledger import settle_sql as sql
+from live.ledger.hold_news import HoldNews
+from live.ledger.offers_by_slot import OfferFacts, OffersBySlot
+from live.ledger.pool import Connection, Pool, in_transaction, is_transient
+from live.ledger.ports import AnnouncePort, OnMismatch, OutboxBatch, OutboxPort
+from live.ledger.settlement import Settled, close_offer, settle
+
+ACTIVE_SHOWS_MAX = 1_000
+SHOWS_EVERY_S = 0.2  # with BLOCK_MS: a new show is noticed within 0.5 s
+BLOCK_MS = 200
+CLOSING_BLOCK_MS = 20  # while an offer waits for its turn to close
+LATE_SHOWS_EVERY_S = 5.0  # ended ones, where at most a cancellation can still come
+ABSENT_S = 0.5  # until we look again for an outbox that was not there
+READ_ENTRIES_MIN = 64  # an entry of holds carries up to 512 movements
+READ_ENTRIES_MAX = 1_024  # an entry of a checkout carries one; read more of these at once
+CHUNK_MOVEMENTS = 1_000  # of one transaction; twice as many at most (performance.md, settlement)
+CLAIM_EVERY_S = 1.0
+CLAIM_MIN_IDLE_MS = 5_000  # far above one transaction, so a living settler keeps its entries
+CLAIM_ENTRIES_MAX = 64
+DRAIN_ROUNDS_MAX = 10_000  # x 64 entries: far more than any outbox keeps
+TRIM_EVERY_S = 5.0
+PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 2.0  # after a failed pass, doubling
+
+log = structlog.get_logger()
+
+
+def _nothing() -> None:
+    pass
+
+
+class Settler:
+    """`on_settled` is called after each commit that wrote notices (it wakes their sender)."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        outbox: OutboxPort,
+        announce: AnnouncePort,
+        on_mismatch: OnMismatch,
+        *,
+        on_settled: Callable[[], None] = _nothing,
+        consumer: str = "",
+        claim_min_idle_ms: int = CLAIM_MIN_IDLE_MS,
+        chunk_movements: int = CHUNK_MOVEMENTS,
+    ) -> None:
+        self._pool = pool
+        self._outbox = outbox
+        self._news = HoldNews(announce)
+        self._on_mismatch = on_mismatch
+        self._on_settled = on_settled
+        self.consumer = consumer or f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._claim_min_idle_ms = claim_min_idle_ms
+        self._chunk_movements = chunk_movements
+        self._offers = OffersBySlot(pool)
+        self._shows: list[ShowId] = []
+        self._late_shows: list[ShowId] = []
+        self._left: list[OutboxBatch] = []  # what a failed pass read: nothing more before it
+        self._absent: dict[ShowId, float] = {}  # until when we do not look again
+        self._closings: dict[tuple[ShowId, str], Movement] = {}
+        self._mismatches: dict[ShowId, asyncio.Task[None]] = {}
+        self._next: dict[str, float] = {}
+        self._wanted = READ_ENTRIES_MIN  # entries of the next read
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Settle until `stop`; survives every failure of Postgres and Redis."""
+        pause = PAUSE_S_MIN
+        while not stop.is_set():
+            try:
+                await self.run_once()
+                pause = PAUSE_S_MIN
+            except Exception as error:
+                # Engines fail in many ways, and the loop must outlive all of them; what was read
+                # stays pending and comes back by claim.
+                metrics.FAILURES.labels("settler").inc()
+                log.warning("settler.failed", error=repr(error), pause_s=pause)
+                await _wait(stop, pause)
+                pause = min(2 * pause, PAUSE_S_MAX)
+        for task in self._mismatches.values():
+            task.cancel()
+
+    async def run_once(self) -> int:
+        """One pass: read, claim, settle, close, trim. Returns the number of entries settled."""
+        await self._look_for_shows()
+        shows = self._readable()
+        if not shows:
+            await asyncio.sleep(SHOWS_EVERY_S)
+            return 0
+        batches = self._left or await self._read(shows)
+        if not self._left and self._due("claim", CLAIM_EVERY_S):
+            batches = [*await self._claimed(shows), *batches]
+        self._left = batches
+        await self.settle_batches(batches)
+        self._left = []
+        await self._try_closings()
+        if self._due("trim", TRIM_EVERY_S):
+            await self._trim(shows)
+        return len(batches)
+
+    async def _look_for_shows(self) -> None:
+        if self._due("late shows", LATE_SHOWS_EVERY_S):
+            rows = await self._pool.fetch(sql.LATE_SHOWS, ACTIVE_SHOWS_MAX)
+            self._late_shows = [ShowId(row["id"]) for row in rows]
+        if self._due("shows", SHOWS_EVERY_S):
+            rows = await self._pool.fetch(sql.ACTIVE_SHOWS, ACTIVE_SHOWS_MAX)
+            self._shows = [ShowId(row["id"]) for row in rows]
+
+    def _readable(self) -> list[ShowId]:
+        """Active shows whose outbox is there, as far as we know."""
+        now = time.monotonic()
+        self._absent = {show: until for show, until in self._absent.items() if until > now}
+        wanted = dict.fromkeys([*self._shows, *self._late_shows])
+        return [show for show in wanted if show not in self._absent]
+
+    async def _read(self, shows: Sequence[ShowId]) -> list[OutboxBatch]:
+        """New entries of all shows. A show that Redis lost must not stop the others."""
+        block_ms = CLOSING_BLOCK_MS if self._closings else BLOCK_MS
+        try:
+            return list(await self._read_some(shows, block_ms))
+        except Busy:
+            if len(shows) == 1:
+                self._leave_out(shows[0])
+                return []
+        found: list[OutboxBatch] = []
+        for show in shows:
+            try:
+                found += await self._read_some([show], 1)
+            except Busy:
+                self._leave_out(show)
+        return found
+
+    async def _read_some(self, shows: Sequence[ShowId], block_ms: int) -> Sequence[OutboxBatch]:
+        found = await self._outbox.read(
+            shows, consumer=self.consumer, max_entries=self._wanted, block_ms=block_ms
+        )
+        # One transaction's worth a read: far more entries of checkouts than of holds.
+        size = sum(len(batch.movements) for batch in found)
+        if size > 2 * self._chunk_movements:
+            self._wanted = max(READ_ENTRIES_MIN, self._wanted // 2)
+        elif len(found) >= self._wanted and size < self._chunk_movements:
+            self._wanted = min(READ_ENTRIES_MAX, 2 * self._wanted)
+        return found
+
+    def _leave_out(self, show: ShowId) -> None:
+        """Not installed yet, or lost and to be rebuilt: somebody else's work, so look later."""
+        self._absent[show] = time.monotonic() + ABSENT_S
+        metrics.FAILURES.labels("absent outbox").inc()
+
+    async def drain(self, show: ShowId) -> None:
+        """Take the show's outbox to its end, whoever held what; for a rebuild, which stopped it.
+
+        Raises Busy if the end does not come within a bound.
+        """
+        for _ in range(DRAIN_ROUNDS_MAX):
+            claimed = await self._outbox.claim(
+                show, consumer=self.consumer, min_idle_ms=0, max_entries=CLAIM_ENTRIES_MAX
+            )
+            fresh = await self._read_some([show], 1)
+            await self.settle_batches([*claimed, *fresh])
+            await self._try_closings()
+            if await self._outbox.first_unsettled(show) is None:
+                return
+        raise Busy("the outbox of this show does not come to its end")
+
+    async def settle_batches(self, batches: Sequence[OutboxBatch]) -> None:
+        """Settle, announce and acknowledge entries of any shows; those of a show in order."""
+        in_order = sorted(batches, key=lambda batch: (batch.show, entry_key(batch.entry)))
+        for show, of_show in groupby(in_order, key=lambda batch: batch.show):
+            chunk: list[OutboxBatch] = []
+            size = 0
+            for batch in of_show:
+                chunk.append(batch)
+                size += len(batch.movements)
+                if size >= self._chunk_movements:
+                    await self._settle_chunk(show, chunk)
+                    chunk, size = [], 0
+            if chunk:
+                await self._settle_chunk(show, chunk)
+
+    async def _settle_chunk(self, show: ShowId, chunk: Sequence[OutboxBatch]) -> None:
+        for batch in chunk:
+            if batch.fault:
+                await self._put_aside(show, batch.entry, 0, batch.fault, batch.fault)
+        movements = [one for batch in chunk for one in batch.movements]
+        slots = {line.slot for one in movements for line in one.lines}
+        offers = await self._offers.of(show, slots)
+        started = time.perf_counter()
+        try:
+            done = await self._commit(show, movements, offers)
+        except Exception as error:
+            # Whatever it is, the entries behind this one must not wait for it.
+            if is_transient(error):
+                raise
+            done = await self._one_by_one(show, movements, offers)
+        metrics.BATCH.observe(time.perf_counter() - started)
+        failpoint("settle.committed")
+        self._count(show, movements, done)
+        await self._news.tell(movements, offers)
+        failpoint("settle.announced")
+        await self._acknowledge(show, chunk)
+
+    async def _commit(
+        self, show: ShowId, movements: Sequence[Movement], offers: dict[int, OfferFacts]
+    ) -> Settled:
+        async def work(connection: Connection) -> Settled:
+            done = await settle(connection, show, movements, offers)
+            failpoint("settle.before_commit")
+            return done
+
+        return await in_transaction(self._pool, work)
+
+    async def _one_by_one(
+        self, show: ShowId, movements: Sequence[Movement], offers: dict[int, OfferFacts]
+    ) -> Settled:
+        """Something in the batch is refused for good: find it, put it aside, keep the rest."""
+        total = Settled()
+        for one in movements:
+            try:
+                done = await self._commit(show, [one], offers)
+            except Exception as error:  # the same, for one movement
+                if is_transient(error):
+                    raise
+                await self._put_aside(show, one.entry, one.seq, _body(one), repr(error))
+            else:
+                total.orders += done.orders
+                total.rejected += done.rejected
+                total.cancelled += done.cancelled
+        return total
+
+    async def _put_aside(self, show: ShowId, entry: str, seq: int, body: str, why: str) -> None:
+        fresh = await self._pool.fetchval(sql.POISON, show, entry, seq, body, why)
+        if fresh is None:
+            return  # a redelivery; the alarm was raised, and its answer may be what redelivers
+        metrics.POISON.labels(show).inc()
+        log.error("settler.poison", show=show, entry=entry, seq=seq, error=why)
+        self._alarm(show)
+
+    def _count(self, show: ShowId, movements: Sequence[Movement], done: Settled) -> None:
+        for kind, count in Counter(one.kind for one in movements).items():
+            metrics.MOVEMENTS.labels(kind.value).inc(count)
+        if movements:
+            metrics.LAG.set(max(0.0, time.time() - movements[-1].at / 1000))
+        metrics.SETTLED.labels("confirmed").inc(done.orders)
+        metrics.SETTLED.labels("cancelled").inc(done.cancelled)
+        if done.rejected:
+            metrics.REJECTED.labels(show).inc(done.rejected)
+            log.error("settler.rejected", show=show, orders=done.rejected)
+            self._alarm(show)
+        if done.orders or done.rejected or done.cancelled:
+            self._on_settled()
+
+    def _alarm(self, show: ShowId) -> None:
+        # A task of its own: the answer to a mismatch is a rebuild, which waits for this settler.
+        if show in self._mismatches:
+            return
+        task = asyncio.create_task(self._call_mismatch(show))
+        self._mismatches[show] = task
+        task.add_done_callback(lambda _: self._mismatches.pop(show, None))
+
+    async def _call_mismatch(self, show: ShowId) -> None:
+        try:
+            await self._on_mismatch(show)
+        except Exception as error:  # another room's code; the alarm metric stands anyway
+            metrics.FAILURES.labels("on_mismatch").inc()
+            log.error("settler.on_mismatch_failed", show=show, error=repr(error))
+
+    async def _acknowledge(self, show: ShowId, chunk: Sequence[OutboxBatch]) -> None:
+        entries = []
+        for batch in chunk:
+            closed = [one for one in batch.movements if one.kind is MovementKind.CLOSED]
+            for one in closed:
+                self._closings[(show, batch.entry)] = one
+            if not closed:
+                entries.append(batch.entry)
+        if entries:
+            await self._outbox.ack(show, entries)
+            failpoint("settle.acknowledged")
+
+    async def _try_closings(self) -> None:
+        """Close offers whose `closed` entry is now the oldest that is not settled."""
+        in_order = sorted(self._closings, key=lambda one: (one[0], entry_key(one[1])))
+        for show, entry in in_order:
+            first = await self._outbox.first_unsettled(show)
+            if first is not None and entry_key(first) < entry_key(entry):
+                continue
+            closed = self._closings.get((show, entry))
+            if closed is None:
+                continue  # a drain, which runs beside this loop, has closed it
+            await self._close(show, closed)
+            failpoint("close.committed")
+            await self._outbox.ack(show, [entry])
+            self._closings.pop((show, entry), None)
+
+    async def _close(self, show: ShowId, closed: Movement) -> None:
+        async def work(connection: Connection) -> None:
+            for line in closed.lines:
+                await close_offer(connection, show, line.slot)
+            failpoint("close.before_commit")
+
+        await in_transaction(self._pool, work)
+        log.info("settler.closed", show=show, slots=[line.slot for line in closed.lines])
+
+    async def _claimed(self, shows: Sequence[ShowId]) -> list[OutboxBatch]:
+        """Entries that a dead settler left, and our own that failed."""
+        found: list[OutboxBatch] = []
+        for show in shows:
+            try:
+                batches = await self._outbox.claim(
+                    show,
+                    consumer=self.consumer,
+                    min_idle_ms=self._claim_min_idle_ms,
+                    max_entries=CLAIM_ENTRIES_MAX,
+                )
+            except Busy:
+                self._leave_out(show)
+                continue
+            found += [one for one in batches if (show, one.entry) not in self._closings]
+        return found
+
+    async def _trim(self, shows: Sequence[ShowId]) -> None:
+        for show in shows:
+            try:
+                await self._outbox.trim(show)
+                backlog = await self._outbox.backlog(show)
+            except Busy:
+                self._leave_out(show)
+                continue
+            metrics.OUTBOX_PENDING.labels(show).set(backlog.pending)
+            metrics.OUTBOX_OLDEST.labels(show).set(backlog.oldest_pending_ms / 1000)
+
+    def _due(self, what: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._next.get(what, 0.0):
+            return False
+        self._next[what] = now + every_s
+        return True
+
+
+def _body(one: Movement) -> str:
+    """A movement as text, for whoever looks into the table of what was put aside."""
+    body = {
+        "kind": one.kind,
+        "buyer": one.buyer.hex(),
+        "key": one.key.hex(),
+        "lines": [[line.slot, line.qty] for line in one.lines],
+        "at": one.at,
+        "expires_at": one.expires_at,
+    }
+    return orjson.dumps(body).decode()
+
+
+def entry_key(entry: str) -> tuple[int, int]:
+    """Stream ids compare as two numbers, not as text."""
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number or 0)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        pass  # the ordinary end of the pause

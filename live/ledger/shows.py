@@ -1,0 +1,489 @@
+"""Shows, and the one way in which a host's command changes them.
+
+Owns: rows of `shows`; `show_command`, the frame of every change of a show or of its offers.
+Always: a command is one transaction that locks the show's row first, so commands of one show
+follow each other; it raises the show's version by one and leaves exactly one row in
+`host_actions`. Locks are taken in the order show, offers, products - the settler's order, too.
+Not here: Redis. Whoever calls carries the new state there afterwards (live/shows/host.py).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from live.domain.caller import Role
+from live.domain.ids import OfferId, ShowId, Sku
+from live.domain.offer import Mode, OfferTerms, Phase
+from live.domain.show import Announcement, ShowState, ShowStatus, passcode_digest
+from live.errors import BadField, Busy, Conflict, NotFound
+from live.ledger import actions, rehearsal
+from live.ledger.pool import Connection, Pool
+
+ACTIVE_SHOWS_MAX = 1_000  # per keeper; the rest waits for its turn in the next listing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who gave a command, for the audit log."""
+
+    sub: str
+    role: Role
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewShow:
+    id: ShowId
+    title: str
+    currency: str
+    language: str = "en"
+    starts_at: int | None = None  # Unix ms
+    playback_url: str = ""
+    paid_partnership: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowPatch:
+    """None leaves a field as it is; an empty passcode takes it away."""
+
+    title: str | None = None
+    playback_url: str | None = None
+    frozen: bool | None = None
+    slow_mode_seconds: int | None = None
+    rehearsal_passcode: str | None = None
+    starts_at: int | None = None  # Unix ms
+
+    @property
+    def configures(self) -> bool:
+        """Whether this is a change that a freeze refuses; the switch and slow mode are not."""
+        configured = (self.title, self.playback_url, self.rehearsal_passcode, self.starts_at)
+        return any(value is not None for value in configured)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveShow:
+    """A show that the keeper looks after; `selling` while an offer may have stock in motion."""
+
+    id: ShowId
+    version: int
+    selling: bool
+    running: bool
+    rehearsed: bool  # a rehearsal is over and its stock has to go
+
+
+@dataclass(slots=True)
+class Command:
+    """A change under way: the locked show, and after the block the state that it led to.
+
+    The block may set `nothing_done`; then neither version nor audit log move.
+    """
+
+    connection: Connection
+    show: ShowId
+    status: ShowStatus
+    frozen: bool
+    rehearsed: bool
+    currency: str
+    detail: dict[str, object]  # what the audit log will tell; the block may add to it
+    nothing_done: bool = False
+    result: ShowState | None = None
+
+    @property
+    def state(self) -> ShowState:
+        assert self.result is not None, "read after the command's block only"
+        return self.result
+
+    def refuse_frozen(self) -> None:
+        """Raises Conflict during a freeze: what was prepared may be used, nothing else changes."""
+        if self.frozen:
+            raise Conflict(f"the configuration of show {self.show} is frozen")
+
+    def refuse_ended(self) -> None:
+        if self.status is ShowStatus.ENDED:
+            raise Conflict(f"show {self.show} has ended")
+
+    def refuse_uncleared(self) -> None:
+        """Raises Busy between a rehearsal and the new life of the stock: about a second."""
+        if self.rehearsed and self.status is not ShowStatus.REHEARSAL:
+            raise Busy("the rehearsal is being cleared away", retry_ms=500)
+
+
+@asynccontextmanager
+async def show_command(
+    pool: Pool, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
+) -> AsyncIterator[Command]:
+    """Run the block inside the transaction of one command. Raises NotFound for an unknown show."""
+    async with pool.acquire() as connection, connection.transaction():
+        # NO KEY: orders and holds that refer to the show go on being written meanwhile.
+        row = await connection.fetchrow(
+            "SELECT status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE",
+            show,
+        )
+        if row is None:
+            raise NotFound(f"unknown show {show}")
+        status = ShowStatus(row["status"])
+        command = Command(
+            connection, show, status, row["frozen"], row["rehearsed"], row["currency"], detail
+        )
+        yield command
+        if not command.nothing_done:
+            await connection.execute("UPDATE shows SET version = version + 1 WHERE id = $1", show)
+            await actions.append(
+                connection,
+                show=show,
+                caller=actor.sub,
+                role=actor.role,
+                action=action,
+                detail=command.detail,
+                address=actor.address,
+            )
+        command.result = await read_show(connection, show)
+
+
+_SHOW = """
+    SELECT id, title, status, language, currency, playback_url, pins, run_order, announcement,
+           floor(extract(epoch FROM announcement_until) * 1000)::bigint AS announcement_until,
+           paid_partnership, slow_mode_seconds, frozen, stock_epoch, version, rehearsal_passcode,
+           floor(extract(epoch FROM starts_at) * 1000)::bigint AS starts_at
+    FROM shows
+"""
+
+_OFFERS = """
+    SELECT id, show, slot, sku, title, image_url, price_minor, currency, mode, phase, quantity,
+           allotted, per_buyer_limit, hold_seconds, waitlist, guests,
+           sold_out AND phase = 'paused' AS sold_out,
+           floor(extract(epoch FROM opens_at) * 1000)::bigint AS opens_at,
+           floor(extract(epoch FROM closes_at) * 1000)::bigint AS closes_at, version
+    FROM offers
+"""
+
+
+async def read_show(connection: Connection | Pool, show: ShowId) -> ShowState:
+    """Read a show with its offers. Raises NotFound.
+
+    Two statements: outside a transaction the version is read first, so a state is never newer
+    than its version says, and a later one replaces it.
+    """
+    row = await connection.fetchrow(f"{_SHOW} WHERE id = $1", show)
+    if row is None:
+        raise NotFound(f"unknown show {show}")
+    offers = await connection.fetch(f"{_OFFERS} WHERE show = $1 ORDER BY slot", show)
+    return _state(row, tuple(_terms(offer) for offer in offers))
+
+
+class ShowRows:
+    """Shows as their hosts write them, over a pool of connections."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read_state(self, show: ShowId) -> ShowState:
+        """Raises NotFound."""
+        return await read_show(self._pool, show)
+
+    async def active(self) -> list[ActiveShow]:
+        """Shows that are not over, and ended ones whose end Redis does not know yet."""
+        rows = await self._pool.fetch(
+            """SELECT id, version, status IN ('rehearsal', 'live', 'paused') AS running,
+                      rehearsed AND status <> 'rehearsal' AS rehearsed,
+                      EXISTS (SELECT FROM offers WHERE show = shows.id AND phase IN
+                              ('scheduled', 'open', 'paused', 'closing')) AS selling
+               FROM shows
+               WHERE status <> 'ended' OR carried_version < version OR rehearsed
+                     OR EXISTS (SELECT FROM offers WHERE show = shows.id
+                                AND phase NOT IN ('draft', 'closed'))
+               ORDER BY selling DESC, running DESC, created_at DESC LIMIT $1""",
+            ACTIVE_SHOWS_MAX,
+        )
+        return [
+            ActiveShow(
+                ShowId(row["id"]), row["version"], row["selling"], row["running"], row["rehearsed"]
+            )
+            for row in rows
+        ]
+
+    async def note_carried(self, show: ShowId, version: int) -> None:
+        """Remember that Redis knows an ended show up to this version."""
+        await self._pool.execute(
+            "UPDATE shows SET carried_version = $2 WHERE id = $1 AND carried_version < $2",
+            show,
+            version,
+        )
+
+    async def list_running(self, *, limit: int = 50) -> list[ShowState]:
+        """Shows on air, the newest first, without their offers; for the front page."""
+        rows = await self._pool.fetch(
+            f"{_SHOW} WHERE status IN ('live', 'paused') ORDER BY created_at DESC LIMIT $1", limit
+        )
+        return [_state(row, ()) for row in rows]
+
+    async def sum_orders(self, show: ShowId) -> tuple[int, int]:
+        """Orders that stand and what they brought in, less refunds; read once a second."""
+        row = await self._pool.fetchrow(
+            """SELECT count(*) AS orders,
+                      coalesce(sum(total_minor - refunded_minor), 0)::bigint AS revenue_minor
+               FROM orders WHERE show = $1 AND state NOT IN ('cancelled', 'rejected')""",
+            show,
+        )
+        assert row is not None, "an aggregate without GROUP BY has one row"
+        return row["orders"], row["revenue_minor"]
+
+    async def create(self, new: NewShow, actor: Actor) -> ShowState:
+        """Raises Conflict where the id is taken."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            created = await connection.fetchval(
+                """INSERT INTO shows (id, title, currency, language, playback_url,
+                                      paid_partnership, starts_at)
+                   VALUES ($1, $2, $3, $4, $5, $6, to_timestamp($7::bigint / 1000.0))
+                   ON CONFLICT (id) DO NOTHING RETURNING id""",
+                new.id,
+                new.title,
+                new.currency,
+                new.language,
+                new.playback_url,
+                new.paid_partnership,
+                new.starts_at,
+            )
+            if created is None:
+                raise Conflict(f"show {new.id} exists")
+            await actions.append(
+                connection,
+                show=new.id,
+                caller=actor.sub,
+                role=actor.role,
+                action="show.create",
+                detail={"title": new.title, "currency": new.currency},
+                address=actor.address,
+            )
+            return await read_show(connection, new.id)
+
+    async def patch(self, show: ShowId, patch: ShowPatch, actor: Actor) -> ShowState:
+        """Raises NotFound, and Conflict during a freeze."""
+        changes: dict[str, object] = {
+            name: value
+            for name in ShowPatch.__slots__
+            if (value := getattr(patch, name)) is not None
+        }
+        # The passcode is a secret of the rehearsal: the log tells that it changed, not to what.
+        logged = changes | (
+            {"rehearsal_passcode": "***"} if "rehearsal_passcode" in changes else {}
+        )
+        async with show_command(self._pool, show, actor, "show.patch", logged) as command:
+            if patch.configures and patch.frozen is not False:
+                command.refuse_frozen()
+            await command.connection.execute(
+                """UPDATE shows SET title = coalesce($2, title),
+                       playback_url = coalesce($3, playback_url), frozen = coalesce($4, frozen),
+                       slow_mode_seconds = coalesce($5, slow_mode_seconds),
+                       rehearsal_passcode = nullif(coalesce($6, rehearsal_passcode), ''),
+                       starts_at = coalesce(to_timestamp($7::bigint / 1000.0), starts_at)
+                   WHERE id = $1""",
+                show,
+                patch.title,
+                patch.playback_url,
+                patch.frozen,
+                patch.slow_mode_seconds,
+                patch.rehearsal_passcode,
+                patch.starts_at,
+            )
+        return command.state
+
+    async def start(self, show: ShowId, actor: Actor) -> ShowState:
+        """Go on air; a rehearsal ends with it."""
+        async with show_command(self._pool, show, actor, "show.start", {}) as command:
+            await _leave_rehearsal(command)
+            await _set_status(command, "show.start", ShowStatus.LIVE, _MAY_START)
+        return command.state
+
+    async def rehearse(self, show: ShowId, actor: Actor) -> ShowState:
+        """Begin the show for the passcode audience. Raises Conflict where it cannot be undone."""
+        async with show_command(self._pool, show, actor, "show.rehearse", {}) as command:
+            await rehearsal.begin(command.connection, show)
+            scheduled = (ShowStatus.SCHEDULED,)
+            await _set_status(command, "show.rehearse", ShowStatus.REHEARSAL, scheduled)
+        return command.state
+
+    async def pause(self, show: ShowId, actor: Actor) -> ShowState:
+        return await self._turn(show, actor, "show.pause", ShowStatus.PAUSED, (ShowStatus.LIVE,))
+
+    async def resume(self, show: ShowId, actor: Actor) -> ShowState:
+        return await self._turn(show, actor, "show.resume", ShowStatus.LIVE, (ShowStatus.PAUSED,))
+
+    async def end(self, show: ShowId, actor: Actor) -> ShowState:
+        """End a show: what is on sale begins to close, drafts are given back at once.
+
+        A rehearsal is followed by the show itself: it goes back to `scheduled`.
+        """
+        async with show_command(self._pool, show, actor, "show.end", {}) as command:
+            command.refuse_ended()
+            if await _leave_rehearsal(command):
+                rehearsing = (ShowStatus.REHEARSAL,)
+                await _set_status(command, "show.end", ShowStatus.SCHEDULED, rehearsing)
+            else:
+                await _end(command)
+        return command.state
+
+    async def set_run_order(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> ShowState:
+        """Raises NotFound for an unknown product, and Conflict during a freeze."""
+        detail: dict[str, object] = {"skus": list(skus)}
+        async with show_command(self._pool, show, actor, "show.run_order", detail) as command:
+            command.refuse_frozen()
+            await _demand_products(command.connection, skus)
+            await command.connection.execute(
+                "UPDATE shows SET run_order = $2 WHERE id = $1", show, list(skus)
+            )
+        return command.state
+
+    async def pin(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> ShowState:
+        """Pin these products and no others. Raises NotFound for an unknown one."""
+        detail: dict[str, object] = {"skus": list(skus)}
+        async with show_command(self._pool, show, actor, "show.pin", detail) as command:
+            command.refuse_ended()
+            await _demand_products(command.connection, skus)
+            await command.connection.execute(
+                "UPDATE shows SET pins = $2 WHERE id = $1", show, list(skus)
+            )
+        return command.state
+
+    async def announce(self, show: ShowId, text: str, until: int | None, actor: Actor) -> ShowState:
+        """Set the announcement bar; an empty text takes it down."""
+        detail: dict[str, object] = {"text": text, "until": until}
+        async with show_command(self._pool, show, actor, "show.announce", detail) as command:
+            command.refuse_ended()
+            await command.connection.execute(
+                """UPDATE shows SET announcement = nullif($2, ''),
+                       announcement_until = to_timestamp($3::bigint / 1000.0) WHERE id = $1""",
+                show,
+                text,
+                until if text else None,
+            )
+        return command.state
+
+    async def log_action(
+        self, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
+    ) -> None:
+        """Note an action that changes no row of the show, such as moderation. Raises NotFound."""
+        async with show_command(self._pool, show, actor, action, detail):
+            pass
+
+    async def _turn(
+        self,
+        show: ShowId,
+        actor: Actor,
+        action: str,
+        then: ShowStatus,
+        allowed: tuple[ShowStatus, ...],
+    ) -> ShowState:
+        async with show_command(self._pool, show, actor, action, {}) as command:
+            await _set_status(command, action, then, allowed)
+        return command.state
+
+
+_MAY_START = (ShowStatus.SCHEDULED, ShowStatus.REHEARSAL)
+
+
+async def _set_status(
+    command: Command, action: str, then: ShowStatus, allowed: tuple[ShowStatus, ...]
+) -> None:
+    if command.status not in allowed:
+        raise Conflict(f"{action}: show {command.show} is {command.status.value}")
+    await command.connection.execute(
+        "UPDATE shows SET status = $2 WHERE id = $1", command.show, then.value
+    )
+
+
+async def _leave_rehearsal(command: Command) -> bool:
+    """Undo a rehearsal's offers; False where none is under way."""
+    if command.status is not ShowStatus.REHEARSAL:
+        return False
+    lost = await rehearsal.leave(command.connection, command.show)
+    command.detail["rehearsal"] = "ended"
+    if lost:
+        command.detail["stay_closed"] = lost
+    return True
+
+
+async def _end(command: Command) -> None:
+    connection, show = command.connection, command.show
+    await connection.execute("UPDATE shows SET status = 'ended' WHERE id = $1", show)
+    # In the order of ids, as the settler locks them: it settles most when a show ends.
+    await connection.execute(
+        """SELECT FROM offers WHERE show = $1 AND phase <> 'closed'
+           ORDER BY id FOR NO KEY UPDATE""",
+        show,
+    )
+    await connection.execute(
+        """UPDATE offers SET phase = 'closing', version = version + 1
+           WHERE show = $1 AND phase IN ('scheduled', 'open', 'paused')""",
+        show,
+    )
+    drafts = await connection.fetch(
+        "SELECT id FROM offers WHERE show = $1 AND phase = 'draft' ORDER BY sku", show
+    )
+    for draft in drafts:
+        await give_back_draft(connection, OfferId(draft["id"]))
+
+
+async def give_back_draft(connection: Connection, offer: OfferId) -> None:
+    """Close a draft, which buyers never saw, and return its units to the product at once.
+
+    Everything else closes through the stream (see the settler): only there it is known what sold.
+    """
+    row = await connection.fetchrow(
+        "SELECT sku, allotted FROM offers WHERE id = $1 FOR NO KEY UPDATE", offer
+    )
+    assert row is not None, "the caller read it under the show's lock"
+    await connection.execute(
+        """UPDATE offers SET phase = 'closed', allotted = 0, version = version + 1
+           WHERE id = $1 AND phase = 'draft'""",
+        offer,
+    )
+    await connection.execute(
+        "UPDATE products SET allotted = allotted - $2 WHERE sku = $1", row["sku"], row["allotted"]
+    )
+    await connection.execute(
+        """INSERT INTO stock_movements (sku, offer, kind, qty, reason)
+           VALUES ($1, $2, 'given_back', $3, 'draft closed')""",
+        row["sku"],
+        offer,
+        -row["allotted"],
+    )
+
+
+async def _demand_products(connection: Connection, skus: Sequence[Sku]) -> None:
+    if len(set(skus)) != len(skus):
+        raise BadField("skus: a product may be named once")
+    rows = await connection.fetch("SELECT sku FROM products WHERE sku = ANY($1)", list(skus))
+    missing = sorted(set(skus) - {row["sku"] for row in rows})
+    if missing:
+        raise NotFound(f"unknown product {missing[0]}")
+
+
+def _state(row: asyncpg.Record, offers: tuple[OfferTerms, ...]) -> ShowState:
+    text, passcode = row["announcement"], row["rehearsal_passcode"]
+    return ShowState(
+        id=ShowId(row["id"]),
+        title=row["title"],
+        status=ShowStatus(row["status"]),
+        language=row["language"],
+        currency=row["currency"],
+        playback_url=row["playback_url"],
+        pins=tuple(Sku(sku) for sku in row["pins"]),
+        run_order=tuple(Sku(sku) for sku in row["run_order"]),
+        announcement=None if text is None else Announcement(text, row["announcement_until"]),
+        paid_partnership=row["paid_partnership"],
+        slow_mode_seconds=row["slow_mode_seconds"],
+        frozen=row["frozen"],
+        stock_epoch=row["stock_epoch"],
+        version=row["version"],
+        offers=offers,
+        starts_at=row["starts_at"],
+        passcode="" if passcode is None else passcode_digest(row["id"], passcode),
+    )
+
+
+def _terms(row: asyncpg.Record) -> OfferTerms:
+    values = dict(row) | {"mode": Mode(row["mode"]), "phase": Phase(row["phase"])}
+    return OfferTerms(**values)
