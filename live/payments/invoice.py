@@ -1,0 +1,58 @@
+"""The provider `invoice`: pay on delivery. Nobody is asked, so nothing can fail.
+
+Always: authorising says yes; capture, void and refund are book entries of our own ledger. The truth
+about an invoice is our payment row, so `look_up` says what it would have said at checkout.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from live.domain.payment import PaymentId, PaymentState
+from live.payments.port import (
+    Authorisation,
+    AuthoriseRequest,
+    CaptureResult,
+    ChargePage,
+    MoneyRequest,
+    ProviderEvent,
+    Verdict,
+    WebhookRefused,
+)
+
+PAYMENT_WINDOW_MS = 60_000
+
+
+class Invoice:
+    """Says yes to everything; keeps nothing."""
+
+    name = "invoice"
+
+    def is_asynchronous(self, token: str | None) -> bool:
+        return False
+
+    def payment_window_ms(self, token: str | None) -> int:
+        return PAYMENT_WINDOW_MS
+
+    async def authorise(self, request: AuthoriseRequest) -> Authorisation:
+        return Authorisation(state=PaymentState.AUTHORISED, ref=f"inv_{request.payment}")
+
+    async def look_up(self, payment: PaymentId, ref: str | None) -> Authorisation:
+        return Authorisation(state=PaymentState.AUTHORISED, ref=f"inv_{payment}")
+
+    async def capture(self, request: MoneyRequest) -> CaptureResult:
+        return CaptureResult(Verdict.DONE)
+
+    async def void(self, request: MoneyRequest) -> CaptureResult:
+        return CaptureResult(Verdict.DONE)
+
+    async def refund(self, request: MoneyRequest) -> CaptureResult:
+        return CaptureResult(Verdict.DONE)
+
+    def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
+        raise WebhookRefused("invoices send no events", status=404, code="webhook.unknown")
+
+    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
+        """Nothing: there are no books but our own."""
+        return ChargePage((), None)
+
+    async def close(self) -> None:
+        """There is nothing to close."""

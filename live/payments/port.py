@@ -1,0 +1,173 @@
+"""The seam to payment providers: what every provider must do, and the values that cross it.
+
+Always: the payment's id is the idempotency key of its authorisation, so a repeat after a lost reply
+charges once. A call that ended without a clear answer is `unknown`, never an exception: only
+`look_up` (asked by the payment worker) turns it into a fact.
+Not here: retries, leases and stock (worker.py); which provider is configured (app.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from live.domain.ids import key_text
+from live.domain.payment import Action, Payment, PaymentId, PaymentState
+from live.errors import LiveError
+
+REASON_CHARS_MAX = 200  # what we keep of a provider's explanation
+WEBHOOK_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthoriseRequest:
+    """`metadata` names the hold (show, hold, order), so money can be traced from either side."""
+
+    payment: PaymentId
+    amount_minor: int
+    currency: str
+    token: str | None
+    metadata: Mapping[str, str]
+
+
+def authorise_request(payment: Payment) -> AuthoriseRequest:
+    """The one request of a payment: whoever sends it again sends the same."""
+    return AuthoriseRequest(
+        payment=payment.id,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        token=payment.token,
+        metadata={
+            "show": payment.show,
+            "order": payment.order,
+            "buyer": payment.buyer.hex(),
+            "hold": key_text(payment.hold),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorisation:
+    """What the provider says about a payment now.
+
+    `state` is one of authorised, declined, action_required, unknown, and from `look_up` also
+    authorising (the provider is still at it), captured, refunded, partially_refunded, voided.
+    `ref` is the provider's own id; None as long as we have not learnt it.
+    """
+
+    state: PaymentState
+    ref: str | None = None
+    reason: str = ""
+    action: Action | None = None
+    captured_minor: int = 0
+    refunded_minor: int = 0
+
+
+class Verdict(StrEnum):
+    """How a capture, void or refund ended; `unknown` means: repeat it with the same key."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureResult:
+    """The end of a capture, a void or a refund."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyRequest:
+    """A capture, void or refund of a payment. `key` makes a repeat harmless at the provider."""
+
+    payment: PaymentId
+    ref: str | None
+    amount_minor: int
+    currency: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderEvent:
+    """Something happened to a payment. A hint to look, never the truth itself: events come late,
+    twice and out of order, so the provider is asked for the state that counts.
+
+    `refund` marks money that went back, perhaps by a person at the provider: we may not know of it.
+    """
+
+    provider: str
+    id: str
+    kind: str
+    payment: PaymentId | None
+    ref: str | None
+    refund: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRecord:
+    """One charge in the provider's own books, for the audit."""
+
+    payment: PaymentId
+    ref: str
+    state: PaymentState
+    amount_minor: int
+    captured_minor: int
+    refunded_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChargePage:
+    """A page of the provider's books; `cursor` is None on the last one."""
+
+    charges: tuple[ChargeRecord, ...]
+    cursor: str | None
+
+
+class WebhookRefused(LiveError):
+    """A webhook that we do not believe; `status` and `code` go into the HTTP answer."""
+
+    def __init__(self, text: str, *, status: int, code: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+
+
+class Provider(Protocol):
+    """A payment provider. No method raises for what the network does."""
+
+    @property
+    def name(self) -> str: ...
+
+    def payment_window_ms(self, token: str | None) -> int:
+        """How long a hold waits for its buyer once he pays: longer for asynchronous methods."""
+        ...
+
+    def is_asynchronous(self, token: str | None) -> bool:
+        """Whether this way of paying answers later than a buyer waits; no such in `first_paid`."""
+        ...
+
+    async def authorise(self, request: AuthoriseRequest) -> Authorisation: ...
+
+    async def look_up(self, payment: PaymentId, ref: str | None) -> Authorisation:
+        """The provider's truth; state `created` when it never heard of the payment."""
+        ...
+
+    async def capture(self, request: MoneyRequest) -> CaptureResult: ...
+
+    async def void(self, request: MoneyRequest) -> CaptureResult: ...
+
+    async def refund(self, request: MoneyRequest) -> CaptureResult: ...
+
+    def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
+        """Verify and read. Raises WebhookRefused."""
+        ...
+
+    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage: ...
+
+    async def close(self) -> None:
+        """Close connections; called once, at the end of the process."""
+        ...

@@ -1,0 +1,98 @@
+"""What the payment worker wants from the ledger and from stock; wired by app.py.
+
+The ledger's `PaymentRows` and stock's `StockEngine` fit these as they are.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from live.domain.hold import HoldAnswer, HoldState, Line
+from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.payment import Action, MoneyJob, Payment, PaymentId, PaymentState
+
+
+class Rows(Protocol):
+    """Payments and money jobs in Postgres. Every method is one transaction, safe when repeated."""
+
+    async def take_due(self, *, lease_ms: int, limit: int) -> list[Payment]:
+        """Lease payments whose lease ran out and that are not decided: created, authorising,
+        unknown, action_required, or authorised without an order row. SKIP LOCKED; tries + 1."""
+        ...
+
+    async def record(
+        self,
+        payment: PaymentId,
+        state: PaymentState,
+        *,
+        ref: str | None = None,
+        reason: str = "",
+        action: Action | None = None,
+        notify: bool = False,
+    ) -> PaymentState:
+        """Move the payment to `state` if that is a step forward, with its payment entry; with
+        `notify`, the buyer's `payment.failed` notice in the same transaction. Returns the state
+        that the row is in afterwards."""
+        ...
+
+    async def postpone(self, payment: PaymentId, *, ms: int) -> None:
+        """Give the lease back; the payment is due again in so many ms."""
+        ...
+
+    async def ask_void(self, payment: PaymentId, *, reason: str) -> None:
+        """Add the payment's one void job, unless it has one."""
+        ...
+
+    async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
+        """Lease due money jobs: `due_at` moves on by the lease, tries + 1. SKIP LOCKED."""
+        ...
+
+    async def finish_job(self, job: MoneyJob) -> None:
+        """The provider did it: job done, payment entry, payment's and order's figures and state,
+        the notice that belongs to it; once, whoever else reports the same."""
+        ...
+
+    async def fail_job(self, job: MoneyJob, *, reason: str) -> None:
+        """The provider refused for good: job `failed`, payment entry. A refused capture comes back
+        from `take_jobs` with `refused` set until its order is cancelled."""
+        ...
+
+    async def retry_job(self, job: MoneyJob, *, ms: int, reason: str) -> None:
+        """The job is due again in so many ms."""
+        ...
+
+    async def note_event(
+        self, provider: str, event: str, *, kind: str, payment: PaymentId | None, ref: str | None
+    ) -> bool:
+        """Remember a webhook's id and make its payment due now (found by id or `ref`); False if
+        the id was known, and then nothing changes."""
+        ...
+
+
+class Moved(Protocol):
+    """The end of a transition in stock; `state` is the hold's afterwards."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def state(self) -> HoldState: ...
+
+
+class Stock(Protocol):
+    """The transitions that follow money. Raise Busy (nothing changed) and NotFound."""
+
+    async def confirm(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+
+    async def revert(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
+    ) -> object: ...
+
+    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+
+    async def retake(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+    ) -> Moved: ...
+
+    async def sell(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+    ) -> HoldAnswer: ...
