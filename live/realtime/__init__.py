@@ -1,0 +1,1 @@
+"""Fan-out: sessions of this process, the show log, recovery, admission."""

@@ -1,0 +1,93 @@
+"""Who may open a connection: bounds per address and per person, and of the process.
+
+Owns: a token bucket per address for handshakes, the count of connections, and each person's
+connections. Always: the table of buckets is bounded; a full bucket is forgotten, because it says
+nothing. Loopback has no bucket: a proxy or a tool of this machine speaks for many.
+Runs on: the event loop only; no method awaits.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from live.protocol import codes
+from live.protocol.session import Session
+from live.realtime import metrics
+
+ADDRESSES_MAX = 50_000  # buckets kept; the one that was quiet for longest goes first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionLimits:
+    connections_max: int = 20_000  # of this process; about 40 MB of light connections
+    per_person_max: int = 20  # tabs and phones of one person; then the oldest goes
+    handshakes_per_second: float = 20.0  # of one address: a household, an office, a carrier's NAT
+    handshakes_burst: float = 400.0  # after a lost network a whole office comes back at once
+
+
+DEFAULT = AdmissionLimits()
+
+
+class Admission:
+    def __init__(self, clock: Callable[[], float], limits: AdmissionLimits = DEFAULT) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, as of when
+        self._people: dict[str, dict[Session, None]] = {}
+        self.connections = 0
+
+    @property
+    def full(self) -> bool:
+        return self.connections >= self._limits.connections_max
+
+    def may_knock(self, address: str | None) -> bool:
+        """Take a token of this address; False: too many handshakes, answer 429."""
+        if address is None or _is_loopback(address):
+            return True
+        now, limits = self._clock(), self._limits
+        tokens, since = self._buckets.pop(address, (limits.handshakes_burst, now))
+        filled = tokens + (now - since) * limits.handshakes_per_second
+        tokens = min(limits.handshakes_burst, filled)
+        self._buckets[address] = (max(0.0, tokens - 1.0), now)
+        if len(self._buckets) > ADDRESSES_MAX:
+            self._buckets.popitem(last=False)
+        return tokens >= 1.0
+
+    def opened(self) -> None:
+        self.connections += 1
+        metrics.CONNECTIONS.set(self.connections)
+
+    def closed(self) -> None:
+        self.connections -= 1
+        metrics.CONNECTIONS.set(self.connections)
+
+    def known_as(self, sub: str, session: Session) -> None:
+        """A connection told who it is; beyond the bound the person's oldest one is closed.
+
+        The oldest and not the newest: after a lost network the old ones are half open for a while.
+        """
+        if not sub:
+            return
+        own = self._people.setdefault(sub, {})
+        own[session] = None
+        if len(own) > self._limits.per_person_max:
+            next(iter(own)).close(codes.CONNECTION_LIMIT)
+
+    def gone(self, sub: str, session: Session) -> None:
+        own = self._people.get(sub)
+        if own is not None:
+            own.pop(session, None)
+            if not own:
+                del self._people[sub]
+
+    def of(self, sub: str) -> list[Session]:
+        """All connections of a person on this process."""
+        return list(self._people.get(sub, ()))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # a unix socket has no address
+        return True

@@ -1,0 +1,44 @@
+"""One timer for all connections: pings, missing pongs, stale and expired ones.
+
+A timer per connection would cost memory and a heap operation for each of ten thousand pings.
+Owns: which session is to be woken in which second. Always: a session that is alive has exactly one
+alarm; a closed one drops out when its alarm comes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from math import ceil
+
+from live.protocol.session import Session
+
+TICK_SECONDS = 1.0
+
+
+class Alarms:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due: dict[int, list[Session]] = {}
+        self._next = ceil(clock())
+
+    def watch(self, session: Session) -> None:
+        """Wake this session when it says so, from now on."""
+        self._set(session, session.wake(self._clock()))
+
+    def _set(self, session: Session, at: float) -> None:
+        if at > 0.0:
+            # Never into a second that is over, nor the one that is being worked on.
+            self._due.setdefault(max(ceil(at), self._next), []).append(session)
+
+    def tick(self) -> None:
+        """Wake all whose time has come."""
+        now = self._clock()
+        while self._next <= now:
+            due = self._due.pop(self._next, [])
+            self._next += 1
+            for session in due:
+                self._set(session, session.wake(now))
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick()

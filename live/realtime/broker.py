@@ -1,0 +1,413 @@
+"""The show log: append and announce on one side, rooms kept up to date on the other.
+
+Owns: the rooms of this process and their position on Redis. Always: subscribers of a topic get its
+publications in offset order without a gap, or are told that their position is lost.
+Runs on: the event loop; one task reads pub/sub, one keeps time (positions, viewer counts).
+Not here: Redis commands (store.py), who may publish what (policy.py), bytes on sockets (hub.py).
+"""
+
+import asyncio
+from collections.abc import Callable
+from uuid import uuid4
+
+import msgspec
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from live.domain.channels import Channel, ChannelKind
+from live.domain.events import Event, Pulse
+from live.domain.ids import BuyerId, ShowId
+from live.domain.show import ShowState
+from live.errors import Busy
+from live.protocol.codes import Close
+from live.realtime import keys, metrics
+from live.realtime.hub import Hub
+from live.realtime.room import Announcement, ShowRoom, decode_state
+from live.realtime.room import parse_message as parse
+from live.realtime.store import COMMAND_SECONDS, Retention, Store
+from live.realtime.subscriber import Subscriber
+from live.realtime.tasks import cancel_all
+from live.realtime.topic import RECOVERY_MAX, Topic
+
+BEAT_SECONDS = 1.0  # between two heartbeats of the viewer count
+CHECK_BEATS = 2  # beats between two looks at the position of each room
+CHECK_GRACE_SECONDS = 0.25  # an announcement may be on its way while we look
+PRESENCE_BEATS = 20  # beats between two refreshes of presence
+IDLE_BEATS_MAX = 30  # a room without viewers is kept so long: a reload finds it open
+FILL_TRIES_MAX = 100  # at most BACKOFF_SECONDS_MAX apart: three minutes, then the room is dropped
+BACKOFF_SECONDS_MAX = 2.0
+PERSONAL_SECONDS = 86_400  # a buyer who comes back the next day reads his orders from the ledger
+
+RETENTION = {
+    ChannelKind.SHOW: Retention(1_000),
+    ChannelKind.CHAT: Retention(500),
+    ChannelKind.DESK: Retention(500),
+    ChannelKind.STAFF: Retention(500),
+    ChannelKind.PERSONAL: Retention(64, PERSONAL_SECONDS),
+}
+
+OnState = Callable[[ShowState | None, ShowState], None]
+"""(the state before, the newer one), on every change of a room's state"""
+PersonalTap = Callable[[ShowId, BuyerId, str, bytes], None]
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _Kick(msgspec.Struct):
+    """What CONTROL_CHANNEL carries: close this person's connections with this code."""
+
+    sub: str
+    code: int
+    reason: str
+    show: str = ""  # "": on every show
+
+
+log = structlog.get_logger()
+_event_type = msgspec.json.Decoder(_Typed).decode
+_decode_kick = msgspec.json.Decoder(_Kick).decode
+
+
+class Broker:
+    """`url` is a redis URL, unix:// too. `on_kick(sub, show or "", close)` closes connections."""
+
+    def __init__(self, url: str, hub: Hub) -> None:
+        self.gateway = uuid4().hex
+        self.store = Store(url)
+        self.on_kick: Callable[[str, str, Close], None] | None = None
+        self.on_state: OnState | None = None
+        self._hub = hub
+        # No time limit on reading: silence is normal here, and the subscriber beats by itself.
+        self._listening = Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=COMMAND_SECONDS,
+        )
+        self._subscriber = Subscriber(
+            self._listening,
+            home=keys.CONTROL_CHANNEL,
+            on_message=self._take_message,
+            on_gap=self._take_gap,
+        )
+        self._rooms: dict[ShowId, ShowRoom] = {}
+        self._by_channel: dict[str, ShowRoom] = {}
+        self._opening: dict[ShowId, asyncio.Task[None]] = {}
+        self._filling: dict[ShowId, asyncio.Task[None]] = {}
+        self._followed: set[ShowId] = set()
+        self._idle_beats: dict[ShowId, int] = {}
+        self._taps: list[PersonalTap] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Connect and start to listen. Raises redis' ConnectionError where nobody answers."""
+        await self.store.open()
+        self._tasks = [
+            asyncio.create_task(self._subscriber.run()),
+            asyncio.create_task(self._keep_time()),
+        ]
+        await self._subscriber.want(keys.CONTROL_CHANNEL)
+
+    async def close(self) -> None:
+        await cancel_all([*self._tasks, *self._opening.values(), *self._filling.values()])
+        await self.store.close()
+        await self._listening.aclose()
+
+    # Publishing
+
+    async def publish(self, channel: Channel, event: Event, *, key: str = "") -> int:
+        """Append an event to the channel's log and announce it; returns its offset.
+
+        Repeats with the same key give the first offset while the log remembers it. Raises Busy.
+        """
+        if channel.kind is ChannelKind.PULSE:
+            raise ValueError("pulse has no log: use publish_pulse")
+        return await self.store.append(
+            channel.show,
+            keys.log_name(channel),
+            orjson.dumps(event),
+            retention=RETENTION[channel.kind],
+            key=key,
+        )
+
+    async def publish_state(self, state: ShowState, event: Event | None, *, key: str = "") -> int:
+        """Store the state if it is newer and append the event to the show's log, in one call.
+
+        Returns the event's offset, or the log's top where there is no event. Raises Busy.
+        """
+        return await self.store.append_with_state(
+            state.id,
+            ChannelKind.SHOW.value,
+            b"" if event is None else orjson.dumps(event),
+            version=state.version,
+            state=orjson.dumps(state),
+            retention=RETENTION[ChannelKind.SHOW],
+            key=key,
+        )
+
+    async def publish_pulse(self, show: ShowId, pulse: Pulse) -> None:
+        """Announce the latest figures; nothing is kept. Raises Busy."""
+        await self.publish_figures(show, ChannelKind.PULSE.value, orjson.dumps(pulse))
+
+    async def publish_figures(self, show: ShowId, name: str, data: bytes) -> None:
+        await self.store.announce(show, b"f %s\n%s" % (name.encode(), data))
+
+    async def kick(self, sub: str, close: Close, *, show: ShowId | None = None) -> None:
+        """Close a person's connections on all gateways (of one show or of all). Raises Busy."""
+        message = _Kick(sub, close.code, close.reason, show or "")
+        await self.store.broadcast(msgspec.json.encode(message))
+
+    async def read_state(self, show: ShowId) -> ShowState | None:
+        """Read the stored state of a show, from memory where its room is open. Raises Busy."""
+        room = self.room(show)
+        if room is not None:
+            return room.state
+        found = await self.store.read_state(show)
+        return decode_state(found) if found else None
+
+    async def viewers(self, show: ShowId) -> int:
+        """Viewers of a show on all gateways, as of the last second. Raises Busy."""
+        return await self.store.count_viewers(show)
+
+    async def add_reaction(self, show: ShowId, kind: str, count: int = 1) -> None:
+        await self.store.add_reaction(show, kind, count)
+
+    async def forget_reactions(self, show: ShowId) -> None:
+        """A rehearsal is over: the show's own audience begins at nothing."""
+        await self.store.forget_reactions(show)
+
+    async def reactions(self, show: ShowId) -> dict[str, int]:
+        return await self.store.reactions(show)
+
+    def on_personal(self, tap: PersonalTap) -> None:
+        """Call `tap(show, buyer, event type, data)` for each personal event of followed shows."""
+        self._taps.append(tap)
+
+    # Rooms
+
+    def room(self, show: ShowId) -> ShowRoom | None:
+        """The room of a show, None while it is not open here."""
+        room = self._rooms.get(show)
+        return room if room is not None and room.ready else None
+
+    def room_of(self, show: ShowId) -> ShowRoom | None:
+        """The room of a show even while it looks for what it missed."""
+        return self._rooms.get(show)
+
+    async def follow(self, show: ShowId) -> ShowRoom:
+        """Keep a show's room open although it has no viewers here. Raises Busy."""
+        self._followed.add(show)
+        return await self.open_room(show)
+
+    def unfollow(self, show: ShowId) -> None:
+        self._followed.discard(show)
+
+    async def open_room(self, show: ShowId) -> ShowRoom:
+        """Return the room of a show once it knows where it stands. Raises Busy."""
+        room = self.room(show)
+        if room is not None:
+            return room
+        opening = self._opening.get(show) or self._filling.get(show)
+        if opening is None:
+            opening = self._opening[show] = asyncio.create_task(self._open_room(show))
+            opening.add_done_callback(lambda _: self._opening.pop(show, None))
+        try:
+            await asyncio.shield(opening)
+        except (RedisError, OSError, TimeoutError) as fault:
+            raise Busy("the show's log does not answer") from fault
+        room = self.room(show)
+        if room is None:
+            raise Busy("the show's log does not answer")
+        return room
+
+    def topic(
+        self,
+        room: ShowRoom,
+        name: str,
+        wire: str,
+        *,
+        direct: bool = False,
+        has_log: bool = True,
+        keep: int = RECOVERY_MAX,
+    ) -> Topic:
+        """Make a topic of a room, or return the one that is there."""
+        topic = room.topics.get(name)
+        if topic is None:
+            # It starts where the room stands, so live publications fit; older ones are read behind.
+            topic = Topic(room.show, name, wire, direct=direct, has_log=has_log, keep=keep)
+            topic.start(room.epoch, room.tops.get(name, 0))
+            room.topics[name] = topic
+        return topic
+
+    async def deepen(self, topic: Topic) -> None:
+        """Read older publications of a topic, as far as a recovery may ask. Raises Busy."""
+        if topic.floor > 0:
+            found = await self.store.read_back(topic.show, topic.log, topic.floor, topic.keep)
+            topic.prepend(found)
+
+    async def catch_up(self, show: ShowId) -> None:
+        """Bring a room to where Redis stands now; who asks at the same time shares the read."""
+        room = self._rooms.get(show)
+        if room is not None:
+            self._fill(room)
+            await asyncio.shield(self._filling[show])
+
+    async def _open_room(self, show: ShowId) -> None:
+        room = ShowRoom(show, deliver=self._hub.post, tap=self._tap)
+        room.on_state = self.on_state
+        self._rooms[show] = room
+        self._by_channel[keys.live_channel(show)] = room
+        try:
+            await self._subscriber.want(keys.live_channel(show))
+            await self._fill_once(room)
+        except BaseException:  # also a cancellation: a half-open room would be taken for a room
+            await self._forget(room)
+            raise
+
+    async def _forget(self, room: ShowRoom) -> None:
+        if self._rooms.get(room.show) is room:
+            del self._rooms[room.show]
+            del self._by_channel[keys.live_channel(room.show)]
+            self._idle_beats.pop(room.show, None)
+            await self._subscriber.drop(keys.live_channel(room.show))
+
+    # Keeping up
+
+    def _take_message(self, channel: str, raw: bytes) -> None:
+        try:
+            if channel == keys.CONTROL_CHANNEL:
+                self._take_kick(raw)
+                return
+            room = self._by_channel.get(channel)
+            if room is None:
+                return
+            message = parse(raw)
+            if not isinstance(message, Announcement):
+                room.pass_on(message)
+            elif not room.apply(message):
+                self._fill(room)
+        except (ValueError, msgspec.MsgspecError) as fault:
+            log.error("announcement not understood", channel=channel, fault=str(fault))
+
+    def _take_kick(self, raw: bytes) -> None:
+        kick = _decode_kick(raw)
+        if self.on_kick is not None:
+            self.on_kick(kick.sub, kick.show, Close(kick.code, kick.reason))
+
+    def _take_gap(self) -> None:
+        """Messages may be lost: all rooms look at the log."""
+        for room in self._rooms.values():
+            if room.show not in self._opening:
+                self._fill(room)
+
+    def _fill(self, room: ShowRoom) -> None:
+        room.hold()
+        if room.show not in self._filling:
+            metrics.FILLS.inc()
+            task = asyncio.create_task(self._fill_until_done(room))
+            self._filling[room.show] = task
+            task.add_done_callback(lambda _: self._filling.pop(room.show, None))
+
+    async def _fill_until_done(self, room: ShowRoom) -> None:
+        for attempt in range(FILL_TRIES_MAX):
+            try:
+                await self._fill_once(room)
+                return
+            except Busy as fault:
+                log.warning("log not readable", show=room.show, fault=str(fault))
+                await asyncio.sleep(min(BACKOFF_SECONDS_MAX, 0.05 * 2.0 ** min(attempt, 10)))
+        self._lose(room)
+        await self._forget(room)
+
+    async def _fill_once(self, room: ShowRoom) -> None:
+        """Bring a room and its topics to where Redis stands, then apply what arrived meanwhile."""
+        while True:
+            found = await self.store.position(room.show)
+            if room.epoch not in ("", found.epoch):
+                self._lose(room)
+            for topic in list(room.topics.values()):
+                await self._fill_topic(room, topic, found.epoch, found.tops.get(topic.log, 0))
+            room.start(found.epoch, found.total, found.tops, found.state)
+            if room.release():
+                return
+            room.hold()
+
+    async def _fill_topic(self, room: ShowRoom, topic: Topic, epoch: str, top: int) -> None:
+        if not topic.has_log:
+            return
+        if topic.epoch != epoch:
+            topic.start(epoch, top)
+        if topic.top >= top:
+            return
+        found = await self.store.read_back(room.show, topic.log, top, RECOVERY_MAX)
+        missing = [publication for publication in found if publication.offset > topic.top]
+        if not missing or missing[0].offset != topic.top + 1:
+            self._lose_topic(topic)
+            topic.start(epoch, top)
+            return
+        for publication in missing:
+            room.publish(topic, publication)
+
+    def _lose(self, room: ShowRoom) -> None:
+        log.warning("log lost", show=room.show, epoch=room.epoch)
+        for topic in list(room.topics.values()):
+            self._lose_topic(topic)
+
+    def _lose_topic(self, topic: Topic) -> None:
+        if topic.has_log:
+            metrics.LOST_LOGS.inc()
+            self._hub.lose(topic)
+
+    def _tap(self, show: ShowId, announcement: Announcement) -> None:
+        if self._taps:
+            buyer = BuyerId(bytes.fromhex(announcement.log.removeprefix("me:")))
+            kind = _event_type(announcement.data).type
+            for tap in self._taps:
+                tap(show, buyer, kind, announcement.data)
+
+    # Time
+
+    async def _keep_time(self) -> None:
+        beats = 0
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            beats += 1
+            try:
+                await self._beat(beats)
+            except Busy as fault:
+                log.warning("heartbeat failed", fault=str(fault))
+
+    async def _beat(self, beats: int) -> None:
+        for show, room in list(self._rooms.items()):
+            here = self._hub.count(show)
+            await self.store.count_viewers(show, gateway=self.gateway, count=here)
+            await self._keep_or_forget(room, idle=here == 0 and show not in self._followed)
+            if beats % PRESENCE_BEATS == 0:
+                await self._refresh_presence(room)
+        if beats % CHECK_BEATS == 0:
+            await self._check_positions()
+
+    async def _keep_or_forget(self, room: ShowRoom, *, idle: bool) -> None:
+        beats = self._idle_beats.get(room.show, 0) + 1 if idle else 0
+        self._idle_beats[room.show] = beats
+        if beats > IDLE_BEATS_MAX and room.ready:
+            await self._forget(room)
+
+    async def _refresh_presence(self, room: ShowRoom) -> None:
+        for topic in list(room.topics.values()):
+            if topic.present:
+                await self.store.put_presence(topic.show, topic.log, dict(topic.present))
+
+    async def _check_positions(self) -> None:
+        """Notice announcements that never came, and logs that are another life's."""
+        seen = [(room, await self.store.peek(room.show)) for room in list(self._rooms.values())]
+        await asyncio.sleep(CHECK_GRACE_SECONDS)
+        for room, (epoch, total) in seen:
+            if room.ready and (room.epoch != epoch or room.total < total):
+                log.warning("announcements missed", show=room.show, at=room.total, log=total)
+                self._fill(room)

@@ -1,0 +1,282 @@
+"""The front door: the usual WebSocket handshake answered at once, everything else left to uvicorn.
+
+`uvicorn.Config(http=FrontDoor(...).protocol)`. A connection whose first read is one complete,
+ordinary upgrade of `/connection/websocket` becomes a LightConnection. Other paths, odd or split
+heads, refused origins and TLS go unchanged to uvicorn's HTTP protocol (guard.py), so Starlette's
+routes, its errors and its slow WebSocket path live on the same port.
+
+Owns: what counts as an ordinary handshake. Not here: bounds on connections (admission.py).
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from asyncio import Transport
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from live.protocol.codec import Codec
+from live.realtime.asgi import PROTOBUF_NAME, choose_codec
+from live.realtime.gateway import Gateway
+from live.realtime.guard import (
+    HEAD_BYTES_MAX,
+    HEAD_SECONDS,
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    URL_BYTES_MAX,
+    GuardedHttp,
+    bound_socket,
+    refusal,
+)
+from live.realtime.light import LightConnection
+from live.realtime.origin import origin_allowed
+
+WEBSOCKET_PATH = b"/connection/websocket"
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n%s\r\n"
+)
+_CHOSEN = b"Sec-WebSocket-Protocol: " + PROTOBUF_NAME.encode() + b"\r\n"
+# Each of these changes what the request means, so their like is left to the full parser.
+_BODY_HEADERS = (b"content-length", b"transfer-encoding", b"expect")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What of an ordinary handshake matters here."""
+
+    accept: bytes
+    origin: str | None
+    host: str
+    codec: Codec
+    subprotocol: bool
+
+
+class _Head:
+    """Collects what httptools finds; `headers` is None once a name was repeated."""
+
+    __slots__ = ("headers", "repeated", "url")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.repeated = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in self.headers or len(name) + len(value) > HEADER_BYTES_MAX:
+            self.repeated = True
+        self.headers[name] = value
+
+
+def read_upgrade(data: bytes) -> Upgrade | None:
+    """Read an ordinary handshake; None for anything that somebody else should look at."""
+    if len(data) > HEAD_BYTES_MAX or data.find(b"\r\n\r\n") != len(data) - 4:
+        return None
+    head = _Head()
+    parser = httptools.HttpRequestParser(head)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        return None
+    else:
+        return None
+    if parser.get_method() != b"GET" or parser.get_http_version() != "1.1" or head.repeated:
+        return None
+    path, _, query = head.url.partition(b"?")
+    if path != WEBSOCKET_PATH or len(head.url) > URL_BYTES_MAX:
+        return None
+    return _check(head.headers, query)
+
+
+def _check(headers: dict[bytes, bytes], query: bytes) -> Upgrade | None:
+    key = headers.get(b"sec-websocket-key", b"")
+    host = headers.get(b"host", b"")
+    ordinary = (
+        len(headers) <= HEADERS_MAX
+        and bool(host)
+        and headers.get(b"upgrade", b"").lower() == b"websocket"
+        and b"upgrade" in (part.strip() for part in headers[b"connection"].lower().split(b","))
+        and headers.get(b"sec-websocket-version") == b"13"
+        and _is_key(key)
+        and not any(name in headers for name in _BODY_HEADERS)
+    )
+    if not ordinary:
+        return None
+    try:
+        origin = headers[b"origin"].decode("ascii") if b"origin" in headers else None
+        offered = headers.get(b"sec-websocket-protocol", b"").decode("ascii")
+        names = [name.strip() for name in offered.split(",")]
+        digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+        return Upgrade(
+            base64.b64encode(digest),
+            origin,
+            host.decode("ascii"),
+            choose_codec(names, query.decode("ascii")),
+            PROTOBUF_NAME in names,
+        )
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(key) == 24 and len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+class Registry:
+    """Open light connections, known to uvicorn as well: it waits for them when it stops."""
+
+    __slots__ = ("_door", "_state")
+
+    def __init__(self, door: "FrontDoor", state: ServerState) -> None:
+        self._door = door
+        self._state = state
+
+    def started(self, connection: LightConnection) -> None:
+        self._door.connections.add(connection)
+        self._door.gateway.admission.opened()
+        self._state.connections.add(connection)  # type: ignore[arg-type]  # wants `shutdown` only
+
+    def ended(self, connection: LightConnection) -> None:
+        self._door.connections.discard(connection)
+        self._door.gateway.admission.closed()
+        self._state.connections.discard(connection)
+
+
+class FrontDoor:
+    """One per process; `protocol` is what uvicorn calls for each accepted socket."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        allowed_origins: tuple[str, ...] = (),
+    ) -> None:
+        self.gateway = gateway
+        self._allowed_origins = allowed_origins
+        self.connections: set[LightConnection] = set()
+        self._registry: Registry | None = None  # made by the first connection
+
+    def protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        # Any: uvicorn's own type for what the lifespan left there.
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> asyncio.Protocol:
+        """Make the protocol of a new connection, as uvicorn calls its protocol class."""
+
+        def plain() -> GuardedHttp:
+            return GuardedHttp(config, server_state, app_state, _loop)
+
+        if config.is_ssl:
+            return plain()
+        return _Waiting(self, plain, server_state)
+
+    def registry(self, state: ServerState) -> "Registry":
+        """Return the one list of connections of this door and of the uvicorn server behind it."""
+        if self._registry is None:
+            self._registry = Registry(self, state)
+        return self._registry
+
+    def allows(self, upgrade: Upgrade) -> bool:
+        return not self.gateway.hub.draining and origin_allowed(
+            upgrade.origin, upgrade.host, self._allowed_origins
+        )
+
+    def refusal(self, transport: Transport) -> HTTPStatus | None:
+        """Tell why an ordinary handshake is not taken now."""
+        if self.gateway.admission.full:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else None
+        if not self.gateway.admission.may_knock(address):
+            return HTTPStatus.TOO_MANY_REQUESTS
+        return None
+
+
+class _Waiting(asyncio.Protocol):
+    """An accepted socket until its first bytes tell what it is."""
+
+    __slots__ = ("_deadline", "_door", "_plain", "_state", "_transport")
+
+    def __init__(
+        self, door: FrontDoor, plain: Callable[[], GuardedHttp], state: ServerState
+    ) -> None:
+        self._door = door
+        self._plain = plain
+        self._state = state
+        self._transport: Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # uvloop's transports have the methods of Transport but are no subclass of it.
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._state.connections.add(self)  # type: ignore[arg-type]  # wants `shutdown` only
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._leave()
+        upgrade = read_upgrade(data) if data.startswith(b"GET " + WEBSOCKET_PATH) else None
+        if upgrade is None or not self._door.allows(upgrade):
+            self._hand_over(transport, data)
+        elif (status := self._door.refusal(transport)) is not None:
+            transport.write(refusal(status))
+            transport.close()
+        else:
+            self._accept(transport, upgrade)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when it stops."""
+        self._leave().close()
+
+    def _leave(self) -> Transport:
+        """Stop waiting."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._state.connections.discard(self)
+        assert self._transport is not None, "a connection has been made"
+        return self._transport
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        transport = self._leave()
+        transport.write(refusal(status))
+        transport.close()
+
+    def _hand_over(self, transport: Transport, data: bytes) -> None:
+        plain = self._plain()
+        transport.set_protocol(plain)
+        plain.connection_made(transport)
+        plain.data_received(data)
+
+    def _accept(self, transport: Transport, upgrade: Upgrade) -> None:
+        bound_socket(transport)
+        registry = self._door.registry(self._state)
+        connection = LightConnection(transport, upgrade.codec, registry)
+        transport.set_protocol(connection)
+        registry.started(connection)
+        chosen = _CHOSEN if upgrade.subprotocol else b""
+        transport.write(_SWITCH % (upgrade.accept, chosen))
+        connection.session = self._door.gateway.session(connection, upgrade.codec)

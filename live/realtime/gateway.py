@@ -1,0 +1,517 @@
+"""What the protocol's commands mean here: the application behind every session.
+
+Owns: the viewer behind each session (who he is, what he listens to) and the tasks that serve
+commands. Always: a snapshot and the offset that goes with it agree; whatever is published between
+the two reaches the viewer as a push; a viewer is a member of at most one show.
+Runs on: the event loop. Joining, subscribing and calls run in tasks with a deadline.
+Not here: who may do what (policy.py), fan-out (hub.py), logs (broker.py).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from importlib.metadata import version
+
+import orjson
+import structlog
+from msgspec import UNSET, Raw, UnsetType
+
+from live.domain.show import ShowState, ShowStatus
+from live.errors import Busy, CallError
+from live.protocol import codes
+from live.protocol.codec import Codec
+from live.protocol.codes import Close, Failure
+from live.protocol.commands import (
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    RefreshRequest,
+    RefreshResult,
+    SubRefreshRequest,
+    SubscribeRequest,
+    SubscribeResult,
+    UnsubscribeRequest,
+    UnsubscribeResult,
+)
+from live.protocol.limits import DEFAULT, Limits
+from live.protocol.session import Port, Session
+from live.realtime.admission import DEFAULT as ADMISSION
+from live.realtime.admission import Admission, AdmissionLimits
+from live.realtime.alarms import Alarms
+from live.realtime.broker import Broker
+from live.realtime.calls import COMMAND_SECONDS, Calls
+from live.realtime.hub import Hub
+from live.realtime.policy import Grant, Policy, asked_grants
+from live.realtime.ports import Authenticate, OnJoin, RpcHandler
+from live.realtime.presence import Presence
+from live.realtime.room import ShowRoom
+from live.realtime.rpc import failure_of
+from live.realtime.tasks import cancel_all
+from live.realtime.topic import Topic
+from live.realtime.turnstile import Turnstile
+from live.realtime.viewer import Mark, Subscription, Viewer, viewer_of
+
+VERSION = version("live-shopping")
+NO_REQUEST = SubscribeRequest()
+
+log = structlog.get_logger()
+
+
+class Gateway:
+    """One per process; implements protocol.session.App."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        broker: Broker,
+        policy: Policy,
+        authenticate: Authenticate,
+        *,
+        rpcs: Mapping[str, RpcHandler] | None = None,
+        on_join: OnJoin | None = None,
+        limits: Limits = DEFAULT,
+        admission: AdmissionLimits = ADMISSION,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.hub = hub
+        self.broker = broker
+        self.admission = Admission(clock, admission)
+        self._policy = policy
+        self._authenticate = authenticate
+        self._calls = Calls(broker, policy, rpcs or {}, self._spawn)
+        self._presence = Presence(broker.store)
+        self._on_join = on_join
+        self._limits = limits
+        self._clock = clock
+        self._alarms = Alarms(clock)
+        self._turnstile = Turnstile()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: list[asyncio.Task[None]] = []
+        broker.on_kick = self._kick
+        broker.on_state = self._state_turned
+
+    async def open(self) -> None:
+        self._running = [
+            asyncio.create_task(self._alarms.run()),
+            asyncio.create_task(self._presence.run()),
+        ]
+
+    async def close(self) -> None:
+        await cancel_all([*self._running, *self._tasks])
+
+    def session(self, port: Port, codec: Codec, *, one_way: bool = False) -> Session:
+        """Make the session of a new connection."""
+        session = Session(
+            port, codec, self, clock=self._clock, limits=self._limits, one_way=one_way
+        )
+        self._alarms.watch(session)
+        return session
+
+    # Called by sessions
+
+    def connect(self, session: Session, command: int, request: ConnectRequest) -> None:
+        self._turnstile.come(
+            lambda: self._connect(session, command, request),
+            lambda: session.refuse(command, codes.TOO_MANY_REQUESTS, codes.SERVER_ERROR),
+        )
+
+    def _connect(self, session: Session, command: int, request: ConnectRequest) -> None:
+        if session.closed:  # while it waited for its turn
+            return
+        try:
+            caller = self._authenticate(request.token)
+        except CallError as fault:
+            if fault.code == codes.TOKEN_EXPIRED.code:
+                session.refuse(command, codes.TOKEN_EXPIRED, codes.EXPIRED)
+            elif fault.temporary:
+                session.refuse(command, failure_of(fault), codes.SERVER_ERROR)
+            else:
+                session.close(codes.INVALID_TOKEN)
+            return
+        if self.hub.draining:
+            session.close(codes.SHUTDOWN)
+            return
+        show = self._policy.show_of(caller, request)
+        if isinstance(show, Failure):
+            session.refuse(command, show, codes.CLOSED_NOT_AVAILABLE)
+            return
+        viewer = Viewer(session, caller, show)
+        session.attachment = viewer
+        self.hub.enter(session)
+        self.admission.known_as(caller.sub, session)
+        self._start_join(viewer, command, request)
+
+    def ordered(self, session: Session, command: Command) -> None:
+        viewer = viewer_of(session)
+        body = command.body
+        if isinstance(body, SubscribeRequest):
+            self._start_subscribe(viewer, command.id, body)
+        elif isinstance(body, UnsubscribeRequest):
+            self._drop(viewer, body.channel)
+            session.finish(command.id, UnsubscribeResult())
+        elif isinstance(body, RefreshRequest):
+            self._refresh(viewer, command.id, body)
+        else:
+            assert isinstance(body, SubRefreshRequest), body
+            # Subscriptions here have no tokens of their own, so there is nothing to refresh.
+            known = body.channel in viewer.subs
+            session.finish_failed(
+                command.id, codes.NOT_AVAILABLE if known else codes.PERMISSION_DENIED
+            )
+
+    def call(self, session: Session, command: Command) -> None:
+        self._calls.take(viewer_of(session), command)
+
+    def gone(self, session: Session) -> None:
+        viewer = session.attachment
+        if viewer is None:
+            return
+        assert isinstance(viewer, Viewer), viewer
+        self.hub.leave(session)
+        self.admission.gone(viewer.caller.sub, session)
+        for name in list(viewer.subs):
+            sub = viewer.subs.pop(name)
+            self._leave_direct(viewer, sub)
+            self._absent(viewer, sub)
+        if viewer.member is not None:
+            self.hub.remove(viewer.member)
+            viewer.member = None
+
+    # Joining
+
+    def _start_join(self, viewer: Viewer, command: int, request: ConnectRequest) -> None:
+        """Join at once where everything is in memory; else in a task, after reading it."""
+        session = viewer.session
+        grants = self._policy.at_connect(viewer.caller, viewer.show)
+        if session.one_way:
+            asked = asked_grants(self._policy, viewer.asking, request.subs, grants)
+            if isinstance(asked, Failure):
+                session.refuse(command, asked, codes.CLOSED_FOR_ROLE)
+                return
+            grants += asked
+        marks = self._marks_at_hand(grants, request)
+        if marks is not None and (self._on_join is None or viewer.show is None):
+            self._accept(viewer, command, request, marks, UNSET)
+        else:
+            self._turnstile.entered()
+            self._spawn(self._guard_join(viewer, command, request, grants))
+
+    def _marks_at_hand(self, grants: list[Grant], request: ConnectRequest) -> list[Mark] | None:
+        """Find all topics in memory; None if Redis has to be asked for one of them."""
+        marks: list[Mark] = []
+        for grant in grants:
+            topic = self._topic_at_hand(grant, request.subs.get(grant.name, NO_REQUEST))
+            if topic is None:
+                return None
+            marks.append(Mark(Subscription(grant, topic), topic.epoch, topic.top))
+        return marks
+
+    async def _guard_join(
+        self, viewer: Viewer, command: int, request: ConnectRequest, grants: list[Grant]
+    ) -> None:
+        session = viewer.session
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                await self._join(viewer, command, request, grants)
+        except (TimeoutError, Busy) as fault:
+            # Temporary, so the SDK comes back; any other error would keep it away for good.
+            session.refuse(command, failure_of(Busy(str(fault) or "busy")), codes.SERVER_ERROR)
+        except CallError as fault:
+            session.refuse(command, failure_of(fault), codes.CLOSED_NOT_AVAILABLE)
+        except Exception:  # the boundary of a task: the client is told, the fault is logged
+            log.exception("connect failed", client=session.client)
+            session.refuse(command, codes.INTERNAL, codes.SERVER_ERROR)
+        finally:
+            self._turnstile.left()
+
+    async def _join(
+        self, viewer: Viewer, command: int, request: ConnectRequest, grants: list[Grant]
+    ) -> None:
+        session = viewer.session
+        marks: list[Mark] = []
+        for grant in grants:
+            topic = await self._open_topic(grant)
+            await self._reach(topic, request.subs.get(grant.name, NO_REQUEST))
+            # The snapshot is made after this mark, so it contains all up to here; what comes
+            # in between is sent as pushes.
+            marks.append(Mark(Subscription(grant, topic), topic.epoch, topic.top))
+        data: Raw | UnsetType = UNSET
+        if self._on_join is not None and viewer.show is not None:
+            snapshot = await self._on_join(viewer.caller, viewer.show, bytes(request.data))
+            data = Raw(snapshot if isinstance(snapshot, bytes) else orjson.dumps(snapshot))
+        if not session.closed:
+            # No await from here on: position, reply and membership are one step.
+            self._accept(viewer, command, request, marks, data)
+
+    def _accept(
+        self,
+        viewer: Viewer,
+        command: int,
+        request: ConnectRequest,
+        marks: list[Mark],
+        data: Raw | UnsetType,
+    ) -> None:
+        session = viewer.session
+        if not all(self._usable(mark) for mark in marks):
+            session.close(codes.INSUFFICIENT_STATE)
+            return
+        if not all(self._admits(viewer, mark.sub) for mark in marks):
+            session.refuse(command, codes.PERMISSION_DENIED, codes.CLOSED_NOT_AVAILABLE)
+            return
+        subs: dict[str, SubscribeResult] = {}
+        missed: list[bytes] = []
+        for mark in marks:
+            sub = mark.sub
+            topic, asked = sub.topic, request.subs.get(sub.grant.name, NO_REQUEST)
+            result = topic.recover(asked)
+            if not result.recovered and topic.has_log:
+                result = topic.position(at=mark.offset, was_recovering=asked.recover)
+                missed += [
+                    session.codec.publication(topic.name, publication)
+                    for publication in topic.after(mark.offset)
+                ]
+            subs[sub.grant.name] = result
+            viewer.subs[sub.grant.name] = sub
+        if len(marks) == 1 and marks[0].sub.topic.has_log:
+            session.codec = session.codec.at_epoch(marks[0].epoch)
+        self._place(viewer, [mark.sub for mark in marks])
+        expires, ttl = self._lifetime(viewer)
+        answer = ConnectResult(
+            client=session.client,
+            version=VERSION,
+            ping=int(self._limits.ping_seconds),
+            pong=not session.one_way,
+            expires=expires,
+            ttl=ttl,
+            time=time.time_ns() // 1_000_000,
+            data=data,
+            subs=subs,
+        )
+        session.accept(command, answer)
+        if missed:
+            session.push(session.codec.join(missed))
+
+    def _lifetime(self, viewer: Viewer) -> tuple[bool, int]:
+        """Set the session's end to its token's; return what the client is told about it."""
+        expires_at = viewer.caller.expires_at
+        if expires_at is None:
+            viewer.session.expire_in(None)
+            return False, 0
+        ttl = max(1, int(expires_at - time.time()))
+        viewer.session.expire_in(ttl)
+        return True, ttl
+
+    def _topic_at_hand(self, grant: Grant, request: SubscribeRequest) -> Topic | None:
+        """Return the topic if memory can answer this request, without a task and without Redis."""
+        room = self.broker.room(grant.show)
+        if room is None:
+            return None
+        topic = room.topics.get(grant.log)
+        if topic is None and (grant.direct or not grant.has_log):
+            topic = self._make_topic(room, grant)
+        return None if topic is None or _needs_log(topic, request) else topic
+
+    async def _open_topic(self, grant: Grant) -> Topic:
+        room = await self.broker.open_room(grant.show)
+        topic = room.topics.get(grant.log)
+        if topic is None:
+            topic = self._make_topic(room, grant)
+            if grant.has_log and not grant.direct:
+                await self.broker.deepen(topic)  # many will ask for its recent past
+        return topic
+
+    def _make_topic(self, room: ShowRoom, grant: Grant) -> Topic:
+        return self.broker.topic(
+            room,
+            grant.log,
+            grant.name,
+            direct=grant.direct,
+            has_log=grant.has_log,
+            keep=grant.keep,
+        )
+
+    async def _reach(self, topic: Topic, request: SubscribeRequest) -> None:
+        """See to it that memory can decide this recovery."""
+        if _needs_log(topic, request):
+            if request.offset > topic.top:
+                await self.broker.catch_up(topic.show)
+            if not topic.reaches(request.offset):
+                await self.broker.deepen(topic)
+
+    def _usable(self, mark: Mark) -> bool:
+        """Tell whether a topic found before an await is still the one, and has all since then."""
+        topic = mark.sub.topic
+        room = self.broker.room_of(topic.show)
+        alive = room is not None and room.topics.get(topic.log) is topic
+        return alive and topic.epoch == mark.epoch and topic.floor <= mark.offset <= topic.top
+
+    def _place(self, viewer: Viewer, subs: list[Subscription]) -> None:
+        """Make the viewer listen; he stands at the top of each of these topics."""
+        if not subs:
+            return
+        if viewer.member is None:
+            viewer.member = self.hub.seat(viewer.session, subs[0].topic.show)
+        for sub in subs:
+            if sub.topic.direct:
+                self.hub.listen_direct(viewer.member, sub.topic)
+            if sub.grant.presence:
+                self._presence.came(sub.topic, viewer.info, tell=sub.grant.join_leave)
+        self._listen(viewer)
+
+    def _listen(self, viewer: Viewer) -> None:
+        assert viewer.member is not None, "who listens has a seat"
+        shared = frozenset(sub.topic for sub in viewer.subs.values() if not sub.topic.direct)
+        self.hub.listen(viewer.member, shared)
+
+    # Subscribing
+
+    def _start_subscribe(self, viewer: Viewer, command: int, request: SubscribeRequest) -> None:
+        """Subscribe at once where the topic is in memory; else in a task, after reading it."""
+        grant = self._allow(viewer, request)
+        if isinstance(grant, Failure):
+            viewer.session.finish_failed(command, grant)
+            return
+        topic = self._topic_at_hand(grant, request)
+        if topic is not None:
+            self._subscribed(viewer, command, request, Subscription(grant, topic))
+        else:
+            self._spawn(self._guard_subscribe(viewer, command, request, grant))
+
+    async def _guard_subscribe(
+        self, viewer: Viewer, command: int, request: SubscribeRequest, grant: Grant
+    ) -> None:
+        session = viewer.session
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                topic = await self._open_topic(grant)
+                await self._reach(topic, request)
+        except (TimeoutError, Busy) as fault:
+            session.finish_failed(command, failure_of(Busy(str(fault) or "busy")))
+        except Exception:  # the boundary of a task: the client is told, the fault is logged
+            log.exception("subscribe failed", client=session.client, channel=request.channel)
+            session.finish_failed(command, codes.INTERNAL)
+        else:
+            self._subscribed(viewer, command, request, Subscription(grant, topic))
+
+    def _subscribed(
+        self, viewer: Viewer, command: int, request: SubscribeRequest, sub: Subscription
+    ) -> None:
+        """Answer and make the viewer listen, in one step."""
+        session, topic = viewer.session, sub.topic
+        if session.closed:
+            return
+        if not self._usable(Mark(sub, topic.epoch, topic.top)):
+            session.finish_failed(command, codes.INTERNAL)
+            return
+        if not self._admits(viewer, sub):
+            session.finish_failed(command, codes.PERMISSION_DENIED)
+            return
+        result = topic.recover(request)
+        if result.was_recovering and not result.recovered and request.flag & 2:
+            session.finish_failed(command, codes.UNRECOVERABLE)
+            return
+        viewer.subs[sub.grant.name] = sub
+        self._place(viewer, [sub])
+        session.finish(command, result)
+
+    def _allow(self, viewer: Viewer, request: SubscribeRequest) -> Grant | Failure:
+        """Check a subscription; closes the connection where the request itself is a fault."""
+        name = request.channel
+        if not name or request.delta not in ("", "fossil"):
+            viewer.session.close(codes.BAD_FRAME)
+            return codes.BAD_REQUEST
+        if name in viewer.subs:
+            return codes.ALREADY_SUBSCRIBED
+        if len(name) > self._limits.channel_chars_max or bytes(request.tf):
+            return codes.BAD_REQUEST
+        if len(viewer.subs) >= self._limits.channels_max:
+            return codes.LIMIT_EXCEEDED
+        if request.type != 0:
+            return codes.NOT_AVAILABLE
+        grant = self._policy.subscribe(viewer.asking, request)
+        if isinstance(grant, Grant):
+            show = viewer.show if viewer.member is None else viewer.member.show
+            if show is not None and grant.show != show:
+                return codes.LIMIT_EXCEEDED  # one show a connection
+        return grant
+
+    def _drop(self, viewer: Viewer, channel: str) -> None:
+        sub = viewer.subs.pop(channel, None)
+        if sub is None:
+            return  # idempotent: a client may repeat it after a reconnect
+        if sub.topic.direct:
+            self._leave_direct(viewer, sub)
+        else:
+            self._listen(viewer)
+        self._absent(viewer, sub)
+
+    def _leave_direct(self, viewer: Viewer, sub: Subscription) -> None:
+        topic = sub.topic
+        if not topic.direct or viewer.member is None:
+            return
+        if self.hub.leave_direct(viewer.member, topic):
+            room = self.broker.room_of(topic.show)
+            if room is not None and room.topics.get(topic.log) is topic:
+                del room.topics[topic.log]
+
+    def _absent(self, viewer: Viewer, sub: Subscription) -> None:
+        if sub.grant.presence:
+            self._presence.left(sub.topic, viewer.info, tell=sub.grant.join_leave)
+
+    def _admits(self, viewer: Viewer, sub: Subscription) -> bool:
+        room = self.broker.room_of(sub.topic.show)
+        return room is None or self._policy.admits(viewer.asking, room.state)
+
+    def _state_turned(self, before: ShowState | None, now: ShowState) -> None:
+        """A rehearsal begins: whoever waited for the show leaves, and needs the passcode."""
+        if now.status is not ShowStatus.REHEARSAL or before is None or before.status is now.status:
+            return
+        for session in self.hub.sessions():
+            viewer = viewer_of(session)
+            here = viewer.show if viewer.member is None else viewer.member.show
+            if here == now.id and not viewer.caller.may_moderate(now.id):
+                session.close(codes.INSUFFICIENT_STATE)
+
+    def _kick(self, sub: str, show: str, close: Close) -> None:
+        """Close a person's connections: he logged out or was banned."""
+        for session in self.admission.of(sub):
+            if show in ("", viewer_of(session).show):
+                session.close(close)
+
+    # Token
+
+    def _refresh(self, viewer: Viewer, command: int, request: RefreshRequest) -> None:
+        session = viewer.session
+        if not request.token or viewer.caller.expires_at is None:
+            session.close(codes.BAD_FRAME)
+            return
+        try:
+            caller = self._authenticate(request.token)
+        except CallError as fault:
+            if fault.temporary or fault.code == codes.TOKEN_EXPIRED.code:
+                session.finish_failed(command, failure_of(fault))
+            else:
+                session.close(codes.INVALID_TOKEN)
+            return
+        if caller.sub != viewer.caller.sub:
+            session.close(codes.INVALID_TOKEN)
+            return
+        viewer.caller = caller
+        expires, ttl = self._lifetime(viewer)
+        session.finish(
+            command,
+            RefreshResult(client=session.client, version=VERSION, expires=expires, ttl=ttl),
+        )
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _needs_log(topic: Topic, request: SubscribeRequest) -> bool:
+    """Tell whether Redis must be asked before this recovery can be decided."""
+    if not topic.has_log or not request.recover or request.epoch not in ("", topic.epoch):
+        return False
+    # Ahead of us: another gateway has delivered what is still on its way to this one.
+    return request.offset > topic.top or not topic.reaches(request.offset)

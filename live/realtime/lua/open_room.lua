@@ -1,0 +1,9 @@
+-- open_room: read where all logs of a show stand, and its state, at one instant.
+-- Keeps:   a show has a log epoch from its first reader or its first publication on.
+-- Retry:   harmless.   Cost: O(logs of the show).   Clock: none.
+-- KEYS[1]  logs    hash    epoch, total, t:<log> top offset     KEYS[2]  state  hash  version, json
+-- ARGV[1]  fresh epoch, taken where there is none
+-- Reply:   [ [field, value, ...] of logs, state or "" ]
+local logs_key, state_key = KEYS[1], KEYS[2]
+redis.call('HSETNX', logs_key, 'epoch', ARGV[1])
+return {redis.call('HGETALL', logs_key), redis.call('HGET', state_key, 'json') or ''}

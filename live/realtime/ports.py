@@ -1,0 +1,42 @@
+"""What this room wants from the rooms above it; app.py hands it in."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from live.domain.caller import Caller
+from live.domain.channels import ChannelKind
+from live.domain.events import Event
+from live.domain.ids import ShowId
+
+Authenticate = Callable[[str], Caller]
+"""Verify a connection token. Raises a CallError: code 109 for an expired token, any other code for
+an invalid one. An empty token is the callee's to judge: guests may watch, or not."""
+
+OnJoin = Callable[[Caller, ShowId, bytes], Awaitable[object]]
+"""Make the `data` of the connect answer (orjson encodes it, or bytes as they are); the last
+argument is what the client sent as its own. Raises CallError, NotFound for an unknown show."""
+
+OnPublish = Callable[[Caller, ShowId, ChannelKind, bytes], Awaitable[Event | None]]
+"""Turn a client's publication into the event to publish, None for nobody to hear it. Raises
+CallError."""
+
+
+class RpcCall(Protocol):
+    """One rpc on its way; answered once, by `reply` or by `fail`, later calls do nothing."""
+
+    caller: Caller
+    show: ShowId | None  # the show that the connection joined
+    connection: str  # the connection's id, random
+    data: bytes  # JSON text, b"" where the client sent none
+
+    def reply(self, answer: object) -> None:
+        """Answer with an object that orjson encodes, or with bytes of JSON."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error; anything but a CallError is told as an internal error."""
+        ...
+
+
+RpcHandler = Callable[[RpcCall], Awaitable[object] | None]
+"""An awaitable is run with a deadline and its result replied; None: the handler answers itself."""

@@ -1,0 +1,248 @@
+"""The show log in Redis: every command that this room sends, each with a deadline.
+
+Owns: the connection pool and the scripts. Always: a publication is appended and announced in one
+Lua call, once per key; nothing is repeated that could be applied twice.
+Raises Busy wherever Redis does not answer. Called by broker.py only.
+"""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import TypeVar, cast
+from uuid import uuid4
+
+from msgspec import Raw
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from live.domain.ids import ShowId
+from live.errors import Busy
+from live.protocol.commands import ClientInfo, Publication
+from live.realtime import keys
+from live.realtime.room import decode_info
+
+COMMAND_SECONDS = 0.5  # of one Redis command; a viewer's patience is 5 s
+DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within 3 s
+PRESENCE_OLD_MS = 60_000  # three refreshes
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of a log is kept: publications, and seconds after the last one (0: for ever)."""
+
+    entries: int
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where all logs of a show stand, and its state, at one instant."""
+
+    epoch: str
+    total: int
+    tops: dict[str, int]
+    state: bytes
+
+
+class Store:
+    """`url` is a redis URL, unix:// too."""
+
+    def __init__(self, url: str) -> None:
+        # Retries off: with a lost reply the client's own retry would append twice.
+        self._redis = Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=COMMAND_SECONDS,
+            socket_connect_timeout=COMMAND_SECONDS,
+        )
+        self._scripts = _read_scripts()
+
+    async def open(self) -> None:
+        """Load the scripts. Raises redis' ConnectionError where nobody answers."""
+        for name, (_, text) in self._scripts.items():
+            sha = await self._redis.script_load(text)
+            self._scripts[name] = (str(sha), text)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    # Logs
+
+    async def append(
+        self,
+        show: ShowId,
+        log: str,
+        data: bytes,
+        *,
+        retention: Retention,
+        info: bytes = b"",
+        key: str = "",
+    ) -> int:
+        """Append JSON text to a log by its short name; returns the offset."""
+        reply = await self._run(
+            "publish",
+            [keys.log_key(show, log), keys.logs_key(show), keys.live_channel(show)],
+            [log, key, retention.entries, retention.seconds, uuid4().hex, data, info],
+        )
+        return int(cast(int, reply))
+
+    async def append_with_state(
+        self,
+        show: ShowId,
+        log: str,
+        data: bytes,
+        *,
+        version: int,
+        state: bytes,
+        retention: Retention,
+        key: str = "",
+    ) -> int:
+        """Append (unless `data` is empty) and store the state if it is newer, in one call."""
+        names = [
+            keys.log_key(show, log),
+            keys.logs_key(show),
+            keys.live_channel(show),
+            keys.state_key(show),
+        ]
+        args: list[str | int | bytes] = [log, key, retention.entries, uuid4().hex]
+        args += [data, version, state]
+        return int(cast(int, await self._run("publish_state", names, args)))
+
+    async def announce(self, show: ShowId, message: bytes) -> None:
+        """Send a message that no log keeps."""
+        await self._guard(self._redis.publish(keys.live_channel(show), message))
+
+    async def broadcast(self, message: bytes) -> None:
+        """Send a message to all gateways, whatever shows they serve."""
+        await self._guard(self._redis.publish(keys.CONTROL_CHANNEL, message))
+
+    async def position(self, show: ShowId) -> Position:
+        names = [keys.logs_key(show), keys.state_key(show)]
+        reply = cast(list[object], await self._run("open_room", names, [uuid4().hex]))
+        flat = cast(list[bytes], reply[0])
+        row = dict(zip(flat[::2], flat[1::2], strict=True))
+        tops = {
+            field.decode().removeprefix("t:"): int(value)
+            for field, value in row.items()
+            if field.startswith(b"t:")
+        }
+        state = cast(bytes, reply[1])
+        return Position(row[b"epoch"].decode(), int(row.get(b"total", 0)), tops, state)
+
+    async def peek(self, show: ShowId) -> tuple[str, int]:
+        """Read epoch and total only: what tells whether announcements were missed."""
+        row = await self._guard(
+            cast(
+                Awaitable[list[bytes | None]],
+                self._redis.hmget(keys.logs_key(show), ["epoch", "total"]),
+            )
+        )
+        return (row[0] or b"").decode(), int(row[1] or 0)
+
+    async def read_back(self, show: ShowId, log: str, newest: int, count: int) -> list[Publication]:
+        """Read up to `count` publications that end at this offset, oldest first."""
+        key = keys.log_key(show, log)
+        rows = await self._guard(self._redis.xrevrange(key, max=f"{newest}-0", count=count))
+        return _publications(rows)[::-1]
+
+    async def read_log(
+        self, show: ShowId, log: str, *, count: int, since: int | None, reverse: bool
+    ) -> list[Publication]:
+        """Read a log from its start or its end, or from a position on (not including it)."""
+        if count == 0 or (reverse and since == 0):
+            return []
+        key = keys.log_key(show, log)
+        if reverse:
+            newest = "+" if since is None else f"({since}-0"
+            rows = await self._guard(self._redis.xrevrange(key, max=newest, count=count))
+        else:
+            oldest = "-" if since is None else f"({since}-0"
+            rows = await self._guard(self._redis.xrange(key, min=oldest, count=count))
+        return _publications(rows)
+
+    async def read_state(self, show: ShowId) -> bytes | None:
+        call = self._redis.hget(keys.state_key(show), "json")
+        return await self._guard(cast(Awaitable[bytes | None], call))
+
+    # Who is there
+
+    async def count_viewers(self, show: ShowId, *, gateway: str = "", count: int = 0) -> int:
+        """Give this gateway's heartbeat (or none); return the viewers of all living gateways."""
+        args: list[str | int | bytes] = [gateway, count, DEAD_MS]
+        return int(cast(int, await self._run("count_viewers", [keys.viewers_key(show)], args)))
+
+    async def put_presence(self, show: ShowId, log: str, present: Mapping[str, bytes]) -> None:
+        """Say that these clients are on a channel."""
+        args: list[str | int | bytes] = [PRESENCE_OLD_MS]
+        for client, info in present.items():
+            args += [client, info]
+        await self._run("presence_put", [keys.presence_key(show, log)], args)
+
+    async def drop_presence(self, show: ShowId, log: str, client: str) -> None:
+        await self._guard(self._redis.hdel(keys.presence_key(show, log), client))
+
+    async def read_presence(self, show: ShowId, log: str) -> dict[str, ClientInfo]:
+        reply = await self._run("presence_read", [keys.presence_key(show, log)], [PRESENCE_OLD_MS])
+        flat = cast(list[bytes], reply)
+        return {
+            client.decode(): decode_info(info)
+            for client, info in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    async def add_reaction(self, show: ShowId, kind: str, count: int = 1) -> None:
+        await self._guard(self._redis.hincrby(keys.reactions_key(show), kind, count))
+
+    async def forget_reactions(self, show: ShowId) -> None:
+        await self._guard(self._redis.delete(keys.reactions_key(show)))
+
+    async def reactions(self, show: ShowId) -> dict[str, int]:
+        call = self._redis.hgetall(keys.reactions_key(show))
+        rows = await self._guard(cast(Awaitable[dict[bytes, bytes]], call))
+        return {kind.decode(): int(count) for kind, count in rows.items()}
+
+    # Redis
+
+    async def _run(self, script: str, names: list[str], args: list[str | int | bytes]) -> object:
+        sha, text = self._scripts[script]
+        try:
+            call = self._redis.evalsha(sha, len(names), *names, *args)
+            return await cast(Awaitable[object], call)
+        except NoScriptError:
+            # A restarted Redis. The log's epoch is in the log itself, so running again is safe.
+            await self._guard(self._redis.script_load(text))
+            call = self._redis.evalsha(sha, len(names), *names, *args)
+            return await self._guard(cast(Awaitable[object], call))
+        except (RedisError, OSError) as fault:
+            raise Busy("the show's log does not answer") from fault
+
+    async def _guard(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except (RedisError, OSError) as fault:
+            raise Busy("the show's log does not answer") from fault
+
+
+def _read_scripts() -> dict[str, tuple[str, str]]:
+    """Read lua/*.lua; the digest is the server's once they are loaded."""
+    folder = resources.files("live.realtime") / "lua"
+    scripts: dict[str, tuple[str, str]] = {}
+    for file in folder.iterdir():
+        if file.name.endswith(".lua"):
+            scripts[file.name.removesuffix(".lua")] = ("", file.read_text())
+    return scripts
+
+
+def _publications(reply: object) -> list[Publication]:
+    """Read the entries of a stream, in the order of the reply."""
+    # redis-py types replies for every decoding at once; ours are bytes and never deleted entries.
+    rows = cast(list[tuple[bytes, dict[bytes, bytes]]], reply)
+    found = []
+    for entry, fields in rows:
+        offset = int(entry.partition(b"-")[0])
+        info = fields[b"i"]
+        found.append(Publication(Raw(fields[b"d"]), offset, decode_info(info) if info else None))
+    return found
