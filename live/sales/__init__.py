@@ -1,0 +1,1 @@
+"""What buyers do: hold, check out, wait."""

@@ -1,0 +1,149 @@
+"""What the use cases of a sale want from stock, ledger and realtime, whose facades fit as they are.
+
+Protocols and not the classes, so a use case can be read, and tested, without any engine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
+from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
+from live.domain.offer import Stock
+from live.domain.order import OrderView
+from live.domain.outcomes import Outcome
+from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState
+from live.domain.show import ShowState
+from live.errors import CallError
+
+
+class Room(Protocol):
+    """A show as this process sees it."""
+
+    @property
+    def state(self) -> ShowState | None: ...
+
+    @property
+    def stock(self) -> Mapping[int, Stock]: ...
+
+
+class Rooms(Protocol):
+    def room(self, show: ShowId) -> Room | None: ...
+
+
+class Began(Protocol):
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def lines(self) -> Sequence[Line]: ...
+
+    @property
+    def held_until(self) -> int: ...
+
+
+class Moved(Protocol):
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def state(self) -> HoldState: ...
+
+    @property
+    def lines(self) -> Sequence[Line]: ...
+
+    @property
+    def repeat(self) -> bool: ...
+
+
+class BuyerHas(Protocol):
+    @property
+    def holds(self) -> Sequence[LiveHold]: ...
+
+    @property
+    def waiting(self) -> Sequence[Waiting]: ...
+
+
+class Joined(Protocol):
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def position(self) -> int: ...
+
+
+class SaleStock(Protocol):
+    """The stock engine, as buyers use it. Raises Busy, NotFound and Conflict."""
+
+    def submit_hold(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        done: Callable[[HoldAnswer | CallError], None],
+    ) -> None: ...
+
+    async def begin(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, window_ms: int
+    ) -> Began: ...
+
+    async def revert(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
+    ) -> object: ...
+
+    async def confirm(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+
+    async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+
+    async def peek(self, show: ShowId, buyer: BuyerId, lines: Sequence[Line]) -> HoldAnswer: ...
+
+    async def sell(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+    ) -> HoldAnswer: ...
+
+    async def join_waitlist(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
+    ) -> Joined: ...
+
+    async def leave_waitlist(self, show: ShowId, buyer: BuyerId, slot: int) -> object: ...
+
+    async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerHas: ...
+
+
+class Opened(Protocol):
+    @property
+    def payment(self) -> Payment: ...
+
+    @property
+    def fresh(self) -> bool: ...
+
+
+class SalePayments(Protocol):
+    """The ledger's payment rows, as a checkout uses them."""
+
+    async def open_payment(self, new: NewPayment) -> Opened: ...
+
+    async def record(
+        self,
+        payment: PaymentId,
+        state: PaymentState,
+        *,
+        ref: str | None = None,
+        reason: str = "",
+        action: Action | None = None,
+        notify: bool = False,
+    ) -> PaymentState: ...
+
+    async def of_hold(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> Sequence[Payment]: ...
+
+    async def postpone(self, payment: PaymentId, *, ms: int) -> None: ...
+
+    async def ask_void(self, payment: PaymentId, *, reason: str) -> None: ...
+
+
+class SaleOrders(Protocol):
+    """The ledger's orders. Both give None for an order that is not there or somebody else's."""
+
+    async def of_hold(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> OrderView | None: ...
+
+    async def of_buyer(self, order: OrderId, sub: str) -> OrderView | None: ...

@@ -1,0 +1,57 @@
+"""The waitlist: a place for those who came too late, and a hold when units come back.
+
+Always: the row with the buyer's own name is in Postgres before Redis gives him a place, so whoever
+is granted units can be told, after any crash in between.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from live.domain.caller import Caller
+from live.domain.hold import Line
+from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId
+from live.domain.outcomes import Outcome
+from live.sales.hold import HoldDesk, Wanted, require_buyer
+from live.sales.offers import OfferBook
+from live.sales.ports import SaleStock
+
+
+class WaitlistRows(Protocol):
+    """The ledger's waitlist. A repeat of (show, buyer, key) changes nothing."""
+
+    async def ask(
+        self, show: ShowId, offer: OfferId, buyer: BuyerId, sub: str, key: HoldKey, qty: int
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WaitlistAnswer:
+    outcome: Outcome
+    position: int
+
+
+class Waitlist:
+    def __init__(
+        self, stock: SaleStock, rows: WaitlistRows, book: OfferBook, desk: HoldDesk
+    ) -> None:
+        self._stock = stock
+        self._rows = rows
+        self._book = book
+        self._desk = desk
+
+    async def join(
+        self, caller: Caller, show: ShowId, wanted: Wanted, key: HoldKey
+    ) -> WaitlistAnswer:
+        """Take a place, or the units at once where there are some. Raises NotFound, Denied."""
+        buyer = require_buyer(caller)
+        (line,), (terms,) = self._desk.lines(caller, show, (wanted,))
+        if not terms.waitlist:
+            return WaitlistAnswer(Outcome.CLOSED, 0)
+        await self._rows.ask(show, terms.id, buyer, caller.sub, key, wanted.qty)
+        joined = await self._stock.join_waitlist(show, buyer, key, Line(line.slot, line.qty))
+        return WaitlistAnswer(joined.outcome, joined.position)
+
+    async def leave(self, caller: Caller, show: ShowId, offer: str) -> None:
+        """Give the place up; no place is fine too. Raises NotFound for an unknown offer."""
+        buyer = require_buyer(caller)
+        await self._stock.leave_waitlist(show, buyer, self._book.of(show).named(offer).slot)

@@ -1,0 +1,47 @@
+"""Carries a show from Postgres to Redis: stock first, then what viewers see.
+
+Always: Redis never gets ahead of Postgres; carrying a state twice, late, or from two processes at
+once ends in the same place, because stock and log ignore older versions and known keys. So the
+gateway that ran a command and the keeper use the same few lines.
+"""
+
+from dataclasses import dataclass
+
+from live.domain.channels import ChannelKind
+from live.domain.show import ShowState
+from live.shows.changes import changes_between
+from live.shows.desk import publish
+from live.shows.ports import BrokerPort, StockPort
+from live.shows.views import Stocks
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    stock: StockPort
+    broker: BrokerPort
+
+    async def carry(self, state: ShowState, *, fresh: bool = False) -> Stocks:
+        """Bring Redis up to `state`; the stock after it. Raises UNREACHABLE errors.
+
+        `fresh`: the show has never been in Redis, so it may be installed there.
+        """
+        if fresh:
+            await self.stock.install_show(state.id, stock_epoch=state.stock_epoch)
+        seen = await self.broker.read_state(state.id)
+        known = {} if seen is None else {terms.id: terms.version for terms in seen.offers}
+        for terms in state.offers:
+            if terms.version > known.get(terms.id, 0):
+                await self.stock.apply_offer(terms)
+        figures = await self.stock.figures(state.id)
+        changes = changes_between(seen, state, figures.offers, at=figures.at)
+        # The state goes with the last event: a crash before it leaves the difference to be found.
+        last = None
+        if changes and changes[-1].channel.kind is ChannelKind.SHOW:
+            last = changes.pop()
+        for change in changes:
+            await publish(self.broker, change.channel, change.event, key=change.key)
+        if last is None:
+            await self.broker.publish_state(state, None)
+        else:
+            await self.broker.publish_state(state, last.event, key=last.key)
+        return figures.offers

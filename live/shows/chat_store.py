@@ -1,0 +1,161 @@
+"""Chat's part of Redis: who may not speak, how fast everybody speaks, the last messages.
+
+Owns: the keys below and `admit.lua`. Always: every decision is one call to Redis, so a person with
+ten connections on five gateways has one pace, and a ban counts everywhere at once. Nothing here is
+the truth: bans live in Postgres and are loaded again when Redis has lost them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from live.domain.ids import BuyerId, ShowId
+from live.errors import Busy
+from live.shows.gathered import GatheredReads
+
+COMMAND_SECONDS = 0.5  # of one Redis command; a chatter's patience is 5 s
+RECENT_MAX = 1_000  # messages that can still be pinned; a moderator acts on what he sees
+
+LOADED = "loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One restriction of one person; `until` is Unix ms, None: until lifted."""
+
+    buyer: BuyerId
+    kind: str  # mute, shadow_ban or ban
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one person may speak."""
+
+    burst: int
+    token_ms: int
+    slow_ms: int
+    duplicate_ms: int
+    flow: int  # lines a second of the whole show; 0: this person's lines always pass
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """`code` as in admit.lua; `detail` is the message's id, or milliseconds."""
+
+    code: str
+    detail: str
+
+
+class ChatStore:
+    def __init__(self, url: str) -> None:
+        # Retries off: a message whose answer was lost would be counted twice.
+        self._redis = Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=COMMAND_SECONDS,
+            socket_connect_timeout=COMMAND_SECONDS,
+            decode_responses=True,
+        )
+        source = resources.files("live.shows").joinpath("lua/admit.lua").read_text()
+        self._admit = self._redis.register_script(source)
+        self._bans = GatheredReads(self._read_bans)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def admit(
+        self, show: ShowId, buyer: BuyerId, *, text: str, digest: str, pace: Pace
+    ) -> Admission:
+        """Raises Busy where Redis does not answer."""
+        try:
+            reply = await self._ask(show, buyer, text, digest, pace)
+        except (RedisError, OSError, TimeoutError) as error:
+            # Not repeated here: if only the answer was lost, it would count as a second message.
+            raise Busy("chat cannot be reached") from error
+        code, detail = cast(list[str], reply)
+        return Admission(code, detail)
+
+    async def _ask(
+        self, show: ShowId, buyer: BuyerId, text: str, digest: str, pace: Pace
+    ) -> object:
+        return await self._admit(
+            keys=[_bans_key(show), _pace_key(show, buyer), _recent_key(show), _flow_key(show)],
+            args=[
+                buyer.hex(),
+                text,
+                digest,
+                pace.burst,
+                pace.token_ms,
+                pace.slow_ms,
+                pace.duplicate_ms,
+                RECENT_MAX,
+                pace.flow,
+            ],
+        )
+
+    async def load_bans(self, show: ShowId, bans: Sequence[Ban]) -> None:
+        """Replace what Redis knows with these."""
+        entries: dict[str, list[str]] = {}
+        for ban in bans:
+            entries.setdefault(ban.buyer.hex(), []).append(f"{ban.kind}:{ban.until or 0}")
+        fields = {LOADED: "1"} | {buyer: " ".join(kinds) for buyer, kinds in entries.items()}
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(_bans_key(show))
+            pipe.hset(_bans_key(show), items=[part for field in fields.items() for part in field])
+            await pipe.execute()
+
+    async def banned_until(self, show: ShowId, buyer: BuyerId) -> int | None:
+        """When a ban from the show ends: Unix ms, 0 for never; None: not banned."""
+        entry = await self._bans.read(show, buyer.hex())
+        for kind in (entry or "").split():
+            name, _, until = kind.partition(":")
+            if name == "ban":
+                return int(until)
+        return None
+
+    async def _read_bans(self, show: ShowId, buyers: list[str]) -> list[str | None]:
+        # redis-py's types do not know of decode_responses.
+        return cast(list[str | None], await self._redis.hmget(_bans_key(show), buyers))
+
+    async def find_message(self, show: ShowId, message: str) -> str | None:
+        """The text of one of the last messages."""
+        if not _is_message(message):
+            return None
+        found = cast(
+            list[tuple[str, dict[str, str]]],
+            await self._redis.xrange(_recent_key(show), message, message),
+        )
+        return found[0][1]["text"] if found else None
+
+    async def drop_message(self, show: ShowId, message: str) -> None:
+        """Forget a deleted message, so that it cannot be pinned."""
+        if _is_message(message):
+            await self._redis.xdel(_recent_key(show), message)
+
+
+def _is_message(message: str) -> bool:
+    left, dash, right = message.partition("-")
+    return bool(dash) and left.isdecimal() and right.isdecimal() and len(message) < 40
+
+
+def _bans_key(show: ShowId) -> str:
+    return f"live:{{{show}}}:chat:bans"
+
+
+def _pace_key(show: ShowId, buyer: BuyerId) -> str:
+    return f"live:{{{show}}}:chat:pace:{buyer.hex()}"
+
+
+def _flow_key(show: ShowId) -> str:
+    return f"live:{{{show}}}:chat:flow"
+
+
+def _recent_key(show: ShowId) -> str:
+    return f"live:{{{show}}}:chat:recent"

@@ -1,0 +1,149 @@
+"""What hosts do: Postgres first, then the stock engine, then everybody's screen.
+
+Always: once Postgres has committed, the command is done. Where Redis cannot be reached after that,
+the answer says so (`delayed`) and the keeper brings Redis up to date; a host who repeated the
+command because of an error would only meet a Conflict.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import structlog
+
+from live.domain.ids import OfferId, ShowId, Sku
+from live.domain.offer import OfferView
+from live.domain.show import ShowState, ShowView
+from live.errors import Busy
+from live.ledger.offer_rows import NewOffer, OfferRows
+from live.ledger.shows import Actor, NewShow, ShowPatch, ShowRows
+from live.shows.carry import Carrier
+from live.shows.ports import UNREACHABLE
+from live.shows.views import Stocks, view_show, view_terms
+
+log = structlog.get_logger()
+
+CLEARED_TRIES_MAX, CLEARED_EVERY_S = 20, 0.2  # the keeper looks twice a second
+
+DELAYED_NOTE = "saved; viewers hear of it as soon as Redis answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that is committed; `delayed` while Redis does not know it yet."""
+
+    state: ShowState
+    stocks: Stocks
+    delayed: bool
+
+    @property
+    def show(self) -> ShowView:
+        return view_show(self.state, self.stocks, drafts=True)
+
+    def offer(self, offer: OfferId) -> OfferView:
+        terms = next(terms for terms in self.state.offers if terms.id == offer)
+        return view_terms(terms, self.stocks)
+
+
+class HostCommands:
+    """One method per command. All raise NotFound and Conflict as the rows below them do."""
+
+    def __init__(self, shows: ShowRows, offers: OfferRows, carrier: Carrier) -> None:
+        self._shows = shows
+        self._offers = offers
+        self._carrier = carrier
+
+    async def look(self, show: ShowId) -> Done:
+        """Read a show with its stock; without Redis, with the stock that the ledger knows."""
+        state = await self._shows.read_state(show)
+        try:
+            figures = await self._carrier.stock.figures(show)
+        except UNREACHABLE as error:
+            log.warning("figures_unreachable", show=show, error=str(error))
+            return Done(state, {}, delayed=True)
+        return Done(state, figures.offers, delayed=False)
+
+    async def look_at_offer(self, offer: OfferId) -> Done:
+        return await self.look(await self._offers.show_of(offer))
+
+    async def show_of(self, offer: OfferId) -> ShowId:
+        return await self._offers.show_of(offer)
+
+    async def create_show(self, new: NewShow, actor: Actor) -> Done:
+        return await self._carry(await self._shows.create(new, actor), fresh=True)
+
+    async def patch_show(self, show: ShowId, patch: ShowPatch, actor: Actor) -> Done:
+        return await self._carry(await self._shows.patch(show, patch, actor))
+
+    async def start_show(self, show: ShowId, actor: Actor) -> Done:
+        return await self._carry(await self._shows.start(show, actor))
+
+    async def rehearse_show(self, show: ShowId, actor: Actor) -> Done:
+        return await self._carry(await self._shows.rehearse(show, actor))
+
+    async def pause_show(self, show: ShowId, actor: Actor) -> Done:
+        return await self._carry(await self._shows.pause(show, actor))
+
+    async def resume_show(self, show: ShowId, actor: Actor) -> Done:
+        return await self._carry(await self._shows.resume(show, actor))
+
+    async def end_show(self, show: ShowId, actor: Actor) -> Done:
+        return await self._carry(await self._shows.end(show, actor))
+
+    async def set_run_order(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> Done:
+        return await self._carry(await self._shows.set_run_order(show, skus, actor))
+
+    async def pin(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> Done:
+        return await self._carry(await self._shows.pin(show, skus, actor))
+
+    async def announce(self, show: ShowId, text: str, until: int | None, actor: Actor) -> Done:
+        return await self._carry(await self._shows.announce(show, text, until, actor))
+
+    async def create_offer(self, show: ShowId, new: NewOffer, actor: Actor) -> Done:
+        return await self._carry(await self._offers.create(show, new, actor))
+
+    async def edit_offer(self, offer: OfferId, changes: Mapping[str, object], actor: Actor) -> Done:
+        return await self._carry(await self._offers.edit(offer, changes, actor))
+
+    async def mark_sold_out(self, offer: OfferId, actor: Actor) -> Done:
+        return await self._carry(await self._offers.mark_sold_out(offer, actor))
+
+    async def open_offer(self, offer: OfferId, actor: Actor) -> Done:
+        """Raises Busy where a rehearsal takes longer to go away than a host wants to wait."""
+        for left in reversed(range(CLEARED_TRIES_MAX)):
+            try:
+                return await self._carry(await self._offers.open(offer, actor))
+            except Busy:
+                if not left:
+                    raise
+            await asyncio.sleep(CLEARED_EVERY_S)
+        raise AssertionError("the last try returns or raises")
+
+    async def pause_offer(self, offer: OfferId, actor: Actor) -> Done:
+        return await self._carry(await self._offers.pause(offer, actor))
+
+    async def resume_offer(self, offer: OfferId, actor: Actor) -> Done:
+        return await self._carry(await self._offers.resume(offer, actor))
+
+    async def close_offer(self, offer: OfferId, actor: Actor) -> Done:
+        return await self._carry(await self._offers.close(offer, actor))
+
+    async def extend_offer(self, offer: OfferId, seconds: int, actor: Actor) -> Done:
+        return await self._carry(await self._offers.extend(offer, seconds, actor))
+
+    async def restock_offer(self, offer: OfferId, quantity: int, actor: Actor) -> Done:
+        return await self._carry(await self._offers.restock(offer, quantity, actor))
+
+    async def _carry(self, state: ShowState, *, fresh: bool = False) -> Done:
+        try:
+            stocks = await self._carrier.carry(state, fresh=fresh)
+        except UNREACHABLE as error:
+            log.warning("carry_delayed", show=state.id, version=state.version, error=str(error))
+            return Done(state, {}, delayed=True)
+        return Done(state, stocks, delayed=False)
+
+
+def new_id(prefix: str) -> str:
+    """An id for a show or an offer that its host did not name."""
+    return f"{prefix}-{uuid4().hex[:12]}"

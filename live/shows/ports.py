@@ -1,0 +1,59 @@
+"""What shows need from the stock engine and the broker, named so that tests can see the seam."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from redis.exceptions import RedisError
+
+from live.domain.channels import Channel
+from live.domain.events import Event, Pulse
+from live.domain.ids import ShowId
+from live.domain.offer import OfferTerms, Stock
+from live.domain.show import ShowState
+from live.errors import CallError, EngineError
+
+UNREACHABLE = (CallError, EngineError, RedisError, OSError, TimeoutError)
+"""What a call to Redis may end in after Postgres has committed: none of these undoes a command."""
+
+
+class Figures(Protocol):
+    """A show's stock at one instant: `at` Unix ms, `last_entry` of the outbox, units by slot."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def last_entry(self) -> str: ...
+    @property
+    def offers(self) -> Mapping[int, Stock]: ...
+
+
+class StockPort(Protocol):
+    async def install_show(self, show: ShowId, *, stock_epoch: int) -> None: ...
+    async def apply_offer(self, terms: OfferTerms) -> Stock: ...
+    async def figures(self, show: ShowId) -> Figures: ...
+    async def reap(self, show: ShowId) -> int: ...
+    async def close_offers(self, show: ShowId) -> int: ...
+
+
+class BrokerPort(Protocol):
+    async def publish(self, channel: Channel, event: Event, *, key: str = "") -> int: ...
+    async def publish_state(
+        self, state: ShowState, event: Event | None, *, key: str = ""
+    ) -> int: ...
+    async def publish_pulse(self, show: ShowId, pulse: Pulse) -> None: ...
+    async def publish_figures(self, show: ShowId, name: str, data: bytes) -> None: ...
+    async def read_state(self, show: ShowId) -> ShowState | None: ...
+    async def viewers(self, show: ShowId) -> int: ...
+    async def reactions(self, show: ShowId) -> dict[str, int]: ...
+    async def forget_reactions(self, show: ShowId) -> None: ...
+
+
+class Backlog(Protocol):
+    @property
+    def oldest_pending_ms(self) -> int: ...
+
+
+class BacklogPort(Protocol):
+    """The outbox, asked how far the settler is behind."""
+
+    async def backlog(self, show: ShowId) -> Backlog: ...
