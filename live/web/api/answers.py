@@ -1,0 +1,70 @@
+"""Answers that are no object of the domain."""
+
+from dataclasses import dataclass
+
+from live.domain.ids import ShowId
+from live.domain.order import OrderView
+from live.domain.show import ProductView
+from live.ledger.actions import Action
+from live.ledger.orders import OfferReport
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """`{}`: done, and nothing to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """`next` goes into `?cursor=` of the next call; null on the last page."""
+
+    items: list[ProductView]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    items: list[OrderView]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPage:
+    items: list[Action]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestAnswer:
+    token: str
+    sub: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAnswer:
+    """What the console may show and offer; the token itself stays in the cookie."""
+
+    sub: str
+    role: str
+    shows: list[str]
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportAnswer:
+    """`viewers` are those watching now; null while Redis cannot be asked."""
+
+    show: ShowId
+    currency: str
+    viewers: int | None
+    holds: int
+    orders: int
+    revenue_minor: int
+    conversion: float
+    average_order_minor: int
+    offers: list[OfferReport]

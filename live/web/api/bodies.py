@@ -1,0 +1,192 @@
+"""Bodies of requests: strict types, closed field lists, every value bounded.
+
+Always: what passes here fits the columns of the ledger, so a bad request never becomes a database
+error. `bool` is no int and unknown fields are refused (msgspec, strict). Patterns end in `_END`
+because `$` lets a line break through in Python; this form means the same in JSON Schema.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from live.domain.money import AMOUNT_MINOR_MAX
+from live.domain.offer import (
+    COUNTDOWN_SECONDS_MAX,
+    DURATION_SECONDS_MAX,
+    HOLD_SECONDS_MAX,
+    HOLD_SECONDS_MIN,
+    LIMIT_MAX,
+    QUANTITY_MAX,
+    Mode,
+)
+from live.domain.show import ANNOUNCEMENT_CHARS_MAX, PINS_MAX, RUN_ORDER_MAX, TITLE_CHARS_MAX
+from live.web.auth import SHOWS_PER_TOKEN_MAX, TOKEN_BYTES_MAX, TOKEN_LIFE_MAX_SECONDS
+
+_END = r"(?![\s\S])"
+TIME_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999
+SLOW_MODE_SECONDS_MAX = 3_600
+MODERATION_SECONDS_MAX = 30 * 86_400
+
+Id = Annotated[
+    str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,64}}{_END}", description="1-64 of A-Za-z0-9_-")
+]
+Title = Annotated[
+    str,
+    Meta(min_length=1, max_length=TITLE_CHARS_MAX, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}"),
+]
+Text = Annotated[str, Meta(pattern=rf"^[^\u0000]*{_END}", max_length=5_000)]
+Reason = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}")
+]
+Link = Annotated[
+    str,
+    Meta(
+        max_length=2_000,
+        pattern=rf"^((https?:/)?/[^\s\u0000-\u001f\u007f]+)?{_END}",
+        description="an http(s) address or a path of this server; empty: none",
+    ),
+]
+Currency = Annotated[str, Meta(pattern=rf"^[A-Z]{{3}}{_END}", description="ISO 4217")]
+Language = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z]{{2,8}}(-[A-Za-z0-9]{{1,8}})*{_END}",
+        max_length=35,
+        description="BCP 47",
+    ),
+]
+Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units")]
+Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+TimeMs = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="Unix ms")]
+Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[\u0021-\u007e]+{_END}")]
+Sub = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}")]
+
+
+# mypy wants the options on every class, not on the base alone.
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every request body."""
+
+
+class Empty(Body, frozen=True, kw_only=True):
+    """A call without fields; an empty body is as good as `{}`."""
+
+
+class ProductBody(Body, frozen=True, kw_only=True):
+    sku: Id
+    title: Title
+    description: Text = ""
+    image_url: Link = ""
+    price_minor: Amount
+    currency: Currency
+    on_hand: Annotated[int, Meta(ge=0, le=10**9)]
+
+
+class AdjustmentBody(Body, frozen=True, kw_only=True):
+    sku: Id
+    delta: Annotated[int, Meta(ge=-(10**9), le=10**9)]
+    reason: Reason
+    key: Key
+
+
+class ShowBody(Body, frozen=True, kw_only=True):
+    id: Id | UnsetType = UNSET
+    title: Title
+    currency: Currency
+    language: Language = "en"
+    starts_at: TimeMs | None = None
+    playback_url: Link = ""
+    paid_partnership: bool = False
+
+
+class ShowPatchBody(Body, frozen=True, kw_only=True):
+    title: Title | UnsetType = UNSET
+    playback_url: Link | UnsetType = UNSET
+    frozen: bool | UnsetType = UNSET
+    slow_mode_seconds: Annotated[int, Meta(ge=0, le=SLOW_MODE_SECONDS_MAX)] | UnsetType = UNSET
+    rehearsal_passcode: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    starts_at: TimeMs | UnsetType = UNSET
+
+
+class StartBody(Body, frozen=True, kw_only=True):
+    """`rehearsal`: for the passcode audience only, and nothing of it stays."""
+
+    rehearsal: bool = False
+
+
+class RunOrderBody(Body, frozen=True, kw_only=True):
+    skus: Annotated[list[Id], Meta(max_length=RUN_ORDER_MAX)]
+
+
+class PinsBody(Body, frozen=True, kw_only=True):
+    skus: Annotated[list[Id], Meta(max_length=PINS_MAX)]
+
+
+class AnnouncementBody(Body, frozen=True, kw_only=True):
+    text: Annotated[str, Meta(max_length=ANNOUNCEMENT_CHARS_MAX, pattern=rf"^[^\u0000]*{_END}")]
+    until: TimeMs | None = None
+
+
+class OfferBody(Body, frozen=True, kw_only=True):
+    id: Id | UnsetType = UNSET
+    sku: Id
+    price_minor: Amount
+    quantity: Quantity
+    per_buyer_limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+    hold_seconds: Annotated[int, Meta(ge=HOLD_SECONDS_MIN, le=HOLD_SECONDS_MAX)]
+    mode: Mode
+    countdown_seconds: Annotated[int, Meta(ge=0, le=COUNTDOWN_SECONDS_MAX)] = 0
+    duration_seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)] | None = None
+    waitlist: bool = True
+    guests: bool = True
+
+
+class OfferPatchBody(Body, frozen=True, kw_only=True):
+    """What is named changes; only a draft has all of its terms still open."""
+
+    price_minor: Amount | UnsetType = UNSET
+    quantity: Quantity | UnsetType = UNSET
+    per_buyer_limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] | UnsetType = UNSET
+    hold_seconds: Annotated[int, Meta(ge=HOLD_SECONDS_MIN, le=HOLD_SECONDS_MAX)] | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
+    countdown_seconds: Annotated[int, Meta(ge=0, le=COUNTDOWN_SECONDS_MAX)] | UnsetType = UNSET
+    duration_seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)] | UnsetType | None = UNSET
+    waitlist: bool | UnsetType = UNSET
+    guests: bool | UnsetType = UNSET
+
+
+class ExtendBody(Body, frozen=True, kw_only=True):
+    seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)]
+
+
+class RestockBody(Body, frozen=True, kw_only=True):
+    quantity: Quantity
+
+
+class ModerationBody(Body, frozen=True, kw_only=True):
+    """`message` for delete, pin, unpin; `sub` for the rest; `seconds` for mute and ban."""
+
+    action: Literal["delete", "pin", "unpin", "mute", "unmute", "shadow_ban", "ban", "unban"]
+    message: Id | UnsetType = UNSET
+    sub: Sub | UnsetType = UNSET
+    seconds: Annotated[int, Meta(ge=1, le=MODERATION_SECONDS_MAX)] | None = None
+
+
+class RefundBody(Body, frozen=True, kw_only=True):
+    amount_minor: Annotated[int, Meta(ge=1, le=AMOUNT_MINOR_MAX)] | None = None
+    reason: Reason
+    restock: bool = False
+
+
+class SessionBody(Body, frozen=True, kw_only=True):
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
+
+
+class TokenBody(Body, frozen=True, kw_only=True):
+    role: Literal["viewer", "moderator", "host"]
+    sub: Sub
+    shows: Annotated[
+        list[Annotated[str, Meta(pattern=rf"^([A-Za-z0-9_-]{{1,64}}|\*){_END}")]],
+        Meta(min_length=1, max_length=SHOWS_PER_TOKEN_MAX),
+    ]
+    ttl_seconds: Annotated[int, Meta(ge=1, le=TOKEN_LIFE_MAX_SECONDS)]

@@ -1,0 +1,234 @@
+"""Turns a line of the table into a route: authenticate, authorise, validate, run, answer.
+
+Always: in this order. Who may not call learns nothing about what exists or which field is wrong;
+nothing is run with a body that was not checked; every failure is a problem document. With an
+Idempotency-Key the handler runs once, and a repeat gets the same bytes.
+"""
+
+import hashlib
+import re
+
+import asyncpg
+import msgspec
+import orjson
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from live.domain.caller import Caller, Role
+from live.domain.ids import OfferId, ShowId, is_id, is_sub
+from live.errors import CallError, Denied, NotFound
+from live.ledger.pool import DATABASE_ERRORS
+from live.ledger.shows import Actor
+from live.shows.ports import UNREACHABLE
+from live.web.api.deps import ApiDeps
+from live.web.api.table import Access, Answer, ApiCall, B, Endpoint, Where
+from live.web.auth import SESSION_AUDIENCE, InvalidToken
+from live.web.problems import (
+    BadInput,
+    TooLarge,
+    WrongMediaType,
+    answer_fault,
+    answer_problem,
+    answer_unavailable,
+)
+from live.web.session import SAFE_METHODS, check_origin, session_token
+
+log = structlog.get_logger()
+
+BODY_BYTES_MAX = 64 * 1024
+KEY_CHARS_MAX = 255
+
+_FIELD = re.compile(r"^(?P<fault>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"field `(?P<name>[^`]*)`")
+
+
+def make_route(deps: ApiDeps, endpoint: Endpoint[B]) -> Route:
+    """One route of the application."""
+
+    name = f"{endpoint.method} {endpoint.path}"
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await _run(deps, endpoint, request)
+        except CallError as error:
+            if isinstance(error, Denied):
+                log.info("call_denied", call=name, address=address_of(request), why=str(error))
+            return answer_problem(error)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        except (*DATABASE_ERRORS, *UNREACHABLE) as error:
+            if isinstance(error, _OUR_FAULTS):
+                return answer_fault(error, path=endpoint.path)
+            return answer_unavailable(error, path=endpoint.path)
+        # The boundary: a bug in one call must answer this caller and concern nobody else.
+        except Exception as error:
+            return answer_fault(error, path=endpoint.path)
+
+    return Route(endpoint.path, handle, methods=[endpoint.method], name=name)
+
+
+# Postgres answered, and did not like what we sent: repeating will not help.
+_OUR_FAULTS = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+)
+
+
+async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Response:
+    caller = await _authenticate(deps, endpoint.access, request)
+    _check_path(request)
+    show = await _authorise(deps, endpoint.access, caller, request)
+    raw = b"" if endpoint.raw or endpoint.method == "GET" else await read_body(request)
+    call = ApiCall(
+        caller=caller,
+        actor=Actor(sub=caller.sub, role=caller.role, address=address_of(request)),
+        body=_decode(endpoint.body, raw, request),
+        path=request.path_params,
+        query=_query(endpoint, request),
+        key=_key(endpoint, request),
+        request=request,
+        show=show,
+    )
+    if not call.key:
+        return _response(endpoint, await endpoint.handler(deps, call))
+    return await _run_once(deps, endpoint, call, raw)
+
+
+async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Caller:
+    if not access.roles:
+        return _NOBODY
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if scheme:
+        if scheme.lower() != "bearer" or not token:
+            raise InvalidToken("Authorization must be: Bearer <token>")
+        return await deps.auth.caller_soon(token)
+    token = session_token(request)
+    if not token:
+        raise InvalidToken("a token is needed")
+    if request.method not in SAFE_METHODS:
+        check_origin(request, deps.settings.allowed_origins)
+    return await deps.auth.caller_soon(token, audience=SESSION_AUDIENCE)
+
+
+_NOBODY = Caller(sub="", buyer=None, role=Role.VIEWER, shows=frozenset(), expires_at=None)
+
+
+def _check_path(request: Request) -> None:
+    """A name that nothing can have is unknown, and must not reach keys, logs or queries."""
+    for part, value in request.path_params.items():
+        fits = is_sub(value) if part == "sub" else is_id(value)
+        if not fits:
+            raise NotFound(f"unknown {part}")
+
+
+async def _authorise(
+    deps: ApiDeps, access: Access, caller: Caller, request: Request
+) -> ShowId | None:
+    if access.roles and caller.role not in access.roles:
+        raise Denied(f"role {caller.role.value} may not do this")
+    match access.where:
+        case Where.EVERYWHERE:
+            if caller.role is not Role.SERVICE and not caller.everywhere:
+                raise Denied('this needs a token for all shows, ["*"]')
+        case Where.SHOW:
+            show = ShowId(request.path_params["show"])
+            if not caller.may_see(show):
+                raise Denied("the token does not cover this show")
+            return show
+        case Where.OFFER:
+            offer = OfferId(request.path_params["offer"])
+            show = await deps.host.show_of(offer)
+            if not caller.may_see(show):
+                raise NotFound(f"unknown offer {offer}")  # as if it did not exist
+            return show
+        case Where.ANY:
+            pass
+    return None
+
+
+async def read_body(request: Request) -> bytes:
+    """Read at most BODY_BYTES_MAX. Raises TooLarge."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise TooLarge(f"a body has {BODY_BYTES_MAX} bytes at most")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _decode(kind: type[B], raw: bytes, request: Request) -> B:
+    if not raw:
+        raw = b"{}"
+    elif request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        # A form of another site can send text/plain without asking first, but not this.
+        raise WrongMediaType("the body must be application/json")
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise _bad_input(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadInput("", "the body is no JSON") from None
+
+
+def _bad_input(text: str) -> BadInput:
+    """Find the field's name in what msgspec says."""
+    found = _FIELD.match(text)
+    fault, path = (text, "") if found is None else (found["fault"], found["path"] or "")
+    named = _NAMED.search(fault)
+    if named is not None:
+        path = f"{path}.{named['name']}" if path else named["name"]
+    return BadInput(path, fault)
+
+
+def _query(endpoint: Endpoint[B], request: Request) -> dict[str, str]:
+    for name in request.query_params:
+        if name not in endpoint.query:
+            raise BadInput(name, "unknown query parameter")
+    return dict(request.query_params)
+
+
+def _key(endpoint: Endpoint[B], request: Request) -> str:
+    if endpoint.method != "POST" or not endpoint.keyed:
+        return ""
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+        raise BadInput("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
+    return key
+
+
+async def _run_once(deps: ApiDeps, endpoint: Endpoint[B], call: ApiCall[B], raw: bytes) -> Response:
+    owner = f"{call.caller.role.value}:{call.caller.sub}"
+    request = hashlib.sha256(b"\n".join((b"POST", call.request.url.path.encode(), raw))).digest()
+    stored = await deps.idempotency.begin(owner, call.key, request)
+    if stored is not None:
+        return Response(stored.body, stored.status, {"Idempotent-Replayed": "true"}, _JSON)
+    try:
+        response = _response(endpoint, await endpoint.handler(deps, call))
+    except (CallError, asyncpg.TransactionRollbackError):
+        # Nothing was done. Any other failure leaves the key taken: what was done is not known.
+        await deps.idempotency.forget(owner, call.key)
+        raise
+    await deps.idempotency.finish(owner, call.key, response.status_code, bytes(response.body))
+    return response
+
+
+_JSON = "application/json"
+
+
+def _response(endpoint: Endpoint[B], result: object) -> Response:
+    if isinstance(result, Response):
+        return result
+    answer = result if isinstance(result, Answer) else Answer(body=result)
+    headers = {"Cache-Control": "no-store", **answer.headers}
+    return Response(orjson.dumps(answer.body), endpoint.status, headers, _JSON)
+
+
+def address_of(request: Request) -> str:
+    """The peer's address; uvicorn has put a trusted proxy's word in already."""
+    return "" if request.client is None else request.client.host

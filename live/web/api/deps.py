@@ -1,0 +1,46 @@
+"""What the HTTP API works with; `live/app.py` fills it in."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from live.domain.ids import ShowId, Sub
+from live.ledger.actions import Action
+from live.ledger.catalogue import Catalogue
+from live.ledger.idempotency import IdempotencyRows
+from live.ledger.orders import OrderRows
+from live.ledger.shows import ShowRows
+from live.settings import Settings
+from live.shows.host import HostCommands
+from live.shows.moderation import Moderation
+from live.web.auth import Authenticator
+from live.web.limits import AddressLimit
+
+GUESTS_BURST = 100  # a household or a small office opening the page at once
+GUESTS_PER_SECOND = 1.0
+
+
+TakeWebhook = Callable[[str, Mapping[str, str], bytes], Awaitable[None]]
+"""(provider, headers in lower case, raw body); raises a LiveError with `status` where refused."""
+CloseSockets = Callable[[Sub], Awaitable[None]]
+CountViewers = Callable[[ShowId], Awaitable[int]]
+ReadActions = Callable[[ShowId, int, int], Awaitable[list[Action]]]
+"""(show, after, limit)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDeps:
+    settings: Settings
+    auth: Authenticator
+    catalogue: Catalogue
+    host: HostCommands
+    moderation: Moderation
+    idempotency: IdempotencyRows
+    orders: OrderRows
+    shows: ShowRows
+    take_webhook: TakeWebhook
+    close_sockets: CloseSockets
+    count_viewers: CountViewers
+    read_actions: ReadActions
+    guest_limit: AddressLimit
+    version: str
+    rpc: Mapping[str, tuple[type, type]]  # method -> request and answer type, for AsyncAPI

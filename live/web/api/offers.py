@@ -1,0 +1,81 @@
+"""Offers: prepared before, opened with one call."""
+
+from msgspec import UNSET, UnsetType
+
+from live.domain.ids import OfferId, Sku
+from live.domain.offer import OfferView
+from live.ledger.offer_rows import NewOffer
+from live.shows.host import Done, new_id
+from live.web.api.bodies import Empty, ExtendBody, OfferBody, OfferPatchBody, RestockBody
+from live.web.api.deps import ApiDeps
+from live.web.api.shows import note_of
+from live.web.api.table import Answer, ApiCall
+from live.web.problems import BadInput
+
+
+async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> Answer:
+    body = call.body
+    offer = OfferId(new_id("offer") if isinstance(body.id, UnsetType) else body.id)
+    new = NewOffer(
+        id=offer,
+        sku=Sku(body.sku),
+        price_minor=body.price_minor,
+        quantity=body.quantity,
+        per_buyer_limit=body.per_buyer_limit,
+        hold_seconds=body.hold_seconds,
+        mode=body.mode,
+        countdown_seconds=body.countdown_seconds,
+        duration_seconds=body.duration_seconds,
+        waitlist=body.waitlist,
+        guests=body.guests,
+    )
+    return _answer(await deps.host.create_offer(call.show_id, new, call.actor), offer)
+
+
+async def get_offer(deps: ApiDeps, call: ApiCall[Empty]) -> OfferView:
+    return (await deps.host.look_at_offer(call.offer_id)).offer(call.offer_id)
+
+
+async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> Answer:
+    changes = {
+        name: value
+        for name in OfferPatchBody.__struct_fields__
+        if (value := getattr(call.body, name)) is not UNSET
+    }
+    if not changes:
+        raise BadInput("", "name at least one field to change")
+    return _answer(await deps.host.edit_offer(call.offer_id, changes, call.actor), call.offer_id)
+
+
+async def mark_sold_out(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.mark_sold_out(call.offer_id, call.actor), call.offer_id)
+
+
+async def open_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.open_offer(call.offer_id, call.actor), call.offer_id)
+
+
+async def pause_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.pause_offer(call.offer_id, call.actor), call.offer_id)
+
+
+async def resume_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.resume_offer(call.offer_id, call.actor), call.offer_id)
+
+
+async def close_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.close_offer(call.offer_id, call.actor), call.offer_id)
+
+
+async def extend_offer(deps: ApiDeps, call: ApiCall[ExtendBody]) -> Answer:
+    done = await deps.host.extend_offer(call.offer_id, call.body.seconds, call.actor)
+    return _answer(done, call.offer_id)
+
+
+async def restock_offer(deps: ApiDeps, call: ApiCall[RestockBody]) -> Answer:
+    done = await deps.host.restock_offer(call.offer_id, call.body.quantity, call.actor)
+    return _answer(done, call.offer_id)
+
+
+def _answer(done: Done, offer: OfferId) -> Answer:
+    return Answer(body=done.offer(offer), headers=note_of(done))

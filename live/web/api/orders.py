@@ -1,0 +1,97 @@
+"""Orders, refunds and what providers tell us."""
+
+from uuid import UUID
+
+import orjson
+from starlette.responses import Response
+
+from live.domain.caller import Caller, Role
+from live.domain.ids import OrderId, ShowId, is_id, is_sub
+from live.domain.order import OrderView
+from live.errors import Denied, NotFound
+from live.ledger.orders import OrderRow
+from live.payments.port import WebhookRefused
+from live.web.api.answers import Nothing, OrderPage
+from live.web.api.bodies import Empty, RefundBody
+from live.web.api.call import read_body
+from live.web.api.deps import ApiDeps
+from live.web.api.paging import read_cursor, read_limit, write_cursor
+from live.web.api.table import ApiCall
+from live.web.problems import MEDIA_TYPE, BadInput
+
+
+async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
+    caller, query = call.caller, call.query
+    show, buyer = query.get("show"), query.get("buyer")
+    if show is not None and not is_id(show):
+        raise BadInput("show", "1-64 of A-Za-z0-9_-")
+    if buyer is not None and not is_sub(buyer):
+        raise BadInput("buyer", "1-255 bytes")
+    if caller.role is Role.VIEWER:
+        if buyer not in (None, caller.sub):
+            raise Denied("a viewer sees his own orders only")
+        buyer = caller.sub
+    elif show is not None and not caller.may_see(ShowId(show)):
+        raise Denied("the token does not cover this show")
+    elif show is None and not caller.everywhere:
+        raise BadInput("show", "name one that the token covers")
+    page = await deps.orders.list(
+        show=None if show is None else ShowId(show),
+        sub=buyer,
+        cursor=read_cursor(query) or None,
+        limit=read_limit(query),
+    )
+    return OrderPage(
+        [row.view for row in page.orders],
+        None if page.cursor is None else write_cursor(page.cursor),
+    )
+
+
+async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderView:
+    return (await _find(deps, call.caller, call.order_id)).view
+
+
+async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
+    found = await _find(deps, call.caller, call.order_id)
+    if not call.key:
+        # Without a key, a repeat after a lost answer would pay twice.
+        raise BadInput("Idempotency-Key", "a refund needs this header")
+    body = call.body
+    refunded = await deps.orders.request_refund(
+        found.view.order,
+        amount_minor=body.amount_minor,
+        reason=body.reason,
+        restock=body.restock,
+        request_key=call.key,
+    )
+    detail: dict[str, object] = {"order": found.view.order, "amount_minor": body.amount_minor}
+    detail |= {"reason": body.reason, "restock": body.restock}
+    await deps.shows.log_action(found.view.show, call.actor, "order.refund", detail)
+    return refunded.view
+
+
+async def take_webhook(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing | Response:
+    """The provider's signature is the authentication; the raw bytes are what it covers."""
+    body = await read_body(call.request)
+    headers = {name.lower(): value for name, value in call.request.headers.items()}
+    try:
+        await deps.take_webhook(call.path["provider"], headers, body)
+    except WebhookRefused as refused:
+        # The provider's operators read this, so it says what is wrong in words of its own.
+        problem = {"title": "Webhook refused", "status": refused.status, "detail": str(refused)}
+        content = orjson.dumps(problem | {"code": refused.code})
+        return Response(content, refused.status, media_type=MEDIA_TYPE)
+    return Nothing()
+
+
+async def _find(deps: ApiDeps, caller: Caller, order: OrderId) -> OrderRow:
+    """Another's order is answered like one that does not exist."""
+    try:
+        UUID(order)
+    except ValueError:
+        raise NotFound(f"unknown order {order}") from None
+    found = await deps.orders.get(order)
+    own = caller.role is Role.VIEWER and found.sub == caller.sub
+    if own or caller.may_host(found.view.show):
+        return found
+    raise NotFound(f"unknown order {order}")

@@ -1,0 +1,44 @@
+"""Products and stock on hand."""
+
+from live.domain.ids import Sku
+from live.domain.show import ProductView
+from live.ledger.catalogue import NewProduct
+from live.web.api.answers import ProductPage
+from live.web.api.bodies import AdjustmentBody, Empty, ProductBody
+from live.web.api.deps import ApiDeps
+from live.web.api.paging import read_cursor, read_limit, write_cursor
+from live.web.api.table import ApiCall
+
+
+async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> ProductView:
+    body = call.body
+    return await deps.catalogue.create(
+        NewProduct(
+            sku=Sku(body.sku),
+            title=body.title,
+            description=body.description,
+            image_url=body.image_url,
+            price_minor=body.price_minor,
+            currency=body.currency,
+            on_hand=body.on_hand,
+        )
+    )
+
+
+async def list_products(deps: ApiDeps, call: ApiCall[Empty]) -> ProductPage:
+    limit = read_limit(call.query)
+    # One more than asked for tells whether there is a next page.
+    found = await deps.catalogue.page(after=read_cursor(call.query), limit=limit + 1)
+    items = found[:limit]
+    return ProductPage(items, write_cursor(items[-1].sku) if len(found) > limit else None)
+
+
+async def get_product(deps: ApiDeps, call: ApiCall[Empty]) -> ProductView:
+    return await deps.catalogue.get(call.sku)
+
+
+async def adjust_stock(deps: ApiDeps, call: ApiCall[AdjustmentBody]) -> ProductView:
+    body = call.body
+    return await deps.catalogue.adjust(
+        Sku(body.sku), delta=body.delta, reason=body.reason, key=body.key
+    )

@@ -1,0 +1,67 @@
+"""Moderation, the show's report and its audit log."""
+
+from msgspec import UNSET, UnsetType
+
+from live.shows.moderation import ModerationCommand
+from live.shows.ports import UNREACHABLE
+from live.web.api.answers import ActionPage, Nothing, ReportAnswer
+from live.web.api.bodies import Empty, ModerationBody
+from live.web.api.deps import ApiDeps
+from live.web.api.paging import read_cursor, read_limit, write_cursor
+from live.web.api.table import ApiCall
+from live.web.problems import BadInput
+
+_ABOUT_MESSAGES = frozenset({"delete", "pin", "unpin"})
+_WITH_SECONDS = frozenset({"mute", "ban", "shadow_ban"})
+
+
+async def moderate(deps: ApiDeps, call: ApiCall[ModerationBody]) -> Nothing:
+    body = call.body
+    wanted = "message" if body.action in _ABOUT_MESSAGES else "sub"
+    for name in ("message", "sub"):
+        given = getattr(body, name) is not UNSET
+        if given != (name == wanted):
+            raise BadInput(name, f"{body.action} needs {wanted} and no other")
+    if body.seconds is not None and body.action not in _WITH_SECONDS:
+        raise BadInput("seconds", f"{body.action} takes none")
+    command = ModerationCommand(
+        action=body.action,
+        message="" if isinstance(body.message, UnsetType) else body.message,
+        sub="" if isinstance(body.sub, UnsetType) else body.sub,
+        seconds=body.seconds,
+    )
+    await deps.moderation.run(call.show_id, command, call.actor)
+    return Nothing()
+
+
+async def read_report(deps: ApiDeps, call: ApiCall[Empty]) -> ReportAnswer:
+    found = await deps.orders.report(call.show_id)
+    return ReportAnswer(
+        show=found.show,
+        currency=found.currency,
+        viewers=await _viewers(deps, call),
+        holds=found.holds,
+        orders=found.orders,
+        revenue_minor=found.revenue_minor,
+        # Of holds, four digits; a browser's own division would differ from page to page.
+        conversion=round(found.orders / found.holds, 4) if found.holds else 0.0,
+        average_order_minor=found.revenue_minor // found.orders if found.orders else 0,
+        offers=list(found.offers),
+    )
+
+
+async def _viewers(deps: ApiDeps, call: ApiCall[Empty]) -> int | None:
+    try:
+        return await deps.count_viewers(call.show_id)
+    except UNREACHABLE:
+        return None  # the ledger's figures are worth having without Redis
+
+
+async def read_audit_log(deps: ApiDeps, call: ApiCall[Empty]) -> ActionPage:
+    limit = read_limit(call.query)
+    cursor = read_cursor(call.query) or "0"
+    if not (cursor.isascii() and cursor.isdecimal()) or len(cursor) > 18:
+        raise BadInput("cursor", "not a cursor of this list")
+    found = await deps.read_actions(call.show_id, int(cursor), limit + 1)
+    items = found[:limit]
+    return ActionPage(items, write_cursor(str(items[-1].id)) if len(found) > limit else None)

@@ -1,0 +1,104 @@
+"""Shows: what hosts set up and say."""
+
+from msgspec import UNSET, UnsetType
+
+from live.domain.caller import Role
+from live.domain.ids import ShowId, Sku
+from live.domain.show import ShowStatus, ShowView
+from live.errors import Denied
+from live.ledger.shows import NewShow, ShowPatch
+from live.shows.host import DELAYED_NOTE, Done, new_id
+from live.shows.views import view_show
+from live.web.api.bodies import (
+    AnnouncementBody,
+    Empty,
+    PinsBody,
+    RunOrderBody,
+    ShowBody,
+    ShowPatchBody,
+    StartBody,
+)
+from live.web.api.deps import ApiDeps
+from live.web.api.table import Answer, ApiCall
+
+NOTE_HEADER = "Live-Note"
+
+
+def note_of(done: Done) -> dict[str, str]:
+    """The header that tells a host when his audience does not know yet."""
+    return {NOTE_HEADER: DELAYED_NOTE} if done.delayed else {}
+
+
+async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> Answer:
+    body = call.body
+    if body.id is UNSET and not call.caller.everywhere:
+        raise Denied("name the show: the token covers certain shows only")
+    show = ShowId(new_id("show") if isinstance(body.id, UnsetType) else body.id)
+    if not call.caller.may_see(show):
+        raise Denied("the token does not cover this show")
+    new = NewShow(
+        id=show,
+        title=body.title,
+        currency=body.currency,
+        language=body.language,
+        starts_at=body.starts_at,
+        playback_url=body.playback_url,
+        paid_partnership=body.paid_partnership,
+    )
+    return _answer(await deps.host.create_show(new, call.actor))
+
+
+async def get_show(deps: ApiDeps, call: ApiCall[Empty]) -> ShowView:
+    done = await deps.host.look(call.show_id)
+    viewer = call.caller.role is Role.VIEWER
+    if viewer and done.state.status is ShowStatus.REHEARSAL:
+        raise Denied("the show is being rehearsed")
+    return view_show(done.state, done.stocks, drafts=not viewer)
+
+
+async def patch_show(deps: ApiDeps, call: ApiCall[ShowPatchBody]) -> Answer:
+    patch = ShowPatch(
+        **{
+            name: value
+            for name in ShowPatch.__slots__
+            if (value := getattr(call.body, name)) is not UNSET
+        }
+    )
+    return _answer(await deps.host.patch_show(call.show_id, patch, call.actor))
+
+
+async def start_show(deps: ApiDeps, call: ApiCall[StartBody]) -> Answer:
+    if call.body.rehearsal:
+        return _answer(await deps.host.rehearse_show(call.show_id, call.actor))
+    return _answer(await deps.host.start_show(call.show_id, call.actor))
+
+
+async def pause_show(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.pause_show(call.show_id, call.actor))
+
+
+async def resume_show(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.resume_show(call.show_id, call.actor))
+
+
+async def end_show(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+    return _answer(await deps.host.end_show(call.show_id, call.actor))
+
+
+async def set_run_order(deps: ApiDeps, call: ApiCall[RunOrderBody]) -> Answer:
+    skus = [Sku(sku) for sku in call.body.skus]
+    return _answer(await deps.host.set_run_order(call.show_id, skus, call.actor))
+
+
+async def set_pins(deps: ApiDeps, call: ApiCall[PinsBody]) -> Answer:
+    skus = [Sku(sku) for sku in call.body.skus]
+    return _answer(await deps.host.pin(call.show_id, skus, call.actor))
+
+
+async def announce(deps: ApiDeps, call: ApiCall[AnnouncementBody]) -> Answer:
+    body = call.body
+    return _answer(await deps.host.announce(call.show_id, body.text, body.until, call.actor))
+
+
+def _answer(done: Done) -> Answer:
+    return Answer(body=done.show, headers=note_of(done))

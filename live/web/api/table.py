@@ -1,0 +1,107 @@
+"""How a call of the API is described: one source for routing, rights, validation and OpenAPI."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from starlette.requests import Request
+
+from live.domain.caller import Caller, Role
+from live.domain.ids import OfferId, OrderId, ShowId, Sku
+from live.ledger.shows import Actor
+from live.web.api.bodies import Body
+from live.web.api.deps import ApiDeps
+
+B = TypeVar("B", bound=Body)
+
+
+class Where(Enum):
+    """What the caller's `shows` must cover."""
+
+    ANY = "any"  # the handler looks at what it finds
+    SHOW = "show"  # the path's {show}
+    OFFER = "offer"  # the show of the path's {offer}
+    EVERYWHERE = "everywhere"  # hosts need ["*"]; services may always
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call; no roles at all: anyone, without a token."""
+
+    roles: frozenset[Role]
+    where: Where = Where.ANY
+
+
+V, M, H, S = Role.VIEWER, Role.MODERATOR, Role.HOST, Role.SERVICE
+
+ANYONE = Access(frozenset())
+CATALOGUE_WRITERS = Access(frozenset({H, S}), Where.EVERYWHERE)
+STAFF = Access(frozenset({M, H, S}))
+HOSTS_ANYWHERE = Access(frozenset({H, S}))
+SERVICES = Access(frozenset({S}))
+SHOW_HOSTS = Access(frozenset({H, S}), Where.SHOW)
+SHOW_STAFF = Access(frozenset({M, H, S}), Where.SHOW)
+OFFER_HOSTS = Access(frozenset({H, S}), Where.OFFER)
+OFFER_STAFF = Access(frozenset({M, H, S}), Where.OFFER)
+BUYERS = Access(frozenset({V, H, S}))
+SHOW_READERS = Access(frozenset({V, M, H, S}), Where.SHOW)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiCall(Generic[B]):
+    """One call that has passed authentication, rights and validation.
+
+    `show` is set where the path names a show or an offer.
+    """
+
+    caller: Caller
+    actor: Actor
+    body: B
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    key: str  # Idempotency-Key, or ""
+    request: Request  # for cookies, headers and raw bodies only
+    show: ShowId | None = None
+
+    @property
+    def show_id(self) -> ShowId:
+        assert self.show is not None, "the call's access names no show"
+        return self.show
+
+    @property
+    def offer_id(self) -> OfferId:
+        return OfferId(self.path["offer"])
+
+    @property
+    def order_id(self) -> OrderId:
+        return OrderId(self.path["order"])
+
+    @property
+    def sku(self) -> Sku:
+        return Sku(self.path["sku"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A handler's answer where the object alone is not enough."""
+
+    body: object
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(Generic[B]):
+    """One line of the contract's table."""
+
+    method: str
+    path: str
+    summary: str
+    access: Access
+    handler: Callable[[ApiDeps, ApiCall[B]], Awaitable[object]]
+    body: type[B]
+    answer: type
+    status: int = 200
+    query: tuple[str, ...] = ()
+    keyed: bool = True  # POSTs only: takes an Idempotency-Key
+    raw: bool = False  # the handler reads the body itself, bytes for bytes (signatures)

@@ -1,0 +1,112 @@
+"""What a viewer is given when he joins a show, and what pages show of it.
+
+Always: made from the show's room in memory and one Redis read for what the viewer has himself; no
+Postgres query. A viewer sees no drafts, and a rehearsal only with its passcode.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from hmac import compare_digest
+from typing import Protocol
+
+import msgspec
+
+from live.domain.caller import Caller
+from live.domain.ids import ShowId
+from live.domain.offer import Stock
+from live.domain.show import ShowState, ShowStatus, ShowView, passcode_digest
+from live.errors import BadField, Denied, NotFound
+from live.sales.me import MeView
+from live.shows.views import view_show
+
+
+class Room(Protocol):
+    @property
+    def state(self) -> ShowState | None: ...
+
+    @property
+    def stock(self) -> dict[int, Stock]: ...
+
+
+class Rooms(Protocol):
+    async def open_room(self, show: ShowId) -> Room: ...
+
+
+class Door(Protocol):
+    """Keeps banned people out. Raises Denied."""
+
+    async def refuse_banned(self, caller: Caller, show: ShowId) -> None: ...
+
+
+class Belongings(Protocol):
+    async def view(self, caller: Caller, show: ShowId) -> MeView: ...
+
+
+class RunningShows(Protocol):
+    async def list_running(self, *, limit: int = 50) -> list[ShowState]: ...
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What of the connect request's `data` concerns joining; its `show` was read before."""
+
+    passcode: str | None = None
+
+
+_asked = msgspec.json.Decoder(_Asked | None)
+
+
+def _check_passcode(state: ShowState, asked: bytes) -> None:
+    """Raises Denied for a viewer of a rehearsal who does not know its passcode."""
+    if state.status is not ShowStatus.REHEARSAL:
+        return
+    try:
+        given = _asked.decode(asked) if asked else None
+    except msgspec.MsgspecError as fault:
+        raise BadField(f"connect data: {fault}") from None
+    passcode = "" if given is None else given.passcode or ""
+    if not compare_digest(passcode_digest(state.id, passcode), state.passcode):
+        raise Denied("the show is being rehearsed: its passcode is needed")
+
+
+class Join:
+    def __init__(self, rooms: Rooms, me: Belongings, door: Door) -> None:
+        self._rooms = rooms
+        self._me = me
+        self._door = door
+
+    async def snapshot(self, caller: Caller, show: ShowId, asked: bytes = b"") -> object:
+        """The `data` of the connect answer to `asked`. Raises NotFound, Denied, BadField, Busy."""
+        await self.view(show)  # first, so that an unknown show is told as such
+        await self._door.refuse_banned(caller, show)
+        me = await self._me.view(caller, show)
+        # The room last: between it and the reply nothing is awaited, so the snapshot is as new as
+        # the offsets that go with it.
+        room = await self._rooms.open_room(show)
+        if room.state is None:
+            raise NotFound(f"unknown show {show}")
+        if not caller.may_moderate(show):
+            _check_passcode(room.state, asked)
+        view = view_show(room.state, room.stock, drafts=caller.may_moderate(show))
+        return {"show": view, "me": me, "time": time.time_ns() // 1_000_000}
+
+    async def view(self, show: ShowId) -> ShowView:
+        """The show with its latest figures. Raises NotFound, Busy."""
+        room = await self._rooms.open_room(show)
+        if room.state is None:
+            raise NotFound(f"unknown show {show}")
+        return view_show(room.state, room.stock, drafts=False)
+
+    async def public_view(self, show: ShowId) -> ShowView | None:
+        """The same for a page; None where there is no such show."""
+        try:
+            return await self.view(show)
+        except NotFound:
+            return None
+
+    def running(self, shows: RunningShows) -> Callable[[], Awaitable[Sequence[ShowView]]]:
+        """Make the reader of the front page's list; it alone asks Postgres."""
+
+        async def read() -> Sequence[ShowView]:
+            return [view_show(state, {}, drafts=False) for state in await shows.list_running()]
+
+        return read

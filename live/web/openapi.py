@@ -1,0 +1,114 @@
+"""The OpenAPI 3.1 document, made from the table that also routes: it cannot tell anything else."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from live.web.api.bodies import Empty
+from live.web.api.call import BODY_BYTES_MAX
+from live.web.api.table import Endpoint
+from live.web.problems import MEDIA_TYPE, Problem
+
+REFS = "#/components/schemas/{name}"
+_ERRORS = {
+    400: "A field is missing, of a wrong type or out of range; `field` names it",
+    401: "No token, or one that is not valid",
+    403: "The role may not do this",
+    404: "Unknown, or somebody else's",
+    409: "The state does not allow it, or a key was used for something else",
+    413: f"The body has more than {BODY_BYTES_MAX} bytes",
+    429: "Too many requests",
+    503: "One moment: repeat with the same key",
+}
+_PARAMETER = re.compile(r"\{(?P<name>\w+)(:\w+)?\}")
+
+# Any, here and below: a JSON document's values are whatever JSON has, and a table's endpoints
+# have a body type each.
+Json = dict[str, Any]
+
+
+def openapi(endpoints: Sequence[Endpoint[Any]], *, version: str) -> Json:
+    """Build the document."""
+    kinds = [endpoint.body for endpoint in endpoints if endpoint.body is not Empty]
+    kinds += [endpoint.answer for endpoint in endpoints]
+    unique: list[type] = list(dict.fromkeys([*kinds, Problem]))
+    found, components = msgspec.json.schema_components(unique, ref_template=REFS)
+    schemas: dict[type, Json] = dict(zip(unique, found, strict=True))
+    paths: Json = {}
+    for endpoint in endpoints:
+        path = _PARAMETER.sub(r"{\g<name>}", endpoint.path)
+        paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Live shopping", "version": version, "license": _LICENSE},
+        "security": [{"token": []}, {"console": []}],
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
+    }
+
+
+_LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+_SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "console": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-live",
+        "description": "made by POST /v1/session; changing requests need an Origin of this server",
+    },
+}
+
+
+def _operation(endpoint: Endpoint[Any], schemas: Mapping[type, Json]) -> Json:
+    roles = sorted(role.value for role in endpoint.access.roles)
+    operation: Json = {
+        "operationId": endpoint.handler.__name__,
+        "summary": endpoint.summary,
+        "description": f"Roles: {', '.join(roles)}" if roles else "Without a token.",
+        "parameters": _parameters(endpoint),
+        "responses": _responses(endpoint, schemas),
+    }
+    if not roles:
+        operation["security"] = []
+    if endpoint.raw:
+        operation["requestBody"] = {"required": True, "content": {"*/*": {}}}
+    elif endpoint.body is not Empty:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[endpoint.body]}},
+        }
+    return operation
+
+
+def _parameters(endpoint: Endpoint[Any]) -> list[Json]:
+    text = {"type": "string"}
+    parameters: list[Json] = [
+        {"name": found["name"], "in": "path", "required": True, "schema": text}
+        for found in _PARAMETER.finditer(endpoint.path)
+    ]
+    parameters += [{"name": name, "in": "query", "schema": text} for name in endpoint.query]
+    if endpoint.method == "POST" and endpoint.keyed:
+        parameters.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "schema": {"type": "string", "maxLength": 255},
+                "description": "the same key and body give the same answer, another body 409",
+            }
+        )
+    return parameters
+
+
+def _responses(endpoint: Endpoint[Any], schemas: Mapping[type, Json]) -> Json:
+    responses: Json = {
+        str(endpoint.status): {
+            "description": "Done",
+            "content": {"application/json": {"schema": schemas[endpoint.answer]}},
+        }
+    }
+    problem = {MEDIA_TYPE: {"schema": schemas[Problem]}}
+    for status, text in _ERRORS.items():
+        responses[str(status)] = {"description": text, "content": problem}
+    return responses

@@ -1,0 +1,79 @@
+"""What load balancers and Prometheus ask: does it live, may it take traffic, how is it doing.
+
+Always: `/healthz` touches nothing outside the process, so a stopped Redis never gets a gateway
+killed; `/readyz` names every reason why it is not ready.
+"""
+
+import asyncio
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from live.ledger.pool import DATABASE_ERRORS, Pool
+from live.telemetry import render_metrics
+
+CHECK_SECONDS = 1.0
+
+
+class Probe:
+    """Asks the engines; `draining` is set when this process is on its way out."""
+
+    def __init__(self, pool: Pool, redis_url: str) -> None:
+        self.draining = False
+        self._pool = pool
+        self._redis = Redis.from_url(
+            redis_url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=CHECK_SECONDS,
+            socket_connect_timeout=CHECK_SECONDS,
+        )
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def faults(self) -> dict[str, str]:
+        """Every reason to stay away, by its source; empty: come in."""
+        redis, postgres = await asyncio.gather(self._ask_redis(), self._ask_postgres())
+        found = {"redis": redis, "postgres": postgres}
+        if self.draining:
+            found["gateway"] = "draining"
+        return {source: fault for source, fault in found.items() if fault}
+
+    async def _ask_redis(self) -> str:
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            return f"no answer: {error}"
+        return ""
+
+    async def _ask_postgres(self) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._pool.fetchval("SELECT count(*) FROM shows WHERE false")
+        except DATABASE_ERRORS as error:
+            return f"no answer: {error or 'too slow'}"
+        return ""
+
+
+def ops_routes(probe: Probe) -> list[Route]:
+    async def live(_request: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def ready(_request: Request) -> Response:
+        faults = await probe.faults()
+        return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
+
+    async def metrics(_request: Request) -> Response:
+        body, content_type = await asyncio.to_thread(render_metrics)
+        return Response(body, media_type=content_type)
+
+    return [
+        Route("/healthz", live, methods=["GET"]),
+        Route("/readyz", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]

@@ -1,0 +1,112 @@
+"""The console's session: a cookie that only its own pages can use.
+
+Always: the cookie holds a token made at log-in with an audience of its own, so it is no bearer
+token and none is a cookie. It counts for a changing request only with an `Origin` that is this
+server's or was allowed, so no other page can act with it. On plain http: for loopback only.
+"""
+
+import ipaddress
+import time
+
+from starlette.datastructures import URL
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from live.domain.caller import Caller, Role
+from live.web.auth import SESSION_AUDIENCE, Authenticator
+from live.web.problems import NotAllowedHere
+
+SECURE_COOKIE = "__Host-live"  # https: bound to this host by the browser itself
+LOOPBACK_COOKIE = "live"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+CONSOLE_ROLES = frozenset({Role.HOST, Role.MODERATOR})
+
+
+def is_loopback(connection: HTTPConnection) -> bool:
+    """Whether browser and server are on this machine, seen from both ends."""
+    return _is_local_host(connection.url.hostname or "") and _is_local_peer(connection)
+
+
+def cookie_name(connection: HTTPConnection) -> str:
+    """The cookie's name here. Raises NotAllowedHere on plain http from elsewhere."""
+    if connection.url.scheme in ("https", "wss"):
+        return SECURE_COOKIE
+    if is_loopback(connection):
+        return LOOPBACK_COOKIE
+    raise NotAllowedHere("the console needs https, or http on this machine itself")
+
+
+def session_token(connection: HTTPConnection) -> str:
+    """The cookie's token; "" without one, or where none is possible."""
+    secure = connection.url.scheme in ("https", "wss")
+    if not secure and not is_loopback(connection):
+        return ""
+    return connection.cookies.get(SECURE_COOKIE if secure else LOOPBACK_COOKIE, "")
+
+
+def check_origin(connection: HTTPConnection, allowed: tuple[str, ...]) -> None:
+    """Raises NotAllowedHere unless the request comes from our own or an allowed page."""
+    origin = connection.headers.get("origin", "")
+    if not origin or (origin != own_origin(connection.url) and origin not in allowed):
+        raise NotAllowedHere("this request does not come from a page of this server")
+
+
+def own_origin(url: URL) -> str:
+    """The origin as a browser writes it: without the scheme's own port."""
+    scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
+    host = url.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    standard = {"http": 80, "https": 443}.get(scheme)
+    return f"{scheme}://{host}" + (f":{url.port}" if url.port not in (None, standard) else "")
+
+
+def start_session(
+    connection: HTTPConnection, response: Response, auth: Authenticator, caller: Caller
+) -> None:
+    """Set the cookie. It ends with the token that it was made from."""
+    assert caller.expires_at is not None, "the caller came with a token"
+    life = max(1, caller.expires_at - int(time.time()))
+    token = auth.mint(
+        role=caller.role,
+        sub=caller.sub,
+        shows=caller.shows,
+        ttl=life,
+        audience=SESSION_AUDIENCE,
+    )
+    name = cookie_name(connection)
+    response.set_cookie(
+        name,
+        token,
+        max_age=life,
+        path="/",
+        secure=name == SECURE_COOKIE,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def end_session(connection: HTTPConnection, response: Response) -> None:
+    name = cookie_name(connection)
+    response.delete_cookie(
+        name, path="/", secure=name == SECURE_COOKIE, httponly=True, samesite="strict"
+    )
+
+
+def _is_local_host(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_local_peer(connection: HTTPConnection) -> bool:
+    if connection.client is None:  # a unix socket: the peer is on this machine
+        return True
+    try:
+        return ipaddress.ip_address(connection.client.host).is_loopback
+    except ValueError:
+        return False

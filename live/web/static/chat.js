@@ -1,0 +1,91 @@
+/** The viewer's chat: lines as text, one box to write in, the host's rules in words. */
+
+import { byId, h, keyed, setHidden, setText } from "./dom.js";
+
+const REFUSALS = new Map([
+  [103, "chat_muted"],
+  [111, "chat_too_fast"],
+  [1409, "chat_twice"],
+]);
+const NEAR_END_PX = 60; // whoever reads further up is not torn away by a new line
+
+export class ChatBox {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.list = byId("chat");
+    byId("say-name").value = sessionStorage.getItem("live:name") || "";
+    byId("say").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
+  }
+
+  render() {
+    const { model, sub } = this.viewer;
+    const { list } = this;
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END_PX;
+    keyed(
+      list,
+      model.chat,
+      (line) => line.id,
+      (line) => this.line(line, sub),
+    );
+    if (atEnd) list.scrollTop = list.scrollHeight;
+    const pinned = byId("pinned");
+    setHidden(pinned, !model.pinned);
+    setText(byId("pinned-text"), model.pinned ? model.pinned.text : "");
+    pinned.dataset.label = this.viewer.text.say("pinned_message");
+    this.renderRules(sub);
+  }
+
+  renderRules(sub) {
+    const slow = this.viewer.model.show.slow_mode_seconds;
+    const hint = byId("chat-hint");
+    const ended = this.viewer.model.show.status === "ended";
+    setHidden(byId("say"), !sub || ended);
+    setHidden(byId("say-name"), Boolean(sessionStorage.getItem("live:name")));
+    const text = !sub
+      ? this.viewer.text.say("chat_sign_in")
+      : slow > 0
+        ? this.viewer.text.say("chat_slow", { n: slow })
+        : "";
+    if (!hint.dataset.refused) setText(hint, text);
+    setHidden(hint, !hint.textContent);
+  }
+
+  line(message, sub) {
+    const mine = message.sub === sub;
+    const answered = message.reply_to && this.viewer.model.chat.find((one) => one.id === message.reply_to);
+    return h(
+      "li",
+      { class: mine ? "mine" : null },
+      answered ? h("q", {}, h("bdi", {}, answered.text)) : null,
+      h("b", {}, mine ? this.viewer.text.say("you") : h("bdi", {}, message.name)),
+      " ",
+      h("bdi", {}, message.text),
+    );
+  }
+
+  async send() {
+    const box = byId("say-text");
+    const text = box.value.trim();
+    if (!text) return;
+    const hint = byId("chat-hint");
+    delete hint.dataset.refused;
+    box.value = "";
+    const data = { text };
+    const name = byId("say-name").value.trim();
+    if (name) data.name = name;
+    try {
+      await this.viewer.connection.publish(`chat:${this.viewer.model.show.id}`, data);
+      sessionStorage.setItem("live:name", name);
+      this.viewer.draw(["chat"]);
+    } catch (error) {
+      box.value = box.value || text; // a refused line is not lost
+      hint.dataset.refused = "1";
+      const key = REFUSALS.get(error.code) || "chat_refused";
+      setText(hint, this.viewer.text.say(key, { reason: error.message }));
+      setHidden(hint, false);
+    }
+  }
+}

@@ -1,0 +1,332 @@
+/** The host console: logs in, chooses a show, folds what it hears and hands it to the panels. */
+
+import { ApiError, get, post, request } from "./api.js";
+import { CallError, Connection } from "./client.js";
+import { ServerClock } from "./clock.js";
+import { DeskChat } from "./desk-chat.js";
+import { Feed } from "./desk-feed.js";
+import { Figures } from "./desk-figures.js";
+import { Forms } from "./desk-forms.js";
+import { Gate } from "./desk-gate.js";
+import { RunOfShow } from "./desk-run.js";
+import { byId, h, keyed, setHidden, setText, toast } from "./dom.js";
+import { ShowModel } from "./state.js";
+
+const TICK_MS = 500;
+const CHAT_BACKLOG = 50;
+const PAGES_MAX = 20; // of the product list; a run of show has at most 100 products
+const STATUS_WORDS = { scheduled: "Scheduled", rehearsal: "Rehearsal", live: "Live", paused: "Paused", ended: "Ended" };
+const SHOW_ACTIONS = {
+  scheduled: [["start", "Start the show", "primary"], ["rehearse", "Rehearse", "quiet"]],
+  rehearsal: [["start", "Go live", "primary"], ["end", "End the rehearsal", "quiet"]],
+  live: [["pause", "Pause", "quiet"], ["end", "End the show", "quiet"]],
+  paused: [["resume", "Resume", "primary"], ["end", "End the show", "quiet"]],
+  ended: [],
+};
+const KEYS = [
+  ["O", "open the next prepared offer"],
+  ["N", "prepare an offer"],
+  ["Space", "pause or resume the current offer"],
+  ["E", "extend the current offer"],
+  ["R", "restock the current offer"],
+  ["C", "close the current offer"],
+  ["P", "pin or unpin the selected product"],
+  ["1 – 9", "select a product"],
+  ["↑ ↓", "go through the run of show"],
+  ["Alt ↑ ↓", "move the selected product"],
+  ["A", "announcement"],
+  ["/", "write in the chat"],
+  ["?", "this list"],
+];
+
+class Desk {
+  constructor() {
+    this.language = navigator.language;
+    this.keysOn = localStorage.getItem("live:keys") !== "off";
+    this.drawing = false; // a frame is asked for already
+    this.forms = new Forms(this);
+    this.gate = new Gate(this);
+    this.products = new Map();
+  }
+
+  async start() {
+    this.applyTheme(localStorage.getItem("live:theme"));
+    byId("theme").onclick = () => this.switchTheme();
+    byId("help").onclick = () => this.showKeys();
+    byId("settings").onclick = () => this.forms.settings();
+    byId("log").onclick = () => this.feed.showLog();
+    byId("freeze").onclick = () => this.switchFreeze();
+    document.addEventListener("keydown", (event) => this.keydown(event));
+    setInterval(() => this.tick(), TICK_MS);
+    if (await this.gate.logIn()) await this.gate.firstShow();
+  }
+
+  get isHost() {
+    return this.gate.isHost;
+  }
+
+  get everywhere() {
+    return this.gate.everywhere;
+  }
+
+  get sub() {
+    return this.gate.claims.sub;
+  }
+
+  async choose(id) {
+    let show;
+    try {
+      show = await get(`/v1/shows/${encodeURIComponent(id)}`);
+      await this.loadProducts();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      return this.gate.refused(error.message);
+    }
+    this.leaveShow();
+    history.replaceState(null, "", `?show=${encodeURIComponent(id)}`);
+    this.openDesk(show);
+  }
+
+  leaveShow() {
+    this.connection?.stop();
+    this.connection = null;
+    this.model = null;
+    for (const id of ["settings", "log", "freeze"]) setHidden(byId(id), true);
+    byId("show-actions").replaceChildren();
+  }
+
+  openDesk(show) {
+    this.showId = show.id;
+    this.model = new ShowModel();
+    this.clock = new ServerClock();
+    this.model.welcome({ show });
+    this.run = new RunOfShow(this);
+    this.chat = new DeskChat(this);
+    this.figures = new Figures(this);
+    this.feed = new Feed(this);
+    this.gate.open();
+    for (const id of ["settings", "log", "freeze"]) setHidden(byId(id), !this.isHost);
+    this.connect();
+    if (this.isHost) this.feed.load();
+    this.draw();
+  }
+
+  connect() {
+    const url = new URL("/connection/websocket", location.href);
+    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    this.connection = new Connection({
+      url: url.href,
+      token: this.gate.token,
+      data: { show: this.showId },
+      onState: (state, detail) => this.connectionChanged(state, detail),
+      onWelcome: (snapshot) => this.welcome(snapshot),
+      onEvent: (channel, event) => this.heard(event),
+    });
+    this.connection.start();
+  }
+
+  connectionChanged(state, { reason }) {
+    const line = byId("connection");
+    setHidden(line, state === "connected" || state === "connecting");
+    if (state === "waiting") setText(line, "Connection lost. Coming back…");
+    if (state === "closed") setText(line, `Connection closed: ${reason}. Log in again to go on.`);
+  }
+
+  welcome(snapshot) {
+    this.clock.hint(snapshot.time);
+    this.model.welcome(snapshot);
+    this.measureTime();
+    if (!this.model.chat.length) this.loadChat();
+    this.draw();
+  }
+
+  measureTime() {
+    this.clock.measure(() => this.connection.rpc("time.now", {})).catch(() => {
+      // Lost in between: the next connect measures again.
+    });
+  }
+
+  async loadChat() {
+    const result = await this.connection.history(`chat:${this.showId}`, CHAT_BACKLOG).catch(() => null);
+    for (const { data } of (result?.publications || []).reverse()) this.model.fold(data);
+    this.draw();
+  }
+
+  heard(event) {
+    this.model.fold(event);
+    if (event.type === "desk.figures") this.figures.heard(event);
+    else this.feed.heard(event);
+    this.draw();
+  }
+
+  draw() {
+    if (this.drawing) return;
+    this.drawing = true;
+    requestAnimationFrame(() => {
+      this.drawing = false;
+      if (this.model) this.render();
+    });
+  }
+
+  render() {
+    const { show } = this.model;
+    setText(byId("title"), show.title);
+    document.title = `${show.title} · Host console`;
+    const chip = byId("status");
+    chip.dataset.status = show.status;
+    setText(chip, STATUS_WORDS[show.status]);
+    setHidden(chip, false);
+    setText(byId("freeze"), show.frozen ? "❄ Frozen" : "Freeze");
+    byId("freeze").setAttribute("aria-pressed", show.frozen === true);
+    const actions = this.isHost ? SHOW_ACTIONS[show.status] : [];
+    keyed(
+      byId("show-actions"),
+      actions,
+      ([name, label]) => name + label,
+      ([name, label, kind]) => h("button", { type: "button", class: kind, onclick: () => this.showAction(name) }, label),
+    );
+    this.run.render();
+    this.chat.render();
+    this.feed.render();
+  }
+
+  tick() {
+    if (!this.model) return;
+    this.run.tick();
+    this.figures.readReport();
+    if (this.clock.due && this.connection.state === "connected") this.measureTime();
+  }
+
+  productOf(sku) {
+    const offer = this.model && [...this.model.offers.values()].find((one) => one.sku === sku);
+    return this.products.get(sku) || { sku, title: offer?.title || sku, image_url: offer?.image_url };
+  }
+
+  async loadProducts() {
+    let path = "/v1/products";
+    for (let page = 0; page < PAGES_MAX && path; page += 1) {
+      const body = await get(path);
+      for (const product of body.items) this.products.set(product.sku, product);
+      path = body.next ? `/v1/products?cursor=${encodeURIComponent(body.next)}` : null;
+    }
+  }
+
+  post(path, body) {
+    return post(path, body);
+  }
+
+  takeOffer(offer) {
+    this.model.takeOffer(offer, this.clock.now());
+    this.draw();
+  }
+
+  /** Do something; say in words why not. True when it worked. */
+  async attempt(act) {
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError || error instanceof CallError)) throw error;
+      toast(error.message, "bad");
+      return false;
+    }
+  }
+
+  /** Change the show; `inForm` leaves the error to the dialog that asked. */
+  async showCall(method, path, body, said, inForm = false) {
+    const act = async () => {
+      const show = await request(method, `/v1/shows/${this.showId}${path}`, body);
+      if (show?.id) this.model.welcome({ show, time: this.clock.now() });
+      if (said) toast(said);
+      this.draw();
+    };
+    return inForm ? act() : this.attempt(act);
+  }
+
+  showAction(name) {
+    if (name === "rehearse") return this.showCall("POST", "/start", { rehearsal: true }, "Rehearsing: viewers need the passcode");
+    const go = () => this.showCall("POST", `/${name}`, {});
+    if (name !== "end" || this.model.show.status === "rehearsal") return go();
+    return this.forms.confirm("End the show?", "All offers close, and viewers are told that it is over.", "End the show", go);
+  }
+
+  /** During the peak: prepared offers may be opened and closed, nothing else may change. */
+  switchFreeze() {
+    const frozen = !this.model.show.frozen;
+    this.showCall("PATCH", "", { frozen }, frozen ? "Frozen: only prepared offers may be opened" : "No longer frozen");
+  }
+
+  async offerCall(id, name, body = {}) {
+    this.takeOffer(await post(`/v1/offers/${id}/${name}`, body));
+  }
+
+  offerAction(name, id) {
+    const offer = this.model.offers.get(id);
+    if (name === "extend") return this.forms.extend(offer);
+    if (name === "restock") return this.forms.restock(offer);
+    if (name === "close") {
+      if (offer.phase === "draft") {
+        return this.forms.confirm(`Discard ${offer.title}?`, "It was never open. Its units go back to the product.", "Discard", () => this.offerCall(id, name));
+      }
+      const text = "Nobody can buy it any more. Who holds a unit may still pay.";
+      return this.forms.confirm(`Close ${offer.title}?`, text, "Close the offer", () => this.offerCall(id, name));
+    }
+    return this.attempt(() => this.offerCall(id, name));
+  }
+
+  keydown(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.keysOn || !this.model) return;
+    if (byId("box").open || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+    if (event.key === " " && /^(BUTTON|SUMMARY|A)$/.test(event.target.tagName)) return;
+    const act = this.shortcut(event.key);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  shortcut(key) {
+    if (key === "?") return () => this.showKeys();
+    if (key === "/") return () => byId("say-text").focus();
+    if (/^[1-9]$/.test(key)) return () => this.run.focusRow(Number(key) - 1);
+    if (!this.isHost) return null;
+    const current = this.run.current();
+    const acts = {
+      o: () => this.openNext(),
+      n: () => this.forms.prepareOffer(this.run.selected),
+      a: () => this.forms.announce(),
+      p: () => this.run.selected && this.run.togglePin(this.run.selected),
+      " ": current && (() => this.offerAction(current.phase === "paused" ? "resume" : "pause", current.id)),
+      e: current && (() => this.offerAction("extend", current.id)),
+      r: current && (() => this.offerAction("restock", current.id)),
+      c: current && (() => this.offerAction("close", current.id)),
+    };
+    return acts[key.toLowerCase()];
+  }
+
+  openNext() {
+    const offer = this.run.nextPrepared();
+    if (!offer) return toast("No offer is prepared. Press N to prepare one.");
+    return this.offerAction("open", offer.id);
+  }
+
+  showKeys() {
+    this.forms.keys(KEYS, this.keysOn, (on) => {
+      this.keysOn = on;
+      localStorage.setItem("live:keys", on ? "on" : "off");
+    });
+  }
+
+  applyTheme(theme) {
+    if (theme) document.documentElement.dataset.theme = theme;
+  }
+
+  switchTheme() {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+    const next = now === "dark" ? "light" : "dark";
+    localStorage.setItem("live:theme", next);
+    this.applyTheme(next);
+  }
+}
+
+new Desk().start();

@@ -1,0 +1,74 @@
+/** Building the page. Always: what people wrote becomes text, never markup. */
+
+/** Make an element: `h("button", {class: "buy", onclick}, "Buy")`. Strings become text nodes. */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) setProp(element, name, value);
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+function setProp(element, name, value) {
+  if (value === null || value === undefined || value === false) return;
+  if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+  else if (value === true) element.setAttribute(name, "");
+  else element.setAttribute(name, value);
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Change text only where it differs: an untouched live region stays silent. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setHidden(element, hidden) {
+  if (element.hidden !== hidden) element.hidden = hidden;
+}
+
+/** Keep `parent`'s children equal to `items` and keep each item's element, with its focus. */
+export function keyed(parent, items, keyOf, create, update) {
+  const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = String(keyOf(item));
+    let element = known.get(key);
+    known.delete(key);
+    if (!element) {
+      element = create(item);
+      element.dataset.key = key;
+    }
+    if (element === place) place = place.nextElementSibling;
+    else parent.insertBefore(element, place);
+    update?.(element, item);
+  }
+  for (const element of known.values()) element.remove();
+}
+
+/** A picture for what has none: its initials on a colour of its own. */
+export function picture(url, title) {
+  const box = h("div", { class: "picture", "aria-hidden": "true" });
+  const words = title.trim().split(/\s+/);
+  box.textContent = words.slice(0, 2).map((word) => [...word][0] ?? "").join("").toUpperCase();
+  box.style.setProperty("--hue", hueOf(title));
+  if (/^(https:\/\/|\/(?!\/)|data:image\/)/.test(url || "")) {
+    const image = h("img", { src: url, alt: "", loading: "lazy", decoding: "async" });
+    image.addEventListener("error", () => image.remove());
+    box.append(image);
+  }
+  return box;
+}
+
+const hueOf = (text) => [...text].reduce((hue, char) => (hue * 31 + char.codePointAt(0)) % 360, 7);
+
+let toastTimer = 0;
+
+/** Say something for some seconds, on screen and to screen readers. */
+export function toast(text, kind = "info") {
+  const box = byId("toast");
+  box.textContent = text;
+  box.dataset.kind = kind;
+  box.classList.add("shown");
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => box.classList.remove("shown"), 5_000);
+}

@@ -1,0 +1,45 @@
+/** Texts of the viewer page by BCP 47: the nearest language there is, then English. */
+
+import en from "./texts/en.js";
+
+export const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", ja: "日本語", ar: "العربية" };
+
+/** "de-AT" matches "de"; "pt" matches nothing and the next wish is asked. */
+export function chooseLanguage(wishes, available = Object.keys(LANGUAGES)) {
+  for (const wish of wishes) {
+    let tag = String(wish || "").toLowerCase();
+    while (tag) {
+      if (available.includes(tag)) return tag;
+      tag = tag.includes("-") ? tag.slice(0, tag.lastIndexOf("-")) : "";
+    }
+  }
+  return "en";
+}
+
+export const direction = (language) => (language === "ar" ? "rtl" : "ltr");
+
+export class Translator {
+  constructor(language, texts) {
+    this.language = language;
+    this.texts = texts;
+    this.plural = new Intl.PluralRules(language);
+    this.number = new Intl.NumberFormat(language);
+  }
+
+  static async load(language) {
+    if (language === "en") return new Translator("en", en);
+    const { default: texts } = await import(`./texts/${language}.js`);
+    return new Translator(language, texts);
+  }
+
+  /** Fill a text. `n` also chooses the plural form where the text has several. */
+  say(key, values = {}) {
+    let text = this.texts[key] ?? en[key];
+    if (text === undefined) return key;
+    if (typeof text === "object") text = text[this.plural.select(values.n)] ?? text.other;
+    return text.replace(/\{(\w+)\}/g, (_, name) => {
+      const value = values[name];
+      return typeof value === "number" ? this.number.format(value) : String(value ?? "");
+    });
+  }
+}

@@ -1,0 +1,95 @@
+"""schema.org JSON-LD of a show and its offers, for search engines and link previews."""
+
+from datetime import UTC, datetime
+from urllib.parse import urljoin
+
+import orjson
+
+from live.domain.offer import OfferView, Phase
+from live.domain.show import ShowStatus, ShowView
+
+# ISO 4217 minor units other than two; static/money.js has the same list, and a test compares them.
+MINOR_DIGITS = {
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    **dict.fromkeys("CLF UYW".split(), 4),
+}
+
+_STATUS = {
+    ShowStatus.SCHEDULED: "https://schema.org/EventScheduled",
+    ShowStatus.LIVE: "https://schema.org/EventScheduled",
+    ShowStatus.PAUSED: "https://schema.org/EventScheduled",
+    ShowStatus.ENDED: "https://schema.org/EventCompleted",
+}
+
+
+def decimal_price(minor: int, currency: str) -> str:
+    """Write minor units as a decimal number: (1999, "EUR") is "19.99"."""
+    digits = MINOR_DIGITS.get(currency, 2)
+    if digits == 0:
+        return str(minor)
+    text = str(minor).rjust(digits + 1, "0")
+    return f"{text[:-digits]}.{text[-digits:]}"
+
+
+def json_ld(show: ShowView, url: str) -> str:
+    """Describe a public show as JSON for a script element's text.
+
+    "<", ">" and "&" are written as escapes: no title can end the element it stands in.
+    """
+    data = {
+        "@context": "https://schema.org",
+        "@type": "BroadcastEvent",
+        "@id": url,
+        "url": url,
+        "name": show.title,
+        "inLanguage": show.language,
+        "isLiveBroadcast": show.status is ShowStatus.LIVE,
+        "eventStatus": _STATUS.get(show.status, _STATUS[ShowStatus.SCHEDULED]),
+        "eventAttendanceMode": "https://schema.org/OnlineEventAttendanceMode",
+        "location": {"@type": "VirtualLocation", "url": url},
+        "offers": [_offer(offer, url) for offer in show.offers if _is_public(offer)],
+    }
+    text = orjson.dumps(data).decode()
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _is_public(offer: OfferView) -> bool:
+    return offer.phase is not Phase.DRAFT
+
+
+def _offer(offer: OfferView, url: str) -> dict[str, object]:
+    product = {"@type": "Product", "sku": offer.sku, "name": offer.title}
+    if offer.image_url:
+        product["image"] = urljoin(url, offer.image_url)
+    data: dict[str, object] = {
+        "@type": "Offer",
+        "identifier": offer.id,
+        "url": url,
+        "itemOffered": product,
+        "price": decimal_price(offer.price_minor, offer.currency),
+        "priceCurrency": offer.currency,
+        "availability": _availability(offer),
+        "inventoryLevel": {"@type": "QuantitativeValue", "value": offer.left},
+    }
+    if offer.opens_at is not None:
+        data["availabilityStarts"] = _iso(offer.opens_at)
+    if offer.closes_at is not None:
+        data["availabilityEnds"] = _iso(offer.closes_at)
+    return data
+
+
+def _availability(offer: OfferView) -> str:
+    if offer.phase is Phase.SCHEDULED:
+        return "https://schema.org/PreOrder"
+    if offer.phase is Phase.OPEN:
+        return f"https://schema.org/{'SoldOut' if offer.left == 0 else 'InStock'}"
+    if offer.phase is Phase.CLOSED and offer.left == 0:
+        return "https://schema.org/SoldOut"
+    return "https://schema.org/OutOfStock"
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
