@@ -1,0 +1,275 @@
+"""Composition root of the gateway: the rooms put together into one worker.
+
+Reads like a parts list: nothing is decided here, only who gets what. The settler's side is in
+`back.py`, what both have in common in `parts.py`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from starlette.applications import Starlette
+from starlette.routing import Route, WebSocketRoute
+
+from live.domain.ids import ShowId, Sub, buyer_of
+from live.ledger import actions
+from live.ledger.bans import BanRows
+from live.ledger.catalogue import Catalogue
+from live.ledger.idempotency import IdempotencyRows
+from live.ledger.offer_rows import OfferRows
+from live.ledger.orders import OrderRows
+from live.ledger.payments import PaymentRows
+from live.ledger.pool import Pool, make_pool
+from live.ledger.shows import ShowRows
+from live.ledger.waitlist import WaitlistRows
+from live.parts import close_later, open_part, providers_of
+from live.payments.inbox import WebhookInbox
+from live.payments.port import Provider
+from live.protocol.codes import FORCED
+from live.realtime.asgi import WebSocketEndpoint
+from live.realtime.broker import Broker
+from live.realtime.front import FrontDoor
+from live.realtime.gateway import Gateway
+from live.realtime.hub import Hub
+from live.realtime.memory import tune_gc
+from live.realtime.policy import DomainPolicy
+from live.realtime.sse import SseEndpoint
+from live.sales.checkout import Checkout
+from live.sales.hold import HoldDesk
+from live.sales.me import Me
+from live.sales.offers import OfferBook
+from live.sales.waiters import OrderWaiters
+from live.sales.waitlist import Waitlist
+from live.settings import Settings, resolve_secret
+from live.shows.carry import Carrier
+from live.shows.chat import Chat
+from live.shows.chat_store import ChatStore
+from live.shows.host import HostCommands
+from live.shows.moderation import Moderation
+from live.shows.reactions import ReactionTally
+from live.stock.engine import StockEngine
+from live.web import pages
+from live.web.api import routes as api
+from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
+from live.web.auth import Authenticator
+from live.web.join import Join
+from live.web.limits import AddressLimit
+from live.web.ops import Probe, ops_routes
+from live.web.rpc import SaleRpc
+from live.web.rpc_schema import METHODS
+
+CHECKOUT_GRACE_SECONDS = 3.0  # what a checkout may take at most
+DRAIN_SECONDS = 5.0  # 3001 is spread over it, so viewers do not return in one instant
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayApp:
+    """The ASGI application and what its server must know of it."""
+
+    asgi: Starlette
+    http: Callable[..., asyncio.Protocol]
+    drain: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What everything else in a gateway stands on."""
+
+    pool: Pool
+    stock: StockEngine
+    hub: Hub
+    broker: Broker
+    chat_store: ChatStore
+    providers: Mapping[str, Provider]
+    auth: Authenticator
+    shows: ShowRows
+    orders: OrderRows
+    payments: PaymentRows
+    bans: BanRows
+    chat: Chat
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class _Sale:
+    """What buyers use."""
+
+    checkout: Checkout
+    join: Join
+    reactions: ReactionTally
+    rpc: SaleRpc
+
+
+def build_gateway(settings: Settings) -> GatewayApp:
+    """Wire one gateway worker. Its connections are opened by the application's lifespan."""
+    base = _base(settings)
+    sale = _sale(settings, base)
+    gateway = Gateway(
+        base.hub,
+        base.broker,
+        DomainPolicy(base.broker, base.chat.accept),
+        base.auth.caller,
+        rpcs=sale.rpc.handlers(),
+        on_join=sale.join.snapshot,
+    )
+
+    async def drain() -> None:
+        base.probe.draining = True
+        await base.hub.drain(DRAIN_SECONDS if base.hub.sessions() else 0)
+
+    asgi = Starlette(
+        routes=_routes(settings, base, sale, gateway), lifespan=_lifespan(base, sale, gateway)
+    )
+    door = FrontDoor(gateway, allowed_origins=settings.allowed_origins)
+    return GatewayApp(asgi, door.protocol, drain)
+
+
+def _base(settings: Settings) -> _Base:
+    assert settings.redis_url and settings.database_url, "engines come first"
+    secret = resolve_secret(settings)
+    pool = make_pool(settings.database_url)
+    hub = Hub()
+    broker = Broker(settings.redis_url, hub)
+    chat_store = ChatStore(settings.redis_url)
+    bans = BanRows(pool)
+    chat = Chat(
+        chat_store,
+        bans,
+        broker,
+        digest_of=lambda sub: buyer_of(sub, secret=secret),
+        state_of=broker.read_state,
+    )
+    return _Base(
+        pool=pool,
+        stock=StockEngine(settings.redis_url),
+        hub=hub,
+        broker=broker,
+        chat_store=chat_store,
+        providers=providers_of(settings),
+        auth=Authenticator(secret, guests=settings.guests, jwks_url=settings.jwks_url),
+        shows=ShowRows(pool),
+        orders=OrderRows(pool),
+        payments=PaymentRows(pool),
+        bans=bans,
+        chat=chat,
+        probe=Probe(pool, settings.redis_url),
+    )
+
+
+def _sale(settings: Settings, base: _Base) -> _Sale:
+    book = OfferBook(base.broker)
+    desk = HoldDesk(base.stock, book, guests=settings.guests)
+    waiters = OrderWaiters()
+    base.broker.on_personal(waiters.tap)
+    checkout = Checkout(
+        base.stock,
+        base.payments,
+        base.orders,
+        base.providers,
+        book=book,
+        desk=desk,
+        waiters=waiters,
+    )
+    join = Join(base.broker, Me(base.stock, book), base.chat)
+    reactions = ReactionTally(base.broker)
+    rpc = SaleRpc(
+        desk=desk,
+        checkout=checkout,
+        waitlist=Waitlist(base.stock, WaitlistRows(base.pool), book, desk),
+        orders=base.orders,
+        shows=join,
+        reactions=reactions,
+    )
+    return _Sale(checkout, join, reactions, rpc)
+
+
+def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
+    broker = base.broker
+
+    async def close_sockets(sub: Sub) -> None:
+        await broker.kick(sub, FORCED)
+
+    async def close_show_sockets(sub: Sub, show: ShowId) -> None:
+        await broker.kick(sub, FORCED, show=show)
+
+    moderation = Moderation(
+        base.chat,
+        base.chat_store,
+        base.bans,
+        base.shows,
+        broker,
+        close_sockets=close_show_sockets,
+        now=_now_ms,
+    )
+    return ApiDeps(
+        settings=settings,
+        auth=base.auth,
+        catalogue=Catalogue(base.pool),
+        host=HostCommands(base.shows, OfferRows(base.pool), Carrier(base.stock, broker)),
+        moderation=moderation,
+        idempotency=IdempotencyRows(base.pool),
+        orders=base.orders,
+        shows=base.shows,
+        take_webhook=WebhookInbox(base.providers, base.payments).take,
+        close_sockets=close_sockets,
+        count_viewers=broker.viewers,
+        read_actions=_read_actions(base.pool),
+        guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        version=version("live-shopping"),
+        rpc=METHODS,
+    )
+
+
+def _routes(
+    settings: Settings, base: _Base, sale: _Sale, gateway: Gateway
+) -> list[Route | WebSocketRoute]:
+    origins = settings.allowed_origins
+    socket = WebSocketEndpoint(gateway, allowed_origins=origins)
+    events = SseEndpoint(gateway, allowed_origins=origins)
+    sources = pages.PageSources(
+        read_show=sale.join.public_view, running_shows=sale.join.running(base.shows)
+    )
+    return [
+        WebSocketRoute("/connection/websocket", socket),
+        Route("/connection/uni_sse", events.serve, methods=["GET", "POST"]),
+        *ops_routes(base.probe),
+        *api.routes(_api_deps(settings, base)),
+        *pages.routes(sources, providers=tuple(base.providers)),
+    ]
+
+
+def _lifespan(
+    base: _Base, sale: _Sale, gateway: Gateway
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(base.pool)
+            stack.push_async_callback(base.probe.close)
+            stack.push_async_callback(base.chat_store.close)
+            close_later(stack, base.providers.values())
+            await open_part(stack, base.stock)
+            await open_part(stack, base.broker)
+            stack.push_async_callback(sale.reactions.close)
+            await open_part(stack, gateway)
+            stack.push_async_callback(sale.checkout.close, seconds=CHECKOUT_GRACE_SECONDS)
+            await base.auth.refresh()
+            tune_gc()
+            yield
+
+    return lifespan
+
+
+def _read_actions(pool: Pool) -> Callable[[ShowId, int, int], Awaitable[list[actions.Action]]]:
+    async def read(show: ShowId, after: int, limit: int) -> list[actions.Action]:
+        async with pool.acquire() as connection:
+            return await actions.read(connection, show, after=after, limit=limit)
+
+    return read
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

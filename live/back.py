@@ -1,0 +1,160 @@
+"""Composition root of the settler's side: settling, paying, keeping, auditing, rebuilding.
+
+Reads like a parts list: nothing is decided here, only who gets what.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from live.domain.channels import Channel
+from live.domain.events import Event
+from live.domain.ids import ShowId
+from live.ledger.audit import AUDIT_EVERY_S, AuditReport, audit, audit_and_tell
+from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
+from live.ledger.notices import NoticeSender
+from live.ledger.payments import PaymentRows
+from live.ledger.pool import Pool, make_pool
+from live.ledger.rebuild import rebuild_show
+from live.ledger.repair import repair
+from live.ledger.schedule import Schedule
+from live.ledger.settler import Settler
+from live.ledger.shows import ShowRows
+from live.parts import books_of, close_later, open_part, providers_of
+from live.payments.port import Provider
+from live.payments.worker import PaymentWorker
+from live.realtime.broker import Broker
+from live.realtime.hub import Hub
+from live.settings import Settings
+from live.shows.carry import Carrier
+from live.shows.desk import publish
+from live.shows.keeper import Keeper
+from live.stock.engine import StockEngine
+from live.stock.outbox import Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """What settling and rebuilding work with; `news` runs after each commit."""
+
+    pool: Pool
+    stock: StockEngine
+    outbox: Outbox
+    broker: Broker
+    notices: NoticeSender
+    worker: PaymentWorker
+    settler: Settler
+    providers: Mapping[str, Provider]
+
+    async def rebuild(self, show: ShowId) -> None:
+        await self._rebuild(show, force=False)
+
+    async def rebuild_anyway(self, show: ShowId) -> None:
+        """Redis sold what the ledger cannot accept: it is not to be believed."""
+        await self._rebuild(show, force=True)
+
+    async def _rebuild(self, show: ShowId, *, force: bool) -> None:
+        await rebuild_show(
+            self.pool,
+            show,
+            stock=self.stock,
+            outbox=self.outbox,
+            settler=self.settler,
+            force=force,
+        )
+
+
+@asynccontextmanager
+async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
+    assert settings.redis_url and settings.database_url, "engines come first"
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(make_pool(settings.database_url))
+        stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
+        broker = Broker(settings.redis_url, Hub())
+        providers = providers_of(settings)
+        close_later(stack, providers.values())
+        for part in (stock, outbox, broker):
+            await open_part(stack, part)
+
+        async def announce(channel: Channel, event: Event, *, key: str) -> None:
+            await publish(broker, channel, event, key=key)
+
+        async def on_mismatch(show: ShowId) -> None:
+            await back.rebuild_anyway(show)
+
+        def on_settled() -> None:
+            back.notices.wake()
+            back.worker.wake()
+
+        back = _Back(
+            pool,
+            stock,
+            outbox,
+            broker,
+            NoticeSender(pool, announce),
+            PaymentWorker(PaymentRows(pool), stock, providers),
+            Settler(pool, outbox, announce, on_mismatch, on_settled=on_settled),
+            providers,
+        )
+        yield back
+
+
+async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
+    """Wire one settler and run its jobs until `stop`."""
+    async with _back_of(settings) as back:
+        carrier = Carrier(back.stock, back.broker)
+        keeper = Keeper(
+            back.pool, carrier, backlog=back.outbox, rebuild=back.rebuild, renew=back.rebuild_anyway
+        )
+        books = books_of(back.providers)
+
+        async def look() -> None:
+            await audit_and_tell(back.pool, back.stock, back.outbox, books)
+
+        async def clean() -> None:
+            await keep_house(back.pool)
+
+        audits = Schedule(back.pool, "audit", look, every_s=AUDIT_EVERY_S)
+        house = Schedule(back.pool, "housekeeping", clean, every_s=HOUSEKEEPING_EVERY_S)
+        async with asyncio.TaskGroup() as group:
+            for job in (back.settler, back.notices, back.worker, keeper, audits, house):
+                group.create_task(job.run(stop))
+
+
+async def prepare_stock(settings: Settings) -> None:
+    """Rebuild what a restarted Redis has to be told, before anybody is let in."""
+    async with _back_of(settings) as back:
+        for show in await ShowRows(back.pool).active():
+            await back.rebuild(show.id)
+
+
+@asynccontextmanager
+async def auditor(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[AuditReport]]]:
+    """Open what an audit reads; yields the audit itself."""
+    assert settings.redis_url and settings.database_url, "engines come first"
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(make_pool(settings.database_url))
+        stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
+        for part in (stock, outbox):
+            await open_part(stack, part)
+        providers = providers_of(settings)
+        close_later(stack, providers.values())
+        books = books_of(providers)
+
+        async def run() -> AuditReport:
+            return await audit(pool, stock, outbox, books)
+
+        yield run
+
+
+async def repair_ledger(settings: Settings) -> list[str]:
+    """What `live audit --repair` does before it audits; what was done, a line each."""
+    async with _back_of(settings) as back:
+        return await repair(
+            back.pool,
+            stock=back.stock,
+            outbox=back.outbox,
+            settler=back.settler,
+            work=back.worker.run_once,
+        )

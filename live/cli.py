@@ -1,0 +1,191 @@
+"""Parses arguments, nothing else: each command calls one function of another module."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import click
+import orjson
+
+from live import commands
+from live.bench import BENCHES
+from live.domain.caller import Role
+from live.errors import EngineError, LiveError
+from live.process import follow_parent
+from live.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def with_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
+    """Read the environment; turn our own errors into one clear line and exit code 2."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(Settings.from_env(os.environ), *args, **kwargs)
+        except LiveError as error:
+            click.echo(f"live: {error}", err=True)
+            raise SystemExit(2) from error
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="live-shopping")
+def main() -> None:
+    """A live-shopping backend: flash offers over WebSocket, never oversold."""
+    follow_parent()
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Default: the next free one from 8000.")
+@click.option("--viewers", type=click.IntRange(1, 20_000), default=200, show_default=True)
+@click.option("--seconds", type=click.IntRange(6, 3600), default=30, show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="Data directory (default .live).")
+@click.option("--once", is_flag=True, help="Exit with the audit's verdict instead of serving on.")
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON line on standard output.")
+@with_settings
+def demo(
+    settings: Settings,
+    port: int | None,
+    viewers: int,
+    seconds: int,
+    data: Path | None,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Run a whole flash sale here: engines, service, audience, audit."""
+    if data is not None:
+        settings = replace(settings, data_dir=data.absolute())
+    next_free = port is None
+    settings = replace(settings, port=port if port is not None else settings.port)
+    raise SystemExit(
+        commands.demo(
+            settings,
+            viewers=viewers,
+            seconds=seconds,
+            once=once,
+            as_json=as_json,
+            next_free_port=next_free,
+        )
+    )
+
+
+@main.command()
+@click.option("--role", type=click.Choice(["all", "gateway", "settler"]), default="all")
+@click.option("--workers", type=click.IntRange(1, 64), help="Gateway processes.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535))
+@with_settings
+def serve(
+    settings: Settings, role: str, workers: int | None, host: str | None, port: int | None
+) -> None:
+    """Run the service; embedded engines are started only where no URL is configured."""
+    settings = replace(
+        settings,
+        workers=workers or settings.workers,
+        host=host or settings.host,
+        port=port if port is not None else settings.port,
+    )
+    raise SystemExit(commands.serve(settings, role=role))
+
+
+@main.command()
+@with_settings
+def migrate(settings: Settings) -> None:
+    """Apply the database migrations that are missing."""
+    applied = commands.migrate(settings)
+    click.echo("\n".join(applied) if applied else "nothing to do")
+
+
+@main.command()
+@with_settings
+def doctor(settings: Settings) -> None:
+    """Check engines, versions, limits and secrets, and say what to mend."""
+    findings = commands.doctor(settings)
+    for finding in findings:
+        mark = click.style("ok  ", fg="green") if finding.ok else click.style("FIX ", fg="red")
+        click.echo(f"{mark} {finding.name}: {finding.detail}")
+        if not finding.ok:
+            click.echo(f"     {finding.fix}")
+    raise SystemExit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@main.command()
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True)
+@click.option("--sub", required=True, help="Who it is: 1-255 bytes.")
+@click.option("--show", "shows", multiple=True, help="Repeatable; without it, every show.")
+@click.option("--ttl", type=click.IntRange(1, 43_200), default=3600, help="Seconds.")
+@with_settings
+def token(settings: Settings, role: str, sub: str, shows: tuple[str, ...], ttl: int) -> None:
+    """Print a JWT."""
+    click.echo(commands.token(settings, role=Role(role), sub=sub, shows=shows, ttl_s=ttl))
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["google", "shopify", "woocommerce"]))
+@click.option("--currency", default="", help="For feeds that name none (shopify, woocommerce).")
+@with_settings
+def import_(settings: Settings, file: Path, kind: str | None, currency: str) -> None:
+    """Import a product feed."""
+    count = commands.import_feed(settings, file, kind=kind or "google", currency=currency)
+    click.echo(f"{count} products imported from {file}")
+
+
+@main.command()
+@click.option("--repair", is_flag=True, help="Settle, refund, re-apply and rebuild first.")
+@click.option("--json", "as_json", is_flag=True)
+@with_settings
+def audit(settings: Settings, repair: bool, as_json: bool) -> None:
+    """Prove the invariants across Redis, Postgres and payments."""
+    report = commands.audit(settings, mend=repair)
+    if as_json:
+        click.echo(orjson.dumps(report))
+    else:
+        commands.print_audit(report)
+    raise SystemExit(0 if report.ok else 1)
+
+
+@main.command("bench")
+@click.argument("name", type=click.Choice(tuple(BENCHES)))
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@with_settings
+def bench_(settings: Settings, name: str, as_json: bool) -> None:
+    """Measure this build against the naive way, on engines of its own."""
+    try:
+        report = commands.bench(settings, name)
+    except EngineError as error:
+        click.echo(f"live: {error}", err=True)
+        raise SystemExit(1) from error
+    if as_json:
+        click.echo(orjson.dumps(report))
+
+
+@main.command("run-gateway", hidden=True)
+@click.option("--fd", type=int, required=True, help="The listening socket, inherited.")
+@with_settings
+def run_gateway(settings: Settings, fd: int) -> None:
+    """One gateway worker; started by the supervisor."""
+    commands.run_gateway(settings, fd=fd)
+
+
+@main.command("run-settler", hidden=True)
+@with_settings
+def run_settler(settings: Settings) -> None:
+    """One settler; started by the supervisor."""
+    commands.run_settler(settings)
+
+
+@main.command("run-sandbox", hidden=True)
+@click.option("--uds", required=True, help="The unix socket to serve on.")
+@click.option("--webhook-url", default="")
+@with_settings
+def run_sandbox(settings: Settings, uds: str, webhook_url: str) -> None:
+    """The sandbox payment provider; started by the supervisor."""
+    commands.run_sandbox(settings, uds=uds, webhook_url=webhook_url)

@@ -1,0 +1,349 @@
+"""What each command of the CLI does: engines first, then processes or one call, then the end.
+
+Always: engines that a command started end with it; engines that another command runs are used and
+left alone.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from socket import socket
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import orjson
+import structlog
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from live.app import build_gateway
+from live.back import auditor, prepare_stock, repair_ledger
+from live.back import run_settler as settle
+from live.bench import BENCHES
+from live.demo.run import perform
+from live.demo.service import DemoOptions
+from live.domain.caller import ALL_SHOWS, Role
+from live.engines.doctor import Finding, examine
+from live.engines.embedded import Engines
+from live.errors import EngineError, SettingsError
+from live.ledger.audit import AuditReport
+from live.ledger.catalogue import Catalogue
+from live.ledger.migrate import migrate as apply_migrations
+from live.ledger.pool import Pool, make_pool
+from live.payments import sandbox_server
+from live.process import stop_on_signals
+from live.serving import serve_until_stopped
+from live.settings import Guests, Settings, resolve_secret
+from live.shows.feed import import_feed as read_and_import
+from live.shows.feed import read_google
+from live.supervisor import Supervisor
+from live.telemetry import set_up_logs
+from live.web.auth import Authenticator
+
+ENGINE_CHECK_S = 0.5
+ENGINE_TRIES_MAX = 5  # starts of an engine that fail in a row
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@contextmanager
+def engines_of(settings: Settings) -> Iterator[tuple[Engines, Settings]]:
+    """Start or find the engines; yields settings that name them."""
+    secret = resolve_secret(settings)  # before URLs are filled in: embedded engines need none set
+    engines = Engines.start(settings)
+    try:
+        yield (
+            engines,
+            replace(
+                settings,
+                secret=secret,
+                redis_url=engines.redis_url,
+                database_url=engines.database_url,
+            ),
+        )
+    finally:
+        engines.stop()
+
+
+def serve(settings: Settings, *, role: str) -> int:
+    """Run until SIGTERM or Ctrl-C. 1: a part could not be kept alive."""
+    set_up_logs(role="supervisor")
+    gateways = settings.workers if role in ("all", "gateway") else 0
+    settlers = 1 if role in ("all", "settler") else 0
+    configured = settings.redis_url is not None and settings.database_url is not None
+    if role != "all" and not configured:
+        raise SettingsError("a role of its own needs LIVE_REDIS_URL and LIVE_DATABASE_URL")
+    with engines_of(settings) as (engines, ready):
+        asyncio.run(_prepare(ready))
+        return asyncio.run(
+            _serve(engines, ready, gateways=gateways, settlers=settlers, sandbox=not configured)
+        )
+
+
+async def _prepare(settings: Settings) -> None:
+    """Make an engine that has just started fit for traffic: schema, then stock."""
+    await apply_migrations(settings.database_url or "")
+    await prepare_stock(settings)
+
+
+async def _serve(
+    engines: Engines, settings: Settings, *, gateways: int, settlers: int, sandbox: bool
+) -> int:
+    supervisor = Supervisor(settings, gateways=gateways, settlers=settlers, sandbox=sandbox)
+    with stop_on_signals() as stop:
+        try:
+            await supervisor.start()
+            if gateways:
+                log.info("serving", url=supervisor.base_url)
+            return await _attend(engines, supervisor, stop)
+        finally:
+            await supervisor.stop()
+
+
+async def _attend(engines: Engines, supervisor: Supervisor, stop: asyncio.Event) -> int:
+    """Watch over engines and children until the end; the exit code."""
+    stopping = asyncio.ensure_future(stop.wait())
+    failures = 0
+    try:
+        while not stop.is_set():
+            await asyncio.wait(
+                (stopping, supervisor.failed),
+                timeout=ENGINE_CHECK_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if supervisor.failed.done():
+                log.error("giving_up", reason=supervisor.failed.result())
+                return 1
+            failures = _mend(engines, failures)
+        return 0
+    finally:
+        stopping.cancel()
+
+
+def _mend(engines: Engines, failures: int) -> int:
+    """Start engines that died; how often in a row that failed. Raises EngineError in the end.
+
+    On the caller's thread: the kernel ties a server to the thread that starts it.
+    """
+    try:
+        for name in engines.mend():
+            log.warning("engine_restarted", engine=name)
+    except EngineError as error:
+        # What ended it may end it again while it recovers; that is no reason to end as well.
+        if failures + 1 >= ENGINE_TRIES_MAX:
+            raise
+        log.warning("engine_not_restarted", error=str(error))
+        return failures + 1
+    return 0
+
+
+def demo(
+    settings: Settings,
+    *,
+    viewers: int,
+    seconds: int,
+    once: bool,
+    as_json: bool,
+    next_free_port: bool,
+) -> int:
+    """Run the simulated sale on a service of its own; then serve on, unless `once`."""
+    set_up_logs(role="demo", quiet=True)
+    settings = replace(settings, guests=Guests.BUY)
+    options = DemoOptions(read_feed=read_google, viewers=viewers, seconds=seconds, json=as_json)
+    with engines_of(settings) as (engines, ready):
+        asyncio.run(_prepare(ready))
+        return asyncio.run(_demo(engines, ready, options, once=once, next_free_port=next_free_port))
+
+
+async def _demo(
+    engines: Engines, settings: Settings, options: DemoOptions, *, once: bool, next_free_port: bool
+) -> int:
+    supervisor = Supervisor(
+        settings, gateways=settings.workers, settlers=1, sandbox=True, quiet=True
+    )
+    with stop_on_signals() as stop:
+        try:
+            await supervisor.start(next_free_port=next_free_port)
+            service = _DemoService(supervisor)
+            selling = asyncio.create_task(perform(service, options))
+            attending = asyncio.create_task(_attend(engines, supervisor, stop))
+            await asyncio.wait({selling, attending}, return_when=asyncio.FIRST_COMPLETED)
+            if not selling.done():
+                selling.cancel()
+                await asyncio.wait({selling})
+                return await attending or 130
+            verdict = selling.result()
+            if once:
+                stop.set()
+            else:
+                _tell_addresses(service, as_json=options.json)
+            return await attending or verdict
+        finally:
+            await supervisor.stop()
+
+
+class _DemoService:
+    """The running service as the demo sees it; see `live.demo.service.Service`."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._auth = _authenticator(supervisor.settings)
+
+    @property
+    def base_url(self) -> str:
+        return self._supervisor.base_url
+
+    def token(self, role: Role, sub: str, *, shows: Sequence[str], ttl_seconds: int) -> str:
+        return self._auth.mint(role=role, sub=sub, shows=shows, ttl=ttl_seconds)
+
+    async def audit(self) -> bytes:
+        async with auditor(self._supervisor.settings) as run:
+            return orjson.dumps(await run())
+
+
+def _tell_addresses(service: _DemoService, *, as_json: bool) -> None:
+    host = service.token(Role.HOST, "demo-host", shows=[ALL_SHOWS], ttl_seconds=12 * 3600)
+    out = sys.stderr if as_json else sys.stdout
+    out.write(f"\n  viewer page   {service.base_url}/watch/demo\n")
+    out.write(f"  host console  {service.base_url}/console#token={host}\n")
+    out.write("\n  guests may buy here (LIVE_GUESTS=buy); Ctrl-C ends it\n")
+    out.flush()
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Apply what is missing; the names of what was applied."""
+    with engines_of(settings) as (_, ready):
+        return asyncio.run(apply_migrations(ready.database_url or ""))
+
+
+def doctor(settings: Settings) -> list[Finding]:
+    return examine(settings)
+
+
+def token(settings: Settings, *, role: Role, sub: str, shows: Sequence[str], ttl_s: int) -> str:
+    """Mint a token; no engine is needed. Raises SettingsError for an impossible name."""
+    try:
+        auth = _authenticator(replace(settings, secret=resolve_secret(settings)))
+        return auth.mint(role=role, sub=sub, shows=shows or [ALL_SHOWS], ttl=ttl_s)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def import_feed(settings: Settings, path: Path, *, kind: str, currency: str) -> int:
+    """Bring a product feed into the catalogue; the number of products."""
+
+    async def work(pool: Pool) -> int:
+        return await read_and_import(Catalogue(pool), path, kind, currency=currency)
+
+    return _with_pool(settings, work)
+
+
+def audit(settings: Settings, *, mend: bool) -> AuditReport:
+    """Prove the invariants; the sandbox provider is started where nobody runs it.
+
+    `mend`: repair first, and tell on standard error what was done.
+    """
+    set_up_logs(role="audit", quiet=True)
+    with engines_of(settings) as (_, ready):
+        asyncio.run(apply_migrations(ready.database_url or ""))
+        return asyncio.run(_audit(ready, embedded=settings.database_url is None, mend=mend))
+
+
+def print_audit(report: AuditReport) -> None:
+    """Show the report to a person."""
+    table = Table(title="audit", title_justify="left")
+    table.add_column("offer")
+    for name in ("allotted", "left", "held", "sold", "orders", "oversold"):
+        table.add_column(name, justify="right")
+    for offer in report.offers:
+        figures = (offer.allotted, offer.left, offer.held, offer.sold, offer.orders)
+        table.add_row(offer.offer, *map(str, figures), str(offer.oversold))
+    console = Console()
+    console.print(table)
+    money = report.payments
+    console.print(
+        f"payments: {money.captured} captured, {money.refunded} refunded, "
+        f"{money.unmatched} without an order"
+    )
+    for line in report.in_flight:
+        console.print(f"in flight: {line}", markup=False)
+    for line in report.findings:
+        console.print(f"FINDING: {line}", style="red", markup=False)
+    console.print("every promise holds" if report.ok else "promises are broken", style="bold")
+
+
+async def _audit(settings: Settings, *, embedded: bool, mend: bool) -> AuditReport:
+    supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=embedded, quiet=True)
+    try:
+        await supervisor.start()
+        if mend:
+            for line in await repair_ledger(supervisor.settings):
+                sys.stderr.write(f"repaired: {line}\n")
+        async with auditor(supervisor.settings) as run:
+            return await run()
+    finally:
+        await supervisor.stop()
+
+
+def bench(settings: Settings, name: str) -> dict[str, object]:
+    """Run a measurement on fresh engines, so that no service is disturbed and none disturbs it.
+
+    Raises EngineError where it cannot be measured.
+    """
+    set_up_logs(role="bench", quiet=True)
+    measure = BENCHES[name]
+    with TemporaryDirectory(prefix="live-bench-") as directory:
+        own = replace(settings, redis_url=None, database_url=None, data_dir=Path(directory))
+        with engines_of(own) as (_, ready):
+            assert ready.redis_url and ready.database_url, "engines_of names both"
+            return uvloop.run(measure(ready.redis_url, ready.database_url))
+
+
+def run_gateway(settings: Settings, *, fd: int) -> None:
+    """One gateway worker on an inherited socket."""
+    set_up_logs(role="gateway")
+
+    async def run() -> None:
+        app = build_gateway(settings)
+        await serve_until_stopped(app.asgi, socket(fileno=fd), http=app.http, drain=app.drain)
+
+    uvloop.run(run())
+
+
+def run_settler(settings: Settings) -> None:
+    """One settler with the payment worker, the notice sender and the keeper."""
+    set_up_logs(role="settler")
+
+    async def run() -> None:
+        with stop_on_signals() as stop:
+            await settle(settings, stop)
+
+    uvloop.run(run())
+
+
+def run_sandbox(settings: Settings, *, uds: str, webhook_url: str) -> None:
+    set_up_logs(role="sandbox")
+    sandbox_server.main(
+        uds=uds,
+        data_dir=settings.data_dir / "sandbox",
+        key=settings.sandbox_key,
+        webhook_url=webhook_url or None,
+    )
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    return Authenticator(settings.secret or "", guests=settings.guests)
+
+
+def _with_pool(settings: Settings, work: Callable[[Pool], Awaitable[T]]) -> T:
+    async def run(url: str) -> T:
+        await apply_migrations(url)
+        async with make_pool(url) as pool:
+            return await work(pool)
+
+    with engines_of(settings) as (_, ready):
+        return asyncio.run(run(ready.database_url or ""))

@@ -1,0 +1,56 @@
+"""What gateway and settler have in common: payment providers, and how parts open and close."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from live.payments.breaker import GuardedProvider
+from live.payments.invoice import Invoice
+from live.payments.port import Provider
+from live.payments.sandbox import Sandbox
+from live.payments.stripe import Stripe
+from live.settings import Settings
+
+
+def providers_of(settings: Settings) -> dict[str, Provider]:
+    """The payment providers that these settings allow, each behind its breaker."""
+    found: dict[str, Provider] = {"invoice": Invoice()}
+    if settings.sandbox_url is not None:
+        found["sandbox"] = sandbox_of(settings.sandbox_url, settings.sandbox_key)
+    if settings.stripe_key is not None:
+        found["stripe"] = Stripe(
+            settings.stripe_key,
+            webhook_secrets=settings.stripe_webhook_secrets,
+            api_base=settings.stripe_api_base,
+        )
+    return {name: GuardedProvider(provider) for name, provider in found.items()}
+
+
+def sandbox_of(url: str, key: str) -> Sandbox:
+    """The sandbox's client; `unix:///path` names a socket."""
+    path = url.removeprefix("unix://")
+    if path != url:
+        return Sandbox("http://sandbox", key=key, uds=path)
+    return Sandbox(url, key=key)
+
+
+def books_of(providers: Mapping[str, Provider]) -> list[Provider]:
+    """Providers that keep books of their own, for the audit to compare."""
+    return [one for one in providers.values() if one.name != Invoice.name]
+
+
+class _Part(Protocol):
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+async def open_part(stack: AsyncExitStack, part: _Part) -> None:
+    """Open a part now and close it, in turn, at the end."""
+    await part.open()
+    stack.push_async_callback(part.close)
+
+
+def close_later(stack: AsyncExitStack, providers: Iterable[Provider]) -> None:
+    """Pushed first, so providers are closed after everybody who calls them."""
+    for provider in providers:
+        stack.push_async_callback(provider.close)
