@@ -1,0 +1,1 @@
+"""The simulated sale behind `live demo`."""
