@@ -1,0 +1,329 @@
+"""The crowd of `live bench fanout` and `purchase`: thousands of light WebSocket clients.
+
+A process of its own: `python -m live.bench.crowd SECRET SHOW`. Works on the level of frames: what
+is sent was built before anything is measured (with a mask of zeros, which the server must still
+apply), what comes back is counted by searching it, and one connection in `EAR_EVERY` is an ear that
+also reads when each publication was sent: the monotonic clock is the same for all processes.
+"""
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+from uuid import uuid4
+
+import uvloop
+
+from live.bench.link import Figures, Order, obey
+from live.domain.caller import ALL_SHOWS, Role
+from live.errors import EngineError
+from live.process import follow_parent
+from live.settings import Guests
+from live.web.auth import Authenticator
+
+AT_ONCE: Final = 256  # handshakes and joins in flight
+EAR_EVERY: Final = 20
+PHASE_SECONDS: Final = 60.0
+MARK: Final = b"T@"  # before the 18 digits of the nanosecond at which a publication was sent
+HELD: Final = b'"outcome":"held"'
+OFFER: Final = "bench"
+TOKEN_SECONDS: Final = 3_600
+
+_STAMP = re.compile(rb"T@(\d{18})")
+_STAMP_BYTES = 20
+_PING, _PONG = b"\x81\x02{}", b"\x81\x82\0\0\0\0{}"
+_HEAD = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def text_frame(text: bytes) -> bytes:
+    """Frame a client's message."""
+    length = len(text)
+    if length < 126:
+        return bytes((0x81, 0x80 | length)) + b"\0\0\0\0" + text
+    return b"\x81\xfe" + length.to_bytes(2, "big") + b"\0\0\0\0" + text
+
+
+class Client(asyncio.Protocol):
+    """One phone."""
+
+    __slots__ = ("_crowd", "_ear", "_rest", "_take", "clicks", "pressed_at", "transport")
+
+    def __init__(self, crowd: "Crowd", *, ear: bool) -> None:
+        self._crowd = crowd
+        self._ear = ear
+        self._rest = b""
+        self._take: Callable[[bytes], None] = self._shaking
+        self.transport: asyncio.Transport | None = None
+        self.clicks: Iterator[bytes] = iter(())
+        self.pressed_at = 0.0
+
+    # uvloop's transports have the methods of Transport but are no subclass of it.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        transport.write(_HEAD)
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._crowd.lost(self)
+
+    def join(self, frame: bytes) -> None:
+        self._take = self._joining
+        self._write(frame)
+
+    def press(self) -> bool:
+        """Send the next click; False if there is none left."""
+        frame = next(self.clicks, None)
+        if frame is None:
+            return False
+        self._take = self._pressing
+        self.pressed_at = time.perf_counter()
+        self._write(frame)
+        return True
+
+    def _write(self, data: bytes) -> None:
+        assert self.transport is not None, "connected"
+        self.transport.write(data)
+
+    def _shaking(self, data: bytes) -> None:
+        if not data.startswith(b"HTTP/1.1 101"):
+            self._crowd.fail(f"handshake: {data[:80]!r}")
+            return
+        self._crowd.arrived()
+
+    def _joining(self, data: bytes) -> None:
+        self._rest += data
+        if b'"connect":' in self._rest:
+            self._rest = b""
+            self._take = self._listening
+            self._crowd.arrived()
+        elif b'"error":' in self._rest:
+            if b'"temporary":true' in self._rest:
+                self._crowd.sent_away(self)
+            else:
+                self._crowd.fail(f"connect: {self._rest[:200]!r}")
+
+    def _listening(self, data: bytes) -> None:
+        if _PING in data:
+            self._write(_PONG)
+        data = self._rest + data
+        if self._ear:
+            self._listen_closely(data)
+        else:
+            self._rest = data[-1:]  # the mark has two bytes, which may come in two reads
+            self._crowd.heard(data.count(MARK))
+
+    def _listen_closely(self, data: bytes) -> None:
+        now, end, count = time.monotonic_ns(), 0, 0
+        latencies = self._crowd.latencies
+        for found in _STAMP.finditer(data):
+            latencies.append((now - int(found[1])) / 1e9)
+            end, count = found.end(), count + 1
+        self._rest = data[max(end, len(data) - _STAMP_BYTES + 1) :]
+        self._crowd.heard(count)
+
+    def _pressing(self, data: bytes) -> None:
+        if _PING in data:
+            self._write(_PONG)
+        self._rest += data
+        if HELD in self._rest:
+            self._rest = b""
+            self._crowd.latencies.append(time.perf_counter() - self.pressed_at)
+            if not self.press():
+                self._take = self._listening
+                self._crowd.arrived()
+        elif b'"error":' in self._rest or b'"outcome":' in self._rest:
+            self._crowd.fail(f"click: {self._rest[:200]!r}")
+
+
+class Crowd:
+    """All clients, and what they are asked to do together."""
+
+    def __init__(self, secret: str, show: str) -> None:
+        self._auth = Authenticator(secret, guests=Guests.OFF)
+        self._show = show
+        self.clients: list[Client] = []
+        self.latencies: list[float] = []
+        self._deliveries = 0
+        self._missing = 0  # of what the present order waits for
+        self._sent_away = 0
+        self._leaving: set[Client] = set()  # whose connections are meant to end
+        self._done: asyncio.Future[None] | None = None
+        self._next: Iterator[None] = iter(())
+
+    # Called by clients
+
+    def arrived(self) -> None:
+        """One client has done its part; the next one may begin."""
+        next(self._next, None)
+        self._count_down(1)
+
+    def heard(self, publications: int) -> None:
+        self._deliveries += publications
+        self._count_down(publications)
+
+    def fail(self, reason: str) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(EngineError(reason))
+
+    def sent_away(self, client: Client) -> None:
+        """He was told to come back later."""
+        self._leaving.add(client)
+        self._sent_away += 1
+        self.arrived()
+
+    def lost(self, client: Client) -> None:
+        if client not in self._leaving:
+            self.fail("the server closed a connection")
+
+    def _count_down(self, number: int) -> None:
+        self._missing -= number
+        if self._missing <= 0 and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    async def _until(self, number: int) -> None:
+        """Wait for so many arrivals or deliveries."""
+        self._missing += number
+        self._done = asyncio.get_running_loop().create_future()
+        self._count_down(0)
+        try:
+            async with asyncio.timeout(PHASE_SECONDS):
+                await self._done
+        except TimeoutError as fault:
+            raise EngineError(f"{self._missing} answers are missing") from fault
+        finally:
+            self._done = None
+
+    # Orders
+
+    async def connect(self, order: Order) -> Figures:
+        """Open `number` connections to `port`, `at_once` (or AT_ONCE) handshakes in flight."""
+        loop = asyncio.get_running_loop()
+        self._leaving.clear()
+        self.clients = [Client(self, ear=n % EAR_EVERY == 0) for n in range(order.number)]
+        started: list[asyncio.Task[object]] = []
+
+        def start() -> Iterator[None]:
+            for client in self.clients:
+                dial = loop.create_connection(lambda c=client: c, "127.0.0.1", order.port)  # type: ignore[misc]  # the default carries it
+                started.append(loop.create_task(dial))
+                yield
+
+        began = time.perf_counter()
+        await self._flow(start(), order.at_once)
+        took = time.perf_counter() - began
+        await asyncio.gather(*started)
+        return {"seconds": took}
+
+    async def join(self, order: Order) -> Figures:
+        """Send `connect` with a token of its own on each connection, wait for all answers.
+
+        Who is told to come back counts as answered, and as `sent_away`.
+        """
+        self._sent_away = 0
+        frames = [self._connect_frame() for _ in self.clients]
+
+        def start() -> Iterator[None]:
+            for client, frame in zip(self.clients, frames, strict=True):
+                client.join(frame)
+                yield
+
+        cpu, began = time.process_time(), time.perf_counter()
+        await self._flow(start(), order.at_once)
+        return {
+            "seconds": time.perf_counter() - began,
+            "own_cpu_seconds": time.process_time() - cpu,
+            "sent_away": float(self._sent_away),
+        }
+
+    async def _flow(self, steps: Iterator[None], at_once: int) -> None:
+        """Keep so many of these going until each has arrived."""
+        self._next = steps
+        self._missing = 0
+        for _ in range(at_once or AT_ONCE):
+            next(steps, None)
+        await self._until(len(self.clients))
+        self._next = iter(())
+
+    async def reset(self, order: Order) -> Figures:
+        """Forget what was heard."""
+        self.latencies.clear()
+        self._deliveries = self._missing = 0
+        return {}
+
+    async def wait(self, order: Order) -> Figures:
+        """Wait until `number` more deliveries than at the last wait have been heard."""
+        await self._until(order.number)
+        return {"deliveries": float(self._deliveries)} | _spread(self.latencies)
+
+    async def load(self, order: Order) -> Figures:
+        """Put `number` clicks into the hand of each client."""
+        for client in self.clients:
+            client.clicks = iter([_click_frame(n) for n in range(order.number)])
+        return {}
+
+    async def press(self, order: Order) -> Figures:
+        """All clients press at once, and again when answered, until their clicks are used up."""
+        self.latencies.clear()
+        self._missing, self._next = 0, iter(())
+        cpu, began = time.process_time(), time.perf_counter()
+        for client in self.clients:
+            client.press()
+            client.pressed_at = began  # he pressed when all did, not when his turn came
+        await self._until(len(self.clients))
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        figures = {"seconds": took, "own_cpu_seconds": cpu, "holds": float(len(self.latencies))}
+        return figures | _spread(self.latencies)
+
+    async def leave(self, order: Order) -> Figures:
+        """Cut all connections."""
+        self._leaving.update(self.clients)
+        for client in self.clients:
+            if client.transport is not None:
+                client.transport.abort()
+        self.clients = []
+        return {}
+
+    def _connect_frame(self) -> bytes:
+        token = self._auth.mint(
+            role=Role.VIEWER, sub=uuid4().hex, shows=(ALL_SHOWS,), ttl=TOKEN_SECONDS
+        )
+        text = f'{{"id":1,"connect":{{"token":"{token}","data":{{"show":"{self._show}"}}}}}}'
+        return text_frame(text.encode())
+
+
+def _click_frame(number: int) -> bytes:
+    text = (
+        f'{{"id":{number + 2},"rpc":{{"method":"offer.hold","data":'
+        f'{{"offer":"{OFFER}","qty":1,"key":"{uuid4()}"}}}}}}'
+    )
+    return text_frame(text.encode())
+
+
+def _spread(latencies: list[float]) -> Figures:
+    if not latencies:
+        return {"p50_ms": 0.0, "p99_ms": 0.0}
+    latencies.sort()
+    number = len(latencies)
+    return {
+        "p50_ms": 1000 * latencies[number // 2],
+        "p99_ms": 1000 * latencies[number * 99 // 100],
+    }
+
+
+async def main(secret: str, show: str) -> None:
+    crowd = Crowd(secret, show)
+    orders = (crowd.connect, crowd.join, crowd.reset, crowd.wait, crowd.load, crowd.press)
+    await obey({order.__name__: order for order in (*orders, crowd.leave)})
+
+
+if __name__ == "__main__":
+    follow_parent()
+    uvloop.run(main(*sys.argv[1:]))
