@@ -1,0 +1,171 @@
+"""A whole service of spawned processes, shared by the acceptance tests of a run."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from live.domain.caller import Role
+from live.settings import Guests
+from live.web.auth import Authenticator
+from tests.servers import scratch_directory
+from tests.wire import Wire, join
+
+SECRET = "a secret of the acceptance tests only"
+READY_SECONDS = 90
+
+
+@dataclass
+class Service:
+    """`live serve` with engines of its own; what tests need to talk to it."""
+
+    data: Path
+    port: int
+    options: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def socket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+
+    @property
+    def env(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("LIVE_")}
+        own = {"LIVE_DATA_DIR": str(self.data), "LIVE_SECRET": SECRET, "LIVE_GUESTS": "buy"}
+        return kept | own | self.environment
+
+    def token(self, role: Role, sub: str, *shows: str, ttl: int = 3600) -> str:
+        auth = Authenticator(SECRET, guests=Guests.BUY)
+        return auth.mint(role=role, sub=sub, shows=shows or ("*",), ttl=ttl)
+
+    def start(self) -> None:
+        log = (self.data / "log").open("ab")
+        command = [sys.executable, "-m", "live", "serve", "--port", str(self.port), *self.options]
+        self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
+        self.stop()
+        raise RuntimeError(f"not ready: {(self.data / 'log').read_text()[-4000:]}")
+
+    def stop(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(READY_SECONDS)
+
+    def live(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
+        """Run another command beside the service."""
+        command = [sys.executable, "-m", "live", *arguments]
+        return subprocess.run(
+            command, env=self.env, capture_output=True, timeout=timeout, check=False
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    found = Service(scratch_directory(), free_port())
+    found.start()
+    yield found
+    found.stop()
+
+
+@dataclass
+class Stage:
+    """A show on air with the calls that its host makes."""
+
+    service: Service
+    http: httpx.AsyncClient
+    show: str
+
+    async def post(self, path: str, body: dict[str, object] | None = None) -> httpx.Response:
+        key = {"Idempotency-Key": uuid4().hex}
+        return await self.http.post(path, json=body or {}, headers=key)
+
+    async def offer(self, quantity: int, *, opened: bool = True, **terms: object) -> str:
+        """Make an offer of its own product, and open it."""
+        sku, offer = f"p{uuid4().hex[:10]}", f"o{uuid4().hex[:10]}"
+        product = {"sku": sku, "title": "Lamp", "price_minor": 1500, "currency": "USD"}
+        made = await self.post("/v1/products", product | {"on_hand": quantity + 100})
+        assert made.status_code == 201, made.text
+        body = {"id": offer, "sku": sku, "price_minor": 900, "quantity": quantity}
+        body |= {"per_buyer_limit": 2, "hold_seconds": 30, "mode": "hold", **terms}
+        made = await self.post(f"/v1/shows/{self.show}/offers", body)
+        assert made.status_code == 201, made.text
+        if opened:
+            answer = await self.post(f"/v1/offers/{offer}/open")
+            assert answer.status_code == 200, answer.text
+        return offer
+
+    async def viewer(self, sub: str = "") -> Wire:
+        """Connect a viewer with a name of his own."""
+        sub = sub or f"v{uuid4().hex[:10]}"
+        token = self.service.token(Role.VIEWER, sub, self.show)
+        return await join(self.service.socket_url, token, self.show)
+
+    async def look(self, offer: str) -> dict[str, object]:
+        answer = await self.http.get(f"/v1/offers/{offer}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, object] = answer.json()
+        return found
+
+
+@pytest.fixture
+async def stage(service: Service) -> AsyncIterator[Stage]:
+    show = f"s{uuid4().hex[:10]}"
+    token = service.token(Role.HOST, "host")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=10
+    ) as http:
+        found = Stage(service, http, show)
+        made = await found.post("/v1/shows", {"id": show, "title": "A show", "currency": "USD"})
+        assert made.status_code == 201, made.text
+        assert (await found.post(f"/v1/shows/{show}/start")).status_code == 200
+        yield found
+        await found.post(f"/v1/shows/{show}/end")
+
+
+@pytest.fixture
+def gateway_url(service: Service) -> str:
+    return service.url
+
+
+@pytest.fixture
+def host_token(service: Service) -> str:
+    return service.token(Role.HOST, "host")
+
+
+async def until(condition: object, *, seconds: float = 10) -> None:
+    """Wait for an async condition that only a look from outside can tell."""
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - another process changes what we look at
+            await asyncio.sleep(0.05)

@@ -1,0 +1,91 @@
+"""The containers' description is valid, and says what the service relies on."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, object]]:
+    return dict(yaml.safe_load(COMPOSE.read_text())["services"])
+
+
+def test_compose_follows_the_schema() -> None:
+    """The compose specification's own schema accepts it."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.compose-spec", str(COMPOSE)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_compose_is_read_by_docker() -> None:
+    """Docker's client resolves it; without the secrets it refuses and names them."""
+    probe = ["docker", "compose", "version"]
+    if shutil.which("docker") is None or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("docker compose is not installed here")
+    command = ["docker", "compose", "-f", str(COMPOSE), "config", "-q"]
+    path = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/"}
+    secrets = {"LIVE_SECRET": "s" * 32, "POSTGRES_PASSWORD": "p" * 16}
+
+    full = subprocess.run(
+        command, env={**path, **secrets}, capture_output=True, text=True, check=False
+    )
+    bare = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
+
+    assert (full.returncode, full.stderr) == (0, "")
+    assert bare.returncode != 0
+    assert "POSTGRES_PASSWORD" in bare.stderr or "LIVE_SECRET" in bare.stderr
+
+
+def test_every_service_has_a_health_check(services: dict[str, dict[str, object]]) -> None:
+    """All say how they are, but for the migration, which ends by itself."""
+    lacking = [
+        name
+        for name, service in services.items()
+        if "test" not in dict(service["healthcheck"])  # type: ignore[call-overload]  # YAML has no types
+    ]
+
+    assert lacking == ["migrate"]
+
+
+def test_stock_engine_is_durable_and_never_evicts(services: dict[str, dict[str, object]]) -> None:
+    """The container's Valkey keeps the promises of the embedded one."""
+    command = services["valkey"]["command"]
+    assert isinstance(command, list)
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "always"
+    assert options["--maxmemory-policy"] == "noeviction"
+
+
+def test_gateway_can_be_scaled(services: dict[str, dict[str, object]]) -> None:
+    """No fixed name or single port of the host keeps a second gateway from starting."""
+    gateway = services["gateway"]
+
+    assert "container_name" not in gateway
+    assert gateway["ports"] == ["${LIVE_PORTS:-8000-8009}:8000"]
+
+
+def test_no_secret_has_a_default() -> None:
+    """Whoever starts it must bring the secrets; there is no well-known one to forget."""
+    text = COMPOSE.read_text()
+
+    for name in ("LIVE_SECRET", "POSTGRES_PASSWORD"):
+        uses = text.count(f"${{{name}")
+        assert uses >= 1
+        assert uses == text.count(f"${{{name}:?")

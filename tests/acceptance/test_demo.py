@@ -1,0 +1,113 @@
+"""`live demo`: the product's first impression, run as its user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.acceptance.conftest import free_port
+from tests.servers import scratch_directory
+
+pytestmark = pytest.mark.timeout(150)
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    """One data directory for all runs of this file: the second starts on what the first left."""
+    yield scratch_directory()
+
+
+def _command(data: Path, *options: str) -> tuple[list[str], dict[str, str]]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LIVE_")}
+    command = [sys.executable, "-m", "live", "demo", "--data", str(data), *options]
+    return command, kept
+
+
+def _run(data: Path, *options: str) -> dict[str, object]:
+    command, environment = _command(data, "--once", "--json", *options)
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-4000:]
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == 1, "standard output holds the one JSON line and nothing else"
+    found: dict[str, object] = json.loads(lines[0])
+    return found
+
+
+def _check(verdict: dict[str, object], viewers: int) -> None:
+    assert verdict["ok"] is True
+    assert verdict["oversold"] == 0
+    assert verdict["lost"] == 0
+    assert verdict["viewers"] == viewers
+    for name in ("clicks", "held", "orders", "refused", "declined", "expired"):
+        assert verdict[name], f"a sale without any {name} proves little: {verdict}"
+
+
+def test_demo_sells_out_and_the_audit_holds(data: Path) -> None:
+    """200 viewers, one offer: sold, refused, declined, expired; nothing oversold, nothing lost."""
+    verdict = _run(data, "--viewers", "200", "--seconds", "8", "--port", str(free_port()))
+
+    _check(verdict, 200)
+
+
+def test_second_demo_starts_on_the_same_data(data: Path) -> None:
+    """A new run rebuilds Redis from the ledger, and the first run's orders are still audited."""
+    verdict = _run(data, "--viewers", "60", "--seconds", "8", "--port", str(free_port()))
+
+    _check(verdict, 60)
+    assert len(verdict["offers"]) == 2  # type: ignore[arg-type]  # a list in the JSON
+
+
+def _wait_for_sale(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the demo ended by itself"
+        try:
+            if "demo" in httpx.get(f"{url}/shows.json", trust_env=False).text:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the show never came on air")
+
+
+def test_killed_demo_leaves_no_process_behind(data: Path) -> None:
+    """kill -9 in mid-sale: engines, gateway, settler, sandbox and audience end by themselves."""
+    port = free_port()
+    command, environment = _command(data, "--viewers", "100", "--port", str(port))
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for_sale(f"http://127.0.0.1:{port}", process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 6, "engines, gateway, settler, sandbox, audience"
+
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert [f"{one.pid} {one.name()}" for one in alive] == []
+
+
+def test_interrupted_demo_stops_in_order(data: Path) -> None:
+    """Ctrl-C: exit within seconds, nothing left."""
+    port = free_port()
+    command, environment = _command(data, "--viewers", "20", "--port", str(port))
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for_sale(f"http://127.0.0.1:{port}", process)
+    family = psutil.Process(process.pid).children(recursive=True)
+
+    process.send_signal(signal.SIGINT)
+    process.wait(40)
+
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []

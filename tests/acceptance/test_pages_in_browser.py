@@ -1,0 +1,507 @@
+"""The pages in a real Chromium against a real gateway: hosts sell, viewers race, nothing breaks.
+
+Method: each test makes a show of its own over HTTP, opens the console and viewer pages in separate
+browser contexts, and acts as people do: by keys, clicks and labels. After each test every page must
+be free of script errors, console errors and violations of its content security policy. Pictures of
+the pages go to `screenshots/`, which git ignores.
+
+Needs the package playwright and a Chromium: the one on PATH, or Debian's by apt for root.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from live.domain.caller import Role
+from tests.acceptance.browser import TEST_SECONDS, browser, chromium, playwright
+from tests.acceptance.conftest import Service, until
+from tests.acceptance.page_checks import ACCESSIBILITY, OVERFLOW, WATCH_POLICY
+
+__all__ = ["browser", "chromium"]  # fixtures: imported to be found
+expect = playwright.expect
+expect.set_options(timeout=15_000)  # generous: a busy machine is slow, and a good test ends early
+
+SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+HOLD_SECONDS_SHORT = 5  # the least that an offer allows; the winner lets it run out
+GRANT_MS_MAX = 15_000
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1366, "height": 860}
+TABLET = {"width": 834, "height": 1112}
+EVIL = "<script>window.evil = 1</script>"
+
+pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope="module")]
+
+
+@dataclass
+class Visitors:
+    """Opens pages and remembers what went wrong on any of them."""
+
+    browser: object
+    url: str
+    faults: list[str] = field(default_factory=list)
+    pages: list[object] = field(default_factory=list)
+    # What a page may complain of: a call that this test wants refused, a network that it cut.
+    expected: list[str] = field(default_factory=list)
+
+    async def open(self, path: str, *, wait_for: str, **context: object):
+        """A page in a context of its own: another person with another device."""
+        made = await self.browser.new_context(**{"viewport": DESKTOP, "locale": "en", **context})
+        await made.add_init_script(WATCH_POLICY)
+        page = await made.new_page()
+        page.on("pageerror", lambda error: self.faults.append(f"{path}: {error}"))
+        page.on("console", lambda message: self.hear(path, message))
+        await page.goto(self.url + path)
+        await page.locator(wait_for).first.wait_for()
+        self.pages.append(page)
+        return page
+
+    def hear(self, path: str, message) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(f"{path}: console {message.type}: {message.text}")
+
+    async def check(self) -> None:
+        """Raises where any page had an error, or tried what its policy forbids."""
+        for page in self.pages:
+            for violation in await page.evaluate("window.policyViolations"):
+                self.faults.append(f"{page.url}: policy: {violation}")
+            assert await page.evaluate("window.evil") is None
+        faults = [one for one in self.faults if not any(text in one for text in self.expected)]
+        assert faults == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitors(browser: object, gateway_url: str) -> AsyncIterator[Visitors]:
+    made = Visitors(browser, gateway_url.rstrip("/"))
+    yield made
+    try:
+        await made.check()
+    finally:
+        for page in made.pages:
+            await page.context.close()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A live show with one product, and the means to change it as its host."""
+
+    http: httpx.AsyncClient
+    show: str
+    sku: str
+
+    @property
+    def watch(self) -> str:
+        return f"/watch/{self.show}"
+
+    async def call(self, method: str, path: str, body: object) -> dict[str, object]:
+        headers = {"idempotency-key": str(uuid4())}
+        answer = await self.http.request(method, path, json=body, headers=headers)
+        assert answer.is_success, (path, answer.text)
+        return answer.json()
+
+    async def open_offer(self, **terms: object) -> str:
+        body = {"sku": self.sku, "price_minor": 1999, "quantity": 5, "per_buyer_limit": 2}
+        body |= {"hold_seconds": 60, "mode": "hold", **terms}
+        offer = await self.call("POST", f"/v1/shows/{self.show}/offers", body)
+        await self.call("POST", f"/v1/offers/{offer['id']}/open", {})
+        return str(offer["id"])
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(gateway_url: str, host_token: str) -> AsyncIterator[Stage]:
+    name = f"b{uuid4().hex[:10]}"
+    headers = {"authorization": f"Bearer {host_token}"}
+    async with httpx.AsyncClient(base_url=gateway_url, headers=headers) as http:
+        made = Stage(http, name, f"lamp-{name}")
+        product = {"sku": made.sku, "title": f"Moon lamp {EVIL}", "on_hand": 50}
+        await made.call("POST", "/v1/products", product | {"price_minor": 2999, "currency": "EUR"})
+        show = {"id": name, "title": f"Evening show {EVIL}", "currency": "EUR"}
+        await made.call("POST", "/v1/shows", show)
+        await made.call("PUT", f"/v1/shows/{name}/run-order", {"skus": [made.sku]})
+        await made.call("POST", f"/v1/shows/{name}/start", {})
+        yield made
+
+
+async def open_console(visitors: Visitors, stage: Stage, token: str, **context: object):
+    path = f"/console?show={stage.show}#token={token}"
+    return await visitors.open(path, wait_for="#run-list .product", **context)
+
+
+async def open_viewer(visitors: Visitors, stage: Stage, **context: object):
+    wait_for = "body[data-connection=connected] #status:visible"
+    return await visitors.open(stage.watch, wait_for=wait_for, **context)
+
+
+async def picture(page, name: str) -> None:
+    SCREENSHOTS.mkdir(exist_ok=True)
+    await page.wait_for_timeout(300)  # animations come to rest; a picture proves nothing by itself
+    await page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def buy_button(page):
+    return page.locator(".offer .buy").first
+
+
+async def test_two_viewers_race_for_the_last_unit(
+    visitors: Visitors, stage: Stage, host_token: str
+) -> None:
+    """One wins and lets the hold run out; the other waits in line, is granted it, and pays."""
+    console = await open_console(visitors, stage, host_token)
+    viewers = [await open_viewer(visitors, stage), await open_viewer(visitors, stage)]
+
+    await console.keyboard.press("n")
+    await console.get_by_label("Price in EUR").fill("24.50")
+    await console.get_by_label("Units", exact=True).fill("1")
+    await console.get_by_label("Hold for seconds").fill(str(HOLD_SECONDS_SHORT))
+    await console.get_by_role("button", name="Prepare", exact=True).click()
+    await expect(console.locator("#box")).to_be_hidden()  # single keys rest while a dialog is open
+    await expect(console.locator(".desk-offer .chip")).to_have_text("Prepared")
+    await console.keyboard.press("o")
+    await expect(console.locator(".desk-offer .chip")).to_have_text("Open")
+
+    for viewer in viewers:
+        await expect(buy_button(viewer)).to_be_enabled()
+        await expect(viewer.locator(".offer .price")).to_have_text("€24.50")
+    await asyncio.gather(*(buy_button(viewer).click() for viewer in viewers))
+    won = [viewer.locator("#sheet[data-kind=hold]") for viewer in viewers]
+    await expect(won[0].or_(won[0].page.get_by_text("Someone was faster"))).to_be_visible()
+    await expect(won[1].or_(won[1].page.get_by_text("Someone was faster"))).to_be_visible()
+    first = 0 if await won[0].is_visible() else 1
+    winner, loser = viewers[first], viewers[1 - first]
+    assert not await won[1 - first].is_visible()
+
+    await expect(buy_button(loser)).to_have_text("Join the waitlist")
+    await buy_button(loser).click()
+    await expect(loser.locator(".offer .note")).to_contain_text("number 1 in line")
+    await expect(winner.locator("#sheet-title")).to_have_text("Time is up", timeout=GRANT_MS_MAX)
+    await expect(loser.locator("#sheet-title")).to_have_text(
+        "It is your turn!", timeout=GRANT_MS_MAX
+    )
+    await loser.locator("#pay").click()
+    await expect(loser.locator("#sheet-title")).to_have_text("Thank you! It is yours.")
+    await expect(console.locator("#feed")).to_contain_text("€24.50")
+    await picture(loser, "viewer-confirmed")
+    await picture(console, "console-after-sale")
+
+
+async def test_hold_survives_a_cut_network(visitors: Visitors, stage: Stage) -> None:
+    """Without a reload the page comes back, with its hold and with what it missed."""
+    await stage.open_offer()
+    viewer = await open_viewer(visitors, stage)
+    visitors.expected = ["ERR_INTERNET_DISCONNECTED", "WebSocket connection to"]
+    await viewer.evaluate("window.sameLoad = 1")
+    await buy_button(viewer).click()
+    await expect(viewer.locator("#hold-timer")).to_be_visible()
+
+    await viewer.context.set_offline(True)
+    await expect(viewer.locator("#connection")).to_contain_text("Coming back")
+    body = {"text": "Free shipping tonight"}
+    await stage.call("POST", f"/v1/shows/{stage.show}/announcements", body)
+    await viewer.context.set_offline(False)
+
+    await expect(viewer.locator("#connection")).to_be_hidden(timeout=20_000)
+    await expect(viewer.locator("#announcement")).to_have_text("Free shipping tonight")
+    await expect(viewer.locator("#hold-timer")).to_be_visible()
+    assert await viewer.evaluate("window.sameLoad") == 1
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Thank you! It is yours.")
+
+
+async def test_hold_survives_a_reload(visitors: Visitors, stage: Stage) -> None:
+    """A reloaded page finds its hold again, and later its order."""
+    await stage.open_offer()
+    viewer = await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await expect(viewer.locator("#hold-timer")).to_be_visible()
+
+    await viewer.reload()
+    await viewer.get_by_role("button", name=re.compile("Check out")).click()
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Thank you! It is yours.")
+    await viewer.reload()
+    await expect(viewer.get_by_role("button", name="1 order")).to_be_visible()
+
+
+async def test_each_refusal_has_its_own_words(visitors: Visitors, stage: Stage) -> None:
+    """Declined, limit reached, given back, paused, sold out and closed are told apart."""
+    offer = await stage.open_offer(quantity=1, per_buyer_limit=1)
+    viewer, other = await open_viewer(visitors, stage), await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await viewer.get_by_text("declines").click()
+    await viewer.locator("#pay").click()
+    await expect(viewer.get_by_role("alert")).to_contain_text("Payment declined")
+    await expect(viewer.locator("#hold-timer")).to_be_visible()
+    await picture(viewer, "viewer-declined")
+
+    await expect(other.locator(".offer .note")).to_contain_text("being checked out")
+    await viewer.get_by_role("button", name="Give it back").click()
+    await expect(viewer.locator("#toast")).to_have_text("You gave it back.")
+    await stage.call("POST", f"/v1/offers/{offer}/pause", {})
+    await expect(viewer.locator(".offer .note")).to_have_text("Paused for a moment")
+    await stage.call("POST", f"/v1/offers/{offer}/resume", {})
+    await buy_button(viewer).click()
+    await viewer.get_by_text("approves").click()
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Thank you! It is yours.")
+    await viewer.get_by_role("button", name="Keep watching").click()
+
+    await expect(other.locator(".offer .note")).to_have_text("Sold out")
+    await stage.call("POST", f"/v1/offers/{offer}/restock", {"quantity": 1})
+    await expect(buy_button(viewer)).to_have_text("Buy")
+    await buy_button(viewer).click()
+    await expect(viewer.locator("#toast")).to_contain_text("limit per person")
+    await stage.call("POST", f"/v1/offers/{offer}/close", {})
+    await expect(other.locator(".offer")).to_have_attribute("data-phase", "closed")
+
+
+async def test_first_paid_offer_is_bought_without_a_hold(visitors: Visitors, stage: Stage) -> None:
+    """Whoever has paid first gets the unit: one sheet, one payment, one order."""
+    await stage.open_offer(mode="first_paid")
+    viewer = await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Pay to get it")
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Thank you! It is yours.")
+
+
+async def test_slow_bank_is_waited_for(visitors: Visitors, stage: Stage) -> None:
+    """While the bank takes its time the page says so, and then what came of it."""
+    await stage.open_offer()
+    viewer = await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await viewer.get_by_text("answers later").click()
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("One moment")
+    await expect(viewer.locator("#sheet-title")).to_have_text(
+        "Thank you! It is yours.", timeout=GRANT_MS_MAX
+    )
+
+
+async def test_bank_may_ask_the_buyer(visitors: Visitors, stage: Stage) -> None:
+    """A payment that needs the buyer's confirmation says so, and the hold stays meanwhile."""
+    await stage.open_offer()
+    viewer = await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await viewer.get_by_text("asks you to confirm").click()
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Please confirm the payment")
+    await viewer.get_by_role("button", name="I have confirmed it").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Please confirm the payment")
+
+
+async def test_freeze_is_shown_and_kept(visitors: Visitors, stage: Stage, host_token: str) -> None:
+    """A frozen show refuses new offers in words and still opens a prepared one."""
+    terms = {"sku": stage.sku, "price_minor": 1999, "quantity": 1, "per_buyer_limit": 1}
+    terms |= {"hold_seconds": 60, "mode": "hold"}
+    await stage.call("POST", f"/v1/shows/{stage.show}/offers", terms)
+    console = await open_console(visitors, stage, host_token)
+    other = await open_console(visitors, stage, host_token)
+    visitors.expected = ["409"]
+    await console.get_by_role("button", name="Freeze").click()
+    await expect(console.locator("#freeze")).to_have_attribute("aria-pressed", "true")
+    await other.reload()
+    await expect(other.locator("#freeze")).to_have_attribute("aria-pressed", "true")
+
+    await other.keyboard.press("n")
+    await other.get_by_role("button", name="Prepare", exact=True).click()
+    await expect(other.get_by_role("alert")).to_contain_text("frozen")
+    await other.keyboard.press("Escape")
+    await expect(other.locator("#box")).to_be_hidden()
+    await other.keyboard.press("o")
+    await expect(console.locator(".desk-offer .chip")).to_have_text("Open")
+
+
+async def test_wrong_token_is_refused_in_words(visitors: Visitors) -> None:
+    """A link that is none of ours opens no console and says why."""
+    visitors.expected = ["401"]
+    forged = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4Iiwicm9sZSI6Imhvc3QiLCJzaG93cyI6WyIqIl19."
+    page = await visitors.open(f"/console#token={forged}", wait_for="#gate")
+    await expect(page.locator("#gate-title")).to_have_text("Log-in was refused")
+    assert "token" not in page.url
+    nobody = await visitors.open("/console", wait_for="#gate")
+    await expect(nobody.locator("#gate-title")).to_have_text("Please log in")
+    assert await page.evaluate(ACCESSIBILITY) == []
+
+
+async def test_moderation_reaches_every_page(
+    visitors: Visitors, stage: Stage, host_token: str
+) -> None:
+    """A deleted line goes from all pages; a shadow-banned person alone sees his own lines."""
+    console = await open_console(visitors, stage, host_token)
+    noisy, quiet = await open_viewer(visitors, stage), await open_viewer(visitors, stage)
+
+    async def write(page, text: str) -> None:
+        if await page.locator("#say-name").is_visible():
+            await page.locator("#say-name").fill("Noisy")
+        await page.locator("#say-text").fill(text)
+        await page.locator("#say-text").press("Enter")
+        await expect(page.locator("#chat")).to_contain_text(text)
+
+    await write(noisy, f"{EVIL} first")
+    for page in (console, quiet):
+        await expect(page.locator("#chat")).to_contain_text(f"{EVIL} first")
+    await console.get_by_label("Moderate Noisy").click()
+    await console.get_by_role("button", name="Pin: Noisy").click()
+    await expect(quiet.locator("#pinned")).to_contain_text("first")
+    await picture(console, "console-moderation")
+    await console.get_by_role("button", name="Shadow-ban: Noisy").click()
+    await expect(console.locator("#toast")).to_contain_text("Only they see")
+    await console.get_by_role("button", name="Delete: Noisy").click()
+    for page in (console, noisy, quiet):
+        await expect(page.locator("#chat")).not_to_contain_text("first")
+
+    await write(noisy, "second")
+    await write(quiet, "third")
+    await expect(console.locator("#chat")).to_contain_text("third")
+    for page in (console, quiet):
+        await expect(page.locator("#chat")).not_to_contain_text("second")
+
+
+async def test_refund_reaches_the_buyer(visitors: Visitors, stage: Stage, host_token: str) -> None:
+    """A host pays an order back from the feed, the buyer is told, and the log has a line of it."""
+    await stage.open_offer()
+    console = await open_console(visitors, stage, host_token)
+    viewer = await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await viewer.locator("#pay").click()
+    await expect(viewer.locator("#sheet-title")).to_have_text("Thank you! It is yours.")
+    await viewer.get_by_role("button", name="Keep watching").click()
+
+    async def captured() -> bool:
+        orders = (await stage.http.get("/v1/orders", params={"show": stage.show})).json()
+        return bool(orders["items"][0]["state"] == "paid")
+
+    await until(captured)  # only what was captured can be paid back
+    await console.get_by_role("button", name=re.compile("Refund order")).click()
+    await console.get_by_label("Reason").fill("Broken on arrival")
+    await console.locator("#box").get_by_role("button", name="Refund", exact=True).click()
+    await expect(viewer.locator("#toast")).to_have_text("Your payment was paid back.")
+    await expect(console.locator("#feed .chip")).to_have_text("refunded")
+    await console.get_by_role("button", name="Log", exact=True).click()
+    await expect(console.locator(".log")).to_contain_text("offer open")
+
+
+async def test_moderator_sees_no_revenue(
+    visitors: Visitors, stage: Stage, service: Service
+) -> None:
+    """A moderator moderates and watches the figures; money and the host's buttons are not there."""
+    await stage.open_offer()
+    token = service.token(Role.MODERATOR, "mod", stage.show)
+    console = await open_console(visitors, stage, token)
+    await expect(console.locator('[data-tile="viewers"] dd').first).not_to_have_text("–")
+    await expect(console.locator('[data-tile="revenue"]')).to_be_hidden()
+    for name in ("New offer", "Freeze", "End the show", "Settings", "Pin", "Pause"):
+        await expect(console.get_by_role("button", name=name, exact=True)).to_have_count(0)
+    await console.locator("#say-text").fill("Please be kind")
+    await console.locator("#say-text").press("Enter")
+    await expect(console.locator("#chat")).to_contain_text("Please be kind")
+    await expect(console.get_by_label("Moderate Moderator")).to_be_visible()
+
+
+async def test_arabic_page_runs_from_right_to_left(visitors: Visitors, stage: Stage) -> None:
+    """Direction, texts and numbers follow the language; nothing sticks out at the side."""
+    await stage.open_offer()
+    viewer = await open_viewer(visitors, stage, locale="ar-EG", viewport=PHONE)
+    assert await viewer.evaluate("document.documentElement.dir") == "rtl"
+    await expect(buy_button(viewer)).to_have_text("اشترِ")
+    card, image = (viewer.locator(one).first for one in (".offer", ".offer .picture"))
+    outer, inner = await card.bounding_box(), await image.bounding_box()
+    assert inner["x"] > outer["x"] + outer["width"] / 2
+    assert await viewer.evaluate(OVERFLOW) <= 0
+    await picture(viewer, "viewer-phone-arabic")
+    await viewer.locator("#language").select_option("de")
+    await expect(buy_button(viewer)).to_have_text("Kaufen")
+    await expect(viewer.locator(".offer .price")).to_have_text(re.compile(r"19,99\s€"))
+
+
+async def test_markup_is_shown_as_text(visitors: Visitors, stage: Stage, host_token: str) -> None:
+    """A script in a title stays visible text everywhere; the token leaves the address at once."""
+    await stage.open_offer()
+    console = await open_console(visitors, stage, host_token)
+    viewer = await open_viewer(visitors, stage)
+    for page in (console, viewer):
+        await expect(page.locator("#title")).to_have_text(f"Evening show {EVIL}")
+    await expect(viewer.locator(".offer h3")).to_have_text(f"Moon lamp {EVIL}")
+    assert "token" not in console.url
+    data = await viewer.locator('script[type="application/ld+json"]').text_content()
+    assert '"price":"19.99"' in data
+    assert await viewer.context.cookies() == []
+
+
+async def test_host_reorders_the_show(visitors: Visitors, stage: Stage, host_token: str) -> None:
+    """The run of show is moved by keys or by dragging, and the server keeps the order."""
+    second = {"sku": f"tea-{stage.show}", "title": "Tea", "price_minor": 500, "currency": "EUR"}
+    await stage.call("POST", "/v1/products", second | {"on_hand": 5})
+    skus = [stage.sku, second["sku"]]
+    await stage.call("PUT", f"/v1/shows/{stage.show}/run-order", {"skus": skus})
+    console = await open_console(visitors, stage, host_token)
+    titles = console.locator(".product h3")
+    await expect(titles).to_have_count(2)
+    await console.keyboard.press("1")
+    await console.keyboard.press("Alt+ArrowDown")
+    await expect(titles.first).to_have_text("Tea")
+    await expect(console.locator("#toast")).to_have_text("Place 2 of 2")
+    await console.keyboard.press("p")
+    await expect(console.locator(".product [aria-pressed=true]")).to_have_count(1)
+    show = await stage.http.get(f"/v1/shows/{stage.show}")
+    assert show.json()["run_order"] == skus[::-1]
+    assert show.json()["pins"] == [stage.sku]
+    await console.locator(".product").first.drag_to(console.locator(".product").last)
+    await expect(titles.first).to_contain_text("Moon lamp")
+    await expect(console.locator("#toast")).to_have_text("Place 2 of 2")
+
+
+async def test_the_checks_find_what_they_look_for(visitors: Visitors) -> None:
+    """The rules of the next test are no empty words, and a forbidden script is noticed."""
+    page = await visitors.open("/console", wait_for="#gate")
+    faults = await page.evaluate(
+        """() => {
+          document.body.innerHTML = `<h2>first</h2><button></button><img src="data:,">
+            <p>pale</p><a href="/" id="x">x</a><i id="x"></i><input tabindex="3">`;
+          document.querySelector("p").style.color = "#eee";
+          const script = document.createElement("script");
+          script.textContent = "window.evil = 1";
+          document.body.append(script);
+          return CHECK();
+        }""".replace("CHECK", f"({ACCESSIBILITY})")
+    )
+    for rule in ("no name", "no alt", "contrast", "id twice", "too small", "no h1", "tab order"):
+        assert any(rule in fault for fault in faults), rule
+    assert await page.evaluate("window.policyViolations") != []
+    visitors.pages.remove(page)  # its faults were wanted
+    visitors.faults.clear()
+    assert await page.evaluate("window.evil") is None
+    await page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_pages_are_accessible(
+    visitors: Visitors, stage: Stage, host_token: str, scheme: str
+) -> None:
+    """Names, labels, contrast and sizes hold on phone, tablet and desktop, light and dark."""
+    await stage.open_offer(duration_seconds=600)
+    await stage.open_offer(countdown_seconds=120)
+    look = {"color_scheme": scheme}
+    phone = await open_viewer(visitors, stage, viewport=PHONE, device_scale_factor=2, **look)
+    desktop = await open_viewer(visitors, stage, **look)
+    console = await open_console(visitors, stage, host_token, **look)
+    tablet = await open_console(visitors, stage, host_token, viewport=TABLET, **look)
+    await expect(console.locator('[data-tile="viewers"] dd').first).not_to_have_text("–")
+    pages = {"viewer-phone": phone, "viewer": desktop, "console": console, "tablet": tablet}
+    for name, page in pages.items():
+        await picture(page, f"{name}-{scheme}")
+        assert await page.evaluate(ACCESSIBILITY) == [], name
+        assert await page.evaluate(OVERFLOW) <= 0, name
+    await buy_button(phone).click()
+    await expect(phone.locator("#hold-timer")).to_be_visible()
+    await console.keyboard.press("n")
+    await expect(console.get_by_label("Price in EUR")).to_be_visible()
+    for name, page in (("viewer-phone-hold", phone), ("console-offer", console)):
+        await picture(page, f"{name}-{scheme}")
+        assert await page.evaluate(ACCESSIBILITY) == [], name

@@ -1,0 +1,74 @@
+"""Tokens that end while their connection lives (item 12 of the list in README.md)."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import jwt
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from live.domain.ids import ShowId
+from tests.acceptance.test_realtime_wire import ask, closed_with
+from tests.realtime_app import KEY, Spawned
+
+# The key of the SDKs' own suites is a short word.
+pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+
+
+def token(sub: str, seconds: int) -> str:
+    return jwt.encode({"sub": sub, "exp": int(time.time()) + seconds}, KEY, algorithm="HS256")
+
+
+@pytest.fixture
+def server(redis_url: str, show: ShowId) -> Iterator[Spawned]:
+    spawned = Spawned(redis_url, show)
+    yield spawned
+    spawned.close()
+
+
+@pytest.fixture
+async def ann(server: Spawned) -> AsyncIterator[ClientConnection]:
+    """Connected with a token for a minute."""
+    async with connect(server.url, compression=None) as connection:
+        reply = await ask(connection, {"id": 1, "connect": {"token": token("ann", 60)}})
+        result = reply["connect"]
+        assert isinstance(result, dict)
+        assert result["expires"] is True
+        assert 0 < result["ttl"] <= 60
+        yield connection
+
+
+async def test_refresh_prolongs_the_connection(ann: ClientConnection) -> None:
+    """A newer token of the same person is taken, and its life is told."""
+    reply = await ask(ann, {"id": 2, "refresh": {"token": token("ann", 600)}})
+    result = reply["refresh"]
+    assert isinstance(result, dict)
+    assert result["expires"] is True
+    assert 500 < result["ttl"] <= 600
+    assert result["client"]
+
+
+async def test_refresh_with_an_expired_token_is_error_109(ann: ClientConnection) -> None:
+    """The SDK fetches another one; the connection stays until its own end."""
+    reply = await ask(ann, {"id": 2, "refresh": {"token": token("ann", -5)}})
+    error = reply["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == 109
+    assert "rpc" in await ask(ann, {"id": 3, "rpc": {"method": "echo", "data": 1}})
+
+
+@pytest.mark.parametrize("fault", ["broken", "foreign"])
+async def test_refresh_with_an_invalid_token_is_3500(ann: ClientConnection, fault: str) -> None:
+    """A broken token, or one of somebody else, ends the connection."""
+    other = "x.y.z" if fault == "broken" else token("bob", 600)
+    await ann.send(json.dumps({"id": 2, "refresh": {"token": other}}))
+    assert await closed_with(ann) == (3500, "invalid token")
+
+
+async def test_refresh_that_nobody_asked_for_is_3501(server: Spawned) -> None:
+    """Who came without a token has nothing to refresh."""
+    async with connect(server.url, compression=None) as connection:
+        await ask(connection, {"id": 1, "connect": {}})
+        await connection.send(json.dumps({"id": 2, "refresh": {"token": token("ann", 60)}}))
+        assert (await closed_with(connection))[0] == 3501

@@ -1,0 +1,130 @@
+"""One-way delivery by server-sent events: connect, publications, resuming, refusals."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.realtime_app import Spawned
+from tests.servers import Valkey
+
+
+@pytest.fixture(scope="module")
+def server(valkey: Valkey) -> Iterator[Spawned]:
+    spawned = Spawned(valkey.url, f"s{uuid4().hex[:12]}")
+    yield spawned
+    spawned.close()
+
+
+@pytest.fixture
+def room() -> str:
+    return f"room-{uuid4().hex}"
+
+
+class Events:
+    """Events of one stream, as (id, data); who comes and goes is left out."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
+
+    async def next(self) -> tuple[str, dict[str, object]]:
+        identity, data = "", ""
+        async with asyncio.timeout(5):
+            while True:
+                line = await anext(self._lines)
+                if line.startswith("id: "):
+                    identity = line[4:]
+                elif line.startswith("data: "):
+                    data = line[6:]
+                elif not line and data:
+                    event = json.loads(data)
+                    if "join" not in event and "leave" not in event:
+                        return identity, event
+                    identity, data = "", ""
+
+
+@asynccontextmanager
+async def stream(
+    server: Spawned, request: str, *, method: str = "GET", last: str = ""
+) -> AsyncIterator[Events]:
+    url = f"http://127.0.0.1:{server.port}/connection/uni_sse"
+    headers = {"last-event-id": last} if last else {}
+    async with httpx.AsyncClient(timeout=5) as client:
+        options: dict[str, object] = (
+            {"params": {"cf_connect": request}} if method == "GET" else {"content": request}
+        )
+        async with client.stream(method, url, headers=headers, **options) as response:  # type: ignore[arg-type]
+            assert response.headers["content-type"].startswith("text/event-stream")
+            yield Events(response)
+
+
+async def publish(server: Spawned, room: str, count: int) -> None:
+    async with connect(server.url, compression=None) as connection:
+        await connection.send('{"id":1,"connect":{}}')
+        await connection.recv()
+        for number in range(count):
+            command = {"id": number + 2, "publish": {"channel": room, "data": {"n": number}}}
+            await connection.send(json.dumps(command))
+            await connection.recv()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_stream_begins_with_connect_and_carries_publications(
+    server: Spawned, room: str, method: str
+) -> None:
+    """The first event is the connect result, without a wrapper; then pushes with their position."""
+    asked = json.dumps({"subs": {room: {}}}, indent=1)
+    async with stream(server, asked, method=method) as events:
+        _, first = await events.next()
+        result = first["connect"]
+        assert isinstance(result, dict) and result["client"] and "pong" not in result
+        epoch = result["subs"][room]["epoch"]
+
+        await publish(server, room, 1)
+
+        identity, event = await events.next()
+        assert identity == f"{epoch}:1"
+        assert event["channel"] == room
+        assert event["pub"]["data"] == {"n": 0}  # type: ignore[index]
+
+
+async def test_browser_resumes_by_its_last_event_id(server: Spawned, room: str) -> None:
+    """EventSource sends the last id by itself and gets exactly what it missed."""
+    asked = json.dumps({"subs": {room: {}}})
+    await publish(server, room, 1)
+    async with stream(server, asked) as events:
+        await events.next()
+        await publish(server, room, 1)
+        last, _ = await events.next()
+    await publish(server, room, 3)
+
+    async with stream(server, asked, last=last) as events:
+        _, first = await events.next()
+
+    sub = first["connect"]["subs"][room]  # type: ignore[index]
+    assert sub["recovered"] is True
+    assert [publication["offset"] for publication in sub["publications"]] == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ('{"token":"x.y.z"}', 3500),
+        ("no json", 3501),
+        ('{"subs":5}', 3501),
+        ('{}}\n{"id":2,"rpc":{"method":"echo"}', 3501),
+    ],
+)
+async def test_refusal_is_a_disconnect_event(server: Spawned, asked: str, code: int) -> None:
+    """One event with the code and the reason, then the end of the stream."""
+    async with stream(server, asked) as events:
+        _, only = await events.next()
+        assert only["disconnect"]["code"] == code and only["disconnect"]["reason"]  # type: ignore[index]
+        with pytest.raises(StopAsyncIteration):
+            await events.next()

@@ -1,0 +1,176 @@
+"""The HTTP API on real engines, called through ASGI; and what was published, read from the log."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import orjson
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+
+from live.domain.caller import Role
+from live.domain.ids import ShowId, Sub, buyer_of
+from live.domain.show import ShowState
+from live.ledger import actions
+from live.ledger.bans import BanRows
+from live.ledger.catalogue import Catalogue
+from live.ledger.idempotency import IdempotencyRows
+from live.ledger.offer_rows import OfferRows
+from live.ledger.orders import OrderRows
+from live.ledger.pool import Pool
+from live.ledger.shows import ShowRows
+from live.realtime.broker import Broker
+from live.realtime.hub import Hub
+from live.settings import Guests, Settings
+from live.shows.carry import Carrier
+from live.shows.chat import Chat
+from live.shows.chat_store import ChatStore
+from live.shows.host import HostCommands
+from live.shows.moderation import Moderation
+from live.stock.engine import StockEngine
+from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
+from live.web.api.routes import routes
+from live.web.auth import Authenticator
+from live.web.limits import AddressLimit
+
+SECRET = "a secret that is long enough for HS256"
+
+
+@dataclass(slots=True)
+class Stage:
+    """Everything behind the API, and a client before it. Calls carry a key of their own."""
+
+    pool: Pool
+    stock: StockEngine
+    broker: Broker
+    chat: Chat
+    moderation: Moderation
+    auth: Authenticator
+    carrier: Carrier
+    client: httpx.AsyncClient
+    redis: "Redis[bytes]"
+    logged_out: list[str] = field(default_factory=list)
+    webhooks: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
+
+    def token(self, role: Role, shows: list[str], sub: str = "") -> str:
+        return self.auth.mint(role=role, sub=sub or f"{role.value}-1", shows=shows, ttl=600)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        role: Role = Role.HOST,
+        shows: list[str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Call as somebody with a token for all shows."""
+        given = {"authorization": f"Bearer {self.token(role, shows or ['*'])}"}
+        if method == "POST":
+            given["idempotency-key"] = str(uuid4())
+        content = None if body is None else json.dumps(body).encode()  # any size of number
+        if body is not None:
+            given["content-type"] = "application/json"
+        given |= headers or {}
+        return await self.client.request(method, path, content=content, headers=given)
+
+    async def published(self, show: ShowId, log: str = "show") -> list[dict[str, Any]]:
+        """The events of a log, in order."""
+        entries = await self.redis.xrange(f"live:{{{show}}}:log:{log}")
+        return [orjson.loads(fields[b"d"]) for _, fields in entries]
+
+    async def types(self, show: ShowId, log: str = "show") -> list[str]:
+        return [event["type"] for event in await self.published(show, log)]
+
+
+def settings(**changes: Any) -> Settings:
+    base: dict[str, Any] = {
+        "redis_url": None,
+        "database_url": None,
+        "secret": SECRET,
+        "data_dir": Path("/nonexistent"),
+        "guests": Guests.BUY,
+    }
+    return Settings(**(base | changes))
+
+
+@asynccontextmanager
+async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterator[Stage]:
+    """Build the API as the application does, on a pool and a Valkey of the test."""
+    chosen = settings(**changes)
+    stock, broker = StockEngine(redis_url), Broker(redis_url, Hub())
+    store = ChatStore(redis_url)
+    redis = Redis.from_url(redis_url)
+    await stock.open()
+    await broker.open()
+    shows, bans = ShowRows(pool), BanRows(pool)
+
+    async def state_of(show: ShowId) -> ShowState | None:
+        return await broker.read_state(show)
+
+    async def close_sockets(sub: Sub) -> None:
+        stage.logged_out.append(sub)
+
+    async def close_show_sockets(sub: Sub, show: ShowId) -> None:
+        stage.logged_out.append(f"{sub} of {show}")
+
+    async def take_webhook(provider: str, headers: Mapping[str, str], body: bytes) -> None:
+        stage.webhooks.append((provider, headers, body))
+
+    async def read_actions(show: ShowId, after: int, limit: int) -> list[actions.Action]:
+        async with pool.acquire() as connection:
+            return await actions.read(connection, show, after=after, limit=limit)
+
+    chat = Chat(
+        store,
+        bans,
+        broker,
+        digest_of=lambda sub: buyer_of(sub, secret=SECRET),
+        state_of=state_of,
+    )
+    moderation = Moderation(
+        chat,
+        store,
+        bans,
+        shows,
+        broker,
+        close_sockets=close_show_sockets,
+        now=lambda: int(time.time() * 1000),
+    )
+    auth = Authenticator(SECRET, guests=chosen.guests)
+    carrier = Carrier(stock, broker)
+    deps = ApiDeps(
+        settings=chosen,
+        auth=auth,
+        catalogue=Catalogue(pool),
+        host=HostCommands(shows, OfferRows(pool), carrier),
+        moderation=moderation,
+        idempotency=IdempotencyRows(pool),
+        orders=OrderRows(pool),
+        shows=shows,
+        take_webhook=take_webhook,
+        close_sockets=close_sockets,
+        count_viewers=broker.viewers,
+        read_actions=read_actions,
+        guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        version="0",
+        rpc={},
+    )
+    transport = httpx.ASGITransport(Starlette(routes=routes(deps)), client=("127.0.0.1", 4711))
+    client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+    stage = Stage(pool, stock, broker, chat, moderation, auth, carrier, client, redis)
+    try:
+        yield stage
+    finally:
+        await client.aclose()
+        await redis.aclose()
+        await store.close()
+        await broker.close()
+        await stock.close()

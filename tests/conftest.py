@@ -1,0 +1,91 @@
+"""Shared fixtures: one Valkey and one Postgres per test run, a fresh database and show per test."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from live.domain.ids import ShowId
+from tests.servers import Postgres, Valkey, redis_binaries, scratch_directory
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+    parser.addoption("--seeds", type=int, default=0, help="seeds of the long simulations")
+
+
+def pytest_report_header() -> str:
+    return f"stock engine tests run on: {', '.join(redis_binaries())}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    skip = pytest.mark.skip(reason="long: run with --long")
+    for item in items:
+        # By marker: a keyword also matches a parameter that happens to be called "long".
+        if item.get_closest_marker("long") is not None:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    directory = scratch_directory()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def valkey(scratch: Path) -> Iterator[Valkey]:
+    (scratch / "valkey").mkdir()
+    server = Valkey(scratch / "valkey")
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """The shared Valkey; tests keep apart by the names of their shows."""
+    return valkey.url
+
+
+@pytest.fixture(scope="session", params=list(redis_binaries()))
+def stock_server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Valkey]:
+    """Each server that the stock engine must run on; tests keep apart by the names of shows."""
+    directory = scratch / f"stock-{request.param}"
+    directory.mkdir()
+    server = Valkey(directory, binary=redis_binaries()[request.param])
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(scratch: Path) -> Iterator[Postgres]:
+    (scratch / "pg").mkdir()
+    server = Postgres(scratch / "pg")
+    server.init()
+    server.start("fsync=off")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def database_url(postgres: Postgres) -> AsyncIterator[str]:
+    """A fresh, empty database; migrations are the test's business (fixture `pool` applies them)."""
+    name = f"t{uuid4().hex}"
+    admin = await asyncpg.connect(postgres.url())
+    await admin.execute(f'CREATE DATABASE "{name}"')
+    yield postgres.url(name)
+    await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    await admin.close()
+
+
+@pytest.fixture
+def show() -> ShowId:
+    """A show id that no other test uses."""
+    return ShowId(f"s{uuid4().hex[:12]}")

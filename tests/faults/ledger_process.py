@@ -1,0 +1,52 @@
+"""A settler, or one rebuild, as a process of its own: something that a test can really kill.
+
+    python -m tests.faults.ledger_process settle|rebuild DATABASE_URL REDIS_URL SHOW
+
+What it announces goes to a Redis stream, so the test can count what was told.
+"""
+
+import asyncio
+import sys
+
+import redis.asyncio
+
+from live.domain.channels import Channel
+from live.domain.events import Event
+from live.domain.ids import ShowId
+from live.ledger.pool import open_pool
+from live.ledger.rebuild import rebuild_show
+from live.ledger.settler import Settler
+from live.stock.engine import StockEngine
+from live.stock.outbox import Outbox
+
+CLAIM_MIN_IDLE_MS = 100
+
+
+def told_stream(show: ShowId) -> str:
+    return f"live:{{{show}}}:test-told"
+
+
+async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> None:
+    pool = await open_pool(database_url, size=3, command_timeout_s=20)
+    engine, outbox = StockEngine(redis_url), Outbox(redis_url)
+    await engine.open()
+    await outbox.open()
+    client = redis.asyncio.from_url(redis_url)
+
+    async def announce(channel: Channel, event: Event, *, key: str) -> None:
+        await client.xadd(told_stream(show), {"type": event.type, "key": key})
+
+    async def on_mismatch(show: ShowId) -> None:
+        raise AssertionError(f"{show} differs from the ledger")
+
+    settler = Settler(pool, outbox, announce, on_mismatch, claim_min_idle_ms=CLAIM_MIN_IDLE_MS)
+    if what == "rebuild":
+        await rebuild_show(
+            pool, show, stock=engine, outbox=outbox, settler=settler, force=True
+        )  # fmt: skip
+    else:
+        await settler.run(asyncio.Event())
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1], sys.argv[2], sys.argv[3], ShowId(sys.argv[4])))

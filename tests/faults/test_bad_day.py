@@ -1,0 +1,181 @@
+"""A bad day: a sale to a crowd while processes are killed and frozen, by dice; then the reckoning.
+
+Method: `live serve` with engines of its own and the demo's buyers, who write down what they were
+told for each of their keys: ok, refused or unknown. When the faults end, the ledger is held against
+that record: everything acknowledged is there once, everything unknown at most once, nothing that
+was refused, no more units than were allotted, and the audit has no findings.
+
+The long mode (`--long --seeds 20`) plays as many days of 2,000 buyers.
+"""
+
+import asyncio
+import random
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import orjson
+import psutil
+import pytest
+
+from live.demo.crowd import Crowd, plan_viewer
+from live.demo.host import Host, LedgerOrder
+from live.demo.stage import Stage as Evening
+from live.demo.tally import Told, Verdict
+from live.demo.viewer import Viewer
+from live.domain.caller import Role
+from live.domain.ids import ShowId
+from live.domain.outcomes import Outcome
+from tests.acceptance.conftest import Service, Stage, free_port
+from tests.faults.bad_day import BadDay
+from tests.servers import scratch_directory
+
+CROWD = Crowd(buyers=0.95, abandon=0.1, waits=0.4, reaction_ms_max=16_000, think_ms_max=2_000)
+LIMIT = 2
+HOLD_SECONDS = 10
+AFTERGLOW_S = 3.0
+FINISH_S = 30.0  # for the buyers to get their answers when all is well again
+CALM_S = 60.0  # until nothing is under way any more
+NEVER_SOLD = {
+    Outcome.SOLD_OUT,
+    Outcome.LIMIT_REACHED,
+    Outcome.NOT_OPEN,
+    Outcome.PAUSED,
+    Outcome.CLOSED,
+}
+"""Answers after which no order may exist: the key never had units."""
+
+
+def days(long: bool, seeds: int) -> list[tuple[int, int]]:
+    """(seed, buyers) of each day to be played."""
+    return [(seed, 2_000) for seed in range(1, (seeds or 20) + 1)] if long else [(1, 300)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    option = metafunc.config.getoption
+    played = days(option("--long"), option("--seeds"))
+    metafunc.parametrize(("seed", "buyers"), played, ids=[f"seed{seed}" for seed, _ in played])
+
+
+@pytest.fixture
+async def own_stage() -> AsyncIterator[Stage]:
+    """A service of its own, because it will be harmed, with a show on air."""
+    service = Service(scratch_directory(), free_port(), options=("--workers", "2"))
+    try:
+        service.start()
+    except RuntimeError:
+        service.stop()
+        raise
+    headers = {"Authorization": f"Bearer {service.token(Role.HOST, 'host')}"}
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=20
+    ) as http:
+        stage = Stage(service, http, "bad-day")
+        made = {"id": stage.show, "title": "A bad day", "currency": "USD"}
+        assert (await stage.post("/v1/shows", made)).status_code == 201
+        assert (await stage.post(f"/v1/shows/{stage.show}/start")).status_code == 200
+        yield stage
+    service.stop()
+    shutil.rmtree(service.data)
+
+
+@pytest.mark.timeout(180)
+async def test_bad_day_keeps_every_promise(own_stage: Stage, seed: int, buyers: int) -> None:
+    """Whatever was killed: acknowledged once, unknown at most once, never oversold."""
+    units = buyers // 2
+    offer = await own_stage.offer(
+        units, opened=False, per_buyer_limit=LIMIT, hold_seconds=HOLD_SECONDS
+    )
+    evening, cast = invite(own_stage.service, own_stage.show, offer, seed, buyers)
+    watching = [asyncio.create_task(viewer.run()) for viewer in cast]
+    await own_stage.post(f"/v1/offers/{offer}/open")
+    assert own_stage.service.process is not None
+    day = BadDay(psutil.Process(own_stage.service.process.pid), random.Random(seed))
+    await day.go_on()
+
+    await end_of_sale(own_stage, offer, evening, cast)
+    await asyncio.gather(*watching)
+    report = await calm_audit(own_stage.service)
+    async with Host(own_stage.service.url, own_stage.service.token(Role.HOST, "reckoner")) as host:
+        orders = await host.orders(own_stage.show, offer)
+
+    assert len(day.done) >= 5, "the day was not bad enough to prove anything"
+    assert faults_of(evening.told, orders, units) == [], (day.done, evening.tally.failures)
+    assert report["findings"] == [], day.done
+    print(f"seed {seed}: {day.done}, told {Counter(one.verdict for one in evening.told)}")  # noqa: T201  # the record of a long run
+    # On a very bad day nobody hears of his order in time; it is sold all the same.
+    assert len(orders) > units // 10, (day.done, evening.tally.outcomes)
+
+
+def invite(
+    service: Service, show: str, offer: str, seed: int, buyers: int
+) -> tuple[Evening, list[Viewer]]:
+    evening = Evening(
+        url=service.socket_url,
+        show=ShowId(show),
+        offer=offer,
+        per_buyer_limit=LIMIT,
+        sale_seconds=15.0,
+        gate=asyncio.Semaphore(64),
+    )
+    cast = []
+    for index in range(buyers):
+        sub = f"buyer-{seed}-{index}"
+        plan = plan_viewer(CROWD, seed=seed, index=index, per_buyer_limit=LIMIT)
+        token = service.token(Role.VIEWER, sub, show)
+        cast.append(Viewer(evening, plan, sub, token, seed=index))
+    return evening, cast
+
+
+async def end_of_sale(stage: Stage, offer: str, evening: Evening, cast: Sequence[Viewer]) -> None:
+    """Close the offer; give the buyers time to hear how their purchases ended."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(AFTERGLOW_S)  # the last buyers come when all is well again
+    deadline = loop.time() + FINISH_S
+    while loop.time() < deadline:
+        try:
+            if (await stage.post(f"/v1/offers/{offer}/close")).status_code in (200, 409):
+                break
+        except httpx.HTTPError:
+            await asyncio.sleep(0.5)  # still coming back
+    while loop.time() < deadline and not all_settled(cast):  # noqa: ASYNC110  # many tasks settle
+        await asyncio.sleep(0.1)
+    evening.stop.set()
+
+
+def all_settled(cast: Sequence[Viewer]) -> bool:
+    return all(purchase.settled for viewer in cast for purchase in viewer.purchases.values())
+
+
+async def calm_audit(service: Service) -> dict[str, list[str]]:
+    """The audit when nothing is in flight any more, or the last one when it never gets calm."""
+    report: dict[str, list[str]] = {}
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CALM_S
+    while loop.time() < deadline:
+        done = await asyncio.to_thread(service.live, "audit", "--json", timeout=60)
+        report = orjson.loads(done.stdout)
+        if not report["in_flight"] and not report["findings"]:
+            break
+        await asyncio.sleep(0.5)
+    return report
+
+
+def faults_of(told: Sequence[Told], orders: Sequence[LedgerOrder], units: int) -> list[str]:
+    """Where the ledger does not keep what the buyers were told."""
+    kept = [order for order in orders if order.state not in ("rejected", "cancelled")]
+    by_hold = Counter(order.hold for order in kept)
+    standing = {order.order: order.hold for order in kept}
+    faults = [f"{hold} has {count} orders" for hold, count in by_hold.items() if count > 1]
+    for one in told:
+        if one.verdict is Verdict.OK and standing.get(one.order) != one.key:
+            faults.append(f"{one.key} was confirmed as {one.order}, which is not in the ledger")
+        if one.verdict is Verdict.REFUSED and one.outcome in NEVER_SOLD and by_hold[one.key]:
+            faults.append(f"{one.key} was told {one.outcome} and has an order")
+    keys = {one.key for one in told}
+    faults += [f"an order for {hold}, which nobody asked for" for hold in by_hold.keys() - keys]
+    sold = sum(item.qty for order in kept for item in order.items)
+    if sold > units:
+        faults.append(f"{sold} units sold of {units}")
+    return faults

@@ -1,0 +1,145 @@
+"""Postgres is killed or frozen while orders settle: nothing is lost, all goes on by itself.
+
+Each test has a cluster of its own, because it harms it.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import asyncpg
+import psutil
+import pytest
+
+from live.domain.ids import ShowId
+from live.ledger.migrate import migrate
+from live.ledger.pool import open_pool
+from live.ledger.settler import Settler
+from tests.ledger_kit import (
+    Announced,
+    Buyer,
+    Mismatches,
+    Sale,
+    close_sale,
+    new_buyer,
+    open_sale,
+    pay,
+)
+from tests.servers import Postgres, scratch_directory
+
+RECOVERY_S = 20
+
+
+@pytest.fixture
+def cluster() -> Iterator[Postgres]:
+    directory = scratch_directory()
+    (directory / "pg").mkdir()
+    server = Postgres(directory / "pg")
+    server.init()
+    server.start()
+    yield server
+    server.close()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def fragile(cluster: Postgres, redis_url: str, show: ShowId) -> AsyncIterator[Sale]:
+    """A sale whose settler runs as a task on the cluster that will be harmed."""
+    await migrate(cluster.url())
+    pool = await open_pool(cluster.url(), size=4, command_timeout_s=1)
+    sale = await open_sale(pool, redis_url, show, 50)
+    yield sale
+    await close_sale(sale)
+    pool.terminate()
+
+
+async def run_settler(sale: Sale) -> tuple[asyncio.Task[None], asyncio.Event]:
+    stop = asyncio.Event()
+    settler = Settler(
+        sale.pool, sale.outbox, Announced(), Mismatches(), claim_min_idle_ms=200
+    )  # fmt: skip
+    return asyncio.create_task(settler.run(stop)), stop
+
+
+async def pay_for_holds(sale: Sale, count: int) -> list[Buyer]:
+    """Buyers whose payment is authorised; what is left to confirm needs Redis only."""
+    buyers = [new_buyer() for _ in range(count)]
+    for buyer in buyers:
+        await sale.hold(buyer)
+        await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
+        await pay(sale.rows, sale.show, buyer)
+    return buyers
+
+
+async def confirm(sale: Sale, buyers: Sequence[Buyer]) -> None:
+    for buyer in buyers:
+        assert (await sale.engine.confirm(sale.show, buyer.id, buyer.key)).done
+
+
+async def settled(sale: Sale) -> None:
+    async with asyncio.timeout(RECOVERY_S):
+        while await sale.outbox.first_unsettled(sale.show) is not None:  # noqa: ASYNC110  # Redis tells no one
+            await asyncio.sleep(0.05)
+
+
+async def orders_of(cluster: Postgres) -> int:
+    connection = await asyncpg.connect(cluster.url())
+    try:
+        count: int = await connection.fetchval(
+            "SELECT count(*) FROM orders WHERE state = 'confirmed'"
+        )
+        return count
+    finally:
+        await connection.close()
+
+
+async def test_settlement_resumes_after_postgres_was_killed(
+    fragile: Sale, cluster: Postgres
+) -> None:
+    """kill -9 of all of Postgres: holds are confirmed on, and settled once it is back."""
+    buyers = await pay_for_holds(fragile, 20)
+    running, stop = await run_settler(fragile)
+    await confirm(fragile, buyers[:10])
+    assert cluster.process is not None
+
+    for child in psutil.Process(cluster.process.pid).children():
+        child.kill()
+    cluster.process.kill()
+    cluster.process.wait()
+    await confirm(fragile, buyers[10:])
+    (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+    cluster.start()
+    await settled(fragile)
+    stop.set()
+    await asyncio.wait_for(running, RECOVERY_S)
+
+    assert await orders_of(cluster) == 20
+    assert await fragile.pool.fetchval("SELECT sold FROM offers") == 20
+
+
+async def test_settlement_resumes_after_postgres_froze(fragile: Sale, cluster: Postgres) -> None:
+    """SIGSTOP of every backend: deadlines end the statements, and nothing is settled twice."""
+    buyers = await pay_for_holds(fragile, 20)
+    running, stop = await run_settler(fragile)
+    await confirm(fragile, buyers[:10])
+    assert cluster.process is not None
+
+    frozen = [cluster.process.pid]
+    frozen += [child.pid for child in psutil.Process(cluster.process.pid).children()]
+    try:
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        await confirm(fragile, buyers[10:])
+        await asyncio.sleep(1.5)  # longer than the pool's deadline of one second
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    await settled(fragile)
+    stop.set()
+    await asyncio.wait_for(running, RECOVERY_S)
+
+    assert await orders_of(cluster) == 20
+    assert await fragile.pool.fetchval("SELECT sold FROM offers") == 20
+    assert await fragile.pool.fetchval("SELECT count(*) FROM notices") == 20

@@ -1,0 +1,185 @@
+"""The batcher: how requests become batches, and that each is answered once whatever happens."""
+
+import asyncio
+import os
+from collections import Counter
+
+import pytest
+
+from live.domain.hold import HoldAnswer
+from live.domain.ids import BuyerId, ShowId
+from live.domain.offer import Stock
+from live.domain.outcomes import Outcome
+from live.errors import Busy, CallError
+from live.stock import batcher
+from live.stock.engine import StockEngine
+from live.stock.keys import show_keys
+from live.stock.outbox import Outbox
+from tests.stock_kit import buyer, key, one, terms
+
+Answer = HoldAnswer | CallError
+
+
+class Crowd:
+    """Submits holds of many buyers in one turn of the loop and gathers the answers."""
+
+    def __init__(self, engine: StockEngine) -> None:
+        self.engine = engine
+        self.answers: list[Answer] = []
+        self.submitted = 0
+        self.complete = asyncio.Event()
+
+    def press(self, show: ShowId, count: int) -> None:
+        for _ in range(count):
+            self.submitted += 1
+            who = BuyerId(os.urandom(16))
+            self.engine.submit_hold(show, who, key(), one(), self._done)
+
+    def _done(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        if len(self.answers) == self.submitted:
+            self.complete.set()
+
+    async def outcomes(self) -> Counter[str]:
+        async with asyncio.timeout(10):
+            await self.complete.wait()
+        return Counter(
+            answer.outcome.value if isinstance(answer, HoldAnswer) else type(answer).__name__
+            for answer in self.answers
+        )
+
+
+async def entries(outbox: Outbox, show: ShowId) -> list[int]:
+    """Movements in each entry, in stream order."""
+    batches = await outbox.read([show], consumer="c", max_entries=999, block_ms=10)
+    return [len(batch.movements) for batch in batches]
+
+
+async def test_lone_request_leaves_at_once_and_a_crowd_is_split(
+    engine: StockEngine, show: ShowId, outbox: Outbox
+) -> None:
+    """One request is one batch; 600 in one turn leave as two halves on the two lanes."""
+    await engine.apply_offer(terms(show, allotted=2000))
+    crowd = Crowd(engine)
+
+    crowd.press(show, 1)
+    await crowd.outcomes()
+    crowd.complete.clear()
+    crowd.press(show, 600)
+    assert await crowd.outcomes() == {"held": 601}
+
+    assert await entries(outbox, show) == [1, 300, 300]
+
+
+async def test_batch_never_exceeds_512(engine: StockEngine, show: ShowId, outbox: Outbox) -> None:
+    """A crowd of 3,000 is cut at the bound that keeps Redis responsive."""
+    await engine.apply_offer(terms(show, allotted=5000))
+    crowd = Crowd(engine)
+
+    crowd.press(show, 3_000)
+    assert await crowd.outcomes() == {"held": 3_000}
+
+    sizes = await entries(outbox, show)
+    assert max(sizes) == batcher.BATCH_MAX == 512 and sum(sizes) == 3_000
+
+
+async def test_shows_take_turns(engine: StockEngine, show: ShowId) -> None:
+    """A show with a crowd does not starve another one's lone request."""
+    quiet = ShowId(f"{show}q")
+    await engine.install_show(quiet, stock_epoch=1)
+    for each in (show, quiet):
+        await engine.apply_offer(terms(each, allotted=100_000))
+        await engine.hold(each, buyer(1), key(), one())  # both epochs are known
+    crowd, lone = Crowd(engine), Crowd(engine)
+
+    crowd.press(show, 20_000)
+    lone.press(quiet, 1)
+    await lone.outcomes()
+
+    assert len(crowd.answers) < 3_000
+    await crowd.outcomes()
+
+
+async def test_request_in_a_turn_is_answered_after_the_turn(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """`done` is never called from inside `submit_hold`, not even for an overflow."""
+    await engine.apply_offer(terms(show))
+    crowd = Crowd(engine)
+
+    crowd.press(show, batcher.QUEUE_MAX + 1)
+
+    assert crowd.answers == []
+    await asyncio.sleep(0)
+    assert [type(answer) for answer in crowd.answers] == [Busy]
+    outcomes = await crowd.outcomes()
+    assert outcomes == {"held": 10, "sold_out": batcher.QUEUE_MAX - 10, "Busy": 1}
+
+
+async def test_broken_callback_costs_nobody_else_an_answer(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """An exception in one buyer's callback is logged; the batch goes on."""
+    await engine.apply_offer(terms(show))
+    crowd = Crowd(engine)
+
+    def broken(answer: Answer) -> None:
+        raise RuntimeError("a bug in a handler")
+
+    crowd.press(show, 3)
+    engine.submit_hold(show, buyer(1), key(), one(), broken)
+    crowd.press(show, 3)
+
+    assert await crowd.outcomes() == {"held": 6}
+    assert (await engine.figures(show)).offers[0] == Stock(3, 7, 0)
+
+
+async def test_caller_that_went_away_disturbs_nobody(engine: StockEngine, show: ShowId) -> None:
+    """A cancelled `hold` may still be decided; the others of its batch get their answers."""
+    await engine.apply_offer(terms(show))
+    tasks = [asyncio.create_task(engine.hold(show, buyer(n), key(), one())) for n in range(4)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(answers[1], asyncio.CancelledError)
+    assert [answers[n].outcome for n in (0, 2, 3)] == [Outcome.HELD] * 3  # type: ignore[union-attr]  # not cancelled
+
+
+async def test_unknown_show_is_busy_for_the_whole_queue(engine: StockEngine, show: ShowId) -> None:
+    """A show that Redis does not carry is being rebuilt, as far as buyers are told."""
+    crowd = Crowd(engine)
+
+    crowd.press(ShowId(f"{show}x"), 700)
+
+    assert await crowd.outcomes() == {"Busy": 700}
+
+
+async def test_error_of_redis_answers_the_whole_batch(engine: StockEngine, show: ShowId) -> None:
+    """Broken data raises inside the script: everybody hears Busy, the connection stays."""
+    await engine.apply_offer(terms(show))
+    await engine._calls.send(b"HSET", show_keys(show).offers, b"\0\0", b"short")
+    crowd = Crowd(engine)
+
+    crowd.press(show, 5)
+
+    assert await crowd.outcomes() == {"Busy": 5}
+    await engine._calls.send(b"HDEL", show_keys(show).offers, b"\0\0")
+    await engine.apply_offer(terms(show))
+    assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
+
+
+async def test_close_answers_what_still_waits(engine: StockEngine, show: ShowId) -> None:
+    """Shutting down tells everybody "repeat", in the queue and in flight."""
+    await engine.apply_offer(terms(show))
+    crowd = Crowd(engine)
+    crowd.press(show, 2_000)
+    await asyncio.sleep(0)
+
+    await engine.close()
+
+    outcomes = await crowd.outcomes()
+    assert sum(outcomes.values()) == 2_000
+    with pytest.raises(Busy):
+        await engine.hold(show, buyer(1), key(), one())

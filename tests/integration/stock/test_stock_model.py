@@ -1,0 +1,84 @@
+"""The scripts against the plain model: every answer and every record, for random commands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from live.domain.hold import MovementKind
+from live.domain.ids import ShowId
+from live.stock import calls, scripts
+from live.stock.engine import StockEngine
+from tests.servers import Valkey, redis_binaries
+from tests.stock_simulator import Simulator, use_test_clock
+
+OPERATIONS = 100_000
+OPERATIONS_A_SEED = 25_000
+MUST_COVER = (
+    "apply closing, apply draft, apply open, apply paused, apply scheduled, begin E, begin P, "
+    "begin R, begin S, begin U, begin X, buyer True, cancel H, cancel U, cancel X, close 1, "
+    "confirm E, confirm H, confirm S, confirm X, hold C, hold H, hold L, hold M, hold N, hold O, "
+    "hold U, hold X, hold Z, hold e, hold h, hold r, hold s, hold w, join C, join H, join L, "
+    "join M, join N, join O, join W, join X, join h, leave True, peek H, peek L, peek O, peek Z, "
+    "reap True, rebuild False, rebuild True, release E, release R, release S, release X, "
+    "retake E, retake R, retake S, retake U, retake X, revert E, revert H, revert R, revert S, "
+    "revert U, revert X, sell C, sell L, sell M, sell O, sell S, "
+    "sell s, records full, records dropped"
+)
+
+
+@pytest.fixture(scope="module", params=list(redis_binaries()))
+def quick_server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Valkey]:
+    """A server of its own without a log: the clock's key belongs to this test alone."""
+    directory = scratch / f"model-{request.param}"
+    directory.mkdir()
+    server = Valkey(directory, "--appendonly", "no", binary=redis_binaries()[request.param])
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    use_test_clock(monkeypatch)
+    # A machine that is busy with other things must not make an answer "repeat later" here.
+    for name in ("CALL_SECONDS", "ATTEMPT_SECONDS"):
+        monkeypatch.setattr(calls, name, 60.0)
+    yield
+    scripts.script.cache_clear()
+
+
+def simulate(url: str, seed: int, operations: int) -> Simulator:
+    async def run() -> Simulator:
+        engine = StockEngine(url)
+        await engine.open()
+        simulator = Simulator(engine, ShowId(f"seed{seed}"), seed)
+        try:
+            await simulator.run(operations)
+            await engine._calls.send(b"FLUSHALL")
+        finally:
+            await engine.close()
+        return simulator
+
+    return uvloop.run(run())
+
+
+@pytest.mark.timeout(7_200)  # --seeds 400 is ten million operations
+def test_random_commands_are_decided_as_the_model_decides(
+    quick_server: Valkey, request: pytest.FixtureRequest
+) -> None:
+    """No answer, record, deadline or outbox entry differs from the model's."""
+    seeds = range(1, 1 + (request.config.getoption("--seeds") or OPERATIONS // OPERATIONS_A_SEED))
+    seen = 0
+    covered: set[str] = set()
+    kinds: set[MovementKind] = set()
+    for seed in seeds:
+        simulator = simulate(quick_server.url, seed, OPERATIONS_A_SEED)
+        seen += simulator.operations
+        covered |= set(simulator.seen)
+        kinds |= simulator.kinds
+
+    assert seen >= len(seeds) * OPERATIONS_A_SEED
+    assert covered >= {answer for answer in MUST_COVER.split(", ")}
+    assert kinds == set(MovementKind)

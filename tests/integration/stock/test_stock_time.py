@@ -1,0 +1,159 @@
+"""Deadlines: units come back in time, and at once where a buyer would be refused."""
+
+import asyncio
+
+from live.domain.hold import Line, MovementKind
+from live.domain.ids import ShowId
+from live.domain.offer import Mode, Stock
+from live.domain.outcomes import Outcome
+from live.stock.engine import StockEngine
+from live.stock.keys import show_keys
+from live.stock.outbox import Outbox
+from tests.stock_kit import buyer, key, now_ms, one, terms
+
+
+async def until(moment_ms: int) -> None:
+    """Wait for an instant of the clock; deadlines are instants, so there is no event to await."""
+    await asyncio.sleep(max(0, moment_ms + 5 - now_ms()) / 1000)
+
+
+async def test_expired_units_are_back_within_250_ms(engine: StockEngine, show: ShowId) -> None:
+    """With a reap every 100 ms, as the keeper does, 600 holds of two offers end in time."""
+    await engine.apply_offer(terms(show, 0, allotted=300, hold_seconds=1))
+    await engine.apply_offer(terms(show, 1, allotted=300, hold_seconds=2))
+    answers = await asyncio.gather(
+        *(engine.hold(show, buyer(n), key(), one(n % 2)) for n in range(600))
+    )
+
+    for slot in (0, 1):
+        deadline = max(answer.expires_at for answer in answers if answer.slot == slot)
+        await until(deadline - 155)
+        while (await engine.figures(show)).offers[slot].held:
+            await engine.reap(show)
+            await asyncio.sleep(0.1)
+        assert now_ms() - deadline < 250 + 100  # the look at the figures is up to one step late
+
+    figures = await engine.figures(show)
+    assert figures.offers == {0: Stock(300, 0, 0), 1: Stock(300, 0, 0)}
+
+
+async def test_hold_is_not_ended_before_its_deadline(engine: StockEngine, show: ShowId) -> None:
+    """A reap just before the instant moves nothing."""
+    await engine.apply_offer(terms(show, hold_seconds=1))
+    answer = await engine.hold(show, buyer(1), key(), one())
+
+    moved = 0
+    while now_ms() < answer.expires_at - 20:
+        moved += await engine.reap(show)
+        await asyncio.sleep(0.05)
+
+    assert moved == 0 and (await engine.figures(show)).offers[0] == Stock(9, 1, 0)
+
+
+async def test_due_units_are_sold_at_once_without_a_keeper(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Nobody reaps: a hundred buyers who would be refused get the due units in the same call."""
+    await engine.apply_offer(terms(show, allotted=100, hold_seconds=1))
+    first = [engine.hold(show, buyer(n), key(), one()) for n in range(100)]
+    deadline = (await asyncio.gather(*first))[-1].expires_at
+    assert (await engine.hold(show, buyer(100), key(), one())).outcome is Outcome.SOLD_OUT
+
+    await until(deadline + 1)
+    second = [engine.hold(show, buyer(n), key(), one()) for n in range(100, 300)]
+    answers = await asyncio.gather(*second)
+
+    assert sum(answer.outcome is Outcome.HELD for answer in answers) == 100
+    assert (await engine.figures(show)).offers[0] == Stock(0, 100, 0)
+
+
+async def test_own_due_hold_does_not_count_toward_the_limit(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """A buyer whose hold ran out may try again at once, in every way of buying."""
+    await engine.apply_offer(terms(show, 0, hold_seconds=1, per_buyer_limit=1))
+    answer = await engine.hold(show, buyer(1), key(), one())
+    assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.LIMIT_REACHED
+
+    await until(answer.expires_at + 1)
+
+    assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
+
+
+async def test_due_hold_cannot_begin_but_its_late_money_counts(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Past the deadline a payment must not start; one that had started may still be confirmed."""
+    await engine.apply_offer(terms(show, hold_seconds=1))
+    late, paying = key(), key()
+    await engine.hold(show, buyer(1), late, one())
+    answer = await engine.hold(show, buyer(2), paying, one())
+    await engine.begin(show, buyer(2), paying, window_ms=1)
+
+    await until(answer.expires_at + 1)
+
+    assert (await engine.begin(show, buyer(1), late, window_ms=1000)).outcome is Outcome.EXPIRED
+    assert (await engine.hold(show, buyer(1), late, one())).outcome is Outcome.EXPIRED
+    assert (await engine.buyer_state(show, buyer(1))).holds == ()
+    assert (await engine.confirm(show, buyer(2), paying)).done
+    await engine.reap(show)
+    assert (await engine.figures(show)).offers[0] == Stock(9, 0, 1)
+    assert (await engine.retake(show, buyer(1), late)).done
+
+
+async def test_paying_hold_that_runs_out_is_expired_once(
+    engine: StockEngine, show: ShowId, outbox: Outbox
+) -> None:
+    """Two keepers at once end it once, and the outbox says so once."""
+    await engine.apply_offer(terms(show, hold_seconds=1))
+    mine = key()
+    await engine.hold(show, buyer(1), mine, one(qty=2))
+    begun = await engine.begin(show, buyer(1), mine, window_ms=1_200)
+
+    await until(begun.expires_at + 1)
+    moved = await asyncio.gather(*(engine.reap(show) for _ in range(5)))
+
+    assert sum(moved) == 1
+    assert not (await engine.confirm(show, buyer(1), mine)).done
+    batches = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    kinds = [movement.kind for batch in batches for movement in batch.movements]
+    assert kinds == [MovementKind.HELD, MovementKind.BEGAN, MovementKind.EXPIRED]
+
+
+async def test_burst_of_holds_needs_one_deadline_for_each_batch(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """No sorted-set member for each new hold: that alone would cost half of a hold."""
+    await engine.apply_offer(terms(show, allotted=1000))
+    await asyncio.gather(*(engine.hold(show, buyer(n), key(), one()) for n in range(1000)))
+
+    members = await engine._calls.send(b"ZCARD", show_keys(show).deadlines)
+
+    assert isinstance(members, int) and members <= 4
+
+
+async def test_first_paid_looks_at_due_units_of_a_cart(engine: StockEngine, show: ShowId) -> None:
+    """A refusal of peek or sell is told only after nothing is due any more."""
+    await engine.apply_offer(terms(show, 0, mode=Mode.FIRST_PAID, allotted=1))
+    await engine.apply_offer(terms(show, 1, hold_seconds=1))
+    other = await engine.hold(show, buyer(1), key(), one(1))
+    await engine.sell(show, buyer(1), key(), one(0))
+
+    await until(other.expires_at + 1)
+    answer = await engine.peek(show, buyer(2), one(0))
+
+    assert answer.outcome is Outcome.SOLD_OUT
+    assert (await engine.figures(show)).offers[1] == Stock(10, 0, 0)
+
+
+async def test_join_is_told_only_after_due_units_are_granted(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Joining while units are due holds them instead of waiting for the keeper."""
+    await engine.apply_offer(terms(show, allotted=1, hold_seconds=1))
+    answer = await engine.hold(show, buyer(1), key(), one())
+
+    await until(answer.expires_at + 1)
+
+    joined = await engine.join_waitlist(show, buyer(2), key(), Line(0, 1))
+    assert joined.outcome is Outcome.HELD and joined.expires_at > answer.expires_at

@@ -1,0 +1,274 @@
+"""Chat rules and moderation on real engines: one pace and one ban for all gateways."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from live.domain.caller import Caller, Role
+from live.domain.channels import ChannelKind
+from live.domain.events import ChatMessage
+from live.domain.ids import ShowId, buyer_of
+from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
+from live.ledger.pool import Pool
+from live.ledger.shows import ShowPatch, ShowRows
+from live.shows.chat import BURST, LINES_PER_SECOND_MAX, TEXT_CHARS_MAX, clean
+from live.shows.moderation import ModerationCommand
+from tests.api_kit import SECRET, Stage, open_stage
+from tests.shows_kit import HOST, set_stage
+
+
+@pytest.fixture
+async def stage(pool: Pool, redis_url: str, show: ShowId) -> AsyncIterator[Stage]:
+    """A show on air."""
+    async with open_stage(pool, redis_url) as opened:
+        await set_stage(pool, show)
+        await opened.carrier.carry(await ShowRows(pool).start(show, HOST), fresh=True)
+        yield opened
+
+
+def person(sub: str, role: Role = Role.VIEWER) -> Caller:
+    buyer = buyer_of(sub, secret=SECRET) if sub else None
+    return Caller(sub=sub, buyer=buyer, role=role, shows=frozenset({"*"}), expires_at=None)
+
+
+async def say(stage: Stage, show: ShowId, sub: str, text: str, **more: Any) -> ChatMessage | None:
+    data = orjson.dumps({"text": text, **more})
+    return await stage.chat.accept(person(sub), show, ChannelKind.CHAT, data)
+
+
+async def moderate(stage: Stage, show: ShowId, action: Any, **more: Any) -> None:
+    await stage.moderation.run(show, ModerationCommand(action=action, **more), HOST)
+
+
+async def test_message_gets_an_id_a_time_and_its_author(stage: Stage, show: ShowId) -> None:
+    """The author is the token's, whatever the client writes."""
+    message = await say(stage, show, "ada", "  Hello\n<b>all</b> ", name="Ada", reply_to="1-0")
+
+    assert message is not None
+    assert (message.sub, message.name, message.text) == ("ada", "Ada", "Hello <b>all</b>")
+    assert message.id.startswith(str(message.at)) and message.reply_to == "1-0"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"hello"',
+        b"{}",
+        b'{"text": 1}',
+        b'{"text": ""}',
+        b'{"text": " \\n\\u0007 "}',
+        b'{"text": "x", "sub": "eve"}',
+        b'{"text": "x", "reply_to": "../../x"}',
+        orjson.dumps({"text": "x" * (TEXT_CHARS_MAX + 1)}),
+        orjson.dumps({"text": "x", "name": "n" * 41}),
+        b'{"text": "\\ud800"}',
+        b"\xff",
+    ],
+)
+async def test_malformed_message_is_a_bad_field(stage: Stage, show: ShowId, data: bytes) -> None:
+    """Nothing but a text of 1-500 characters gets in."""
+    with pytest.raises(BadField):
+        await stage.chat.accept(person("ada"), show, ChannelKind.CHAT, data)
+
+
+async def test_longest_message_is_accepted(stage: Stage, show: ShowId) -> None:
+    """500 characters, of whatever length in bytes."""
+    message = await say(stage, show, "ada", "字" * TEXT_CHARS_MAX)
+
+    assert message is not None and len(message.text) == TEXT_CHARS_MAX
+
+
+def test_text_that_would_rewrite_other_lines_is_cleaned() -> None:
+    """Direction overrides and control characters go, marks that Arabic needs stay."""
+    assert clean("a\u202eb\u0000c\x1b[31m") == "abc[31m"
+    assert clean("\u200fسلام") == "\u200fسلام"
+    assert clean("e\u0301") == "é"
+
+
+async def test_only_named_people_write_and_only_to_chat(stage: Stage, show: ShowId) -> None:
+    """An anonymous viewer and other channels are refused."""
+    for caller, kind in ((person(""), ChannelKind.CHAT), (person("ada"), ChannelKind.SHOW)):
+        with pytest.raises(Denied):
+            await stage.chat.accept(caller, show, kind, b'{"text": "x"}')
+
+
+async def test_nobody_writes_to_a_show_that_is_over_or_unknown(stage: Stage, show: ShowId) -> None:
+    """The chat ends with the show."""
+    await stage.carrier.carry(await ShowRows(stage.pool).end(show, HOST))
+
+    for place in (show, ShowId("nowhere")):
+        with pytest.raises(Conflict):
+            await say(stage, place, "ada", "hello?")
+
+
+async def test_burst_is_bounded_per_person_not_per_connection(stage: Stage, show: ShowId) -> None:
+    """Of twenty at once from ten tabs, BURST get through; another person is not concerned."""
+    results = await asyncio.gather(
+        *(say(stage, show, "ada", f"line {number}") for number in range(20)),
+        return_exceptions=True,
+    )
+
+    accepted = [one for one in results if isinstance(one, ChatMessage)]
+    refused = [one for one in results if isinstance(one, Busy)]
+    assert (len(accepted), len(refused)) == (BURST, 20 - BURST)
+    assert 0 < refused[0].retry_ms <= 2_000
+    assert await say(stage, show, "bob", "hi") is not None
+
+
+async def test_repeated_text_is_refused(stage: Stage, show: ShowId) -> None:
+    """Also with other marks or capitals; a moderator may say it twice."""
+    await say(stage, show, "ada", "Buy at example.com!")
+
+    with pytest.raises(Conflict):
+        await say(stage, show, "ada", "buy at EXAMPLE.com")
+    assert await say(stage, show, "bob", "Buy at example.com!") is not None
+    for _ in range(2):
+        staff = person("mod", Role.MODERATOR)
+        assert await stage.chat.accept(staff, show, ChannelKind.CHAT, b'{"text": "Hi"}')
+
+
+async def test_slow_mode_counts_for_viewers(stage: Stage, show: ShowId) -> None:
+    """The second message waits; hosts do not."""
+    rows = ShowRows(stage.pool)
+    await stage.carrier.carry(await rows.patch(show, ShowPatch(slow_mode_seconds=30), HOST))
+
+    await say(stage, show, "ada", "one")
+    with pytest.raises(Busy) as caught:
+        await say(stage, show, "ada", "two")
+
+    assert 29_000 < caught.value.retry_ms <= 30_000
+    for text in ("a", "b"):
+        host = person("host", Role.HOST)
+        data = orjson.dumps({"text": text})
+        assert await stage.chat.accept(host, show, ChannelKind.CHAT, data) is not None
+
+
+async def test_muted_person_is_refused_until_unmuted(stage: Stage, show: ShowId) -> None:
+    """The mute counts with the next message."""
+    assert await say(stage, show, "ada", "one") is not None
+    await moderate(stage, show, "mute", sub="ada")
+    with pytest.raises(Denied, match="muted"):
+        await say(stage, show, "ada", "two")
+
+    await moderate(stage, show, "unmute", sub="ada")
+
+    assert await say(stage, show, "ada", "three") is not None
+
+
+async def test_shadow_ban_shows_to_nobody_but_the_author(stage: Stage, show: ShowId) -> None:
+    """Nothing to publish; the author alone gets it, in the form of any other message."""
+    seen = await say(stage, show, "bob", "hi")
+    await moderate(stage, show, "shadow_ban", sub="ada")
+
+    assert await say(stage, show, "ada", "spam") is None
+
+    log = f"me:{buyer_of('ada', secret=SECRET).hex()}"
+    [own] = await stage.published(show, log)
+    assert seen is not None and own.keys() == {*orjson.loads(orjson.dumps(seen))}
+    assert (own["text"], own["id"].split("-")[1]) == ("spam", "0")
+    assert await stage.published(show, "chat") == []
+
+
+async def test_banned_person_loses_voice_place_and_sockets(stage: Stage, show: ShowId) -> None:
+    """Until unbanned, which lifts a shadow ban as well."""
+    await moderate(stage, show, "ban", sub="ada")
+
+    with pytest.raises(Denied):
+        await say(stage, show, "ada", "hi")
+    with pytest.raises(Denied):
+        await stage.chat.refuse_banned(person("ada"), show)
+    await stage.chat.refuse_banned(person("bob"), show)
+    assert stage.logged_out == [f"ada of {show}"]
+    await moderate(stage, show, "unban", sub="ada")
+    await stage.chat.refuse_banned(person("ada"), show)
+    assert await say(stage, show, "ada", "thanks") is not None
+
+
+async def test_ban_survives_the_loss_of_redis(stage: Stage, show: ShowId) -> None:
+    """Postgres has it; the next message loads it again."""
+    await moderate(stage, show, "mute", sub="ada", seconds=60)
+    await stage.redis.delete(f"live:{{{show}}}:chat:bans")
+
+    with pytest.raises(Denied):
+        await say(stage, show, "ada", "hi")
+
+
+async def test_restriction_ends_by_itself(stage: Stage, show: ShowId) -> None:
+    """Judged by Redis' clock: a deadline that is over no longer counts."""
+    await moderate(stage, show, "mute", sub="ada", seconds=60)
+    bans = f"live:{{{show}}}:chat:bans"
+    await stage.redis.hset(bans, buyer_of("ada", secret=SECRET).hex(), "mute:1000")
+
+    assert await say(stage, show, "ada", "hi") is not None
+
+
+async def test_message_is_pinned_and_deleted_by_its_id(stage: Stage, show: ShowId) -> None:
+    """The pin carries the text; a deleted message cannot be pinned any more."""
+    message = await say(stage, show, "ada", "the best lamp")
+    assert message is not None
+
+    await moderate(stage, show, "pin", message=message.id)
+    await moderate(stage, show, "unpin", message=message.id)
+    await moderate(stage, show, "delete", message=message.id)
+
+    events = await stage.published(show, "chat")
+    assert [event["type"] for event in events] == ["chat.pinned", "chat.pinned", "chat.deleted"]
+    assert [event.get("text") for event in events] == ["the best lamp", "", None]
+    for unknown in (message.id, "nope", "1-1"):
+        with pytest.raises(NotFound):
+            await moderate(stage, show, "pin", message=unknown)
+
+
+async def test_huge_room_is_a_sample(stage: Stage, show: ShowId) -> None:
+    """One second's lines beyond the budget reach their authors alone; the staff's reach all."""
+    store, state = stage.chat, f"live:{{{show}}}:chat:flow"
+    second = (await stage.redis.time())[0] + 1
+    while (await stage.redis.time())[0] < second:  # noqa: ASYNC110 - Redis' clock has no event
+        await asyncio.sleep(0.01)
+
+    said = [await say(stage, show, f"v{n}", f"line {n}") for n in range(LINES_PER_SECOND_MAX + 3)]
+    host = await store.accept(
+        person("host-1", Role.HOST), show, ChannelKind.CHAT, orjson.dumps({"text": "hello"})
+    )
+    assert (await stage.redis.hget(state, "second")) == str(second).encode(), "a slow machine"
+
+    assert [message is not None for message in said] == [True] * LINES_PER_SECOND_MAX + [False] * 3
+    assert host is not None
+    late = buyer_of(f"v{LINES_PER_SECOND_MAX}", secret=SECRET)
+    (own,) = await stage.published(show, f"me:{late.hex()}")
+    assert (own["type"], own["text"]) == ("chat.message", f"line {LINES_PER_SECOND_MAX}")
+    while (await stage.redis.time())[0] == second:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert await say(stage, show, "zoe", "the next second") is not None
+
+
+async def test_moderation_is_told_on_the_desk(stage: Stage, show: ShowId) -> None:
+    """Hosts and moderators see what another one did, on both of the desk's logs."""
+    message = await say(stage, show, "ada", "buy at mine")
+    assert message is not None
+    await moderate(stage, show, "mute", sub="ada")
+    await moderate(stage, show, "delete", message=message.id)
+
+    for log in ("desk", "staff"):
+        mute, delete = await stage.published(show, log)
+        assert (mute["type"], mute["action"], mute["by"]) == ("moderation", "mute", HOST.sub)
+        assert (mute["sub"], mute["seconds"]) == ("ada", 300)
+        assert (delete["action"], delete["message"]) == ("delete", message.id)
+
+
+async def test_moderation_is_in_the_audit_log(stage: Stage, show: ShowId) -> None:
+    """Who did what to whom; a command on an unknown show leaves nothing."""
+    await moderate(stage, show, "mute", sub="ada", seconds=60)
+    await moderate(stage, show, "unmute", sub="ada")
+    with pytest.raises(CallError):
+        await moderate(stage, ShowId("nowhere"), "mute", sub="ada")
+
+    rows = await stage.pool.fetch("SELECT action, detail FROM host_actions ORDER BY id")
+    assert [row["action"] for row in rows][-2:] == ["chat.mute", "chat.lift"]
+    assert orjson.loads(rows[-2]["detail"]) == {"seconds": 60, "sub": "ada"}

@@ -1,0 +1,138 @@
+"""`live doctor`: each finding says what is wrong on this machine and what would mend it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from live.engines.doctor import Finding, examine
+from live.settings import Settings
+from tests.servers import Postgres, Valkey
+
+
+@pytest.fixture
+def settings(scratch: Path) -> Settings:
+    data_dir = scratch / uuid4().hex[:8]
+    return Settings(redis_url=None, database_url=None, secret=None, data_dir=data_dir)
+
+
+def look(settings: Settings, name: str) -> Finding:
+    found = {finding.name: finding for finding in examine(settings)}
+    return found[name]
+
+
+def test_fresh_machine_is_fit(settings: Settings) -> None:
+    """With the wheels installed and nothing configured all that counts is in order."""
+    findings = {finding.name: finding for finding in examine(settings)}
+
+    assert list(findings) == [
+        *("python", "open files", "data directory", "secret"),
+        *("valkey", "postgres", "sockets"),
+    ]
+    assert [name for name, found in findings.items() if not found.ok and name != "open files"] == []
+    assert not settings.data_dir.exists()
+
+
+def test_configured_engines_are_asked(
+    settings: Settings, valkey: Valkey, postgres: Postgres
+) -> None:
+    """Versions and promises of configured servers are shown, and nothing of embedded ones."""
+    configured = replace(
+        settings, redis_url=valkey.url, database_url=postgres.url(), secret="s" * 32
+    )
+
+    findings = {finding.name: finding for finding in examine(configured)}
+
+    assert list(findings)[4:] == ["redis", "redis durability", "postgres"]
+    assert findings["redis"].detail.startswith("valkey 9.")
+    assert findings["redis durability"].detail == "appendfsync always"
+    assert findings["postgres"].detail.startswith("18.")
+    assert all(finding.ok for finding in list(findings.values())[4:])
+
+
+def test_weaker_durability_than_wanted_is_found(settings: Settings, scratch: Path) -> None:
+    """Append-only every second is not `always`; without append-only nothing is kept at all."""
+    place = scratch / uuid4().hex[:8]
+    place.mkdir()
+    server = Valkey(place, "--appendonly", "yes", "--appendfsync", "everysec")
+    server.start()
+    try:
+        weak = look(replace(settings, redis_url=server.url), "redis durability")
+    finally:
+        server.close()
+    server = Valkey(place, "--appendonly", "no")
+    server.start()
+    try:
+        none = look(replace(settings, redis_url=server.url), "redis durability")
+    finally:
+        server.close()
+
+    assert (weak.ok, none.ok) == (False, False)
+    assert "LIVE_APPENDFSYNC=everysec" in weak.fix
+    assert none.detail == "append-only is off"
+
+
+def test_dead_servers_are_found_without_their_passwords(settings: Settings) -> None:
+    """A configured server that does not answer is named, and its password is not."""
+    dead = replace(
+        settings,
+        redis_url="redis://:hunter2@127.0.0.1:1",
+        database_url="postgresql://live:hunter2@127.0.0.1:1/live",
+    )
+
+    found = [look(dead, "redis"), look(dead, "postgres")]
+
+    assert [finding.ok for finding in found] == [False, False]
+    assert not any("hunter2" in finding.detail for finding in found)
+
+
+def test_missing_secret_beside_a_database_is_found(settings: Settings, postgres: Postgres) -> None:
+    """Gateways with secrets of their own would refuse each other's tokens."""
+    found = look(replace(settings, database_url=postgres.url()), "secret")
+
+    assert not found.ok
+    assert "LIVE_SECRET" in found.fix
+
+
+def test_open_secret_and_directory_are_found(settings: Settings) -> None:
+    """What others may read or write is named with the command that closes it."""
+    settings.data_dir.mkdir()
+    settings.data_dir.chmod(0o777)
+    secret = settings.data_dir / "secret"
+    secret.write_text("x" * 40)
+    secret.chmod(0o644)
+
+    assert look(settings, "secret").fix == f"chmod 600 {secret}"
+    assert look(settings, "data directory").fix == f"chmod go-w {settings.data_dir}"
+
+    secret.chmod(0o600)
+    settings.data_dir.chmod(0o700)
+
+    assert look(settings, "secret").ok
+    assert look(settings, "data directory").ok
+
+
+def test_missing_binaries_are_found(settings: Settings) -> None:
+    """An explicit path that holds no server is an error with the ways out of it."""
+    nowhere = Path("/nowhere")
+    broken = replace(settings, valkey_binary=nowhere, postgres_bin_dir=nowhere)
+
+    found = [look(broken, "valkey"), look(broken, "postgres")]
+
+    assert [finding.ok for finding in found] == [False, False]
+    assert "LIVE_REDIS_URL" in found[0].fix
+    assert "LIVE_DATABASE_URL" in found[1].fix
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives directories away")
+def test_directory_of_another_user_is_found(settings: Settings) -> None:
+    """The engines would refuse it at the start; the doctor says so before."""
+    settings.data_dir.mkdir()
+    os.chown(settings.data_dir, 12345, -1)
+
+    found = look(settings, "data directory")
+
+    assert not found.ok
+    assert "12345" in found.detail

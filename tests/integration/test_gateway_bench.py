@@ -1,0 +1,43 @@
+"""`live bench fanout` and `purchase` in miniature: they measure what they say they measure."""
+
+from live.bench import fanout, purchase
+from tests.servers import Postgres
+
+
+async def test_fanout_bench_reports_both_sides(
+    redis_url: str, postgres: Postgres, database_url: str
+) -> None:
+    """Each phase has a row for either side; the goals are those of the contract."""
+    report = await fanout.run(redis_url, database_url, sizes=(40,))
+    rows = report["rows"]
+    assert isinstance(rows, list)
+    phases = ("connect", "lone", "burst", "saturated")
+    named = {row["name"]: row for row in rows}
+    assert set(named) == {f"{side}_{phase}_40" for side in ("ours", "naive") for phase in phases}
+    assert all(row["bottleneck"] in ("server", "generator") for row in rows)
+    assert named["ours_burst_40"]["p99_ms"] > 0
+    assert _goals(report) == [
+        "fanout.burst_vs_naive",
+        "fanout.lone_vs_naive",
+        "fanout.upgrades_per_second",
+        "fanout.kb_per_viewer",
+    ]
+
+
+async def test_purchase_bench_reports_both_sides(
+    redis_url: str, postgres: Postgres, database_url: str
+) -> None:
+    """Closed loops and the one instant, for either side; each click was a hold."""
+    report = await purchase.run(redis_url, database_url, rounds=1, scale=100)
+    rows = report["rows"]
+    assert isinstance(rows, list)
+    names = [row["name"] for row in rows]
+    for side in ("ours", "naive"):
+        assert {f"{side}_closed_500", f"{side}_closed_5000", f"{side}_instant_5000"} <= set(names)
+    assert _goals(report) == ["purchase.holds_per_second", "purchase.vs_naive"]
+
+
+def _goals(report: dict[str, object]) -> list[str]:
+    goals = report["goals"]
+    assert isinstance(goals, list)
+    return [goal["id"] for goal in goals]

@@ -1,0 +1,249 @@
+"""The keeper on real engines: what is due happens, what Redis lacks arrives, also done twice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from live.domain.hold import MovementKind
+from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId
+from live.domain.outcomes import Outcome
+from live.errors import Busy
+from live.ledger.offer_rows import OfferRows
+from live.ledger.pool import Pool
+from live.ledger.shows import ShowRows
+from live.shows.duty import Duty
+from live.shows.keeper import Keeper
+from live.stock.keys import show_keys
+from live.stock.outbox import Outbox
+from tests.api_kit import Stage, open_stage
+from tests.shows_kit import HOST, offer, set_stage, terms_of
+from tests.stock_kit import one
+
+WAIT_S = 8.0
+BUYER, KEY = BuyerId(b"b" * 16), HoldKey(b"k" * 16)
+
+
+@pytest.fixture
+async def stage(pool: Pool, redis_url: str) -> AsyncIterator[Stage]:
+    async with open_stage(pool, redis_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def stream(redis_url: str) -> AsyncIterator[Outbox]:
+    outbox = Outbox(redis_url)
+    await outbox.open()
+    yield outbox
+    await outbox.close()
+
+
+class Rebuilds:
+    """Stands for the ledger's rebuild, which has tests of its own."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[ShowId] = asyncio.Queue()
+
+    async def __call__(self, show: ShowId) -> None:
+        self.asked.put_nowait(show)
+
+
+@asynccontextmanager
+async def keeping(stage: Stage, stream: Outbox, *, rebuild: Rebuilds | None = None, count: int = 1):
+    """Run so many keepers, each as a process of its own would."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            keeper = Keeper(
+                stage.pool,
+                stage.carrier,
+                backlog=stream,
+                rebuild=rebuild or Rebuilds(),
+                renew=Rebuilds(),
+            )
+            group.create_task(keeper.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def heard(
+    stage: Stage, show: ShowId, kind: str, *, version: int | None = None
+) -> dict[str, Any]:
+    """Wait for the first event of this type (and offer's version) in the show log."""
+    key, last = f"live:{{{show}}}:log:show", "0"
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            for _, entries in await stage.redis.xread({key: last}, block=1000):
+                for entry, fields in entries:
+                    last = entry
+                    event: dict[str, Any] = orjson.loads(fields[b"d"])
+                    right = version is None or event.get("offer", {}).get("version") == version
+                    if event["type"] == kind and right:
+                        return event
+
+
+async def on_sale(stage: Stage, show: ShowId, **terms: Any) -> OfferId:
+    """A live show with an open (or scheduled) offer, carried to Redis."""
+    new = offer(**terms)
+    await set_stage(stage.pool, show)
+    shows, offers = ShowRows(stage.pool), OfferRows(stage.pool)
+    await stage.carrier.carry(await shows.read_state(show), fresh=True)
+    await shows.start(show, HOST)
+    await offers.create(show, new, HOST)
+    await stage.carrier.carry(await offers.open(new.id, HOST))
+    return new.id
+
+
+async def test_scheduled_offer_opens_when_its_time_comes(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """The audience hears it, the stock engine sells, Postgres knows."""
+    name = await on_sale(stage, show, countdown=300)
+    async with keeping(stage, stream):
+        await stage.pool.execute("UPDATE offers SET opens_at = now() WHERE id = $1", name)
+        event = await heard(stage, show, "offer.opened")
+
+    assert event["offer"]["phase"] == "open"
+    assert (await stage.stock.hold(show, BUYER, KEY, one())).outcome is Outcome.HELD
+
+
+async def test_offer_closes_by_the_clock_and_ends_in_the_outbox(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """No new holds from then on; with nothing held, the `closed` entry follows."""
+    name = await on_sale(stage, show, duration=60)
+    async with keeping(stage, stream):
+        await stage.pool.execute("UPDATE offers SET closes_at = now() WHERE id = $1", name)
+        await heard(stage, show, "offer.closing")
+        kinds: list[MovementKind] = []
+        async with asyncio.timeout(WAIT_S):
+            while MovementKind.CLOSED not in kinds:
+                batches = await stream.read([show], consumer="t", max_entries=100, block_ms=500)
+                kinds += [move.kind for batch in batches for move in batch.movements]
+
+    answer = await stage.stock.hold(show, BUYER, KEY, one())
+    assert answer.outcome is Outcome.CLOSED
+
+
+async def test_expired_hold_gives_its_unit_back(stage: Stage, stream: Outbox, show: ShowId) -> None:
+    """Reaped without anybody asking for the unit; the shelf is told empty and full again."""
+    name = await on_sale(stage, show, quantity=1)
+    await stage.pool.execute("UPDATE offers SET hold_seconds = 1, version = version + 1")
+    await stage.pool.execute("UPDATE shows SET version = version + 1 WHERE id = $1", show)
+    await stage.carrier.carry(await ShowRows(stage.pool).read_state(show))
+    async with keeping(stage, stream):
+        assert (await stage.stock.hold(show, BUYER, KEY, one())).left == 0
+        sold_out = await heard(stage, show, "offer.sold_out")
+        back = await heard(stage, show, "offer.restocked")
+
+    assert (sold_out["offer"]["id"], sold_out["offer"]["sold_out"]) == (name, True)
+    assert back["offer"]["left"] == 1
+
+
+async def test_command_that_never_reached_redis_is_carried(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """As after a gateway that died between Postgres and Redis."""
+    name = await on_sale(stage, show)
+    await OfferRows(stage.pool).restock(name, 3, HOST)
+
+    async with keeping(stage, stream):
+        event = await heard(stage, show, "offer.restocked")
+
+    assert (event["offer"]["quantity"], event["offer"]["left"]) == (8, 8)
+    assert (await stage.stock.figures(show)).offers[0].allotted == 8
+
+
+async def test_everything_is_told_once_whoever_carries_it(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """A state carried three times at once, beside two keepers that look for differences."""
+    name = await on_sale(stage, show)
+    offers = OfferRows(stage.pool)
+    async with keeping(stage, stream, count=2):
+        for _ in range(3):
+            paused = await offers.pause(name, HOST)
+            await asyncio.gather(*(stage.carrier.carry(paused) for _ in range(3)))
+            resumed = await offers.resume(name, HOST)  # left to the keepers
+            await heard(stage, show, "offer.opened", version=terms_of(resumed, name).version)
+
+    types = await stage.types(show)
+    assert types.count("show.started") == 1
+    assert types.count("offer.paused") == 3
+    assert types.count("offer.opened") == 4
+
+
+async def test_lost_stock_is_handed_to_a_rebuild(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """Redis answers and does not know the show: not for the keeper to invent stock."""
+    await on_sale(stage, show)
+    rebuilds = Rebuilds()
+    async with keeping(stage, stream, rebuild=rebuilds):
+        await stage.redis.delete(show_keys(show).meta)
+        async with asyncio.timeout(WAIT_S):
+            assert await rebuilds.asked.get() == show
+
+    with pytest.raises(Busy):
+        await stage.stock.figures(show)
+
+
+async def test_pulse_and_desk_tell_the_figures(stage: Stage, stream: Outbox, show: ShowId) -> None:
+    """Viewers get stock, hosts money as well, moderators no money."""
+    name = await on_sale(stage, show)
+    await stage.stock.hold(show, BUYER, KEY, one(qty=2))
+    found: dict[str, dict[str, Any]] = {}
+    async with stage.redis.pubsub() as listener:
+        await listener.subscribe(f"live:{{{show}}}:live")
+        async with keeping(stage, stream), asyncio.timeout(WAIT_S):
+            while found.keys() != {"pulse", "desk", "staff"}:
+                message = await listener.get_message(ignore_subscribe_messages=True, timeout=1)
+                if message is not None and message["data"].startswith(b"f "):
+                    head, _, body = message["data"].partition(b"\n")
+                    found[head.split()[1].decode()] = orjson.loads(body)
+
+    units = [{"id": name, "left": 3, "held": 2, "sold": 0}]
+    assert found["pulse"]["offers"] == found["desk"]["offers"] == units
+    assert (found["desk"]["revenue_minor"], found["staff"]["revenue_minor"]) == (0, None)
+
+
+def shows_of(*names: str) -> Callable[[], Coroutine[Any, Any, list[ShowId]]]:
+    async def give() -> list[ShowId]:
+        return [ShowId(name) for name in names]
+
+    return give
+
+
+async def test_failing_show_does_not_stop_the_others() -> None:
+    """One show's Redis slot is gone; the duty goes on for the rest and comes back to it."""
+    stop, calls, mended = asyncio.Event(), [], asyncio.Event()
+
+    async def work(show: ShowId) -> None:
+        calls.append(show)
+        if show == "bad" and calls.count(show) < 3:
+            raise Busy("rebuilding")
+        if show == "bad":
+            mended.set()
+
+    running = asyncio.create_task(Duty("test", 0.01, shows_of("bad", "good"), work).run(stop))
+    await asyncio.wait_for(mended.wait(), WAIT_S)
+    stop.set()
+    await running
+
+    assert calls.count(ShowId("bad")) == 3
+    assert calls.count(ShowId("good")) > 10
+
+
+async def test_bug_in_a_duty_is_not_swallowed() -> None:
+    """Only what engines do when they are away is survived."""
+
+    async def work(show: ShowId) -> None:
+        raise KeyError(show)
+
+    with pytest.raises(KeyError):
+        await Duty("test", 0.01, shows_of("any"), work).run(asyncio.Event())

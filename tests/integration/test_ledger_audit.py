@@ -1,0 +1,234 @@
+"""The audit finds each fault that is planted, names what is under way, and is quiet otherwise.
+
+Method: a real sale with orders in every state, then one fault at a time, written past all guards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+
+from live.domain.hold import Line
+from live.domain.payment import PaymentState
+from live.ledger.audit import AuditReport, audit
+from live.ledger.orders import OrderRows
+from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    payment: str
+    state: PaymentState
+    captured_minor: int
+    refunded_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    charges: Sequence[Charge]
+    cursor: str | None
+
+
+@dataclass(slots=True)
+class Books:
+    """A provider's own list of charges, in pages of one."""
+
+    charges: list[Charge] = field(default_factory=list)
+    name: str = "sandbox"
+
+    async def list_charges(self, *, cursor: str | None, limit: int) -> Page:
+        at = int(cursor or 0)
+        rest = len(self.charges) > at + 1
+        return Page(self.charges[at : at + 1], str(at + 1) if rest else None)
+
+
+class SilentBooks(Books):
+    async def list_charges(self, *, cursor: str | None, limit: int) -> Page:
+        raise ConnectionRefusedError("nobody answers")
+
+
+async def run_audit(sale: Sale, *books: Books, wait_s: float = 0) -> AuditReport:
+    return await audit(sale.pool, sale.engine, sale.outbox, books, wait_s=wait_s)
+
+
+async def sell_some(sale: Sale) -> tuple[Buyer, ...]:
+    """A paid order, a refunded one, a cancelled one, and a live hold: nothing is wrong."""
+    paid, refunded, cancelled, holding = (new_buyer() for _ in range(4))
+    await sale.buy(paid, Line(0, 1), Line(1, 2))
+    money = await sale.buy(refunded)
+    await sale.buy(cancelled)
+    await sale.hold(holding)
+    await sale.settle()
+    await sale.engine.cancel(sale.show, cancelled.id, cancelled.key)
+    await sale.settle()
+    await sale.capture_all()
+    await OrderRows(sale.pool).request_refund(
+        money.order, amount_minor=None, reason="", restock=True, request_key="k"
+    )
+    await sale.capture_all()
+    await sale.pool.execute("DELETE FROM notices")
+    return paid, refunded, cancelled, holding
+
+
+async def test_audit_of_a_sound_sale_is_quiet(sale: Sale) -> None:
+    """Orders paid, refunded and cancelled, a live hold: no findings, exact figures."""
+    await sell_some(sale)
+
+    report = await run_audit(sale)
+
+    assert report.findings == ()
+    assert report.ok
+    first, second = report.offers
+    assert (first.allotted, first.left, first.held, first.sold) == (10, 7, 1, 2)
+    assert (first.orders, first.oversold) == (2, 0)
+    assert (second.left, second.sold, second.orders) == (3, 2, 1)
+    assert (report.payments.captured, report.payments.refunded) == (2, 1)
+    assert report.payments.unmatched == 0
+    assert set(orjson.loads(orjson.dumps(report))) == {
+        "ok", "offers", "payments", "in_flight", "findings",
+    }  # fmt: skip
+
+
+async def test_audit_names_what_is_in_flight(sale: Sale) -> None:
+    """A due capture, an undecided payment and an unsent notice are named, not judged."""
+    buyer = new_buyer()
+    await sale.buy(buyer)
+    await sale.settle()
+
+    report = await run_audit(sale)
+
+    assert report.ok
+    payment = await sale.pool.fetchval("SELECT id FROM payments")
+    assert f"P5 payment {payment}: capture of {PRICE} is due" in report.in_flight
+    assert any(named.startswith("P2 notice") for named in report.in_flight)
+
+
+async def test_audit_tells_an_entry_that_nobody_settles(sale: Sale) -> None:
+    """A confirmed hold whose entry is not settled in time is a finding."""
+    await sale.buy(new_buyer())
+
+    report = await run_audit(sale)
+
+    assert not report.ok
+    assert any("is not settled" in finding for finding in report.findings)
+
+
+PLANTED = {
+    "oversold": (
+        """ALTER TABLE offers DROP CONSTRAINT offers_never_oversold;
+           UPDATE offers SET allotted = 1 WHERE slot = 0""",
+        "2 sold of 1 allotted",
+    ),
+    "counter": ("UPDATE offers SET sold = sold + 1 WHERE slot = 1", "counts 3 sold"),
+    "lost movement": (
+        """ALTER TABLE stock_movements DISABLE TRIGGER USER;
+           DELETE FROM stock_movements WHERE kind = 'sold' AND id =
+               (SELECT max(id) FROM stock_movements WHERE kind = 'sold')""",
+        "movements say",
+    ),
+    "allotment": ("UPDATE offers SET allotted = 9 WHERE slot = 0", "is allotted 9"),
+    "product": ("UPDATE products SET on_hand = on_hand + 1", "on hand (movements say"),
+    "lost order": (
+        """DELETE FROM notices; DELETE FROM order_items WHERE order_id IN
+               (SELECT id FROM orders WHERE state = 'paid')""",
+        "items are 0",
+    ),
+    "order without payment": (
+        "UPDATE orders SET payment = NULL WHERE state = 'paid'",
+        "has no payment",
+    ),
+    "total": ("UPDATE orders SET total_minor = total_minor + 1 WHERE state = 'paid'", "total 4501"),
+    "never captured": (
+        """UPDATE orders SET state = 'confirmed' WHERE state = 'paid';
+           ALTER TABLE payment_entries DISABLE TRIGGER USER;
+           DELETE FROM payment_entries WHERE kind = 'captured' AND amount_minor = 4500;
+           UPDATE payments SET state = 'capturing', captured_minor = 0 WHERE amount_minor = 4500""",
+        "nobody will capture",
+    ),
+    "payment sums": (
+        """ALTER TABLE payment_entries DISABLE TRIGGER USER;
+           UPDATE payment_entries SET amount_minor = 4499
+           WHERE kind = 'captured' AND amount_minor = 4500""",
+        "entries say 4499",
+    ),
+    "captured for nothing": (
+        "UPDATE orders SET state = 'cancelled' WHERE state = 'paid'",
+        "owned by 0 orders",
+    ),
+    "failed refund": (
+        "UPDATE money_jobs SET state = 'failed', reason = 'no' WHERE kind = 'refund'",
+        "its refund failed: no",
+    ),
+    "forgotten authorisation": (
+        """UPDATE payments SET state = 'authorised', lease_until = now() - interval '1 day'
+           WHERE state = 'voided'""",
+        "nobody has looked after it since",
+    ),
+    "poison": (
+        "INSERT INTO poison VALUES ((SELECT id FROM shows), '1-1', 1, '{}', 'odd')",
+        "outbox entry",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+async def test_audit_finds_a_planted_fault(sale: Sale, fault: str) -> None:
+    """One row changed behind the ledger's back is named."""
+    await sell_some(sale)
+    assert (await run_audit(sale)).ok
+    statement, told = PLANTED[fault]
+
+    await sale.pool.execute(statement)
+    report = await run_audit(sale)
+
+    assert not report.ok
+    assert any(told in finding for finding in report.findings), report.findings
+
+
+async def test_audit_finds_units_that_redis_sold_alone(sale: Sale) -> None:
+    """A sale in Redis that the ledger rejected is a difference between the two."""
+    buyer = new_buyer()
+    await sale.hold(buyer)
+    await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=1_000)
+    await sale.engine.confirm(sale.show, buyer.id, buyer.key)
+    await sale.settle()
+
+    report = await run_audit(sale)
+
+    assert any("Redis sold 1, the ledger 0" in finding for finding in report.findings)
+    assert sale.mismatches.shows == [sale.show]
+
+
+async def test_audit_compares_the_providers_books(sale: Sale) -> None:
+    """Charged there only, captured here only, other sums: each is told; equal books are quiet."""
+    await sell_some(sale)
+    await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
+    rows = await sale.pool.fetch("SELECT id, state, captured_minor, refunded_minor FROM payments")
+    equal = [
+        Charge(str(row["id"]), PaymentState(row["state"]), row["captured_minor"],
+               row["refunded_minor"])
+        for row in rows
+    ]  # fmt: skip
+    captured = [charge for charge in equal if charge.captured_minor]
+    stranger = Charge("6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10", PaymentState.CAPTURED, 5, 0)
+    voided = next(charge for charge in equal if charge.state is PaymentState.VOIDED)
+
+    quiet = await run_audit(sale, Books(equal))
+    extra = await run_audit(sale, Books([*equal, stranger]))
+    missing = await run_audit(sale, Books([one for one in equal if one is not captured[0]]))
+    other = await run_audit(
+        sale,
+        Books([Charge(one.payment, one.state, one.captured_minor + 1, 0) for one in captured]),
+    )
+    unvoided = await run_audit(
+        sale, Books([*captured, Charge(voided.payment, PaymentState.AUTHORISED, 0, 0)])
+    )
+    silent = await run_audit(sale, SilentBooks())
+
+    assert quiet.ok
+    assert "charged there, unknown here" in extra.findings[0]
+    assert "not in the provider's books" in missing.findings[0]
+    assert len(other.findings) == 2
+    assert "authorised there, voided here" in unvoided.findings[0]
+    assert "no books to compare" in silent.findings[0]

@@ -1,0 +1,115 @@
+"""The notice sender: every committed notice is told, in order per buyer, with one key each."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from live.domain.channels import Channel, ChannelKind
+from live.domain.events import Event, OrderEvent, PaymentFailed
+from live.domain.order import OrderState
+from live.domain.payment import PaymentState
+from live.ledger import notices
+from live.ledger.notices import NoticeSender
+from tests.ledger_kit import Announced, Sale, new_buyer, new_payment
+
+
+class Flaky(Announced):
+    """Fails each key's first announcement."""
+
+    async def __call__(self, channel: Channel, event: Event, *, key: str) -> None:
+        first = (channel, event, key) not in self.events
+        await Announced.__call__(self, channel, event, key=key)
+        if first and len([one for one in self.events if one[2] == key]) == 1:
+            raise ConnectionError("the broker is away")
+
+
+async def test_order_is_told_to_its_buyer_and_to_the_desk(sale: Sale) -> None:
+    """order.confirmed goes to the personal channel and to the hosts; then its row is gone."""
+    buyer, announced = new_buyer(), Announced()
+    paid = await sale.buy(buyer)
+    await sale.settle()
+
+    sent = await NoticeSender(sale.pool, announced).send_due()
+
+    assert sent == 1
+    (personal, event, key), (desk, same, _) = announced.events
+    assert personal == Channel(ChannelKind.PERSONAL, sale.show, buyer.id)
+    assert desk == Channel(ChannelKind.DESK, sale.show)
+    assert isinstance(event, OrderEvent) and event is same
+    assert (event.type, event.order.order) == ("order.confirmed", paid.order)
+    assert event.order.state is OrderState.CONFIRMED
+    assert key.startswith("notice:")
+    assert await sale.pool.fetchval("SELECT count(*) FROM notices") == 0
+
+
+async def test_failed_payment_is_told_with_its_reason(sale: Sale) -> None:
+    """payment.failed names the hold and goes to the buyer only."""
+    buyer, announced = new_buyer(), Announced()
+    new = new_payment(sale.show, buyer)
+    await sale.rows.open_payment(new)
+    await sale.rows.record(new.id, PaymentState.DECLINED, reason="no funds", notify=True)
+
+    await NoticeSender(sale.pool, announced).send_due()
+
+    ((channel, event, _),) = announced.events
+    assert channel.kind is ChannelKind.PERSONAL
+    assert isinstance(event, PaymentFailed)
+    assert event.reason == "no funds"
+    assert event.hold.replace("-", "") == buyer.key.hex()
+
+
+async def test_unsent_notice_comes_back_with_the_same_key(sale: Sale) -> None:
+    """A broker that fails costs a repeat after the lease, under the same idempotency key."""
+    flaky = Flaky()
+    for _ in range(3):
+        await sale.buy(new_buyer())
+    await sale.settle()
+    sender = NoticeSender(sale.pool, flaky, lease_s=0)
+
+    for _ in range(3):
+        await sender.send_due()
+
+    assert await sale.pool.fetchval("SELECT count(*) FROM notices") == 0
+    personal = Counter(
+        key for channel, _, key in flaky.events if channel.kind is ChannelKind.PERSONAL
+    )
+    assert sorted(personal.values()) == [2, 2, 2]
+
+
+async def test_two_senders_share_the_work(sale: Sale) -> None:
+    """Leases keep two senders from telling the same notice."""
+    for _ in range(10):
+        await sale.buy(new_buyer())
+    await sale.settle()
+    announced = Announced()
+
+    await asyncio.gather(*(NoticeSender(sale.pool, announced).send_due() for _ in range(2)))
+
+    keys = [key for channel, _, key in announced.events if channel.kind is ChannelKind.PERSONAL]
+    assert len(keys) == len(set(keys)) == 10
+
+
+async def test_woken_sender_tells_at_once(sale: Sale, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wake` after a commit ends the idle wait, however long; `stop` ends the task."""
+    monkeypatch.setattr(notices, "IDLE_S", 3_600)
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    async def announce(channel: Channel, event: Event, *, key: str) -> None:
+        if channel.kind is ChannelKind.PERSONAL:
+            told.put_nowait(key)
+
+    sender, stop = NoticeSender(sale.pool, announce), asyncio.Event()
+    await sale.buy(new_buyer())
+    await sale.settle()
+    running = asyncio.create_task(sender.run(stop))
+    first = await asyncio.wait_for(told.get(), 5)
+    await sale.buy(new_buyer())
+    await sale.settle()
+
+    sender.wake()
+    second = await asyncio.wait_for(told.get(), 5)
+
+    assert first != second
+    stop.set()
+    await asyncio.wait_for(running, 5)

@@ -1,0 +1,179 @@
+"""Rebuild on the real stock engine: what Postgres knows is in Redis again, each hold once."""
+
+import asyncio
+
+import pytest
+import redis.asyncio
+
+from live.domain.hold import HoldState, Line
+from live.domain.ids import ShowId
+from live.domain.offer import Stock
+from live.domain.outcomes import Outcome
+from live.domain.payment import PaymentState
+from live.errors import Busy, NotFound
+from live.ledger.audit import audit
+from live.ledger.pool import Pool
+from live.ledger.rebuild import needs_rebuild, raise_epoch, read_show_stock, rebuild_show
+from live.ledger.waitlist import WaitlistRows
+from live.stock.keys import show_keys
+from tests.ledger_kit import Sale, new_buyer, new_payment, pay
+
+
+async def rebuild(sale: Sale, *, force: bool = False) -> bool:
+    return await rebuild_show(
+        sale.pool,
+        sale.show,
+        stock=sale.engine,
+        outbox=sale.outbox,
+        settler=sale.settler,
+        force=force,
+    )
+
+
+async def wipe(sale: Sale, redis_url: str) -> None:
+    """Redis loses everything about the show."""
+    client = redis.asyncio.from_url(redis_url)
+    await client.delete(*[getattr(show_keys(sale.show), name) for name in _KEYS])
+    await client.aclose()
+
+
+_KEYS = ("meta", "offers", "buyers", "outbox", "deadlines", "wait")
+
+
+async def test_rebuild_counts_each_hold_once(sale: Sale, redis_url: str) -> None:
+    """Sold, paying, held and waiting come back as they were; ended holds give their units back."""
+    sold, paying, held, gone, cancelled, waiting = (new_buyer() for _ in range(6))
+    await sale.buy(sold, Line(0, 2), Line(1, 1))
+    await sale.buy(cancelled)
+    await sale.hold(paying, Line(0, 1))
+    await sale.engine.begin(sale.show, paying.id, paying.key, window_ms=60_000)
+    await pay(sale.rows, sale.show, paying, Line(0, 1))
+    await sale.hold(held, Line(1, 4))
+    await sale.hold(gone, Line(0, 1))
+    await sale.engine.release(sale.show, gone.id, gone.key)
+    await sale.engine.cancel(sale.show, cancelled.id, cancelled.key)
+    offer = await sale.pool.fetchval("SELECT id FROM offers WHERE slot = 1")
+    await WaitlistRows(sale.pool).ask(
+        sale.show, offer, waiting.id, waiting.sub, waiting.key, 2
+    )  # fmt: skip
+    await sale.engine.join_waitlist(sale.show, waiting.id, waiting.key, Line(1, 2))
+    deadline = (await sale.engine.buyer_state(sale.show, held.id)).holds[0].expires_at
+    await sale.settle()
+    before = await sale.engine.figures(sale.show)
+
+    await wipe(sale, redis_url)
+    lost = await needs_rebuild(sale.engine, sale.show)
+    done = await rebuild(sale)
+
+    assert lost and done
+    after = await sale.engine.figures(sale.show)
+    assert after.offers == before.offers == {0: Stock(7, 1, 2), 1: Stock(0, 4, 1)}
+    assert after.waiting == before.waiting == {0: 0, 1: 1}
+    mine = (await sale.engine.buyer_state(sale.show, held.id)).holds
+    assert [(one.key, one.expires_at) for one in mine] == [(held.key, deadline)]
+    moved = await sale.engine.confirm(sale.show, paying.id, paying.key)
+    assert (moved.done, moved.state) == (True, HoldState.CONFIRMED)
+    await sale.engine.release(sale.show, held.id, held.key)
+    granted = (await sale.engine.buyer_state(sale.show, waiting.id)).holds
+    assert [one.key for one in granted] == [waiting.key]
+    await sale.settle()
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)
+    assert report.findings == ()
+    assert await sale.pool.fetchval("SELECT count(*) FROM orders WHERE state='confirmed'") == 2
+
+
+async def test_rebuild_keeps_limits_per_buyer(sale: Sale, redis_url: str) -> None:
+    """Who has bought his ten units cannot buy an eleventh after Redis was wiped."""
+    await sale.pool.execute("UPDATE offers SET per_buyer_limit = 2")
+    buyer, again = new_buyer("greedy"), new_buyer("greedy")
+    await sale.buy(buyer, Line(0, 2))
+    await sale.settle()
+
+    await wipe(sale, redis_url)
+    await rebuild(sale)
+
+    refused = await sale.engine.hold(sale.show, again.id, again.key, (Line(0, 1),))
+    assert refused.outcome is Outcome.LIMIT_REACHED
+
+
+async def test_rebuild_drains_what_survived(sale: Sale) -> None:
+    """A restart that kept the stream loses nothing: its entries are settled before the read."""
+    buyer, held = new_buyer(), new_buyer()
+    await sale.buy(buyer)
+    await sale.hold(held)
+    before = await sale.engine.figures(sale.show)
+    await sale.outbox.read([sale.show], consumer="dead", max_entries=1, block_ms=1)
+
+    await rebuild(sale, force=True)
+
+    assert (await sale.engine.figures(sale.show)).offers == before.offers
+    assert await sale.pool.fetchval("SELECT count(*) FROM orders") == 1
+    assert await sale.pool.fetchval("SELECT stock_epoch FROM shows") == 2
+
+
+async def test_two_rebuilds_at_once_end_in_one_life(sale: Sale, redis_url: str) -> None:
+    """The second one finds the work done and leaves it alone."""
+    await sale.buy(new_buyer())
+    await sale.settle()
+    await wipe(sale, redis_url)
+
+    done = await asyncio.gather(rebuild(sale), rebuild(sale), rebuild(sale))
+
+    assert sorted(done) == [False, False, True]
+    assert await sale.pool.fetchval("SELECT stock_epoch FROM shows") == 2
+    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(9, 0, 1)
+
+
+async def test_show_is_busy_until_it_is_loaded(sale: Sale) -> None:
+    """Between stop and swap nobody hears "sold out": everything is temporary."""
+    await sale.engine.stop_show(sale.show)
+    buyer = new_buyer()
+
+    with pytest.raises(Busy):
+        await sale.engine.hold(sale.show, buyer.id, buyer.key, (Line(0, 1),))
+    await rebuild(sale)
+
+    answer = await sale.engine.hold(sale.show, buyer.id, buyer.key, (Line(0, 1),))
+    assert answer.outcome is Outcome.HELD
+
+
+async def test_overcommitted_offer_comes_back_paused(sale: Sale, redis_url: str) -> None:
+    """More promised than allotted: the offer stays paused and sells nothing."""
+    for _ in range(4):
+        await sale.hold(new_buyer(), Line(1, 1))
+    await sale.settle()
+    for buyer in (new_buyer(), new_buyer()):
+        await sale.rows.open_payment(new_payment(sale.show, buyer, Line(1, 1)))
+
+    await wipe(sale, redis_url)
+    await rebuild(sale)
+
+    other = new_buyer()
+    refused = await sale.engine.hold(sale.show, other.id, other.key, (Line(1, 1),))
+    assert refused.outcome is Outcome.PAUSED
+    assert await sale.pool.fetchval("SELECT phase FROM offers WHERE slot = 1") == "paused"
+
+
+async def test_declined_payment_leaves_its_hold_live(sale: Sale) -> None:
+    """After a decline the buyer may try again: the hold counts once, as held."""
+    buyer = new_buyer()
+    await sale.hold(buyer)
+    await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
+    new = new_payment(sale.show, buyer)
+    await sale.rows.open_payment(new)
+    await sale.settle()
+    before = (await read_show_stock(sale.pool, sale.show)).holds
+
+    await sale.rows.record(new.id, PaymentState.DECLINED)
+
+    after = (await read_show_stock(sale.pool, sale.show)).holds
+    assert [one.state for one in before] == [HoldState.PAYING]
+    assert [one.state for one in after] == [HoldState.HELD]
+
+
+async def test_epoch_of_an_unknown_show_is_not_found(pool: Pool) -> None:
+    """There is nothing to rebuild."""
+    with pytest.raises(NotFound):
+        await raise_epoch(pool, ShowId("nowhere"))
+    with pytest.raises(NotFound):
+        await read_show_stock(pool, ShowId("nowhere"))

@@ -1,0 +1,321 @@
+"""What every payment provider must do, the same cases for all: sandbox, stripe and invoice.
+
+Real clients against real processes: the sandbox's own service, a stand-in for Stripe's API.
+An invoice has no books and refuses nothing, so cases about refusals leave it out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from live.domain.payment import PaymentId, PaymentState
+from live.payments.invoice import Invoice
+from live.payments.port import AuthoriseRequest, MoneyRequest, Provider, Verdict
+from live.payments.sandbox import Sandbox
+from tests.sandbox import KEY, SandboxServer
+from tests.stripe_server import StripeServer
+
+PRICE = 990
+TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A provider, the tokens that make it do things, and the hands of the world around it."""
+
+    provider: Provider
+    approve: str
+    decline: str
+    action: str
+    lose: str
+    misbehave: Callable[..., Awaitable[None]]
+    finish: Callable[[str, str], Awaitable[None]]
+    """(ref, approve | decline): what the buyer does at his bank."""
+
+
+@pytest.fixture(scope="module")
+def sandbox_server(scratch: Path) -> Iterator[SandboxServer]:
+    directory = scratch / "sandbox-contract"
+    directory.mkdir()
+    server = SandboxServer(directory)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def stripe_server() -> Iterator[StripeServer]:
+    server = StripeServer()
+    server.start()
+    yield server
+    server.close()
+
+
+def sandbox_bench(server: SandboxServer) -> Bench:
+    async def finish(ref: str, verb: str) -> None:
+        async with server.client() as client:
+            await client.post(f"/pay/{ref}?approve={'yes' if verb == 'approve' else 'no'}")
+
+    return Bench(
+        Sandbox("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=TIMEOUT_S),
+        approve="tok_approve",
+        decline="tok_decline",
+        action="tok_action_required",
+        lose="tok_timeout_after_charge",
+        misbehave=server.misbehave,
+        finish=finish,
+    )
+
+
+def stripe_bench(server: StripeServer) -> Bench:
+    return Bench(
+        server.provider(timeout_s=TIMEOUT_S),
+        approve="pm_card_visa",
+        decline="pm_card_chargeDeclined",
+        action="pm_card_authenticationRequired",
+        lose="pm_hangs_after_charge",
+        misbehave=server.misbehave,
+        finish=server.buyer,
+    )
+
+
+async def _nothing(*_: str, **__: bool) -> None:
+    """An invoice has no world around it."""
+
+
+def invoice_bench() -> Bench:
+    return Bench(
+        Invoice(), approve="", decline="", action="", lose="", misbehave=_nothing, finish=_nothing
+    )
+
+
+@pytest.fixture(params=["sandbox", "stripe"])
+async def strict(
+    request: pytest.FixtureRequest, sandbox_server: SandboxServer, stripe_server: StripeServer
+) -> AsyncIterator[Bench]:
+    """The providers that can say no."""
+    if request.param == "sandbox":
+        bench = sandbox_bench(sandbox_server)
+    else:
+        bench = stripe_bench(stripe_server)
+    yield bench
+    await bench.provider.close()
+    await bench.misbehave()
+
+
+@pytest.fixture(params=["sandbox", "stripe", "invoice"])
+async def bench(
+    request: pytest.FixtureRequest, sandbox_server: SandboxServer, stripe_server: StripeServer
+) -> AsyncIterator[Bench]:
+    if request.param == "invoice":
+        bench = invoice_bench()
+    elif request.param == "sandbox":
+        bench = sandbox_bench(sandbox_server)
+    else:
+        bench = stripe_bench(stripe_server)
+    yield bench
+    await bench.provider.close()
+
+
+def wanted(token: str | None) -> AuthoriseRequest:
+    return AuthoriseRequest(
+        payment=PaymentId(str(uuid4())),
+        amount_minor=PRICE,
+        currency="EUR",
+        token=token,
+        metadata={"show": "demo"},
+    )
+
+
+def money(
+    request: AuthoriseRequest, amount: int = PRICE, *, ref: str | None = None, key: str = ""
+) -> MoneyRequest:
+    return MoneyRequest(
+        payment=request.payment,
+        ref=ref,
+        amount_minor=amount,
+        currency="EUR",
+        key=key or str(uuid4()),
+    )
+
+
+async def test_money_goes_there_and_back(bench: Bench) -> None:
+    """Authorise, capture, refund: each is done; the ref is one and stays."""
+    request = wanted(bench.approve)
+    said = await bench.provider.authorise(request)
+    again = await bench.provider.authorise(request)
+    found = await bench.provider.look_up(request.payment, said.ref)
+    results = [
+        await bench.provider.capture(money(request, ref=said.ref)),
+        await bench.provider.refund(money(request, 400, ref=said.ref)),
+        await bench.provider.refund(money(request, 590, ref=said.ref)),
+    ]
+
+    assert {one.state for one in (said, again, found)} == {PaymentState.AUTHORISED}
+    assert said.ref is not None and {said.ref, again.ref, found.ref} == {said.ref}
+    assert {result.verdict for result in results} == {Verdict.DONE}
+
+
+async def test_void_is_done_and_may_be_repeated_or_is_refused_as_done(bench: Bench) -> None:
+    """A void whose answer was lost is asked for again: done, or refused and found to be done."""
+    request = wanted(bench.approve)
+    said = await bench.provider.authorise(request)
+    first = await bench.provider.void(money(request, ref=said.ref))
+    second = await bench.provider.void(money(request, ref=said.ref))
+    assert first.verdict is Verdict.DONE
+    if second.verdict is not Verdict.DONE:
+        truth = await bench.provider.look_up(request.payment, said.ref)
+        assert (second.verdict, truth.state) == (Verdict.REFUSED, PaymentState.VOIDED)
+
+
+async def test_books_end(bench: Bench) -> None:
+    """Every charge of ours is on exactly one page, and the last page says so."""
+    request = wanted(bench.approve)
+    await bench.provider.authorise(request)
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in range(100):
+        page = await bench.provider.list_charges(cursor=cursor, limit=2)
+        seen += [charge.payment for charge in page.charges]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert cursor is None
+    assert len(seen) == len(set(seen))
+    assert request.payment in seen or bench.provider.name == "invoice"
+
+
+async def test_decline_says_why(strict: Bench) -> None:
+    """A declined card is an answer with a reason; the repeat and the look-up say the same."""
+    request = wanted(strict.decline)
+    said = await strict.provider.authorise(request)
+    again = await strict.provider.authorise(request)
+    found = await strict.provider.look_up(request.payment, said.ref)
+    assert said.state is again.state is PaymentState.DECLINED
+    assert "declined" in said.reason
+    assert found.state in (PaymentState.DECLINED, PaymentState.VOIDED)
+
+
+@pytest.mark.parametrize("token", ["nobody-knows-this", None])
+async def test_token_that_is_none_is_declined(strict: Bench, token: str | None) -> None:
+    """Whatever a client sends as a token charges nobody by accident."""
+    assert (await strict.provider.authorise(wanted(token))).state is PaymentState.DECLINED
+
+
+async def test_lost_reply_is_unknown_and_found_again(strict: Bench) -> None:
+    """Charged, and the answer never came: a look-up without the ref and a repeat both tell it."""
+    request = wanted(strict.lose)
+    lost = await strict.provider.authorise(request)
+    found = await strict.provider.look_up(request.payment, None)
+    repeated = await strict.provider.authorise(request)
+    assert lost.state is PaymentState.UNKNOWN
+    assert found.state is repeated.state is PaymentState.AUTHORISED
+    assert found.ref == repeated.ref
+
+
+async def test_look_up_of_nothing_says_created(strict: Bench) -> None:
+    """A payment that the provider never heard of is as it was created."""
+    said = await strict.provider.look_up(PaymentId(str(uuid4())), None)
+    assert said.state is PaymentState.CREATED
+
+
+async def test_provider_down_is_unknown(strict: Bench) -> None:
+    """An answer of 500 says nothing: not about a charge, not about a capture."""
+    request = wanted(strict.approve)
+    said = await strict.provider.authorise(request)
+    await strict.misbehave(down=True)
+    other = await strict.provider.authorise(wanted(strict.approve))
+    found = await strict.provider.look_up(request.payment, said.ref)
+    captured = await strict.provider.capture(money(request, ref=said.ref))
+    assert other.state is found.state is PaymentState.UNKNOWN
+    assert captured.verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("verb", "states"),
+    [
+        ("approve", {PaymentState.AUTHORISED}),
+        ("decline", {PaymentState.DECLINED, PaymentState.VOIDED}),
+    ],
+)
+async def test_action_is_finished_by_the_buyer(
+    strict: Bench, verb: str, states: set[PaymentState]
+) -> None:
+    """The answer carries what he must do; afterwards a look-up tells what he did."""
+    request = wanted(strict.action)
+    asked = await strict.provider.authorise(request)
+    assert asked.state is PaymentState.ACTION_REQUIRED
+    assert asked.action is not None and asked.ref is not None
+    await strict.finish(asked.ref, verb)
+    assert (await strict.provider.look_up(request.payment, asked.ref)).state in states
+
+
+async def test_capture_and_refunds_add_up(strict: Bench) -> None:
+    """Capture once, refund in parts up to the capture, and not one unit more."""
+    request = wanted(strict.approve)
+    ref = (await strict.provider.authorise(request)).ref
+    early = await strict.provider.refund(money(request, 1, ref=ref))
+    await strict.provider.capture(money(request, ref=ref))
+    part = await strict.provider.refund(money(request, 400, ref=ref))
+    half = await strict.provider.look_up(request.payment, ref)
+    too_much = await strict.provider.refund(money(request, 591, ref=ref))
+    await strict.provider.refund(money(request, 590, ref=ref))
+    whole = await strict.provider.look_up(request.payment, ref)
+
+    assert [early.verdict, part.verdict, too_much.verdict] == [
+        Verdict.REFUSED,
+        Verdict.DONE,
+        Verdict.REFUSED,
+    ]
+    assert (half.state, half.refunded_minor) == (PaymentState.PARTIALLY_REFUNDED, 400)
+    assert (whole.state, whole.captured_minor, whole.refunded_minor) == (
+        PaymentState.REFUNDED,
+        PRICE,
+        PRICE,
+    )
+
+
+async def test_refund_repeated_with_its_key_happens_once(strict: Bench) -> None:
+    """The key of a refund, not its amount, makes it another one."""
+    request = wanted(strict.approve)
+    ref = (await strict.provider.authorise(request)).ref
+    await strict.provider.capture(money(request, ref=ref))
+    one = money(request, 100, ref=ref)
+    await asyncio.gather(strict.provider.refund(one), strict.provider.refund(one))
+    assert (await strict.provider.look_up(request.payment, ref)).refunded_minor == 100
+
+
+async def test_capture_after_void_and_void_after_capture_are_refused(strict: Bench) -> None:
+    """One of the two wins for good."""
+    gone, kept = wanted(strict.approve), wanted(strict.approve)
+    for request in (gone, kept):
+        await strict.provider.authorise(request)
+    await strict.provider.void(money(gone))
+    await strict.provider.capture(money(kept))
+    assert (await strict.provider.capture(money(gone))).verdict is Verdict.REFUSED
+    assert (await strict.provider.void(money(kept))).verdict is Verdict.REFUSED
+
+
+async def test_void_of_an_unfinished_action_frees_the_buyer(strict: Bench) -> None:
+    """After it he cannot pay any more."""
+    request = wanted(strict.action)
+    ref = (await strict.provider.authorise(request)).ref
+    voided = await strict.provider.void(money(request, ref=ref))
+    found = await strict.provider.look_up(request.payment, ref)
+    assert voided.verdict is Verdict.DONE
+    assert found.state is PaymentState.VOIDED
+
+
+async def test_lost_capture_is_unknown_and_then_known(strict: Bench) -> None:
+    """The provider captured and never said so: the look-up tells it."""
+    request = wanted(strict.approve)
+    ref = (await strict.provider.authorise(request)).ref
+    await strict.misbehave(hang_captures=True)
+    lost = await strict.provider.capture(money(request, ref=ref))
+    truth = await strict.provider.look_up(request.payment, ref)
+    assert lost.verdict is Verdict.UNKNOWN
+    assert truth.captured_minor == PRICE

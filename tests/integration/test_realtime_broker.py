@@ -1,0 +1,388 @@
+"""The show log on a real Valkey: every publication once and in order, or a word that it is lost."""
+
+import asyncio
+import json
+
+import pytest
+from redis.asyncio import Redis
+
+from live.domain.caller import ALL_SHOWS, Caller, Role
+from live.domain.channels import Channel, ChannelKind
+from live.domain.events import AnnouncementEvent, Pulse, PulseOffer
+from live.domain.ids import BuyerId, OfferId, ShowId
+from live.domain.offer import Stock
+from live.protocol import codes
+from live.realtime import keys
+from live.realtime.broker import RETENTION, Broker
+from live.realtime.gateway import Gateway
+from live.realtime.store import Retention
+from live.realtime.topic import RECOVERY_MAX
+from tests.realtime_parts import Phone, dial, gateway
+from tests.show_states import make_state
+
+KEEP = Retention(1_000)
+
+
+def announcement(text: str) -> AnnouncementEvent:
+    return AnnouncementEvent(at=1, text=text, until=None)
+
+
+async def publish(made: Gateway, show: ShowId, count: int, *, log: str = "x:room") -> None:
+    for number in range(count):
+        await made.broker.store.append(show, log, b'{"n":%d}' % number, retention=KEEP)
+
+
+async def joined(made: Gateway) -> Phone:
+    phone = dial(made)
+    await phone.ask("connect")
+    return phone
+
+
+# Publishing
+
+
+async def test_offsets_of_a_log_are_contiguous(redis_url: str, show: ShowId) -> None:
+    """Also when many publish at once."""
+    async with gateway(redis_url, show) as made:
+        channel = Channel(ChannelKind.CHAT, show)
+        calls = [made.broker.publish(channel, announcement(str(n))) for n in range(50)]
+        assert sorted(await asyncio.gather(*calls)) == list(range(1, 51))
+
+
+async def test_repeated_key_is_published_once(redis_url: str, show: ShowId) -> None:
+    """The repeat gets the first offset; another key the next one."""
+    async with gateway(redis_url, show) as made:
+        channel = Channel(ChannelKind.PERSONAL, show, BuyerId(b"b" * 16))
+        offsets = [
+            await made.broker.publish(channel, announcement("x"), key=key)
+            for key in ("n1", "n1", "n2", "n1")
+        ]
+        assert offsets == [1, 1, 2, 1]
+
+
+async def test_log_keeps_its_bound(redis_url: str, show: ShowId) -> None:
+    """The oldest goes, the newest stay."""
+    async with gateway(redis_url, show) as made:
+        channel = Channel(ChannelKind.PERSONAL, show, BuyerId(b"b" * 16))
+        bound = RETENTION[ChannelKind.PERSONAL].entries
+        for number in range(bound + 5):
+            await made.broker.publish(channel, announcement(str(number)))
+        found = await made.broker.store.read_log(
+            show, keys.log_name(channel), count=300, since=None, reverse=False
+        )
+        assert [publication.offset for publication in found] == list(range(6, bound + 6))
+
+
+async def test_newest_state_wins(redis_url: str, show: ShowId) -> None:
+    """An older state never replaces a newer one; its event is published nevertheless."""
+    async with gateway(redis_url, show) as made:
+        assert await made.broker.publish_state(make_state(show, version=2), None) == 0
+        old = make_state(show, version=1)
+        assert await made.broker.publish_state(old, announcement("late")) == 1
+        state = await made.broker.read_state(show)
+        assert state is not None and state.version == 2
+        room = await made.broker.open_room(show)
+        assert room.state == make_state(show, version=2)
+
+
+async def test_state_and_offset_change_together(redis_url: str, show: ShowId) -> None:
+    """Whoever looks at a room sees the state of exactly the publications up to its top."""
+    async with gateway(redis_url, show) as made:
+        room = await made.broker.open_room(show)
+        topic = made.broker.topic(room, "show", f"show:{show}")
+        seen: list[tuple[int, int]] = []
+
+        async def watch() -> None:
+            while topic.top < 30:
+                seen.append((topic.top, room.state.version if room.state else 0))
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        for version in range(1, 31):
+            state = make_state(show, version=version)
+            await made.broker.publish_state(state, announcement(str(version)))
+        await asyncio.wait_for(watching, 10)
+        assert all(top == version for top, version in seen)
+
+
+async def test_state_of_a_lost_log_is_forgotten(redis_url: str, show: ShowId) -> None:
+    """Redis was wiped: memory must not pretend otherwise, so that the keeper publishes it again."""
+    async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
+        await made.broker.publish_state(make_state(show, version=7), None)
+        room = await made.broker.follow(show)
+        assert room.state is not None
+        await admin.delete(keys.logs_key(show), keys.state_key(show))
+        await made.broker.catch_up(show)
+        assert await made.broker.read_state(show) is None
+        await made.broker.publish_state(make_state(show, version=7), None)
+        await made.broker.catch_up(show)
+        assert room.state == make_state(show, version=7)
+
+
+async def test_pulse_updates_the_room(redis_url: str, show: ShowId) -> None:
+    """The latest figures are there for snapshots, by slot."""
+    async with gateway(redis_url, show) as made:
+        await made.broker.publish_state(make_state(show, version=1, offers=2), None)
+        room = await made.broker.follow(show)
+        offers = (PulseOffer(OfferId("o1"), 3, 4, 5), PulseOffer(OfferId("gone"), 1, 1, 1))
+        await made.broker.publish_pulse(show, Pulse(at=1, viewers=9, offers=offers))
+        async with asyncio.timeout(5):
+            while room.pulse is None:  # noqa: ASYNC110  # nothing tells; only state changes
+                await asyncio.sleep(0.01)
+        assert room.stock == {1: Stock(3, 4, 5)}
+
+
+async def test_personal_events_reach_the_tap(redis_url: str, show: ShowId) -> None:
+    """A checkout waits for its order on a show that the gateway follows."""
+    async with gateway(redis_url, show) as made:
+        heard: asyncio.Queue[tuple[ShowId, BuyerId, str, bytes]] = asyncio.Queue()
+        made.broker.on_personal(lambda *event: heard.put_nowait(event))
+        await made.broker.follow(show)
+        buyer = BuyerId(b"\x01" * 16)
+        await made.broker.publish(
+            Channel(ChannelKind.PERSONAL, show, buyer), announcement("for you")
+        )
+        found_show, found_buyer, kind, data = await asyncio.wait_for(heard.get(), 5)
+        assert (found_show, found_buyer, kind) == (show, buyer, "announcement")
+        assert json.loads(data)["text"] == "for you"
+
+
+# Recovery, as the protocol has it
+
+
+@pytest.mark.parametrize(
+    ("published", "asked", "answer"),
+    [
+        (0, {"offset": 0, "epoch": "E"}, {"recovered": [], "offset": 0}),
+        (3, {"offset": 3, "epoch": "E"}, {"recovered": [], "offset": 3}),
+        (3, {"offset": 1, "epoch": "E"}, {"recovered": [2, 3], "offset": 1}),
+        (3, {"epoch": "E"}, {"recovered": [1, 2, 3], "offset": 0}),
+        (3, {"offset": 1}, {"recovered": [2, 3], "offset": 1}),
+        (3, {"offset": 4, "epoch": "E"}, {"recovered": None, "offset": 3}),
+        (3, {"offset": 1, "epoch": "other"}, {"recovered": None, "offset": 3}),
+        (3, {"offset": 1, "epoch": "_"}, {"recovered": None, "offset": 3}),
+        (105, {"offset": 4, "epoch": "E"}, {"recovered": None, "offset": 105}),
+        (105, {"offset": 5, "epoch": "E"}, {"recovered": list(range(6, 106)), "offset": 5}),
+    ],
+    ids=[
+        "empty",
+        "exact",
+        "missed",
+        "from the start",
+        "any epoch",
+        "ahead of the top",
+        "other epoch",
+        "invalidated",
+        "trimmed",
+        "all that is kept",
+    ],
+)
+async def test_recovery_answers_as_the_table_says(
+    redis_url: str,
+    show: ShowId,
+    published: int,
+    asked: dict[str, object],
+    answer: dict[str, object],
+) -> None:
+    """Everything that was missed, or "not recovered" with the top and nothing partial."""
+    async with gateway(redis_url, show) as made:
+        await publish(made, show, published)
+        epoch = (await made.broker.store.position(show)).epoch
+        fields = {name: epoch if value == "E" else value for name, value in asked.items()}
+        phone = await joined(made)
+
+        reply = await phone.ask("subscribe", channel="room", recover=True, **fields)
+
+        result = reply["subscribe"]
+        assert isinstance(result, dict)
+        assert result["was_recovering"] is True and result["epoch"] == epoch
+        assert result.get("recovered", False) is (answer["recovered"] is not None)
+        assert result.get("offset", 0) == answer["offset"]
+        assert phone.offsets("room") == (answer["recovered"] or [])
+
+
+async def test_recovery_is_refused_with_112_where_the_client_asks_so(
+    redis_url: str, show: ShowId
+) -> None:
+    """Flag 2 wants an error instead of recovered: false."""
+    async with gateway(redis_url, show) as made:
+        phone = await joined(made)
+        reply = await phone.ask("subscribe", channel="room", recover=True, offset=9, flag=3)
+        assert reply["error"] == {"code": 112, "message": "unrecoverable position"}
+
+
+async def test_recovery_is_bounded(redis_url: str, show: ShowId) -> None:
+    """300 missed publications come back, 301 do not."""
+    async with gateway(redis_url, show) as made:
+        room = await made.broker.open_room(show)
+        made.broker.topic(room, "x:room", "room")
+        await publish(made, show, RECOVERY_MAX + 1)
+        await made.broker.catch_up(show)
+        phone = await joined(made)
+        reply = await phone.ask("subscribe", channel="room", recover=True, offset=0)
+        assert "recovered" not in reply["subscribe"]  # type: ignore[operator]
+        await phone.ask("unsubscribe", channel="room")
+        await phone.ask("subscribe", channel="room", recover=True, offset=1)
+        assert phone.offsets("room") == list(range(2, RECOVERY_MAX + 2))
+
+
+async def test_client_ahead_of_its_new_gateway_recovers(redis_url: str, show: ShowId) -> None:
+    """He comes from a gateway that was quicker: the log decides, not what has arrived here."""
+    async with gateway(redis_url, show) as made:
+        room = await made.broker.open_room(show)
+        made.broker.topic(room, "x:room", "room")
+        made.broker._by_channel.clear()  # announcements are late here
+        await publish(made, show, 3)
+        phone = await joined(made)
+        reply = await phone.ask("subscribe", channel="room", recover=True, offset=2)
+        assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+        assert phone.offsets("room") == [3]
+
+
+async def test_subscribing_among_publications_misses_nothing(redis_url: str, show: ShowId) -> None:
+    """1,000 publications while 100 viewers subscribe with recovery: each offset once, in order."""
+    async with gateway(redis_url, show) as made:
+        publishing = asyncio.create_task(publish(made, show, 1_000))
+        phones = []
+        for _ in range(100):
+            phone = await joined(made)
+            top = (await made.broker.store.position(show)).tops.get("x:room", 0)
+            start = max(0, top - 50)
+            reply = await phone.ask("subscribe", channel="room", recover=True, offset=start)
+            assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+            phones.append((phone, start))
+        await publishing
+        for phone, start in phones:
+            await phone.until(lambda phone: phone.offsets("room")[-1:] == [1_000])
+            assert phone.offsets("room") == list(range(start + 1, 1_001))
+
+
+# Faults
+
+
+async def test_lost_announcements_are_filled_from_the_log(redis_url: str, show: ShowId) -> None:
+    """A gap is seen by the next announcement; nobody is disconnected and nothing is missing."""
+    async with gateway(redis_url, show) as made:
+        phone = await joined(made)
+        await phone.ask("subscribe", channel="room")
+        channel = keys.live_channel(show)
+        room = made.broker._by_channel.pop(channel)  # deaf for a moment
+        await publish(made, show, 3)
+        await asyncio.sleep(0.1)
+        made.broker._by_channel[channel] = room
+
+        await publish(made, show, 1)
+
+        await phone.until(lambda phone: len(phone.offsets("room")) == 4)
+        assert phone.offsets("room") == [1, 2, 3, 4]
+        assert phone.closed is None
+
+
+async def test_silent_pubsub_is_noticed_by_the_position_check(redis_url: str, show: ShowId) -> None:
+    """Not even a later announcement comes: the log itself is looked at."""
+    async with gateway(redis_url, show) as made:
+        phone = await joined(made)
+        await phone.ask("subscribe", channel="room")
+        made.broker._by_channel.clear()  # deaf for good
+
+        await publish(made, show, 2)
+
+        await phone.until(lambda phone: phone.offsets("room") == [1, 2])
+
+
+async def test_cut_pubsub_connection_comes_back_without_a_gap(redis_url: str, show: ShowId) -> None:
+    """Redis drops the connection while publications go on."""
+    async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
+        phone = await joined(made)
+        await phone.ask("subscribe", channel="room")
+        publishing = asyncio.create_task(publish(made, show, 200))
+        await phone.until(lambda phone: len(phone.offsets("room")) > 10)
+
+        await admin.client_kill_filter(_type="pubsub")
+
+        await publishing
+        await phone.until(lambda phone: phone.offsets("room")[-1:] == [200])
+        assert phone.offsets("room") == list(range(1, 201))
+
+
+async def test_lost_log_ends_with_3010_and_a_new_epoch(redis_url: str, show: ShowId) -> None:
+    """The log vanished: viewers are closed to come back, and their old position is refused."""
+    async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
+        phone = await joined(made)
+        reply = await phone.ask("subscribe", channel="room")
+        epoch = reply["subscribe"]["epoch"]  # type: ignore[index]
+        await publish(made, show, 2)
+        await admin.delete(keys.logs_key(show), keys.log_key(show, "x:room"))
+
+        await phone.until(lambda phone: phone.closed)
+
+        assert phone.closed == codes.INSUFFICIENT_STATE
+        again = await joined(made)
+        reply = await again.ask("subscribe", channel="room", recover=True, offset=2, epoch=epoch)
+        result = reply["subscribe"]
+        assert isinstance(result, dict)
+        assert "recovered" not in result and result["epoch"] not in (epoch, "_")
+
+
+async def test_personal_log_survives_its_expiry_in_order(redis_url: str, show: ShowId) -> None:
+    """The log of a buyer is gone after a day, its position is not: offsets never start again."""
+    async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
+        channel = Channel(ChannelKind.PERSONAL, show, BuyerId(b"b" * 16))
+        await made.broker.publish(channel, announcement("one"))
+        key = keys.log_key(show, keys.log_name(channel))
+        assert 0 < await admin.ttl(key) <= 86_400
+        await admin.delete(key)
+        assert await made.broker.publish(channel, announcement("two")) == 2
+
+
+# Who is there
+
+
+async def test_viewers_are_counted_over_all_gateways(redis_url: str, show: ShowId) -> None:
+    """Two gateways see the sum; one that stops is forgotten within 3 s."""
+    async with gateway(redis_url, show) as one:
+        phones = [await joined(one) for _ in range(3)]
+        for phone in phones:
+            await phone.ask("subscribe", channel="room")
+        async with gateway(redis_url, show) as two:
+            other = await joined(two)
+            await other.ask("subscribe", channel="room")
+            await _until_viewers(one.broker, show, 4)
+            assert await two.broker.viewers(show) == 4
+        async with asyncio.timeout(3.2):
+            await _until_viewers(one.broker, show, 3)
+
+
+async def _until_viewers(broker: Broker, show: ShowId, count: int) -> None:
+    async with asyncio.timeout(5):
+        while await broker.viewers(show) != count:  # noqa: ASYNC110  # asks Redis each time
+            await asyncio.sleep(0.05)
+
+
+async def test_kicked_person_is_closed_on_all_gateways(redis_url: str, show: ShowId) -> None:
+    """A log-out or a ban ends his connections everywhere, and nobody else's."""
+
+    def named(token: str) -> Caller:
+        everywhere = frozenset({ALL_SHOWS})
+        return Caller(sub=token, buyer=None, role=Role.VIEWER, shows=everywhere, expires_at=None)
+
+    async with (
+        gateway(redis_url, show, authenticate=named) as one,
+        gateway(redis_url, show, authenticate=named) as two,
+    ):
+        ann_here, ann_there, bob = dial(one), dial(two), dial(two)
+        for phone, token in ((ann_here, "ann"), (ann_there, "ann"), (bob, "bob")):
+            await phone.ask("connect", token=token)
+        await one.broker.kick("ann", codes.FORCED)
+        for phone in (ann_here, ann_there):
+            await phone.until(lambda phone: phone.closed)
+            assert phone.closed == codes.FORCED
+        assert bob.closed is None
+
+
+async def test_reactions_add_up(redis_url: str, show: ShowId) -> None:
+    """Each kind has its count."""
+    async with gateway(redis_url, show) as made:
+        for kind in ("heart", "fire", "heart"):
+            await made.broker.add_reaction(show, kind)
+        assert await made.broker.reactions(show) == {"heart": 2, "fire": 1}

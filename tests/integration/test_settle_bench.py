@@ -1,0 +1,29 @@
+"""`live bench settle`, made small: it measures, reports and cleans up."""
+
+import asyncpg
+import redis.asyncio
+
+from live.bench.settle import run
+
+
+async def test_bench_reports_both_ways_and_leaves_nothing(
+    redis_url: str, database_url: str
+) -> None:
+    """The object of the public contract; neither a database nor a key of the bench stays."""
+    async with redis.asyncio.Redis.from_url(redis_url) as before_it:
+        before = set(await before_it.keys("live:{bench-*"))  # of other measurements, if any
+    report = await run(redis_url, database_url, rounds=1, scale=50)
+
+    rows = {row["name"]: row for row in report["rows"]}  # type: ignore[attr-defined]  # a list
+    assert rows["copy_100"]["orders_per_second"] > 0
+    assert rows["settle_100"]["orders_per_second"] > 0
+    assert rows["sale_at_1000_per_second"]["orders"] == 100
+    (goal,) = report["goals"]  # type: ignore[misc]  # a list
+    assert goal["id"] == "settle.vs_copy" and goal["value"] > 0
+    client = redis.asyncio.Redis.from_url(redis_url)
+    left = set(await client.keys("live:{bench-*"))
+    await client.aclose()
+    assert left == before
+    admin = await asyncpg.connect(database_url)
+    assert await admin.fetch("SELECT FROM pg_database WHERE datname LIKE 'bench\\_%'") == []
+    await admin.close()

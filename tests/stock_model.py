@@ -1,0 +1,446 @@
+"""A plain model of one show's stock: lists and dictionaries, no bytes, no bounds on its work.
+
+What the Lua scripts must answer and leave behind, written a second time as simply as possible.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from live.domain.hold import HoldState, Line
+from live.domain.ids import BuyerId, HoldKey
+from live.domain.offer import Mode, OfferTerms, Phase, Stock
+
+RECORDS_PER_OFFER = 16
+RECORDS = 128
+LIVE = ("H", "P")
+COUNTED = ("H", "P", "S")
+ENDED = ("R", "E", "X")
+
+
+@dataclass
+class Record:
+    key: HoldKey
+    lines: tuple[Line, ...]
+    state: str
+    time: int
+
+
+@dataclass
+class Offer:
+    terms: OfferTerms
+    phase: Phase
+    left: int
+    held: int = 0
+    sold: int = 0
+
+    @property
+    def stock(self) -> Stock:
+        return Stock(self.left, self.held, self.sold)
+
+
+@dataclass
+class Model:
+    now: int
+    offers: dict[int, Offer] = field(default_factory=dict)
+    buyers: dict[BuyerId, list[Record]] = field(default_factory=dict)
+    waits: dict[int, list[tuple[BuyerId, HoldKey, int]]] = field(default_factory=dict)
+    deadlines: dict[tuple[BuyerId, HoldKey], int] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)  # deadlines of batches of new holds
+    events: set[str] = field(default_factory=set)  # rare branches that were taken
+    joins: int = 0  # waiting records keep their turn in `time`
+
+    # Helpers
+
+    def find(self, buyer: BuyerId, key: HoldKey) -> Record | None:
+        records = self.buyers.get(buyer, [])
+        return next((record for record in records if record.key == key), None)
+
+    def units(self, buyer: BuyerId, slot: int) -> int:
+        return sum(
+            line.qty
+            for record in self.buyers.get(buyer, [])
+            if record.state in COUNTED
+            for line in record.lines
+            if line.slot == slot
+        )
+
+    def due(self) -> bool:
+        times = [*self.deadlines.values(), *self.batches]
+        return any(time <= self.now for time in times)
+
+    def refusal(self, offer: Offer) -> str:
+        terms = offer.terms
+        if offer.phase in (Phase.CLOSING, Phase.CLOSED):
+            return "X"
+        if terms.closes_at and self.now >= terms.closes_at:
+            return "X"
+        if offer.phase is Phase.PAUSED:
+            return "Z"
+        if offer.phase is Phase.DRAFT or self.now < (terms.opens_at or 0):
+            return "N"
+        if offer.phase is Phase.SCHEDULED and not terms.opens_at:
+            return "N"
+        return ""
+
+    def verdict(self, buyer: BuyerId, lines: Sequence[Line], mode: Mode) -> tuple[str, int]:
+        for line in lines:
+            offer = self.offers.get(line.slot)
+            if offer is None:
+                return "U", line.slot
+            if offer.terms.mode is not mode:
+                return "M", line.slot
+            code = self.refusal(offer)
+            if not code and line.qty + self.units(buyer, line.slot) > offer.terms.per_buyer_limit:
+                code = "L"
+            if not code and line.qty > offer.left:
+                code = "O"
+            if code:
+                return code, line.slot
+        return "", 0
+
+    def repeated(self, record: Record, lines: Sequence[Line]) -> str:
+        if record.lines != tuple(lines):
+            return "C"
+        if record.state == "H":
+            return "h" if record.time > self.now else "e"
+        return {"P": "h", "S": "s", "E": "e", "W": "w", "R": "r", "X": "r"}[record.state]
+
+    def make_room(self, buyer: BuyerId, lines: Sequence[Line]) -> bool:
+        """Drop ended records until one more fits; nothing is dropped where it never fits."""
+        records = list(self.buyers.get(buyer, []))
+        for line in lines:
+            named = [r for r in records if any(item.slot == line.slot for item in r.lines)]
+            ended: list[Record] = []
+            if len(named) >= RECORDS_PER_OFFER:
+                ended = [r for r in named if r.state in ENDED]
+            elif len(records) >= RECORDS:
+                ended = [r for r in records if r.state in ENDED]
+            else:
+                continue
+            if not ended:
+                self.events.add("records full")
+                return False
+            self.events.add("records dropped")
+            records.remove(ended[0])
+        if records:
+            self.buyers[buyer] = records
+        return True
+
+    def add(self, buyer: BuyerId, record: Record) -> None:
+        self.buyers.setdefault(buyer, []).append(record)
+
+    def remove(self, buyer: BuyerId, record: Record) -> None:
+        self.buyers[buyer].remove(record)
+        if not self.buyers[buyer]:
+            del self.buyers[buyer]
+
+    def move(self, lines: Sequence[Line], source: str, target: str) -> None:
+        for line in lines:
+            offer = self.offers[line.slot]
+            setattr(offer, source, getattr(offer, source) - line.qty)
+            setattr(offer, target, getattr(offer, target) + line.qty)
+
+    def grant(self, slots: Sequence[int]) -> int:
+        moved = 0
+        for slot in slots:
+            offer = self.offers.get(slot)
+            if offer is None or not offer.terms.waitlist or self.refusal(offer):
+                continue
+            for buyer, key, qty in list(self.waits.get(slot, [])):
+                if offer.left <= 0:
+                    break
+                if qty > offer.left:
+                    continue
+                moved += 1
+                self.waits[slot].remove((buyer, key, qty))
+                record = self.find(buyer, key)
+                assert record is not None
+                if self.units(buyer, slot) + qty > offer.terms.per_buyer_limit:
+                    self.remove(buyer, record)
+                    self.events.add("grant over the limit")
+                    continue
+                self.move(record.lines, "left", "held")
+                record.state = "H"
+                record.time = self.now + 1000 * offer.terms.hold_seconds
+                self.deadlines[buyer, key] = record.time
+        return moved
+
+    # Commands, as the engine's facade offers them
+
+    def hold_batch(
+        self, requests: Sequence[tuple[BuyerId, HoldKey, tuple[Line, ...]]]
+    ) -> list[tuple[str, int]]:
+        """Code of each request, and the slot that failed where one did."""
+        answers: list[tuple[str, int]] = []
+        seconds: set[int] = set()
+        for buyer, key, lines in requests:
+            record = self.find(buyer, key)
+            if record is not None:
+                answers.append((self.repeated(record, lines), lines[0].slot))
+                continue
+            code, slot = self.verdict(buyer, lines, Mode.HOLD)
+            if not code and not self.make_room(buyer, lines):
+                code, slot = "L", lines[0].slot
+            if code:
+                answers.append((code, slot))
+                continue
+            ttl = min(self.offers[line.slot].terms.hold_seconds for line in lines)
+            self.move(lines, "left", "held")
+            self.add(buyer, Record(key, lines, "H", self.now + 1000 * ttl))
+            seconds.add(ttl)
+            answers.append(("H", lines[0].slot))
+        self.batches += [self.now + 1000 * ttl for ttl in seconds]
+        return answers
+
+    def begin(self, buyer: BuyerId, key: HoldKey, window_ms: int) -> tuple[str, int]:
+        record = self.find(buyer, key)
+        if record is None or record.state == "W":
+            return "U", 0
+        if record.state == "P":
+            return "P", record.time
+        if record.state != "H":
+            return record.state, 0
+        if record.time <= self.now:
+            return "E", 0
+        record.state, record.time = "P", max(record.time, self.now + window_ms)
+        self.deadlines[buyer, key] = record.time
+        return "P", record.time
+
+    def revert(self, buyer: BuyerId, key: HoldKey, held_until: int) -> str:
+        record = self.find(buyer, key)
+        if record is None or record.state == "W":
+            return "U"
+        if record.state == "P":
+            record.state, record.time = "H", min(record.time, held_until)
+            self.deadlines[buyer, key] = record.time
+        return record.state
+
+    def confirm(self, buyer: BuyerId, key: HoldKey) -> str:
+        return self._end(buyer, key, ("P",), "S", "held", "sold")
+
+    def release(self, buyer: BuyerId, key: HoldKey) -> str:
+        return self._end(buyer, key, LIVE, "R", "held", "left")
+
+    def cancel(self, buyer: BuyerId, key: HoldKey) -> str:
+        return self._end(buyer, key, ("S",), "X", "sold", "left")
+
+    def _end(
+        self,
+        buyer: BuyerId,
+        key: HoldKey,
+        allowed: Sequence[str],
+        then: str,
+        source: str,
+        target: str,
+    ) -> str:
+        record = self.find(buyer, key)
+        if record is None or record.state == "W":
+            return "U"
+        if record.state not in allowed:
+            return record.state
+        self.move(record.lines, source, target)
+        record.state, record.time = then, 0
+        self.deadlines.pop((buyer, key), None)
+        if target == "left":
+            self.grant([line.slot for line in record.lines])
+        return then
+
+    def retake(self, buyer: BuyerId, key: HoldKey, asked: tuple[Line, ...]) -> str:
+        first = self._retake(buyer, key, asked)
+        if first != "refused":
+            return first
+        if self.due():
+            self.reap()
+            first = self._retake(buyer, key, asked)
+        if first != "refused":
+            return first
+        record = self.find(buyer, key)
+        return record.state if record else "E"
+
+    def _retake(self, buyer: BuyerId, key: HoldKey, asked: tuple[Line, ...]) -> str:
+        record = self.find(buyer, key)
+        if record is None and not asked:
+            return "U"
+        if record is not None and record.state in ("S", "X", "W"):
+            return "U" if record.state == "W" else record.state
+        if record is None and not self._would_fit(buyer, asked):
+            return "E"
+        lines = record.lines if record else asked
+        live = record is not None and record.state in LIVE
+        for line in lines:
+            offer = self.offers[line.slot]
+            if offer.phase in (Phase.CLOSED, Phase.DRAFT):
+                return "refused"
+            over = self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit
+            if not live and (line.qty > offer.left or over):
+                return "refused"
+        self.move(lines, "held" if live else "left", "sold")
+        self.deadlines.pop((buyer, key), None)
+        if record is None:
+            self.make_room(buyer, lines)
+            self.add(buyer, Record(key, lines, "S", 0))
+        else:
+            record.state, record.time = "S", 0
+        return "S"
+
+    def peek(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
+        code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        if code in ("L", "O") and self.due() and self.reap():
+            code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        return code or "H", slot
+
+    def sell(self, buyer: BuyerId, key: HoldKey, lines: tuple[Line, ...]) -> tuple[str, int]:
+        record = self.find(buyer, key)
+        if record is not None:
+            return self.repeated(record, lines), lines[0].slot
+        code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        if code in ("L", "O") and self.due() and self.reap():
+            code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        if code:
+            return code, slot
+        if not self.make_room(buyer, lines):
+            return "L", lines[0].slot
+        self.move(lines, "left", "sold")
+        self.add(buyer, Record(key, lines, "S", 0))
+        return "S", lines[0].slot
+
+    def join(self, buyer: BuyerId, key: HoldKey, line: Line) -> tuple[str, int]:
+        answer, position, look_again = self._join(buyer, key, line)
+        if look_again and self.due() and self.reap():
+            answer, position, _ = self._join(buyer, key, line)
+        return answer, position
+
+    def _join(self, buyer: BuyerId, key: HoldKey, line: Line) -> tuple[str, int, bool]:
+        record = self.find(buyer, key)
+        if record is not None:
+            code = self.repeated(record, (line,))
+            if code == "w":
+                return "W", self.position(line.slot, buyer), False
+            return code, 0, False
+        waits = self.waits.get(line.slot, [])
+        if any(who == buyer for who, _, _ in waits):
+            return "C", 0, False
+        offer = self.offers.get(line.slot)
+        if offer is None:
+            return "U", 0, False
+        code = "M" if offer.terms.mode is not Mode.HOLD else self.refusal(offer)
+        if code and code != "Z":
+            return code, 0, False
+        if self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit:
+            return "L", 0, True
+        takes = not code and line.qty <= offer.left
+        if not takes and not offer.terms.waitlist:
+            roomy = self._would_fit(buyer, (line,))
+            return ("O", 0, True) if roomy else ("L", 0, False)
+        if not self.make_room(buyer, (line,)):
+            return "L", 0, False
+        if takes:
+            until = self.now + 1000 * offer.terms.hold_seconds
+            self.move((line,), "left", "held")
+            self.add(buyer, Record(key, (line,), "H", until))
+            self.deadlines[buyer, key] = until
+            return "H", 0, False
+        self.joins += 1
+        self.add(buyer, Record(key, (line,), "W", self.joins))
+        self.waits.setdefault(line.slot, []).append((buyer, key, line.qty))
+        return "W", len(self.waits[line.slot]), True
+
+    def _would_fit(self, buyer: BuyerId, lines: Sequence[Line]) -> bool:
+        before = list(self.buyers.get(buyer, []))
+        roomy = self.make_room(buyer, lines)
+        if before:
+            self.buyers[buyer] = before
+        return roomy
+
+    def position(self, slot: int, buyer: BuyerId) -> int:
+        return [who for who, _, _ in self.waits[slot]].index(buyer) + 1
+
+    def leave(self, buyer: BuyerId, slot: int) -> bool:
+        for who, key, qty in self.waits.get(slot, []):
+            if who == buyer:
+                self.waits[slot].remove((who, key, qty))
+                record = self.find(buyer, key)
+                assert record is not None
+                self.remove(buyer, record)
+                return True
+        return False
+
+    def reap(self) -> int:
+        self.batches = [time for time in self.batches if time > self.now]
+        moved = 0
+        for records in self.buyers.values():
+            for record in records:
+                if record.state in LIVE and record.time <= self.now:
+                    self.move(record.lines, "held", "left")
+                    record.state, record.time = "E", 0
+                    moved += 1
+        for who, time in list(self.deadlines.items()):
+            if time <= self.now:
+                del self.deadlines[who]
+        return moved + self.grant(sorted(self.waits))
+
+    def apply(self, terms: OfferTerms) -> Stock:
+        offer = self.offers.get(terms.slot)
+        if offer is None:
+            offer = self.offers[terms.slot] = Offer(terms, terms.phase, terms.allotted)
+        elif terms.version > offer.terms.version:
+            offer.terms = terms
+            if offer.phase is not Phase.CLOSED:
+                offer.phase = terms.phase
+            offer.left = terms.allotted - offer.held - offer.sold
+            self.grant([terms.slot])
+        if terms.phase in (Phase.CLOSING, Phase.CLOSED):
+            self.drain()
+        return offer.stock
+
+    def drain(self) -> None:
+        for slot, waits in self.waits.items():
+            if self.offers[slot].phase in (Phase.CLOSING, Phase.CLOSED):
+                for buyer, _, _ in list(waits):
+                    self.leave(buyer, slot)
+
+    def close(self) -> int:
+        self.drain()
+        closed = 0
+        for offer in self.offers.values():
+            if offer.phase is Phase.CLOSING and offer.held == 0:
+                offer.phase = Phase.CLOSED
+                closed += 1
+        return closed
+
+    def live_state(self, buyer: BuyerId) -> tuple[set[HoldKey], dict[int, int]]:
+        """Keys of live holds, and positions in waitlists by slot."""
+        records = self.buyers.get(buyer, [])
+        live = {r.key for r in records if r.state == "P" or (r.state == "H" and r.time > self.now)}
+        places = {
+            r.lines[0].slot: self.position(r.lines[0].slot, buyer)
+            for r in records
+            if r.state == "W"
+        }
+        return live, places
+
+    def forget_ended(self) -> None:
+        """What a rebuild leaves: live holds, sold ones, and places in waitlists."""
+        kept = {
+            buyer: [r for r in records if r.state in COUNTED]
+            + sorted((r for r in records if r.state == "W"), key=lambda r: r.time)
+            for buyer, records in self.buyers.items()
+        }
+        self.buyers = {buyer: records for buyer, records in kept.items() if records}
+        self.batches = []
+        self.deadlines = {
+            (buyer, r.key): r.time
+            for buyer, records in self.buyers.items()
+            for r in records
+            if r.state in LIVE
+        }
+
+
+STATE_OF = {
+    "H": HoldState.HELD,
+    "P": HoldState.PAYING,
+    "S": HoldState.CONFIRMED,
+    "R": HoldState.RELEASED,
+    "E": HoldState.EXPIRED,
+    "X": HoldState.RELEASED,
+}

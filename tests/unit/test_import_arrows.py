@@ -1,0 +1,172 @@
+"""The import arrows of ARCHITECTURE.md hold. Method: reads the sources, imports nothing.
+
+A room is a direct child of `live`: a package such as `live.stock`, or a module such as `live.app`.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+FOUNDATION = {"domain", "errors", "failpoint", "telemetry"}
+"""What every room but `domain` may import; `domain` imports nothing but itself."""
+
+LOWER = {"realtime", "stock", "ledger", "payments"}
+"""Rooms that never import one another."""
+
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "domain": set(),
+    "errors": set(),
+    "failpoint": set(),
+    "process": FOUNDATION,
+    "serving": {*FOUNDATION, "process", "settings"},
+    "telemetry": {"domain", "errors"},
+    "settings": {"errors"},
+    "protocol": FOUNDATION,
+    "realtime": {*FOUNDATION, "protocol", "settings"},
+    "stock": {*FOUNDATION, "settings"},
+    "ledger": {*FOUNDATION, "settings"},
+    "payments": {*FOUNDATION, "settings"},
+    "engines": {*FOUNDATION, "settings"},
+    "sales": {*FOUNDATION, *LOWER, "settings"},
+    "shows": {*FOUNDATION, *LOWER, "settings"},
+    "web": {*FOUNDATION, *LOWER, "settings", "protocol", "sales", "shows"},
+    "parts": {*FOUNDATION, "payments", "settings"},
+    "back": {*FOUNDATION, *LOWER, "settings", "shows", "parts"},
+    "app": {*FOUNDATION, *LOWER, "settings", "protocol", "sales", "shows", "web", "parts"},
+}
+TOP = {"cli", "__main__", "commands", "supervisor", "demo", "bench"}
+"""Commands: may import every room; only these import `app`, `engines` and one another."""
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted((ROOT / "live").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
+        yield name, ast.parse(path.read_text(), filename=str(path))
+
+
+SOURCES = dict(_modules())
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def _targets(module: str, node: ast.AST) -> Iterator[str]:
+    """Yield the modules of `live` that one statement imports, by their full names."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:  # a relative import is turned into the name it stands for
+            base = ".".join([*module.split(".")[: -node.level], base]).rstrip(".")
+        names = [
+            full if (full := f"{base}.{alias.name}") in SOURCES else base for alias in node.names
+        ]
+    else:
+        return
+    yield from (name for name in names if name == "live" or name.startswith("live."))
+
+
+def _imports(module: str) -> set[str]:
+    return {name for node in ast.walk(SOURCES[module]) for name in _targets(module, node)}
+
+
+def _wrong(module: str, target: str) -> bool:
+    own, other = _room(module), _room(target)
+    if own == other or own in TOP:
+        return False
+    return own not in ALLOWED or other not in ALLOWED[own]
+
+
+def test_rooms_import_along_the_arrows_only() -> None:
+    """Every import of one room by another is one that the architecture states."""
+    wrong = [
+        f"{module} imports {target}"
+        for module in SOURCES
+        for target in sorted(_imports(module))
+        if _wrong(module, target)
+    ]
+
+    assert wrong == []
+
+
+def test_modules_import_without_a_cycle() -> None:
+    """No module reaches itself by its imports."""
+    graph = {module: _imports(module) & SOURCES.keys() for module in SOURCES}
+
+    assert _cycle(graph) is None
+
+
+def test_functions_import_nothing() -> None:
+    """Every import stands at the top of its module, where a reader and these tests see it."""
+    inner = [
+        f"{module}:{statement.lineno}"
+        for module, tree in SOURCES.items()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for statement in ast.walk(function)
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+    ]
+
+    assert inner == []
+
+
+def test_domain_needs_no_event_loop() -> None:
+    """The rules import no I/O, no clock and no loop."""
+    forbidden = {"asyncio", "socket", "time", "os", "threading", "redis", "asyncpg", "httpx"}
+    found = [
+        f"{module} imports {name}"
+        for module, tree in SOURCES.items()
+        if _room(module) == "domain"
+        for node in ast.walk(tree)
+        for name in _outside(node)
+        if name in forbidden
+    ]
+
+    assert found == []
+
+
+def test_wrong_arrows_and_cycles_are_seen() -> None:
+    """The checks above can fail: each is shown what it is there to find."""
+    assert _wrong("live.stock.engine", "live.ledger.pool")
+    assert _wrong("live.domain.offer", "live.errors")
+    assert _wrong("live.web.api", "live.app")
+    assert _wrong("live.unheard_of.x", "live.domain.offer")
+    assert not _wrong("live.sales.hold", "live.stock.engine")
+    assert _cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert _cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
+
+
+def _outside(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(node.module or "").partition(".")[0]]
+    return []
+
+
+def _cycle(graph: dict[str, set[str]]) -> list[str] | None:
+    """Return the first cycle found, as a path that ends where it began."""
+    finished: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str] | None:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in finished:
+            return None
+        for target in sorted(graph.get(module, ())):
+            found = walk(target, [*path, module])
+            if found:
+                return found
+        finished.add(module)
+        return None
+
+    for module in sorted(graph):
+        found = walk(module, [])
+        if found:
+            return found
+    return None

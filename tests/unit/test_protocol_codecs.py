@@ -1,0 +1,231 @@
+"""Both decoders under anything; both encoders against the official schema as the SDK ships it."""
+
+import json
+
+import centrifuge.protocol.client_pb2 as pb
+import pytest
+from google.protobuf.internal.decoder import _DecodeVarint
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from live.protocol import codes
+from live.protocol import commands as c
+from live.protocol.codec import Codec, FrameError
+from live.protocol.codec_json import JSON
+from live.protocol.codec_protobuf import PROTOBUF
+from live.protocol.wire import varint
+
+# The machine is shared: how long an example takes says nothing about the decoders.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+INFO = c.ClientInfo("42", "client-1", conn_info=Raw(b'{"name":"Ann"}'))
+PUBLICATION = c.Publication(Raw(b'{"a":1}'), 7, INFO)
+RESULTS: list[c.Result] = [
+    c.ConnectResult(
+        client="id",
+        version="1",
+        ping=25,
+        pong=True,
+        expires=True,
+        ttl=60,
+        time=1_700_000_000_000,
+        data=Raw(b'{"show":null}'),
+        subs={"#42": c.SubscribeResult(recoverable=True, epoch="e", offset=3)},
+    ),
+    c.SubscribeResult(
+        recoverable=True,
+        positioned=True,
+        epoch="e",
+        offset=6,
+        was_recovering=True,
+        recovered=True,
+        publications=(PUBLICATION,),
+    ),
+    c.UnsubscribeResult(),
+    c.PublishResult(),
+    c.PresenceResult({"client-1": INFO}),
+    c.PresenceStatsResult(3, 2),
+    c.HistoryResult((PUBLICATION,), "e", 7),
+    c.RpcResult(Raw(b"[1]")),
+    c.RefreshResult("id", "1", True, 60),
+    c.SubRefreshResult(True, 60),
+]
+
+
+def messages(frame: bytes) -> list[pb.Reply]:
+    """Read a Protobuf frame with the official schema."""
+    found, at = [], 0
+    while at < len(frame):
+        size, at = _DecodeVarint(frame, at)
+        found.append(pb.Reply.FromString(frame[at : at + size]))
+        at += size
+    return found
+
+
+def command(**fields: object) -> bytes:
+    message = pb.Command(**fields).SerializeToString()
+    return varint(len(message)) + message
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
+def test_protobuf_replies_carry_what_json_replies_do(result: c.Result) -> None:
+    """The official schema reads from our Protobuf what our JSON says."""
+    said = json.loads(JSON.reply(5, result))
+    (read,) = messages(PROTOBUF.reply(5, result))
+    assert read.id == said["id"] == 5
+    assert read.HasField(result.method)
+    body = getattr(read, result.method)
+    for name, value in said[result.method].items():
+        found = getattr(body, name)
+        if isinstance(found, bytes):
+            found = json.loads(found)
+        if isinstance(value, int | str | bool) or name == "data":
+            assert found == value, name
+        else:
+            assert len(found) == len(value), name
+
+
+def test_publications_are_equal_in_both_codecs() -> None:
+    """Subscribers of one channel get equal payloads, whatever they speak."""
+    said = json.loads(JSON.publication("room", PUBLICATION))["push"]
+    (read,) = messages(PROTOBUF.publication("room", PUBLICATION))
+    assert read.push.channel == said["channel"] == "room"
+    assert json.loads(read.push.pub.data) == said["pub"]["data"]
+    assert read.push.pub.offset == said["pub"]["offset"] == 7
+    assert read.push.pub.info.user == said["pub"]["info"]["user"] == "42"
+
+
+def test_several_replies_join_into_one_message() -> None:
+    """JSON by line breaks without a blank line, Protobuf by lengths."""
+    parts = [codes.BAD_REQUEST, codes.TOO_MANY_REQUESTS]
+    lines = JSON.join([JSON.error(1, part) for part in parts]).split(b"\n")
+    assert [json.loads(line)["error"]["code"] for line in lines] == [107, 111]
+    read = messages(PROTOBUF.join([PROTOBUF.error(1, part) for part in parts]))
+    assert [(reply.error.code, reply.error.temporary) for reply in read] == [
+        (107, False),
+        (111, True),
+    ]
+
+
+def test_protobuf_commands_of_the_official_schema_are_understood() -> None:
+    """Connect with recovery, subscribe, history with a position: field for field."""
+    frame = command(
+        id=1,
+        connect=pb.ConnectRequest(
+            token="t",
+            data=b'{"show": "demo"}',
+            subs={"#42": pb.SubscribeRequest(recover=True, epoch="e", offset=2**40)},
+        ),
+    ) + command(
+        id=2,
+        history=pb.HistoryRequest(
+            channel="a", limit=-1, since=pb.StreamPosition(offset=9, epoch="e"), reverse=True
+        ),
+    )
+    connect, history = PROTOBUF.decode(frame)
+    assert isinstance(connect.body, c.ConnectRequest) and isinstance(history.body, c.HistoryRequest)
+    assert (connect.id, connect.body.token) == (1, "t")
+    assert bytes(connect.body.data) == b'{"show": "demo"}'
+    recovery = connect.body.subs["#42"]
+    assert (recovery.recover, recovery.epoch, recovery.offset) == (True, "e", 2**40)
+    assert (history.body.limit, history.body.since, history.body.reverse) == (
+        -1,
+        c.StreamPosition(9, "e"),
+        True,
+    )
+
+
+def test_protobuf_pong_is_the_empty_message() -> None:
+    """One zero byte."""
+    assert PROTOBUF.decode(b"\x00") == [c.Command(0, c.Pong())]
+
+
+@pytest.mark.parametrize("data", [b"no json", b"\xff", b'{"a":', b"[" * 5_000])
+def test_protobuf_data_that_is_no_json_is_malformed(data: bytes) -> None:
+    """JSON subscribers would get it as it is."""
+    (read,) = PROTOBUF.decode(command(id=1, publish=pb.PublishRequest(channel="a", data=data)))
+    assert isinstance(read.body, c.Malformed)
+
+
+def test_protobuf_data_loses_its_line_breaks() -> None:
+    """A line break inside a payload would end the message on a JSON connection."""
+    data = b'{\n  "a": 1\n}'
+    (read,) = PROTOBUF.decode(command(id=1, publish=pb.PublishRequest(channel="a", data=data)))
+    assert isinstance(read.body, c.PublishRequest)
+    assert b"\n" not in bytes(read.body.data)
+    assert json.loads(bytes(read.body.data)) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x05",  # a length beyond the end
+        b"\xff" * 11,  # no varint
+        b"\x02\x08\x01\x01",  # a second message that is cut off
+        b"\x03\x22\x01\x0a",  # no id
+        b"\x02\x0b\x00",  # a group
+        b"\x02\x00\x00",  # field 0
+    ],
+)
+def test_protobuf_garbage_is_a_frame_error(frame: bytes) -> None:
+    """Nothing is read past the end."""
+    with pytest.raises(FrameError):
+        PROTOBUF.decode(frame)
+
+
+@pytest.mark.parametrize("codec", [JSON, PROTOBUF], ids=["json", "protobuf"])
+@patient
+@given(frame=st.binary(max_size=300))
+def test_decoder_survives_any_bytes(codec: Codec, frame: bytes) -> None:
+    """Any bytes are commands or a FrameError, never another exception."""
+    try:
+        commands = codec.decode(frame)
+    except FrameError:
+        return
+    assert all(isinstance(found, c.Command) for found in commands)
+
+
+_json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+_methods = st.sampled_from([request.method for request in c.REQUESTS] + ["id", "later"])
+
+
+@patient
+@given(fields=st.dictionaries(_methods, _json_values, max_size=3))
+def test_json_decoder_survives_any_object(fields: dict[str, object]) -> None:
+    """Wrong types anywhere end in a command or in a FrameError."""
+    try:
+        JSON.decode(json.dumps(fields).encode())
+    except FrameError:
+        pass
+
+
+@patient
+@given(
+    channel=st.text(), data=_json_values.filter(lambda v: v == v), number=st.integers(1, 2**32 - 1)
+)
+def test_publish_means_the_same_in_both_codecs(channel: str, data: object, number: int) -> None:
+    """One request, written both ways, is read as the same struct."""
+    try:
+        channel.encode()
+        text = json.dumps(data, allow_nan=False).encode()
+    except (UnicodeEncodeError, ValueError):
+        return
+    line = json.dumps({"id": number, "publish": {"channel": channel, "data": None}}).encode()
+    line = line.replace(b'"data": null', b'"data": ' + text)
+    try:
+        (by_json,) = JSON.decode(line)
+    except FrameError:  # lone surrogates, which only JSON can write
+        return
+    frame = command(id=number, publish=pb.PublishRequest(channel=channel, data=text))
+    (by_protobuf,) = PROTOBUF.decode(frame)
+    assert isinstance(by_json.body, c.PublishRequest)
+    assert isinstance(by_protobuf.body, c.PublishRequest)
+    assert by_json.id == by_protobuf.id == number
+    assert by_json.body.channel == by_protobuf.body.channel == channel
+    assert bytes(by_json.body.data) == bytes(by_protobuf.body.data) == text

@@ -1,0 +1,81 @@
+"""Who may open a connection: both sides of each bound."""
+
+from typing import cast
+
+from live.protocol.codes import CONNECTION_LIMIT, Close
+from live.protocol.session import Session
+from live.realtime import admission as module
+from live.realtime.admission import Admission, AdmissionLimits
+from live.realtime.origin import origin_allowed
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Connection:
+    def __init__(self) -> None:
+        self.closed: Close | None = None
+
+    def close(self, close: Close) -> None:
+        self.closed = close
+
+
+def test_address_that_knocks_too_often_is_refused() -> None:
+    """The burst passes, the next does not, a second later one more does."""
+    clock = Clock()
+    admission = Admission(clock, AdmissionLimits(handshakes_burst=3, handshakes_per_second=1))
+    assert [admission.may_knock("192.0.2.1") for _ in range(4)] == [True, True, True, False]
+    assert admission.may_knock("192.0.2.2")
+    clock.now += 1
+    assert [admission.may_knock("192.0.2.1") for _ in range(2)] == [True, False]
+
+
+def test_loopback_is_not_bounded() -> None:
+    """A proxy on this machine speaks for many."""
+    admission = Admission(Clock(), AdmissionLimits(handshakes_burst=1, handshakes_per_second=1))
+    for address in ("127.0.0.1", "::1", None, ""):
+        assert all(admission.may_knock(address) for _ in range(5))
+
+
+def test_table_of_addresses_is_bounded() -> None:
+    """The one that was quiet for longest is forgotten."""
+    admission = Admission(Clock(), AdmissionLimits(handshakes_burst=1, handshakes_per_second=1))
+    for number in range(module.ADDRESSES_MAX + 1):
+        admission.may_knock(f"2001:db8::{number:x}")
+    assert admission.may_knock("2001:db8::0")
+    assert not admission.may_knock(f"2001:db8::{module.ADDRESSES_MAX:x}")
+
+
+def test_oldest_connection_of_a_person_goes_first() -> None:
+    """At the bound all stay; one more closes the oldest, 3504."""
+    admission = Admission(Clock(), AdmissionLimits(per_person_max=2))
+    connections = [Connection() for _ in range(3)]
+    for connection in connections[:2]:
+        admission.known_as("ann", cast(Session, connection))
+    assert all(connection.closed is None for connection in connections)
+    admission.known_as("ann", cast(Session, connections[2]))
+    assert [connection.closed for connection in connections] == [CONNECTION_LIMIT, None, None]
+
+
+def test_process_is_full_at_its_bound() -> None:
+    """Closed connections make room."""
+    admission = Admission(Clock(), AdmissionLimits(connections_max=1))
+    assert not admission.full
+    admission.opened()
+    assert admission.full
+    admission.closed()
+    assert not admission.full
+
+
+def test_origin_is_ours_or_listed() -> None:
+    """Same host, or in the list; look-alikes and null are not. No Origin is no browser."""
+    allowed = ("https://shop.example",)
+    assert origin_allowed(None, "live.example", allowed)
+    assert origin_allowed("https://live.example", "live.example", allowed)
+    assert origin_allowed("https://shop.example", "live.example", allowed)
+    for origin in ("null", "https://shop.example.evil.com", "https://evil.com", "", "file://"):
+        assert not origin_allowed(origin, "live.example", allowed), origin

@@ -1,0 +1,137 @@
+"""Small parts of a sale: offers by id, what a buyer has, and who waits for an order."""
+
+from dataclasses import dataclass, field, replace
+
+import orjson
+import pytest
+
+from live.domain.events import OrderEvent
+from live.domain.hold import HoldState, Line, LiveHold, Waiting
+from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
+from live.domain.offer import Mode
+from live.domain.order import OrderState, OrderView
+from live.domain.payment import PricedLine
+from live.errors import NotFound
+from live.payments.worker import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
+from live.sales.me import me_view
+from live.sales.offers import OfferBook
+from live.sales.waiters import OrderWaiters
+from tests.ledger_kit import PRICE
+from tests.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
+
+SHOW = ShowId("demo")
+BUYER = BuyerId(bytes(16))
+KEY, OTHER = HoldKey(bytes(15) + b"\1"), HoldKey(bytes(15) + b"\2")
+
+
+@pytest.fixture
+def rooms() -> StaticRooms:
+    """A show with two offers."""
+    terms = tuple(
+        offer_terms(SHOW, OfferId(name), slot=slot, units=5, mode=Mode.HOLD)
+        for slot, name in enumerate(["mug", "cup"])
+    )
+    return StaticRooms({SHOW: StaticRoom(show_state(SHOW, terms))})
+
+
+def test_offers_follow_the_newest_state(rooms: StaticRooms) -> None:
+    """The index of an old state is not used for a new one."""
+    book = OfferBook(rooms)
+    before = book.of(SHOW)
+    assert book.of(SHOW) is before
+    state = rooms.rooms[SHOW].state
+    assert state is not None
+    rooms.rooms[SHOW].state = replace(state, version=2, offers=state.offers[:1])
+    with pytest.raises(NotFound):
+        book.of(SHOW).named("cup")
+
+
+def test_show_without_a_room_or_a_state_is_not_found(rooms: StaticRooms) -> None:
+    """A show that nobody follows here, and one whose state has not come yet."""
+    book = OfferBook(rooms)
+    with pytest.raises(NotFound):
+        book.of(ShowId("elsewhere"))
+    rooms.rooms[SHOW].state = None
+    with pytest.raises(NotFound):
+        book.of(SHOW)
+
+
+def test_price_is_the_offers(rooms: StaticRooms) -> None:
+    """Lines get their prices from the terms and from nowhere else."""
+    priced = OfferBook(rooms).of(SHOW).priced((Line(0, 2), Line(1, 1)))
+    assert priced == (PricedLine(0, 2, PRICE), PricedLine(1, 1, PRICE))
+
+
+@dataclass
+class Has:
+    holds: tuple[LiveHold, ...] = ()
+    waiting: tuple[Waiting, ...] = field(default=())
+
+
+def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:
+    """Held and paying holds with their prices, places in line, and no orders."""
+    has = Has(
+        (
+            LiveHold(KEY, HoldState.HELD, (Line(0, 2),), 1_000),
+            LiveHold(OTHER, HoldState.CONFIRMED, (Line(0, 1),), 0),
+        ),
+        (Waiting(1, OTHER, 3, 7),),
+    )
+    me = me_view(OfferBook(rooms).of(SHOW), has)
+    assert [(hold.hold, hold.items[0].price_minor) for hold in me.holds] == [(key_text(KEY), PRICE)]
+    assert [(place.offer, place.qty, place.position) for place in me.waitlist] == [("cup", 3, 7)]
+    assert me.orders == ()
+
+
+def test_me_leaves_out_offers_that_are_not_known_yet(rooms: StaticRooms) -> None:
+    """An offer added a moment ago does not break anybody's connect."""
+    has = Has((LiveHold(KEY, HoldState.HELD, (Line(9, 1),), 1),), (Waiting(9, KEY, 1, 1),))
+    me = me_view(OfferBook(rooms).of(SHOW), has)
+    assert (me.holds, me.waitlist) == ((), ())
+
+
+def order_event(key: HoldKey) -> bytes:
+    order = OrderView(
+        order=OrderId(key_text(KEY)),
+        hold=key_text(key),
+        show=SHOW,
+        state=OrderState.CONFIRMED,
+        items=(),
+        total_minor=1,
+        refunded_minor=0,
+        currency="EUR",
+        created_at=1,
+    )
+    return orjson.dumps(OrderEvent(type="order.confirmed", at=1, order=order))
+
+
+async def test_waiter_is_woken_by_its_own_order_only() -> None:
+    """Another hold's order, another buyer's and other kinds of events pass by."""
+    waiters = OrderWaiters()
+    with waiters.expect(SHOW, BUYER, KEY) as waiter:
+        waiters.tap(SHOW, BUYER, "order.confirmed", order_event(OTHER))
+        waiters.tap(SHOW, BuyerId(b"x" * 16), "order.confirmed", order_event(KEY))
+        waiters.tap(SHOW, BUYER, "hold.expired", b"{}")
+        waiters.tap(SHOW, BUYER, "order.confirmed", b"no JSON")
+        assert await waiter.order(seconds=0) is None
+        waiters.tap(SHOW, BUYER, "order.confirmed", order_event(KEY))
+        waiters.tap(SHOW, BUYER, "order.confirmed", order_event(KEY))
+        order = await waiter.order(seconds=0)
+    assert order is not None
+    assert order.hold == key_text(KEY)
+
+
+async def test_waiters_leave_nothing_behind() -> None:
+    """Two waits for one hold are both woken; afterwards nobody is remembered."""
+    waiters = OrderWaiters()
+    with waiters.expect(SHOW, BUYER, KEY) as one, waiters.expect(SHOW, BUYER, KEY) as two:
+        assert len(waiters) == 2
+        waiters.tap(SHOW, BUYER, "order.confirmed", order_event(KEY))
+        assert await one.order(seconds=0) == await two.order(seconds=0) is not None
+    assert len(waiters) == 0
+
+
+@pytest.mark.parametrize("tries", [0, 1, 5, 20, 1_000_000])
+def test_backoff_grows_within_its_bounds(tries: int) -> None:
+    """However often something was tried, the next try is never out of bounds."""
+    assert 0.7 * BACKOFF_MS <= backoff_ms(tries) <= 1.3 * BACKOFF_MS_MAX

@@ -1,0 +1,133 @@
+"""The byte layouts: what is packed is read back, whatever it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from live.domain.hold import Line, MovementKind
+from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.offer import Stock
+from live.errors import BadField
+from live.stock.records import (
+    COUNTER_BITS,
+    UNITS_MAX,
+    Record,
+    number6,
+    pack_lines,
+    pack_offer,
+    pack_record,
+    pack_request,
+    read_entry,
+    read_offers_now,
+    read_records,
+    read_requests,
+    read_stock,
+    sum_lines,
+)
+from tests.stock_kit import terms
+
+SHOW = ShowId("s")
+sixteen = st.binary(min_size=16, max_size=16)
+line = st.builds(Line, st.integers(0, 999), st.integers(1, 1000))
+lines = st.lists(line, min_size=1, max_size=8, unique_by=lambda line: line.slot).map(tuple)
+time = st.integers(0, 2**48 - 1)
+
+
+@given(st.lists(st.tuples(sixteen.map(BuyerId), sixteen.map(HoldKey), lines), max_size=20))
+def test_requests_are_read_back_as_packed(
+    requests: list[tuple[BuyerId, HoldKey, tuple[Line, ...]]],
+) -> None:
+    """Any batch of requests, carts among them, survives the blob."""
+    blob = b"".join(pack_request(*request) for request in requests)
+    assert list(read_requests(blob)) == requests
+
+
+@given(st.lists(st.builds(Record, sixteen.map(HoldKey), lines, st.sampled_from("HPSREXW"), time)))
+def test_records_are_read_back_as_packed(records: list[Record]) -> None:
+    """Any row of a buyer's records survives the hash value."""
+    value = b"".join(pack_record(r.key, r.lines, r.state.encode(), r.time) for r in records)
+    assert list(read_records(value)) == records
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_stock_is_read_back_as_packed(left: int, held: int, sold: int) -> None:
+    """Units survive, also a `left` below zero after the ledger took some away."""
+    stock = Stock(left, held, sold)
+    assert read_stock(pack_offer(terms(SHOW), stock)) == stock
+
+
+def test_one_request_takes_37_bytes() -> None:
+    """The layout is the price of a hold in the outbox and in the buyers' hash."""
+    assert len(pack_request(BuyerId(bytes(16)), HoldKey(bytes(16)), [Line(0, 1)])) == 37
+    assert len(pack_record(HoldKey(bytes(16)), [Line(0, 1)], b"H", 0)) == 28
+
+
+@given(st.lists(line, min_size=1, max_size=8))
+def test_lines_of_one_offer_are_summed(cart: list[Line]) -> None:
+    """No slot twice, no unit lost, first appearance first."""
+    summed = sum_lines(cart)
+    assert [line.slot for line in summed] == list(dict.fromkeys(line.slot for line in cart))
+    assert sum(line.qty for line in summed) == sum(line.qty for line in cart)
+
+
+@pytest.mark.parametrize(
+    "cart",
+    [
+        [],
+        [Line(0, 0)],
+        [Line(0, -1)],
+        [Line(0, 2), Line(0, 0)],
+        [Line(0, UNITS_MAX + 1)],
+        [Line(0, UNITS_MAX), Line(0, 1)],
+        [Line(slot, 1) for slot in range(9)],
+    ],
+)
+def test_lines_out_of_range_are_refused(cart: list[Line]) -> None:
+    """Nothing out of range reaches Redis."""
+    with pytest.raises(BadField):
+        sum_lines(cart)
+
+
+def test_lines_at_their_bounds_are_taken() -> None:
+    """Eight offers, and the highest number of units that the layout carries."""
+    assert len(sum_lines([Line(slot, 1) for slot in range(8)])) == 8
+    assert sum_lines([Line(0, UNITS_MAX)]) == (Line(0, UNITS_MAX),)
+
+
+def test_entry_of_a_batch_tells_held_requests_only() -> None:
+    """Refused requests stand in the blob but are no movements; seq counts by place."""
+    first = (BuyerId(b"a" * 16), HoldKey(b"k" * 16), (Line(1, 2), Line(2, 1)))
+    second = (BuyerId(b"b" * 16), HoldKey(b"l" * 16), (Line(1, 1),))
+    head = b"H" + (3).to_bytes(4, "big") + number6(7) + number6(1_000)
+    head += b"".join(
+        slot.to_bytes(2, "big") + ttl.to_bytes(4, "big") + bytes(4)
+        for slot, ttl in [(1, 60), (2, 9)]
+    )
+    fields = {b"h": head, b"s": b"HO", b"b": pack_request(*first) + pack_request(*second)}
+    [movement] = read_entry(SHOW, "1-0", fields)
+    assert movement.kind is MovementKind.HELD
+    assert (movement.buyer, movement.key, movement.lines) == first
+    assert movement.seq == (3 << COUNTER_BITS) + 8
+    assert movement.expires_at == 1_000 + 9_000
+    assert read_offers_now(head[17:]) == {1: (60, 0), 2: (9, 0)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {b"h": b""},
+        {b"h": b"?" + bytes(16), b"m": b""},
+        {b"h": b"M" + bytes(16), b"m": b"G" + bytes(20)},
+        {b"h": b"M" + bytes(16), b"m": b"G" + bytes(16) + bytes(16) + b"\x09"},
+        {
+            b"h": b"H" + bytes(16),
+            b"s": b"HH",
+            b"b": bytes(32) + b"\x01" + pack_lines([Line(0, 1)])[1:],
+        },
+    ],
+)
+def test_broken_entry_is_an_error_and_never_half_read(fields: dict[bytes, bytes]) -> None:
+    """Whatever is wrong, reading raises one of the errors that the outbox reader expects."""
+    with pytest.raises((ValueError, KeyError, IndexError)):
+        read_entry(SHOW, "1-0", fields)

@@ -1,0 +1,87 @@
+"""What we use of uvicorn's and websockets' inside. An upgrade that moves it fails here, by name."""
+
+import inspect
+
+import pytest
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets import protocol, speedups
+from websockets.frames import Frame, Opcode
+
+UVICORN = "0.54.0"
+
+
+def test_uvicorn_is_the_version_that_was_read() -> None:
+    """Read guard.py and front.py against the new version before this line changes."""
+    assert uvicorn.__version__ == UVICORN
+
+
+def test_uvicorn_calls_its_http_class_as_we_expect() -> None:
+    """The front door stands in for the class: same keywords."""
+    names = list(inspect.signature(HttpToolsProtocol.__init__).parameters)
+    assert names == ["self", "config", "server_state", "app_state", "_loop"]
+    source = inspect.getsource(uvicorn.Server.startup)
+    for keyword in ("config=config", "server_state=self.server_state", "_loop=_loop"):
+        assert keyword in source
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "handle_websocket_upgrade",
+        "on_message_begin",
+        "on_url",
+        "on_header",
+        "on_headers_complete",
+        "on_body",
+        "on_message_complete",
+    ],
+)
+def test_guard_overrides_what_exists(name: str) -> None:
+    """Every method that the guard extends is still there."""
+    assert callable(getattr(HttpToolsProtocol, name))
+
+
+def test_guard_finds_the_fields_it_reads() -> None:
+    """`url`, `headers`, `parser`, `loop` and `transport` hold the request's head."""
+    source = inspect.getsource(HttpToolsProtocol)
+    for name in ("self.url", "self.headers", "self.parser", "self.loop", "self.transport"):
+        assert f"{name} = " in source or f"{name}: " in source
+
+
+def test_server_state_keeps_connections_for_shutdown() -> None:
+    """uvicorn calls `shutdown` on each and waits until the set is empty."""
+    assert isinstance(ServerState().connections, set)
+    assert "connection.shutdown()" in inspect.getsource(uvicorn.Server.shutdown)
+
+
+def test_config_takes_a_callable_as_http() -> None:
+    """Anything that is no string is called as it is."""
+
+    def make(**_: object) -> None: ...
+
+    config = Config(app=lambda: None, http=make)  # type: ignore[arg-type]
+    config.load()
+    assert config.http_protocol_class is make
+
+
+def test_sansio_route_exists_for_odd_handshakes() -> None:
+    """`ws="websockets-sansio"` is the path of what the front door does not take."""
+    config = Config(app=lambda: None, ws="websockets-sansio")
+    config.load()
+    assert config.ws_protocol_class is WebSocketsSansIOProtocol
+
+
+def test_websockets_core_can_start_open() -> None:
+    """A connection is promoted in the middle of its life; masks come from the C extension."""
+    core = protocol.Protocol(protocol.SERVER, state=protocol.State.OPEN, max_size=10)
+    core.receive_data(Frame(Opcode.TEXT, b"hi").serialize(mask=True))
+    (event,) = core.events_received()
+    assert isinstance(event, Frame) and bytes(event.data) == b"hi"
+    assert speedups.apply_mask(b"\x01\x02", b"\x01\x01\x01\x01") == b"\x00\x03"
