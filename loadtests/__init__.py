@@ -1,0 +1,1 @@
+"""Load tests: Locust users that speak to a running server over real WebSockets."""
