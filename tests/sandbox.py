@@ -26,6 +26,11 @@ class SandboxServer:
 
     def start(self) -> None:
         self.uds.unlink(missing_ok=True)
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process; another one may still keep the books."""
         command = [sys.executable, "-m", "live.payments.sandbox_server"]
         command += ["--uds", str(self.uds), "--data", str(self.directory)]
         if self.webhook_uds is not None:
@@ -33,7 +38,6 @@ class SandboxServer:
             command += ["--webhook-uds", str(self.webhook_uds)]
         environment = {**os.environ, "LIVE_SANDBOX_KEY": KEY}
         self.process = subprocess.Popen(command, env=environment)
-        self.wait_ready()
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS

@@ -7,11 +7,13 @@ Run it with `python -m live.payments.sandbox_server --data DIR --port P`; it end
 """
 
 import asyncio
+import fcntl
 import hmac
 import os
+import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,7 +236,6 @@ def build(
     data_dir: Path, *, key: str, webhook_url: str | None = None, uds: str | None = None
 ) -> Starlette:
     """Make the service. `webhook_url` None: it sends no events."""
-    data_dir.mkdir(parents=True, exist_ok=True)
     books = Books(data_dir / "sandbox.sqlite3", webhooks=webhook_url is not None)
     hooks = HookSender(books, url=webhook_url, key=key, uds=uds) if webhook_url else None
     sandbox = Sandbox(books, key, hooks, Faults())
@@ -278,19 +279,39 @@ def main(
     webhook_uds: str | None = None,
 ) -> None:
     """Serve on loopback (`port`) or a unix socket (`uds`) until SIGTERM or SIGINT."""
-    app = build(data_dir, key=key, webhook_url=webhook_url, uds=webhook_uds)
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=port or 0,
-        uds=uds,
-        log_level="warning",
-        access_log=False,
-        # A hanging call must not keep the process: SIGTERM ends it within this.
-        timeout_graceful_shutdown=1,
-        server_header=False,
-    )
-    uvicorn.Server(config).run()
+    signal.signal(signal.SIGTERM, _leave)
+    with _alone_with(data_dir):
+        app = build(data_dir, key=key, webhook_url=webhook_url, uds=webhook_uds)
+        config = uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=port or 0,
+            uds=uds,
+            log_level="warning",
+            access_log=False,
+            # A hanging call must not keep the process: SIGTERM ends it within this.
+            timeout_graceful_shutdown=1,
+            server_header=False,
+        )
+        try:
+            uvicorn.Server(config).run()
+        finally:
+            if uds is not None:
+                Path(uds).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_with(data_dir: Path) -> Iterator[None]:
+    """Wait for our turn: whoever keeps these books listens on their socket, and a second process
+    would take the socket's path away from the first (`live audit` beside `live serve`)."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)  # unlike the default, this lets go of the socket's path on the way out
 
 
 async def _healthy(_: Request) -> Response:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 
 import asyncpg
 import psutil
@@ -104,10 +105,14 @@ async def test_settlement_resumes_after_postgres_was_killed(
     await confirm(fragile, buyers[:10])
     assert cluster.process is not None
 
-    for child in psutil.Process(cluster.process.pid).children():
-        child.kill()
+    children = psutil.Process(cluster.process.pid).children()
+    # The parent first: it would end its other children by itself as soon as one of them died.
     cluster.process.kill()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
     cluster.process.wait()
+    psutil.wait_procs(children, timeout=RECOVERY_S)
     await confirm(fragile, buyers[10:])
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
     cluster.start()

@@ -205,6 +205,35 @@ async def test_sigterm_ends_it_even_while_calls_hang(tmp_path: Path) -> None:
     await provider.close()
 
 
+async def test_second_process_waits_for_the_books(tmp_path: Path) -> None:
+    """Another sandbox on the same books leaves the first one's socket alone, then takes over."""
+    first, second = SandboxServer(tmp_path), SandboxServer(tmp_path)
+    first.start()
+    second.launch()
+    provider = Sandbox("http://sandbox", key=KEY, uds=str(first.uds))
+    before = await provider.authorise(request := wanted("tok_approve"))
+
+    await asyncio.to_thread(first.stop)
+    await asyncio.to_thread(second.wait_ready)
+
+    assert await provider.authorise(request) == before
+    await asyncio.to_thread(second.stop)
+    assert not first.uds.exists()
+    await provider.close()
+
+
+async def test_waiting_process_ends_when_it_is_told(tmp_path: Path) -> None:
+    """One that never had its turn ends on SIGTERM and takes nothing with it."""
+    first, second = SandboxServer(tmp_path), SandboxServer(tmp_path)
+    first.start()
+    second.launch()
+    second.stop()
+    provider = Sandbox("http://sandbox", key=KEY, uds=str(first.uds))
+    assert (await provider.authorise(wanted("tok_approve"))).state is PaymentState.AUTHORISED
+    await provider.close()
+    await asyncio.to_thread(first.stop)
+
+
 async def _charge_appears(provider: Sandbox) -> None:
     async with asyncio.timeout(5):
         # The other process tells nobody when it has charged, so it is asked.
