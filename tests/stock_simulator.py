@@ -178,9 +178,8 @@ class Simulator(Checks):
         if isinstance(answer, CallError):
             assert code in "CMU"
             return
-        assert answer.slot == slot
+        assert (answer.slot, answer.left) == (slot, self.model.offers[slot].left)
         if code in "Hh":
-            assert answer.left == self.model.offers[slot].left or code == "h"
             record = self.model.find(request[0], request[1])
             assert record is not None and answer.expires_at == record.time
 

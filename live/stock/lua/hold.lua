@@ -68,17 +68,28 @@ end
 
 local details, wanting, ttls = {}, false, {}
 
+-- A cart names the offer that it failed for; of a single line there is no doubt.
+local function refuse(status, slot, n)
+  if n > 1 then details[#details + 1] = pack('>H', slot) end
+  return status
+end
+
+-- A repeat is told what is left now of its first offer, as the first answer was.
+local function answer_repeat(value, r, m, s, asked, n)
+  local status, slot = repeat_status(value, r, m, s, asked, now), unpack_bytes('>H', asked, 2)
+  if status == 'C' then return status end
+  if not (offers[slot] or load_offer(slot)) then return refuse('U', slot, n) end
+  if status == 'h' then details[#details + 1] = sub(value, s + 1, s + 6) end
+  return status
+end
+
 -- The way of every request that is not "one line, first hold of this buyer": status and the buyer's
 -- new value.
 local function decide(value, at, n)
   local stop = at + 32 + 4 * n
   if value then
     local r, m, s = find_record(value, sub(blob, at + 16, at + 31))
-    if r then
-      local status = repeat_status(value, r, m, s, sub(blob, at + 32, stop), now)
-      if status == 'h' then details[#details + 1] = sub(value, s + 1, s + 6) end
-      return status
-    end
+    if r then return answer_repeat(value, r, m, s, sub(blob, at + 32, stop), n) end
   end
   local lines, ttl = read_lines(blob, at + 33, n), nil
   for i = 1, n do
@@ -89,17 +100,11 @@ local function decide(value, at, n)
       if qty + (value and units_of(value, slot) or 0) > o.limit then status = 'L'
       elseif qty > o.left then status = 'O' end
     end
-    if status then
-      if n > 1 then details[#details + 1] = pack('>H', slot) end
-      return status
-    end
+    if status then return refuse(status, slot, n) end
     if not ttl or o.ttl < ttl then ttl = o.ttl end
   end
   local roomy = make_room(value or '', lines)
-  if not roomy then
-    if n > 1 then details[#details + 1] = pack('>H', lines[1][1]) end
-    return 'L'
-  end
+  if not roomy then return refuse('L', lines[1][1], n) end
   for i = 1, n do
     local o = offers[lines[i][1]]
     o.left = o.left - lines[i][2]

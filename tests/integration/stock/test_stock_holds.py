@@ -93,6 +93,29 @@ async def test_repeat_gets_the_first_answer(engine: StockEngine, show: ShowId) -
     assert (await engine.figures(show)).offers[0] == Stock(9, 1, 0)
 
 
+@pytest.mark.parametrize("lines", [one(1), [Line(1, 1), Line(0, 1)]])
+async def test_repeat_tells_what_is_left_now(
+    engine: StockEngine, show: ShowId, lines: list[Line]
+) -> None:
+    """Live, ended or sold: a repeat is no sign that its offer is sold out."""
+    await engine.apply_offer(terms(show, 0))
+    await engine.apply_offer(terms(show, 1))
+    live, given, sold = key(), key(), key()
+    for mine, who in ((live, 1), (given, 2), (sold, 3)):
+        await engine.hold(show, buyer(who), mine, lines)
+    await engine.release(show, buyer(2), given)
+    await engine.begin(show, buyer(3), sold, window_ms=1_000)
+    await engine.confirm(show, buyer(3), sold)
+
+    repeats = [
+        await engine.hold(show, buyer(who), mine, lines)
+        for mine, who in ((live, 1), (given, 2), (sold, 3))
+    ]
+
+    assert all(answer.repeat for answer in repeats)
+    assert [(answer.slot, answer.left) for answer in repeats] == [(1, 8)] * 3
+
+
 async def test_same_key_with_another_request_is_a_conflict(
     engine: StockEngine, show: ShowId
 ) -> None:
