@@ -99,7 +99,7 @@ class Model:
         return "", 0
 
     def repeated(self, record: Record, lines: Sequence[Line]) -> str:
-        if record.lines != tuple(lines):
+        if set(record.lines) != set(lines):
             return "C"
         if record.state == "H":
             return "h" if record.time > self.now else "e"

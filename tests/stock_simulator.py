@@ -138,6 +138,8 @@ class Simulator(Checks):
             return who, self._new_key(), (Line(waiting[0].lines[0].slot, 1),)
         known = self.model.find(who, key)
         lines = known.lines if known and self.random.random() < 0.6 else self._lines()
+        if self.random.random() < 0.1:  # the same cart, its items in another order
+            lines = tuple(reversed(lines))
         return who, key, lines
 
     def _count(self, command: str, answer: object, operations: int = 1) -> None:

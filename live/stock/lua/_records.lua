@@ -141,10 +141,23 @@ local function make_room(value, lines)
   return value
 end
 
+-- Whether two packed lists of lines ask for the same: a cart is the same in any order of its items.
+-- Neither names an offer twice, so lists of one length with each line of one in the other are equal.
+local function same_lines(known, asked)
+  if known == asked then return true end
+  if #known ~= #asked then return false end
+  for i = 2, #known, 4 do
+    local line, found = sub(known, i, i + 3), false
+    for j = 2, #asked, 4 do found = found or sub(asked, j, j + 3) == line end
+    if not found then return false end
+  end
+  return true
+end
+
 -- What a known key is answered: h live, e expired, r released or cancelled, s sold, w waiting, C
 -- another request.
 local function repeat_status(value, p, n, s, asked, now)
-  if sub(value, p + 16, s - 1) ~= asked then return 'C' end
+  if not same_lines(sub(value, p + 16, s - 1), asked) then return 'C' end
   local state = sub(value, s, s)
   if state == 'H' then
     if unpack_bytes('>I6', value, s + 1) > now then return 'h' end

@@ -202,6 +202,36 @@ async def test_cart_is_all_or_nothing_and_names_what_failed(
     assert all(stock.held == 0 for stock in (await engine.figures(show)).offers.values())
 
 
+async def test_cart_is_the_same_in_any_order(engine: StockEngine, show: ShowId) -> None:
+    """A repeat may list the items otherwise; another item or number is still another request."""
+    for slot in range(3):
+        await engine.apply_offer(terms(show, slot))
+    mine, cart = key(), [Line(2, 1), Line(0, 2), Line(1, 1)]
+    first = await engine.hold(show, buyer(1), mine, cart)
+
+    repeat = await engine.hold(show, buyer(1), mine, sorted(cart, key=lambda line: line.slot))
+    for other in ([Line(0, 2), Line(1, 1)], [Line(0, 1), Line(1, 2), Line(2, 1)]):
+        with pytest.raises(Conflict):
+            await engine.hold(show, buyer(1), mine, other)
+
+    assert (repeat.outcome, repeat.repeat) == (Outcome.HELD, True)
+    assert repeat.expires_at == first.expires_at
+    figures = await engine.figures(show)
+    assert [stock.held for _, stock in sorted(figures.offers.items())] == [2, 1, 1]
+
+
+async def test_cart_names_the_first_that_failed_in_its_own_order(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Two of three are sold out: the buyer is told of the one that he named first."""
+    for slot in range(3):
+        await engine.apply_offer(terms(show, slot, allotted=5 if slot == 1 else 0))
+
+    for order, failed in (((1, 2, 0), 2), ((0, 1, 2), 0)):
+        answer = await engine.hold(show, buyer(1), key(), [Line(slot, 1) for slot in order])
+        assert (answer.outcome, answer.slot) == (Outcome.SOLD_OUT, failed)
+
+
 async def test_cart_lives_as_long_as_its_shortest_offer(engine: StockEngine, show: ShowId) -> None:
     """Different hold times in one cart: the earliest deadline counts for all of it."""
     await engine.apply_offer(terms(show, 0, hold_seconds=100))
