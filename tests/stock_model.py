@@ -1,6 +1,7 @@
-"""A plain model of one show's stock: lists and dictionaries, no bytes, no bounds on its work.
+"""A plain model of one show's stock: lists and dictionaries, no bytes.
 
-What the Lua scripts must answer and leave behind, written a second time as simply as possible.
+What the Lua scripts must answer and leave behind, written a second time as simply as possible. Of
+the scripts' bounds on their work it has the two that decide who is granted first, made small.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from live.domain.offer import Mode, OfferTerms, Phase, Stock
 
 RECORDS_PER_OFFER = 16
 RECORDS = 128
+GRANTS_MAX = 1  # of one offer in one call; the scripts get the same two numbers
+LOOKS_MAX = 2  # waiters of one offer in one call
 LIVE = ("H", "P")
 COUNTED = ("H", "P", "S")
 ENDED = ("R", "E", "X")
@@ -32,6 +35,11 @@ class Offer:
     left: int
     held: int = 0
     sold: int = 0
+    reserved: int = 0  # what is left belongs to waiters from this turn on; 0: to anybody
+
+    @property
+    def left_for_new(self) -> int:
+        return 0 if self.reserved else self.left
 
     @property
     def stock(self) -> Stock:
@@ -47,6 +55,7 @@ class Model:
     deadlines: dict[tuple[BuyerId, HoldKey], int] = field(default_factory=dict)
     batches: list[int] = field(default_factory=list)  # deadlines of batches of new holds
     events: set[str] = field(default_factory=set)  # rare branches that were taken
+    reserved_seen: bool = False  # the last call looked at an offer that waiters come first for
     joins: int = 0  # waiting records keep their turn in `time`
 
     # Helpers
@@ -90,6 +99,10 @@ class Model:
             if offer.terms.mode is not mode:
                 return "M", line.slot
             code = self.refusal(offer)
+            if not code and mode is Mode.HOLD and offer.reserved:
+                self.events.add("waiters first")
+                self.reserved_seen = True
+                return "O", line.slot
             if not code and line.qty + self.units(buyer, line.slot) > offer.terms.per_buyer_limit:
                 code = "L"
             if not code and line.qty > offer.left:
@@ -139,31 +152,46 @@ class Model:
             offer = self.offers[line.slot]
             setattr(offer, source, getattr(offer, source) - line.qty)
             setattr(offer, target, getattr(offer, target) + line.qty)
+            if target == "left":
+                offer.reserved = 1
 
-    def grant(self, slots: Sequence[int]) -> int:
-        moved = 0
-        for slot in slots:
-            offer = self.offers.get(slot)
-            if offer is None or not offer.terms.waitlist or self.refusal(offer):
-                continue
-            for buyer, key, qty in list(self.waits.get(slot, [])):
-                if offer.left <= 0:
-                    break
-                if qty > offer.left:
-                    continue
+    def grant(self, slot: int) -> tuple[int, bool]:
+        """Movements, and whether this call stopped before the end of the line."""
+        offer, moved = self.offers[slot], 0
+        sells = offer.terms.waitlist and offer.phase not in (Phase.CLOSING, Phase.CLOSED)
+        line = self.line_from(slot, offer.reserved) if offer.reserved and sells else []
+        if line and offer.left > 0 and self.refusal(offer):
+            self.events.add("reserved while refused")
+            return 0, False
+        for looked, (record, buyer) in enumerate(line):
+            if offer.left <= 0:
+                break
+            fits = record.lines[0].qty <= offer.left
+            if looked == LOOKS_MAX or (fits and moved == GRANTS_MAX):
+                self.events.add("looks in steps" if looked == LOOKS_MAX else "grants in steps")
+                offer.reserved = record.time
+                return moved, True
+            if fits:
                 moved += 1
-                self.waits[slot].remove((buyer, key, qty))
-                record = self.find(buyer, key)
-                assert record is not None
-                if self.units(buyer, slot) + qty > offer.terms.per_buyer_limit:
-                    self.remove(buyer, record)
-                    self.events.add("grant over the limit")
-                    continue
-                self.move(record.lines, "left", "held")
-                record.state = "H"
-                record.time = self.now + 1000 * offer.terms.hold_seconds
-                self.deadlines[buyer, key] = record.time
-        return moved
+                self.grant_to(offer, record, buyer)
+        offer.reserved = 0
+        return moved, False
+
+    def line_from(self, slot: int, turn: int) -> list[tuple[Record, BuyerId]]:
+        line = [(self.find(buyer, key), buyer) for buyer, key, _ in self.waits.get(slot, [])]
+        return [(record, buyer) for record, buyer in line if record and record.time >= turn]
+
+    def grant_to(self, offer: Offer, record: Record, buyer: BuyerId) -> None:
+        [line] = record.lines
+        self.waits[line.slot].remove((buyer, record.key, line.qty))
+        if self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit:
+            self.remove(buyer, record)
+            self.events.add("grant over the limit")
+            return
+        self.move(record.lines, "left", "held")
+        record.state = "H"
+        record.time = self.now + 1000 * offer.terms.hold_seconds
+        self.deadlines[buyer, record.key] = record.time
 
     # Commands, as the engine's facade offers them
 
@@ -173,10 +201,14 @@ class Model:
         """Code of each request, and the slot that failed where one did."""
         answers: list[tuple[str, int]] = []
         seconds: set[int] = set()
+        self.reserved_seen = False
         for buyer, key, lines in requests:
             record = self.find(buyer, key)
             if record is not None:
-                answers.append((self.repeated(record, lines), lines[0].slot))
+                code = self.repeated(record, lines)
+                if code != "C":  # what is left of its first offer was looked up
+                    self.verdict(buyer, lines[:1], Mode.HOLD)
+                answers.append((code, lines[0].slot))
                 continue
             code, slot = self.verdict(buyer, lines, Mode.HOLD)
             if not code and not self.make_room(buyer, lines):
@@ -242,14 +274,15 @@ class Model:
         record.state, record.time = then, 0
         self.deadlines.pop((buyer, key), None)
         if target == "left":
-            self.grant([line.slot for line in record.lines])
+            for line in record.lines:
+                self.grant(line.slot)
         return then
 
     def retake(self, buyer: BuyerId, key: HoldKey, asked: tuple[Line, ...]) -> str:
         first = self._retake(buyer, key, asked)
         if first != "refused":
             return first
-        if self.due():
+        if self.due() or self.reserved_seen:
             self.reap()
             first = self._retake(buyer, key, asked)
         if first != "refused":
@@ -267,12 +300,13 @@ class Model:
             return "E"
         lines = record.lines if record else asked
         live = record is not None and record.state in LIVE
+        self.reserved_seen = any(self.offers[line.slot].reserved for line in lines)
         for line in lines:
             offer = self.offers[line.slot]
             if offer.phase in (Phase.CLOSED, Phase.DRAFT):
                 return "refused"
             over = self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit
-            if not live and (line.qty > offer.left or over):
+            if not live and (line.qty > offer.left_for_new or over):
                 return "refused"
         self.move(lines, "held" if live else "left", "sold")
         self.deadlines.pop((buyer, key), None)
@@ -306,7 +340,8 @@ class Model:
 
     def join(self, buyer: BuyerId, key: HoldKey, line: Line) -> tuple[str, int]:
         answer, position, look_again = self._join(buyer, key, line)
-        if look_again and self.due() and self.reap():
+        reserved = answer != "L" and look_again and self.offers[line.slot].reserved
+        if look_again and (self.due() or reserved) and self.reap():
             answer, position, _ = self._join(buyer, key, line)
         return answer, position
 
@@ -328,7 +363,7 @@ class Model:
             return code, 0, False
         if self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit:
             return "L", 0, True
-        takes = not code and line.qty <= offer.left
+        takes = not code and line.qty <= offer.left_for_new
         if not takes and not offer.terms.waitlist:
             roomy = self._would_fit(buyer, (line,))
             return ("O", 0, True) if roomy else ("L", 0, False)
@@ -362,6 +397,7 @@ class Model:
                 record = self.find(buyer, key)
                 assert record is not None
                 self.remove(buyer, record)
+                self.grant(slot)
                 return True
         return False
 
@@ -377,7 +413,12 @@ class Model:
         for who, time in list(self.deadlines.items()):
             if time <= self.now:
                 del self.deadlines[who]
-        return moved + self.grant(sorted(self.waits))
+        for slot in self.offers:
+            more = True
+            while more:
+                granted, more = self.grant(slot)
+                moved += granted
+        return moved
 
     def apply(self, terms: OfferTerms) -> Stock:
         offer = self.offers.get(terms.slot)
@@ -388,7 +429,8 @@ class Model:
             if offer.phase is not Phase.CLOSED:
                 offer.phase = terms.phase
             offer.left = terms.allotted - offer.held - offer.sold
-            self.grant([terms.slot])
+            offer.reserved = 1
+            self.grant(terms.slot)
         if terms.phase in (Phase.CLOSING, Phase.CLOSED):
             self.drain()
         return offer.stock
@@ -428,6 +470,8 @@ class Model:
         }
         self.buyers = {buyer: records for buyer, records in kept.items() if records}
         self.batches = []
+        for slot, offer in self.offers.items():
+            offer.reserved = int(offer.left > 0 and bool(self.waits.get(slot)))
         self.deadlines = {
             (buyer, r.key): r.time
             for buyer, records in self.buyers.items()

@@ -16,6 +16,7 @@ from live.stock.calls import RUN_ID, Calls
 from live.stock.keys import GROUP, show_keys, staging_keys
 from live.stock.records import (
     COUNTER_BITS,
+    HEAD_OF_LINE,
     STATE_CODES,
     pack_offer,
     pack_record,
@@ -77,7 +78,7 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
         time = 0 if hold.state is HoldState.CONFIRMED else hold.expires_at
         record = pack_record(hold.key, hold.lines, STATE_CODES[hold.state], time)
         values.setdefault(hold.buyer, []).append(record)
-    for place, waiting in enumerate(_in_turn(stock), 1):
+    for place, waiting in enumerate(_in_turn(stock), HEAD_OF_LINE):
         record = pack_record(waiting.key, (waiting.line,), b"W", place)
         values.setdefault(waiting.buyer, []).append(record)
     for buyer, records in values.items():
@@ -91,7 +92,7 @@ def _deadlines(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _places(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
-    for place, waiting in enumerate(_in_turn(stock), 1):
+    for place, waiting in enumerate(_in_turn(stock), HEAD_OF_LINE):
         slot, qty = waiting.line.slot, waiting.line.qty
         score = (slot << COUNTER_BITS) + place
         yield b"%d" % score, pack_slot(slot) + waiting.buyer + qty.to_bytes(2, "big")

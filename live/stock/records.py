@@ -3,7 +3,7 @@
 request   buyer 16 | key 16 | lines n 1 | n x (slot 2, qty 2)                one hold asked for
 record    key 16 | lines n 1 | n x (slot 2, qty 2) | state 1 | time 6        one hold in Redis
 buyer     records, oldest first                                              hash value, by buyer
-offer     phase 1 | mode 1 | waitlist 1 | reserved 1 | version 4 | limit 2 | hold seconds 4 |
+offer     phase 1 | mode 1 | waitlist 1 | reserved 6 | version 4 | limit 2 | hold seconds 4 |
           opens 6 | closes 6 | left 4 (signed) | held 4 | sold 4             hash value, by slot
 entry     h: kind "H" | epoch 4 | base 6 | time 6 | offers x (slot 2, hold seconds 4, left 4)
           s: a status per request, b: the requests                          a batch of holds
@@ -12,6 +12,8 @@ entry     h: kind "H" | epoch 4 | base 6 | time 6 | offers x (slot 2, hold secon
 
 All numbers are big-endian. Always: no slot twice in one request (`sum_lines`), so Lua may check a
 cart line by line; movement i of an entry has seq `epoch << 40 | base + i + 1`.
+`reserved` is 0, or the place in the waitlist from which on somebody may still fit into what is
+left: until the reaper came to the end of the line, no newcomer may have it.
 """
 
 import struct
@@ -26,11 +28,12 @@ from live.errors import BadField
 
 COUNTER_BITS: Final = 40  # 10^12 movements in one life; with the epoch it fits Postgres' bigint
 EPOCH_MAX: Final = 2**23 - 1
+HEAD_OF_LINE: Final = 1  # places in a waitlist count from here
 UNITS_MAX: Final = 0xFFFF  # of one offer in one request
 
 _LINE = struct.Struct(">HH")
 _ONE_LINE = struct.Struct(">BHH")
-_OFFER = struct.Struct(">BBBBIHI6s6siII")
+_OFFER = struct.Struct(">BBB6sIHI6s6siII")
 _HEAD = struct.Struct(">cI6s6s")
 _OFFER_NOW = struct.Struct(">HIi")
 
@@ -143,12 +146,12 @@ def read_records(value: bytes) -> Iterator[Record]:
 
 
 def pack_offer(terms: OfferTerms, stock: Stock, *, reserved: bool = False) -> bytes:
-    """`reserved`: what is left belongs to waiters until the reaper has granted it."""
+    """`reserved`: what is left belongs to waiters, from the head of the line on."""
     return _OFFER.pack(
         PHASES.index(terms.phase),
         MODES.index(terms.mode),
         terms.waitlist,
-        reserved,
+        number6(HEAD_OF_LINE if reserved else 0),
         terms.version,
         terms.per_buyer_limit,
         terms.hold_seconds,

@@ -9,12 +9,13 @@ local pack, unpack_bytes = struct.pack, struct.unpack
 local call = redis.call
 
 local RECORDS_PER_OFFER_MAX, RECORDS_MAX, RECORD_BYTES_MIN = 16, 128, 28
-local OFFER = '>BBBBI4HI4I6I6i4I4I4'
+local OFFER = '>BBBI6I4HI4I6I6i4I4I4'
 local DRAFT, SCHEDULED, OPEN, PAUSED, CLOSING, CLOSED = 0, 1, 2, 3, 4, 5
 local HOLD_MODE, FIRST_PAID = 0, 1
 local COUNTED = { [72] = true, [80] = true, [83] = true } -- H held, P paying, S sold
 local ENDED = { [82] = true, [69] = true, [88] = true } -- R released, E expired, X cancelled
 local NO_TIME = rep('\0', 6)
+local HEAD_OF_LINE = 1 -- places in a waitlist count from here
 
 -- Redis TIME in ms: gateways' clocks differ, and a deadline must have a single judge.
 local function clock()
@@ -42,7 +43,7 @@ end
 
 -- Units that a newcomer may have: none while what is left is reserved for waiters.
 local function left_for_new(o)
-  return o.reserved == 1 and 0 or o.left
+  return o.reserved > 0 and 0 or o.left
 end
 
 -- Why nothing of this offer can be had now: X closed, Z paused, N not open yet; nil when it is
@@ -142,7 +143,7 @@ local function make_room(value, lines)
 end
 
 -- Whether two packed lists of lines ask for the same: a cart is the same in any order of its items.
--- Neither names an offer twice, so lists of one length with each line of one in the other are equal.
+-- Neither names an offer twice, so it is enough that each line of one is in the other.
 local function same_lines(known, asked)
   if known == asked then return true end
   if #known ~= #asked then return false end

@@ -2,11 +2,11 @@
 --   in `commit`.
 -- Needs _records in front. The script names its keys and calls `open_work` after the epoch check.
 -- 2,048 waiters are looked at for one offer in one call: 0.4 ms at worst.
-local GRANT_PAGE, GRANT_PAGES_MAX = 64, 32
+local GRANT_PAGE, LOOKS_MAX = 64, 2048
 local GRANTS_MAX = 64 -- grants of one offer in one call: restocking for thousands goes in steps
 local GRANTS_A_CALL_MAX = 512 -- of all its offers
 local w = {
-  served = 0, values = {}, offers = {}, moves = {},
+  served = 0, values = {}, offers = {}, stored = {}, moves = {},
   add = {}, drop = {}, wait_add = {}, wait_drop = {},
 }
 
@@ -33,7 +33,7 @@ local function offer_of(slot)
     local value = call('HGET', w.offers_key, pack('>H', slot))
     if not value then return nil end
     o = read_offer(value)
-    w.offers[slot] = o
+    w.offers[slot], w.stored[slot] = o, value
   end
   return o
 end
@@ -93,38 +93,54 @@ local function grant_to(o, slot, member)
   end
 end
 
--- Units of a slot go to the earliest waiters whose whole quantity fits. Where this call may not
--- grant all,
--- the offer is marked: what is left stays reserved for waiters until the reaper is through with
--- them.
+-- Waiters of one page are granted what fits. Returns the number of grants, and the waiter to go on
+-- from where this call may grant no more.
+local function grant_page(o, slot, waiters, served)
+  for i = 1, #waiters do
+    if unpack_bytes('>H', waiters[i], 19) <= o.left then
+      if served >= GRANTS_MAX or w.served >= GRANTS_A_CALL_MAX then
+        return served, waiters[i]
+      end
+      served, w.served = served + 1, w.served + 1
+      grant_to(o, slot, waiters[i])
+    end
+  end
+  return served
+end
+
+-- Units of a slot go to the earliest waiters whose whole quantity fits, from the place `reserved`
+-- on: whoever stands before it wants more than is left. Returns true where this call may not go on
+-- to the end of the line: the units stay reserved, and the reaper goes on from there.
+-- Always: what is left is reserved only while somebody waits who was not looked at.
 local function grant(slot)
   local o = offer_of(slot)
-  if o.left <= 0 or o.waitlist == 0 or refusal(o, w.now) then return end
-  local low, high = score_text(slot * 2 ^ 40), '(' .. score_text((slot + 1) * 2 ^ 40)
-  local served = 0
-  o.reserved = 0
-  for page = 0, GRANT_PAGES_MAX - 1 do
-    local waiters = call('ZRANGEBYSCORE', w.wait, low, high, 'LIMIT', page * GRANT_PAGE, GRANT_PAGE)
-    for i = 1, #waiters do
-      if o.left <= 0 then return end
-      if unpack_bytes('>H', waiters[i], 19) <= o.left then
-        if served >= GRANTS_MAX or w.served >= GRANTS_A_CALL_MAX then
-          o.reserved = 1
-          return
-        end
-        served, w.served = served + 1, w.served + 1
-        grant_to(o, slot, waiters[i])
-      end
+  local low, high = slot * 2 ^ 40 + o.reserved, '(' .. score_text((slot + 1) * 2 ^ 40)
+  local served, looked, stop = 0, 0, nil
+  while o.reserved > 0 do
+    local waiters = {}
+    if o.left > 0 and o.waitlist == 1 and o.phase < CLOSING then
+      waiters = call('ZRANGEBYSCORE', w.wait, score_text(low), high, 'LIMIT', looked, GRANT_PAGE)
     end
-    if #waiters < GRANT_PAGE then return end
+    -- Paused, or not open yet: nobody is granted, and nobody comes before those who wait.
+    if #waiters > 0 and refusal(o, w.now) then return end
+    if looked >= LOOKS_MAX then stop = waiters[1]
+    else served, stop = grant_page(o, slot, waiters, served) end
+    if stop then
+      o.reserved = call('ZSCORE', w.wait, stop) - slot * 2 ^ 40
+      return true
+    end
+    looked = looked + #waiters
+    if #waiters < GRANT_PAGE then o.reserved = 0 end
   end
 end
 
--- Give the lines' units back from `held` or `sold` to `left`, then to waiters.
+-- Give the lines' units back from `held` or `sold` to `left`; waiters come first, from the head of
+-- the line.
 local function free_units(lines, from)
   for i = 1, #lines do
     local o = offer_of(lines[i][1])
     o[from], o.left = o[from] - lines[i][2], o.left + lines[i][2]
+    o.reserved = HEAD_OF_LINE
   end
 end
 
@@ -132,8 +148,7 @@ local function grant_lines(lines)
   for i = 1, #lines do grant(lines[i][1]) end
 end
 
--- Write everything at once; `w.marked`: an offer changed without a movement. Returns the number of
--- movements.
+-- Write at once what changed. Returns the number of movements.
 local function commit()
   local moved = #w.moves
   local put, gone = {}, {}
@@ -148,14 +163,15 @@ local function commit()
     local head = pack('>c1I4I6I6', 'M', w.epoch, base, w.now)
     call('XADD', w.outbox, '*', 'h', head, 'm', table.concat(w.moves))
   end
-  if moved > 0 or w.marked then
-    local offers = {}
-    for slot, o in pairs(w.offers) do
+  local offers = {}
+  for slot, o in pairs(w.offers) do
+    local value = write_offer(o)
+    if value ~= w.stored[slot] then
       offers[#offers + 1] = pack('>H', slot)
-      offers[#offers + 1] = write_offer(o)
+      offers[#offers + 1] = value
     end
-    if #offers > 0 then call('HSET', w.offers_key, unpack(offers)) end
   end
+  if #offers > 0 then call('HSET', w.offers_key, unpack(offers)) end
   if #w.drop > 0 then call('ZREM', w.deadlines, unpack(w.drop)) end
   if #w.add > 0 then call('ZADD', w.deadlines, unpack(w.add)) end
   if #w.wait_drop > 0 then call('ZREM', w.wait, unpack(w.wait_drop)) end

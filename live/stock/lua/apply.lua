@@ -30,8 +30,8 @@ local was = old and old.phase or DRAFT
 if old then
   new.held, new.sold = old.held, old.sold
   new.left = new.left - old.held - old.sold
-  new.reserved = old.reserved
 end
+new.reserved = HEAD_OF_LINE
 -- What the closed entry promised stays true: nothing opens again behind it.
 if was == CLOSED then new.phase = CLOSED end
 w.offers[slot] = new
@@ -39,7 +39,6 @@ if new.phase == CLOSING and was ~= CLOSING then
   move('Z', rep('\0', 16), rep('\0', 16) .. pack('>BHH', 1, slot, 0) .. 'Z' .. NO_TIME)
 end
 grant(slot)
-call('HSET', offers_key, pack('>H', slot), write_offer(new))
 local longest = tonumber(call('HGET', meta_key, 'ttl_max') or 0)
 if new.ttl > longest then call('HSET', meta_key, 'ttl_max', new.ttl) end
 commit()

@@ -57,12 +57,12 @@ local function load_offer(slot)
   local value = call('HGET', offers_key, pack('>H', slot))
   if not value then return nil end
   local o = read_offer(value)
-  o.refusal = o.mode ~= HOLD_MODE and 'M' or refusal(o, now) or (o.reserved == 1 and 'O')
+  o.refusal = o.mode ~= HOLD_MODE and 'M' or refusal(o, now) or (o.reserved > 0 and 'O')
   o.tail = 'H' .. pack('>I6', now + o.ttl * 1000)
   o.had = o.left
   offers[slot] = o
   slots[#slots + 1] = slot
-  reserved = reserved + o.reserved
+  if o.refusal == 'O' then reserved = 1 end
   return o
 end
 

@@ -63,7 +63,7 @@ if not status and qty <= left_for_new(o) then
   commit()
   return { 'H', 0, deadline, 0 }
 end
-local due = call('ZCOUNT', deadlines_key, '-inf', now) + o.reserved
+local due = call('ZCOUNT', deadlines_key, '-inf', now) + (o.reserved > 0 and 1 or 0)
 if o.waitlist == 0 then return { 'O', 0, 0, due } end
 local place = tonumber(call('HGET', meta_key, 'seq') or 0) + 1
 local score = slot * 2 ^ 40 + place

@@ -1,6 +1,6 @@
 -- leave: give up a place in an offer's waitlist.
--- Keeps:   stock.
--- Cost:    O(records of the buyer + log waiters).   Clock: Redis TIME, for the entry only.
+-- Keeps:   allotted = left + held + sold; units that were reserved for him go on in line.
+-- Cost:    O(records + waiters looked at).   Clock: Redis TIME.
 -- Retry:   U, as for a buyer who never waited; nothing moves.
 -- Needs:   _records _work
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
@@ -27,9 +27,11 @@ while p <= #value do
   local s = p + 17 + 4 * byte(value, p + 16)
   local offer, qty = unpack_bytes('>HH', value, p + 17)
   if byte(value, s) == 87 and offer == slot then
-    w.wait_drop = { wait_member(slot, buyer, qty) }
+    if not offer_of(slot) then return 'R' end
+    call('ZREM', wait_key, wait_member(slot, buyer, qty)) -- at once: `grant` reads the line
     move('Q', buyer, sub(value, p, s + 6))
     w.values[buyer] = sub(value, 1, p - 1) .. sub(value, s + 7)
+    grant(slot)
     commit()
     return 'L'
   end

@@ -51,7 +51,13 @@ if k > 0 then
   local stored = call('HMGET', buyers_key, unpack(buyers))
   for i = 1, k do w.values[buyers[i]] = w.values[buyers[i]] or stored[i] or '' end
 end
-local freed, slots = {}, {}
+local seen, slots = {}, {}
+local function look_at(slot)
+  if not seen[slot] then
+    seen[slot] = true
+    slots[#slots + 1] = slot
+  end
+end
 for i = 1, k do
   local buyer = buyers[i]
   local value = w.values[buyer]
@@ -61,28 +67,22 @@ for i = 1, k do
     local lines = read_lines(value, p + 17, n)
     free_units(lines, 'held')
     set_state('E', buyer, p, s, 'E', 0)
-    for j = 1, n do freed[lines[j][1]] = true end
+    for j = 1, n do look_at(lines[j][1]) end
   end
 end
 
--- Every offer that somebody waits for: units may have come free while it was paused or not yet
--- open.
+-- Beside those, every offer that somebody waits for: no other can have units reserved, and `grant`
+-- passes over the ones that have none.
 local low = 0
 for _ = 1, OFFERS_MAX do
   local first = call('ZRANGEBYSCORE', wait_key, score_text(low), '+inf', 'LIMIT', 0, 1)[1]
   if not first then break end
   local slot = unpack_bytes('>H', first)
-  slots[#slots + 1] = slot
+  look_at(slot)
   low = (slot + 1) * 2 ^ 40
 end
 local more = taken < #due and 1 or 0
 for i = 1, #slots do
-  local o = offer_of(slots[i])
-  if o then
-    w.marked = w.marked or o.reserved == 1
-    o.reserved = 0
-    grant(slots[i])
-    if o.reserved == 1 then more = 1 end
-  end
+  if offer_of(slots[i]) and grant(slots[i]) then more = 1 end
 end
 return { commit(), more }

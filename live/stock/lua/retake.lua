@@ -42,7 +42,7 @@ for i = 1, n do
   local slot, qty = lines[i][1], lines[i][2]
   local o = offer_of(slot)
   if not o then return 'R' end
-  reserved = reserved + o.reserved
+  if o.reserved > 0 then reserved = 1 end
   -- Closing lets what was begun finish; after the closed entry nothing may be sold.
   if o.phase == CLOSED or o.phase == DRAFT then refused = true end
   local over = units_of(value, slot) + qty > o.limit

@@ -11,7 +11,7 @@ from live.domain.ids import ShowId
 from live.stock import calls, scripts
 from live.stock.engine import StockEngine
 from tests.servers import Valkey, redis_binaries
-from tests.stock_simulator import Simulator, use_test_clock
+from tests.stock_simulator import Simulator, prepare_scripts
 
 OPERATIONS = 100_000
 OPERATIONS_A_SEED = 25_000
@@ -24,7 +24,8 @@ MUST_COVER = (
     "reap True, rebuild False, rebuild True, release E, release R, release S, release X, "
     "retake E, retake R, retake S, retake U, retake X, revert E, revert H, revert R, revert S, "
     "revert U, revert X, sell C, sell L, sell M, sell O, sell S, "
-    "sell s, records full, records dropped"
+    "sell s, records full, records dropped, waiters first, grants in steps, looks in steps, "
+    "reserved while refused, grant over the limit"
 )
 
 
@@ -41,7 +42,7 @@ def quick_server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Valk
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    use_test_clock(monkeypatch)
+    prepare_scripts(monkeypatch)
     # A machine that is busy with other things must not make an answer "repeat later" here.
     for name in ("CALL_SECONDS", "ATTEMPT_SECONDS"):
         monkeypatch.setattr(calls, name, 60.0)

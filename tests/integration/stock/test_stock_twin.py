@@ -11,6 +11,7 @@ from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Phase, Stock
 from live.stock import scripts
 from live.stock.records import (
+    HEAD_OF_LINE,
     MODES,
     PHASES,
     Record,
@@ -68,7 +69,17 @@ async def test_offer_packed_in_python_is_read_in_lua(twin: Twin, phase: Phase, m
         packed,
     )
 
-    figures = [PHASES.index(phase), MODES.index(mode), 0, 1, 2**32 - 1, 1000, 86_400, 2**48 - 1, 1]
+    figures = [
+        PHASES.index(phase),
+        MODES.index(mode),
+        0,
+        HEAD_OF_LINE,
+        2**32 - 1,
+        1000,
+        86_400,
+        2**48 - 1,
+        1,
+    ]
     assert read == [*figures, -5, 2**32 - 1, 7, packed]
 
 

@@ -1,6 +1,7 @@
 """The waitlist: who is next when units come free."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -196,3 +197,90 @@ async def test_paused_offer_grants_when_it_goes_on(engine: StockEngine, show: Sh
     await engine.apply_offer(terms(show, allotted=4, version=3))
 
     assert (await engine.figures(show)).offers[0] == Stock(2, 2, 0)
+
+
+async def wait_in_line(engine: StockEngine, show: ShowId, numbers: range, *, qty: int = 1) -> None:
+    """Buyers with these numbers take places in their order."""
+    places = [engine.join_waitlist(show, buyer(n), key(), Line(0, qty)) for n in numbers]
+    answers = await asyncio.gather(*places)
+    assert {answer.outcome for answer in answers} == {Outcome.WAITLISTED}
+
+
+async def test_last_waiter_who_leaves_frees_what_was_kept_for_him(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """64 of 65 waiters are granted in one call; the 65th goes, and newcomers get the rest."""
+    await sell_out(engine, show)
+    await wait_in_line(engine, show, range(1, 66))
+    await engine.apply_offer(terms(show, allotted=104, per_buyer_limit=4, version=2))
+    assert (await engine.figures(show)).offers[0] == Stock(36, 68, 0)
+
+    assert await engine.leave_waitlist(show, buyer(65), 0)
+
+    assert (await engine.hold(show, buyer(999), key(), one())).outcome is Outcome.HELD
+    assert (await engine.figures(show)).offers[0] == Stock(35, 69, 0)
+
+
+async def test_waiters_who_all_leave_free_what_was_kept_for_them(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Whoever goes first or last, granted or waiting: nothing stays reserved for nobody."""
+    await sell_out(engine, show)
+    await wait_in_line(engine, show, range(1, 71))
+    await engine.apply_offer(terms(show, allotted=104, per_buyer_limit=4, version=2))
+
+    left = [await engine.leave_waitlist(show, buyer(n), 0) for n in range(1, 71)]
+
+    assert left.count(True) <= 6, "most were granted"
+    assert await engine.reap(show) == 0
+    assert (await engine.hold(show, buyer(999), key(), one())).outcome is Outcome.HELD
+
+
+async def test_units_kept_while_an_offer_pauses_are_sold_when_it_goes_on(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Waiters leave during the pause: the units are anybody's afterwards, not nobody's."""
+    await sell_out(engine, show)
+    await wait_in_line(engine, show, range(1, 71))
+    await engine.apply_offer(terms(show, allotted=104, per_buyer_limit=4, version=2))
+    paused = terms(show, allotted=104, per_buyer_limit=4, phase=Phase.PAUSED, version=3)
+    await engine.apply_offer(paused)
+    for n in range(1, 71):
+        await engine.leave_waitlist(show, buyer(n), 0)
+    assert (await engine.figures(show)).waiting[0] == 0
+
+    opened = replace(paused, phase=Phase.SCHEDULED, opens_at=1, version=4)
+    await engine.apply_offer(opened)
+
+    assert (await engine.hold(show, buyer(999), key(), one())).outcome is Outcome.HELD
+
+
+async def test_waiter_behind_thousands_who_want_more_comes_before_a_newcomer(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """2,048 places are looked at in one call; the unit is kept until the rest were, too."""
+    await engine.apply_offer(terms(show, allotted=1, per_buyer_limit=5))
+    mine = key()
+    await engine.hold(show, buyer(0), mine, one())
+    for first in range(10, 10 + 2_100, 700):
+        await wait_in_line(engine, show, range(first, first + 700), qty=2)
+    await wait_in_line(engine, show, range(1, 2))
+
+    await engine.release(show, buyer(0), mine)
+    newcomer = await engine.hold(show, buyer(5), key(), one())
+
+    assert newcomer.outcome is Outcome.SOLD_OUT
+    assert len((await engine.buyer_state(show, buyer(1))).holds) == 1
+
+
+async def test_unit_that_fits_no_waiter_is_a_newcomers(engine: StockEngine, show: ShowId) -> None:
+    """However long the line is: once all of it was looked at, what fits nobody is on sale."""
+    await engine.apply_offer(terms(show, allotted=1, per_buyer_limit=5))
+    mine = key()
+    await engine.hold(show, buyer(0), mine, one())
+    for first in range(10, 10 + 2_100, 700):
+        await wait_in_line(engine, show, range(first, first + 700), qty=2)
+
+    await engine.release(show, buyer(0), mine)
+
+    assert (await engine.hold(show, buyer(5), key(), one())).outcome is Outcome.HELD
