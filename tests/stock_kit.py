@@ -7,6 +7,7 @@ from uuid import uuid4
 from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
 from live.domain.offer import Mode, OfferTerms, Phase
+from live.stock.engine import StockEngine
 
 
 def buyer(number: int) -> BuyerId:
@@ -23,6 +24,12 @@ def one(slot: int = 0, qty: int = 1) -> list[Line]:
 
 def now_ms() -> int:
     return int(time() * 1000)
+
+
+async def make_due(engine: StockEngine, show: ShowId, who: int, mine: HoldKey) -> None:
+    """Bring a hold's deadline into the past, as a payment that fails after it does."""
+    await engine.begin(show, buyer(who), mine, window_ms=60_000)
+    assert (await engine.revert(show, buyer(who), mine, held_until=1)).done
 
 
 def terms(show: ShowId, slot: int = 0, **changes: object) -> OfferTerms:

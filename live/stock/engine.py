@@ -264,13 +264,18 @@ class StockEngine:
     # Time
 
     async def reap(self, show: ShowId) -> int:
-        """End what is due and grant what came free. Returns the number of movements."""
-        movements = 0
+        """End what is due and grant what came free. Returns the number of movements.
+
+        Raises Busy where Redis lost an offer: all others were reaped, this one needs a rebuild.
+        """
+        movements = lost = 0
         for _ in range(REAP_ROUNDS_MAX):
-            moved, more = as_numbers(await self._run("reap", show))
+            moved, more, lost = as_numbers(await self._run("reap", show))
             movements += moved
             if not more:
                 break
+        if lost:
+            raise Busy("an offer of this show is lost: its stock is being rebuilt")
         return movements
 
     async def _run(self, name: str, show: ShowId, *args: bytes) -> Reply:

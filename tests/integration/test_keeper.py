@@ -193,6 +193,21 @@ async def test_lost_stock_is_handed_to_a_rebuild(
         await stage.stock.figures(show)
 
 
+async def test_lost_offer_is_handed_to_a_rebuild(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """The show is there, one offer is not: carried again it would sell what is held already."""
+    await on_sale(stage, show)
+    await stage.stock.hold(show, BUYER, KEY, one(qty=2))
+    rebuilds = Rebuilds()
+    async with keeping(stage, stream, rebuild=rebuilds):
+        await stage.redis.hdel(show_keys(show).offers, b"\0\0")
+        async with asyncio.timeout(WAIT_S):
+            assert await rebuilds.asked.get() == show
+
+    assert await stage.redis.hlen(show_keys(show).offers) == 0
+
+
 async def test_pulse_and_desk_tell_the_figures(stage: Stage, stream: Outbox, show: ShowId) -> None:
     """Viewers get stock, hosts money as well, moderators no money."""
     name = await on_sale(stage, show)

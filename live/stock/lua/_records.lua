@@ -29,6 +29,12 @@ local function is_foreign(meta_key, epoch, run)
   return meta[1] ~= epoch or meta[2] ~= run
 end
 
+-- True where Redis has fewer offers of this show than it was given: some are lost, with what was
+-- held and sold of them, and only a rebuild brings them back.
+local function lacks_offers(meta_key, offers_key)
+  return call('HLEN', offers_key) < tonumber(call('HGET', meta_key, 'offers') or 0)
+end
+
 local function read_offer(value)
   local o = {}
   o.phase, o.mode, o.waitlist, o.reserved, o.version, o.limit, o.ttl, o.opens, o.closes,

@@ -38,6 +38,13 @@ local function offer_of(slot)
   return o
 end
 
+-- Whether Redis knows the offers of all lines. Where one is lost, a script answers R and writes
+-- nothing: what it cannot count must not move.
+local function knows(lines)
+  for i = 1, #lines do if not offer_of(lines[i][1]) then return false end end
+  return true
+end
+
 local function move(kind, buyer, record)
   w.moves[#w.moves + 1] = kind .. buyer .. record
 end

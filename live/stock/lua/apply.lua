@@ -4,7 +4,7 @@
 -- Cost:    O(waiters looked at).   Clock: Redis TIME.
 -- Retry:   the same version again answers the present figures.
 -- Needs:   _records _work
--- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
@@ -14,7 +14,7 @@
 -- ARGV[2]  run_id
 -- ARGV[3]  slot
 -- ARGV[4]  packed offer; its left carries the allotted units, held and sold are 0
--- Reply:   R, or {left, held, sold}
+-- Reply:   R (an unknown offer is no new one where offers were lost, too), or {left, held, sold}
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -26,6 +26,10 @@ open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_ke
 local new, old = read_offer(packed), offer_of(slot)
 if old and new.version <= old.version then return { old.left, old.held, old.sold } end
 
+if not old then
+  if lacks_offers(meta_key, offers_key) then return 'R' end
+  call('HINCRBY', meta_key, 'offers', 1)
+end
 local was = old and old.phase or DRAFT
 if old then
   new.held, new.sold = old.held, old.sold

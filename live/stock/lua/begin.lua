@@ -27,6 +27,7 @@ local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 if not p then return { 'U', '', 0 } end
 local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
+if (state == 'H' or state == 'P') and not knows(read_lines(value, p + 17, n)) then return 'R' end
 if state ~= 'H' then return { state, sub(value, p, s + 6), deadline } end
 -- Due but not reaped yet: the reaper will end it, and must find it held.
 if deadline <= now then return { 'E', sub(value, p, s + 6), deadline } end

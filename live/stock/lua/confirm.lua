@@ -30,7 +30,7 @@ local state = sub(value, s, s)
 -- its way.
 if state ~= 'P' then return { state, sub(value, p, s + 6) } end
 local lines = read_lines(value, p + 17, n)
-for i = 1, n do if not offer_of(lines[i][1]) then return 'R' end end
+if not knows(lines) then return 'R' end
 
 for i = 1, n do
   local o = offer_of(lines[i][1])

@@ -2,17 +2,19 @@
 -- Keeps:   writes nothing.   Cost: O(offers).   Clock: Redis TIME.
 -- Retry:   harmless.
 -- Needs:   _records
--- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  outbox     stream  read for its last id
 -- KEYS[4]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R, or {time, last entry, slot, packed offer, waiting, ...}
+-- Reply:   R (also where an offer was lost), or {time, last entry, slot, packed offer, waiting,
+--          ...}
 -- Codes:   none
 local meta_key, offers_key, outbox_key, wait_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, run = ARGV[1], ARGV[2]
 if is_foreign(meta_key, epoch, run) then return 'R' end
+if lacks_offers(meta_key, offers_key) then return 'R' end
 
 local stream, last = call('XINFO', 'STREAM', outbox_key), '0-0'
 for i = 1, #stream, 2 do if stream[i] == 'last-generated-id' then last = stream[i + 1] end end

@@ -3,7 +3,7 @@
 -- Keeps:   an existing show.   Cost: O(1).   Clock: none.
 -- Retry:   answers 1 again for the same epoch and run.
 -- Needs:   nothing
--- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  outbox     stream  made empty with its consumer group
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
@@ -15,5 +15,6 @@ local epoch, run, group = ARGV[1], ARGV[2], ARGV[3]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'run_id')
 if meta[1] then return meta[1] == epoch and meta[2] == run and 1 or 0 end
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
-redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', 0, 'ttl_max', 0)
+redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', 0, 'offers', 0,
+  'ttl_max', 0)
 return 1

@@ -3,7 +3,7 @@
 -- Cost:    O(holds looked at), <= 1,023 a call.   Clock: Redis TIME.
 -- Retry:   ends each hold once; a repeat goes on where the last call stopped.
 -- Needs:   _records _work
--- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
@@ -11,7 +11,8 @@
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R, or {movements, more}; more is 1 where due holds or grants remain
+-- Reply:   R, or {movements, more, lost}; more is 1 where due holds or grants remain, lost is 1
+--          where an offer was lost: its holds stay as they are and come back with a rebuild
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -65,9 +66,11 @@ for i = 1, k do
   local state = p and sub(value, s, s)
   if (state == 'H' or state == 'P') and unpack_bytes('>I6', value, s + 1) <= now then
     local lines = read_lines(value, p + 17, n)
-    free_units(lines, 'held')
-    set_state('E', buyer, p, s, 'E', 0)
-    for j = 1, n do look_at(lines[j][1]) end
+    if knows(lines) then
+      free_units(lines, 'held')
+      set_state('E', buyer, p, s, 'E', 0)
+      for j = 1, n do look_at(lines[j][1]) end
+    end
   end
 end
 
@@ -85,4 +88,4 @@ local more = taken < #due and 1 or 0
 for i = 1, #slots do
   if offer_of(slots[i]) and grant(slots[i]) then more = 1 end
 end
-return { commit(), more }
+return { commit(), more, lacks_offers(meta_key, offers_key) and 1 or 0 }

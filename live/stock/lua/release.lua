@@ -29,7 +29,7 @@ if not p then return { 'U', '', 0 } end
 local state = sub(value, s, s)
 if state ~= 'H' and state ~= 'P' then return { state, sub(value, p, s + 6), 0 } end
 local lines = read_lines(value, p + 17, n)
-for i = 1, n do if not offer_of(lines[i][1]) then return 'R' end end
+if not knows(lines) then return 'R' end
 
 free_units(lines, 'held')
 forget_deadline(buyer, key)

@@ -28,6 +28,7 @@ local p, n, s = find_record(value, key)
 if not p then return { 'U', '' } end
 local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
 if state ~= 'P' then return { state, sub(value, p, s + 6) } end
+if not knows(read_lines(value, p + 17, n)) then return 'R' end
 
 -- A deadline that has passed meanwhile is left to the reaper, which ends holds and tells their
 -- buyers.

@@ -25,10 +25,10 @@ open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_ke
 local value, n = value_of(buyer), byte(asked)
 local lines = read_lines(asked, 2, n)
 local first = offer_of(lines[1][1])
+if not first then return { 'U', lines[1][1], 0, 0 } end
 local p, m, s = find_record(value, key)
 if p then
-  local left = first and first.left or 0
-  return { repeat_status(value, p, m, s, asked, now), lines[1][1], left, 0 }
+  return { repeat_status(value, p, m, s, asked, now), lines[1][1], first.left, 0 }
 end
 for i = 1, n do
   local slot, qty = lines[i][1], lines[i][2]

@@ -3,7 +3,7 @@
 -- Cost:    O(1), old data is freed in the background.   Clock: none.
 -- Retry:   the same epoch again answers 0 and changes nothing.
 -- Needs:   nothing
--- KEYS[1]  meta       hash    stock_epoch run_id seq
+-- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  kept; made with its group where it is missing
@@ -42,5 +42,6 @@ replace(staged_buyers, buyers_key)
 replace(staged_deadlines, deadlines_key)
 replace(staged_wait, wait_key)
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
-redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', seq, 'ttl_max', ttl_max)
+redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', seq,
+  'offers', redis.call('HLEN', offers_key), 'ttl_max', ttl_max)
 return 1

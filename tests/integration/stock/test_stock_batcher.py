@@ -15,6 +15,7 @@ from live.stock import batcher
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
+from live.stock.replies import as_bytes
 from tests.stock_kit import buyer, key, one, terms
 
 Answer = HoldAnswer | CallError
@@ -159,14 +160,15 @@ async def test_unknown_show_is_busy_for_the_whole_queue(engine: StockEngine, sho
 async def test_error_of_redis_answers_the_whole_batch(engine: StockEngine, show: ShowId) -> None:
     """Broken data raises inside the script: everybody hears Busy, the connection stays."""
     await engine.apply_offer(terms(show))
-    await engine._calls.send(b"HSET", show_keys(show).offers, b"\0\0", b"short")
+    offers, send = show_keys(show).offers, engine._calls.send
+    packed = as_bytes(await send(b"HGET", offers, b"\0\0"))
+    await send(b"HSET", offers, b"\0\0", b"short")
     crowd = Crowd(engine)
 
     crowd.press(show, 5)
 
     assert await crowd.outcomes() == {"Busy": 5}
-    await engine._calls.send(b"HDEL", show_keys(show).offers, b"\0\0")
-    await engine.apply_offer(terms(show))
+    await send(b"HSET", offers, b"\0\0", packed)
     assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
 
 

@@ -14,9 +14,10 @@ from live.errors import Busy, NotFound
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
-from live.stock.records import COUNTER_BITS
+from live.stock.records import COUNTER_BITS, read_stock
+from live.stock.replies import as_bytes, as_list
 from tests.servers import Valkey
-from tests.stock_kit import buyer, key, now_ms, one, terms
+from tests.stock_kit import buyer, key, make_due, now_ms, one, terms
 
 Question = Callable[[StockEngine, ShowId], Awaitable[object]]
 QUESTIONS: dict[str, Question] = {
@@ -62,6 +63,113 @@ async def test_wrong_life_answers_busy_and_writes_nothing(
         await QUESTIONS[question](engine, show)
 
     assert (await send(b"DUMP", keys.offers), await send(b"DUMP", keys.buyers)) == before
+
+
+async def lose(engine: StockEngine, show: ShowId, slot: int) -> None:
+    await engine._calls.send(b"HDEL", show_keys(show).offers, slot.to_bytes(2, "big"))
+
+
+MINE, PAID, PAYS, PLACE = key(), key(), key(), key()
+STEPS: dict[str, Question] = {
+    "hold": lambda engine, show: engine.hold(show, buyer(9), key(), one()),
+    "hold a cart": lambda engine, show: engine.hold(
+        show, buyer(9), key(), [Line(1, 1), Line(0, 1)]
+    ),
+    "hold again": lambda engine, show: engine.hold(show, buyer(1), MINE, one()),
+    "begin": lambda engine, show: engine.begin(show, buyer(1), MINE, window_ms=1),
+    "begin again": lambda engine, show: engine.begin(show, buyer(2), PAYS, window_ms=1),
+    "revert": lambda engine, show: engine.revert(show, buyer(2), PAYS, held_until=1),
+    "confirm": lambda engine, show: engine.confirm(show, buyer(2), PAYS),
+    "release": lambda engine, show: engine.release(show, buyer(1), MINE),
+    "cancel": lambda engine, show: engine.cancel(show, buyer(3), PAID),
+    "retake": lambda engine, show: engine.retake(show, buyer(1), MINE),
+    "peek": lambda engine, show: engine.peek(show, buyer(1), one()),
+    "sell": lambda engine, show: engine.sell(show, buyer(1), key(), one()),
+    "join": lambda engine, show: engine.join_waitlist(show, buyer(9), key(), Line(0, 1)),
+    "leave": lambda engine, show: engine.leave_waitlist(show, buyer(4), 0),
+    "apply": lambda engine, show: engine.apply_offer(terms(show, allotted=4, version=9)),
+    "figures": lambda engine, show: engine.figures(show),
+    "reap": lambda engine, show: engine.reap(show),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_missing_offer_answers_busy_and_writes_nothing(
+    engine: StockEngine, show: ShowId, step: str
+) -> None:
+    """Redis knows the show but not the offer: rebuilding, and never "sold out"."""
+    await engine.apply_offer(terms(show, 0, allotted=4, per_buyer_limit=4))
+    await engine.apply_offer(terms(show, 1))
+    for who, mine in ((1, MINE), (2, PAYS), (3, PAID)):
+        await engine.hold(show, buyer(who), mine, one())
+    for who, mine in ((2, PAYS), (3, PAID)):
+        await engine.begin(show, buyer(who), mine, window_ms=60_000)
+    await engine.confirm(show, buyer(3), PAID)
+    await engine.join_waitlist(show, buyer(4), PLACE, Line(0, 4))
+    await lose(engine, show, 0)
+    keys, send = show_keys(show), engine._calls.send
+
+    async def everything() -> list[object]:
+        names = (keys.meta, keys.offers, keys.buyers, keys.outbox, keys.deadlines, keys.wait)
+        return [await send(b"DUMP", name) for name in names]
+
+    before = await everything()
+
+    with pytest.raises(Busy):
+        await STEPS[step](engine, show)
+
+    assert await everything() == before
+
+
+async def test_missing_offer_keeps_no_other_from_being_reaped(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """Its due holds are passed over and counted by the rebuild that the reaper asks for."""
+    for slot in (0, 1):
+        await engine.apply_offer(terms(show, slot))
+    lost, due, cart = key(), key(), key()
+    await engine.hold(show, buyer(1), lost, one(0))
+    await engine.hold(show, buyer(2), due, one(1))
+    await engine.hold(show, buyer(3), cart, [Line(0, 1), Line(1, 1)])
+    for who, mine in ((1, lost), (2, due), (3, cart)):
+        await make_due(engine, show, who, mine)
+    await lose(engine, show, 0)
+
+    for _ in range(2):  # as long as nobody has rebuilt it
+        with pytest.raises(Busy):
+            await engine.reap(show)
+
+    [left] = as_list(await engine._calls.send(b"HVALS", show_keys(show).offers))
+    assert read_stock(as_bytes(left)) == Stock(9, 1, 0)
+    assert (await engine.hold(show, buyer(4), key(), one(1))).outcome is Outcome.HELD
+    gone = (await engine.begin(show, buyer(2), due, window_ms=1)).outcome
+    assert gone is Outcome.EXPIRED
+
+    holds = tuple(
+        RebuiltHold(buyer(who), mine, HoldState.HELD, lines, 1)
+        for who, mine, lines in ((1, lost, (Line(0, 1),)), (3, cart, (Line(0, 1), Line(1, 1))))
+    )
+    offers = (terms(show, 0), terms(show, 1))
+    await engine.load_show(
+        show, ShowStock(show=show, stock_epoch=2, offers=offers, holds=holds, waiting=())
+    )
+    assert (await engine.figures(show)).offers == {0: Stock(10, 0, 0), 1: Stock(10, 0, 0)}
+
+
+async def test_offers_of_a_rebuilt_show_are_counted_again(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """A new life may have fewer offers or more; a new one is no sign of a loss."""
+    for slot in range(3):
+        await engine.apply_offer(terms(show, slot))
+
+    await engine.load_show(show, rebuilt(show, 2))
+    await engine.apply_offer(terms(show, 2))
+
+    assert len((await engine.figures(show)).offers) == 3
+    await lose(engine, show, 1)
+    with pytest.raises(Busy):
+        await engine.figures(show)
 
 
 async def test_install_is_idempotent_and_never_takes_over(
