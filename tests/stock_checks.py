@@ -57,13 +57,22 @@ class Checks:
         values = map(as_bytes, stored)
         found = {
             who: [
-                (r.key, r.lines, r.state, 0 if r.state == "W" else r.time)
+                (r.key, r.lines, r.state, 0 if r.state == "W" else r.time, r.held_until)
                 for r in read_records(next(values))
             ]
             for who in values
         }
         expected = {
-            who: [(r.key, r.lines, r.state, 0 if r.state == "W" else r.time) for r in records]
+            who: [
+                (
+                    r.key,
+                    r.lines,
+                    r.state,
+                    0 if r.state == "W" else r.time,
+                    r.held_until if r.state == "P" else 0,
+                )
+                for r in records
+            ]
             for who, records in self.model.buyers.items()
         }
         assert found == expected
@@ -127,7 +136,10 @@ class Checks:
                     waiting.append(RebuiltWaiting(who, record.key, row.lines[0], row.seq))
                 elif record.state in ("H", "P", "S"):
                     state = STATE_OF[LAST_STATE[row.kind]]
-                    holds.append(RebuiltHold(who, record.key, state, row.lines, row.expires_at))
+                    until = record.held_until  # the outbox does not tell: the payment's row does
+                    holds.append(
+                        RebuiltHold(who, record.key, state, row.lines, row.expires_at, until)
+                    )
         assert {hold.state for hold in holds} <= {
             HoldState.HELD,
             HoldState.PAYING,

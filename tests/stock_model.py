@@ -26,6 +26,7 @@ class Record:
     lines: tuple[Line, ...]
     state: str
     time: int
+    held_until: int = 0  # of a paying hold: its deadline from before
 
 
 @dataclass
@@ -224,26 +225,27 @@ class Model:
         self.batches += [self.now + 1000 * ttl for ttl in seconds]
         return answers
 
-    def begin(self, buyer: BuyerId, key: HoldKey, window_ms: int) -> tuple[str, int]:
+    def begin(self, buyer: BuyerId, key: HoldKey, window_ms: int) -> tuple[str, int, int]:
         record = self.find(buyer, key)
         if record is None or record.state == "W":
-            return "U", 0
+            return "U", 0, 0
         if record.state == "P":
-            return "P", record.time
+            return "P", record.time, record.held_until
         if record.state != "H":
-            return record.state, 0
+            return record.state, 0, 0
         if record.time <= self.now:
-            return "E", 0
-        record.state, record.time = "P", max(record.time, self.now + window_ms)
+            return "E", 0, 0
+        record.state, record.held_until = "P", record.time
+        record.time = max(record.time, self.now + window_ms)
         self.deadlines[buyer, key] = record.time
-        return "P", record.time
+        return "P", record.time, record.held_until
 
     def revert(self, buyer: BuyerId, key: HoldKey, held_until: int) -> str:
         record = self.find(buyer, key)
         if record is None or record.state == "W":
             return "U"
         if record.state == "P":
-            record.state, record.time = "H", min(record.time, held_until)
+            record.state, record.time = "H", min(record.held_until, held_until)
             self.deadlines[buyer, key] = record.time
         return record.state
 

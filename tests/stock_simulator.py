@@ -86,10 +86,10 @@ class Simulator(Checks):
             + [self._retake] * 4
             + [self._peek] * 2
             + [self._sell] * 8
-            + [self._join] * 9
+            + [self._join] * 16
             + [self._leave] * 2
             + [self._reap] * 3
-            + [self._apply] * 3
+            + [self._apply] * 5
             + [self._close, self._buyer_state]
             + [self._advance] * 12
         )
@@ -200,7 +200,7 @@ class Simulator(Checks):
         who = self._who()
         key = self._held_key(who)
         window = self.random.choice((1_000, 60_000, 600_000))
-        code, until = self.model.begin(who, key, window)
+        code, *until = self.model.begin(who, key, window)
         try:
             answer = await self.engine.begin(self.show, who, key, window_ms=window)
         except NotFound:
@@ -213,7 +213,8 @@ class Simulator(Checks):
                 "X": Outcome.ALREADY_RELEASED,
                 "S": Outcome.CONFIRMED,
             }
-            assert (answer.outcome, answer.expires_at) == (outcomes[code], until)
+            assert answer.outcome is outcomes[code]
+            assert [answer.expires_at, answer.held_until] == until
         self._count("begin", code)
 
     async def _revert(self) -> None:
@@ -306,8 +307,8 @@ class Simulator(Checks):
         key = self._key(who) if self.random.random() < 0.7 else self._held_key(who)
         known = self.model.find(who, key)
         line = known.lines[0] if known and self.random.random() < 0.6 else self._lines()[0]
-        if known is None and self.random.random() < 0.5:  # a long line for one offer
-            line = Line(SLOTS - 2, self.random.choice((1, 2, 4)))
+        if known is None and self.random.random() < 0.7:  # a long line for one offer
+            line = Line(SLOTS - 2, self.random.choice((1, 4, 4, 4)))
         code, position = self.model.join(who, key, line)
         try:
             answer = await self.engine.join_waitlist(self.show, who, key, line)
@@ -353,7 +354,7 @@ class Simulator(Checks):
         assert stock == self.model.apply(fresh)
 
     async def _apply(self) -> None:
-        slot = self.random.randrange(SLOTS)
+        slot = self.random.choice((*range(SLOTS), SLOTS - 2, SLOTS - 2))
         offer = self.model.offers[slot]
         phases = [Phase.OPEN] * 6 + [Phase.PAUSED, Phase.SCHEDULED, Phase.DRAFT, Phase.CLOSING]
         stale = self.random.random() < 0.1
@@ -364,7 +365,7 @@ class Simulator(Checks):
             offer.terms,
             version=self.versions[slot],
             phase=self.random.choice(phases),
-            allotted=max(0, offer.terms.allotted + self.random.choice((-3, 0, 2, 5, 9))),
+            allotted=max(0, offer.terms.allotted + self.random.choice((-3, 0, 1, 1, 2, 5, 9))),
             opens_at=opens,
             closes_at=closes,
         )

@@ -66,13 +66,18 @@ class ShowFigures:
 
 @dataclass(frozen=True, slots=True)
 class RebuiltHold:
-    """A hold as the ledger knows it: HELD, PAYING or CONFIRMED. `expires_at` 0: confirmed."""
+    """A hold as the ledger knows it: HELD, PAYING or CONFIRMED. `expires_at` 0: confirmed.
+
+    `held_until`: the deadline of a paying one if its payment fails; 0: that is not known, and it
+    keeps the one that it has.
+    """
 
     buyer: BuyerId
     key: HoldKey
     state: HoldState
     lines: tuple[Line, ...]
     expires_at: int
+    held_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,12 +142,12 @@ async def _read_holds(connection: Connection, show: ShowId) -> tuple[RebuiltHold
     ):
         arguments = (show, PAYING_GRACE_S) if state is HoldState.PAYING else (show,)
         rows = await connection.fetch(query, *arguments, timeout=READ_TIMEOUT_S)
-        for buyer, key, slots, quantities, expires_ms in rows:
+        for buyer, key, slots, quantities, expires_ms, held_until_ms in rows:
             units = (tuple(slots), tuple(quantities))
             lines = shared.get(units)
             if lines is None:
                 lines = shared[units] = tuple(map(Line, slots, quantities))
-            found.append(RebuiltHold(buyer, key, state, lines, expires_ms))
+            found.append(RebuiltHold(buyer, key, state, lines, expires_ms, held_until_ms))
     return tuple(found)
 
 
@@ -210,7 +210,8 @@ FROM offers WHERE show = $1 AND phase <> 'draft' ORDER BY slot"""
 # 1. An order that stands is sold, whatever else is known about its hold.
 _SOLD = """
 SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS slots,
-       array_agg(i.qty ORDER BY f.slot) AS quantities, 0 AS expires_ms
+       array_agg(i.qty ORDER BY f.slot) AS quantities, 0 AS expires_ms,
+       0 AS held_until_ms
 FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
 WHERE o.show = $1 AND o.state NOT IN ('cancelled', 'rejected')
 GROUP BY o.id"""
@@ -220,7 +221,8 @@ GROUP BY o.id"""
 _PAYING = """
 SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities,
        (floor(extract(epoch FROM greatest(h.expires_at, now() + make_interval(secs => $2)))
-              * 1000))::bigint AS expires_ms
+              * 1000))::bigint AS expires_ms,
+       coalesce(p.held_until, 0) AS held_until_ms
 FROM payments p
 LEFT JOIN holds h ON h.show = p.show AND h.buyer = p.buyer AND h.key = p.hold
 WHERE p.show = $1 AND p.mode = 'hold'
@@ -233,7 +235,8 @@ WHERE p.show = $1 AND p.mode = 'hold'
 # 3. A hold that has not ended keeps its deadline.
 _HELD = """
 SELECT h.buyer, uuid_send(h.key) AS key, h.slots, h.quantities,
-       floor(extract(epoch FROM h.expires_at) * 1000)::bigint AS expires_ms
+       floor(extract(epoch FROM h.expires_at) * 1000)::bigint AS expires_ms,
+       0 AS held_until_ms
 FROM holds h
 WHERE h.show = $1 AND h.state IN ('held', 'paying')
   AND NOT EXISTS (SELECT FROM orders o

@@ -147,12 +147,12 @@ class StockEngine:
         status, record = as_bytes(reply[0]).decode(), _record(reply[1])
         if status != "P":
             return BeginAnswer(_BEGIN[status], record.lines, 0)
-        return BeginAnswer(_BEGIN[status], record.lines, record.time, as_number(reply[2]))
+        return BeginAnswer(_BEGIN[status], record.lines, record.time, record.held_until)
 
     async def revert(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
     ) -> Transition:
-        """paying -> held, because the payment failed; never beyond the deadline it has now."""
+        """paying -> held, because the payment failed; never beyond the deadline from before it."""
         reply = as_list(await self._run("revert", show, buyer, key, b"%d" % held_until))
         return _as_transition(as_bytes(reply[0]).decode(), _record(reply[1]), "H")
 

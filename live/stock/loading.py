@@ -76,7 +76,8 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
     values: dict[BuyerId, list[bytes]] = {}
     for hold in stock.holds:
         time = 0 if hold.state is HoldState.CONFIRMED else hold.expires_at
-        record = pack_record(hold.key, hold.lines, STATE_CODES[hold.state], time)
+        held_until = hold.held_until or hold.expires_at
+        record = pack_record(hold.key, hold.lines, STATE_CODES[hold.state], time, held_until)
         values.setdefault(hold.buyer, []).append(record)
     for place, waiting in enumerate(_in_turn(stock), HEAD_OF_LINE):
         record = pack_record(waiting.key, (waiting.line,), b"W", place)

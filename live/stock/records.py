@@ -2,6 +2,7 @@
 
 request   buyer 16 | key 16 | lines n 1 | n x (slot 2, qty 2)                one hold asked for
 record    key 16 | lines n 1 | n x (slot 2, qty 2) | state 1 | time 6        one hold in Redis
+          and behind a paying one (state P): held_until 6
 buyer     records, oldest first                                              hash value, by buyer
 offer     phase 1 | mode 1 | waitlist 1 | reserved 6 | version 4 | limit 2 | hold seconds 4 |
           opens 6 | closes 6 | left 4 (signed) | held 4 | sold 4             hash value, by slot
@@ -78,16 +79,21 @@ KINDS: Final = {
     "Y": MovementKind.CLOSED,
 }
 _HELD: Final = ord("H")
+_PAYING: Final = b"P"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One hold or place in a waitlist; `time` is its deadline, its place, or 0 once it ended."""
+    """One hold or place in a waitlist; `time` is its deadline, its place, or 0 once it ended.
+
+    `held_until`: the deadline of a paying hold from before its payment began; 0 for any other.
+    """
 
     key: HoldKey
     lines: tuple[Line, ...]
     state: str
     time: int
+    held_until: int = 0
 
 
 def number6(value: int) -> bytes:
@@ -134,8 +140,11 @@ def read_requests(blob: bytes) -> Iterator[tuple[BuyerId, HoldKey, tuple[Line, .
         yield BuyerId(buyer), HoldKey(key), lines
 
 
-def pack_record(key: HoldKey, lines: Sequence[Line], state: bytes, time: int) -> bytes:
-    return key + pack_lines(lines) + state + number6(time)
+def pack_record(
+    key: HoldKey, lines: Sequence[Line], state: bytes, time: int, held_until: int = 0
+) -> bytes:
+    tail = number6(held_until) if state == _PAYING else b""
+    return key + pack_lines(lines) + state + number6(time) + tail
 
 
 def read_records(value: bytes) -> Iterator[Record]:
@@ -228,5 +237,10 @@ def _read_record(blob: bytes, at: int) -> tuple[Record, int]:
     lines, stop = _read_lines(blob, at + 16)
     if stop + 7 > len(blob):
         raise ValueError("a packed record ends too early")
-    time = int.from_bytes(blob[stop + 1 : stop + 7], "big")
-    return Record(HoldKey(blob[at : at + 16]), lines, chr(blob[stop]), time), stop + 7
+    key, time = HoldKey(blob[at : at + 16]), int.from_bytes(blob[stop + 1 : stop + 7], "big")
+    if blob[stop : stop + 1] != _PAYING:
+        return Record(key, lines, chr(blob[stop]), time), stop + 7
+    if stop + 13 > len(blob):
+        raise ValueError("a packed record ends too early")
+    held_until = int.from_bytes(blob[stop + 7 : stop + 13], "big")
+    return Record(key, lines, "P", time, held_until), stop + 13

@@ -1,6 +1,7 @@
 """Rebuild on the real stock engine: what Postgres knows is in Redis again, each hold once."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import redis.asyncio
@@ -169,6 +170,25 @@ async def test_declined_payment_leaves_its_hold_live(sale: Sale) -> None:
     after = (await read_show_stock(sale.pool, sale.show)).holds
     assert [one.state for one in before] == [HoldState.PAYING]
     assert [one.state for one in after] == [HoldState.HELD]
+
+
+async def test_payment_that_fails_after_a_rebuild_gains_no_time(sale: Sale, redis_url: str) -> None:
+    """The payment's row remembers until when its hold was promised."""
+    buyer = new_buyer()
+    await sale.hold(buyer)
+    began = await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=900_000)
+    new = replace(new_payment(sale.show, buyer), held_until=began.held_until)
+    await sale.rows.open_payment(new)
+    await sale.settle()
+
+    await wipe(sale, redis_url)
+    await rebuild(sale)
+    again = await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=900_000)
+    await sale.engine.revert(sale.show, buyer.id, buyer.key, held_until=again.held_until)
+
+    assert (again.held_until, again.expires_at) == (began.held_until, began.expires_at)
+    [live] = (await sale.engine.buyer_state(sale.show, buyer.id)).holds
+    assert live.expires_at == began.held_until
 
 
 async def test_epoch_of_an_unknown_show_is_not_found(pool: Pool) -> None:

@@ -42,10 +42,16 @@ def test_requests_are_read_back_as_packed(
     assert list(read_requests(blob)) == requests
 
 
-@given(st.lists(st.builds(Record, sixteen.map(HoldKey), lines, st.sampled_from("HPSREXW"), time)))
+record = st.builds(Record, sixteen.map(HoldKey), lines, st.sampled_from("HSREXW"), time)
+paying = st.builds(Record, sixteen.map(HoldKey), lines, st.just("P"), time, time)
+
+
+@given(st.lists(record | paying))
 def test_records_are_read_back_as_packed(records: list[Record]) -> None:
     """Any row of a buyer's records survives the hash value."""
-    value = b"".join(pack_record(r.key, r.lines, r.state.encode(), r.time) for r in records)
+    value = b"".join(
+        pack_record(r.key, r.lines, r.state.encode(), r.time, r.held_until) for r in records
+    )
     assert list(read_records(value)) == records
 
 
@@ -60,6 +66,7 @@ def test_one_request_takes_37_bytes() -> None:
     """The layout is the price of a hold in the outbox and in the buyers' hash."""
     assert len(pack_request(BuyerId(bytes(16)), HoldKey(bytes(16)), [Line(0, 1)])) == 37
     assert len(pack_record(HoldKey(bytes(16)), [Line(0, 1)], b"H", 0)) == 28
+    assert len(pack_record(HoldKey(bytes(16)), [Line(0, 1)], b"P", 0)) == 34
 
 
 @given(st.lists(line, min_size=1, max_size=8))
@@ -120,6 +127,10 @@ def test_entry_of_a_batch_tells_held_requests_only() -> None:
         {b"h": b"?" + bytes(16), b"m": b""},
         {b"h": b"M" + bytes(16), b"m": b"G" + bytes(20)},
         {b"h": b"M" + bytes(16), b"m": b"G" + bytes(16) + bytes(16) + b"\x09"},
+        {  # a paying record without its last six bytes
+            b"h": b"M" + bytes(16),
+            b"m": b"B" + bytes(16) + pack_record(HoldKey(bytes(16)), [Line(0, 1)], b"P", 1)[:-6],
+        },
         {
             b"h": b"H" + bytes(16),
             b"s": b"HH",

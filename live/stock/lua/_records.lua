@@ -1,9 +1,9 @@
 -- _records: the Lua twin of live/stock/records.py. Put in front of every script; no call of its
 --   own.
 -- A buyer's value is a row of records, oldest first: key 16, lines n 1, n x (slot 2, qty 2), state
--- 1, time 6.
+-- 1, time 6, and of a paying one (P) held_until 6.
 -- The time is the deadline in ms of a hold, the place in the queue of a waiter, and 0 once it
--- ended.
+-- ended; held_until is the deadline from before the payment began.
 local byte, sub, rep, floor = string.byte, string.sub, string.rep, math.floor
 local pack, unpack_bytes = struct.pack, struct.unpack
 local call = redis.call
@@ -62,6 +62,11 @@ local function refusal(o, now)
   if o.phase == SCHEDULED and o.opens == 0 then return 'N' end
 end
 
+-- Place behind the record whose state is at s.
+local function behind(value, s)
+  return byte(value, s) == 80 and s + 13 or s + 7
+end
+
 -- Place of a record in a buyer's value, its number of lines, and place of its state; nil if
 -- unknown.
 local function find_record(value, key)
@@ -70,8 +75,23 @@ local function find_record(value, key)
     local n = byte(value, p + 16)
     local s = p + 17 + 4 * n
     if sub(value, p, p + 15) == key then return p, n, s end
-    p = s + 7
+    p = behind(value, s)
   end
+end
+
+-- Place of a buyer's record in the line for one offer, and of its state; nil if he does not wait.
+local function find_waiting(value, slot)
+  local p, size = 1, #value
+  while p <= size do
+    local s = p + 17 + 4 * byte(value, p + 16)
+    if byte(value, s) == 87 and unpack_bytes('>H', value, p + 17) == slot then return p, s end
+    p = behind(value, s)
+  end
+end
+
+-- The record at p, whose state is at s.
+local function record_of(value, p, s)
+  return sub(value, p, behind(value, s) - 1)
 end
 
 -- Lines of the record (or request) whose first line starts at p: list of {slot, qty}.
@@ -97,7 +117,7 @@ local function units_of(value, slot)
         if a * 256 + b == slot then units = units + c * 256 + d end
       end
     end
-    p = s + 7
+    p = behind(value, s)
   end
   return units
 end
@@ -115,9 +135,9 @@ local function drop_ended(value, slot)
         local a, b = byte(value, l, l + 1)
         named = named or a * 256 + b == slot
       end
-      if named then return sub(value, 1, p - 1) .. sub(value, s + 7) end
+      if named then return sub(value, 1, p - 1) .. sub(value, behind(value, s)) end
     end
-    p = s + 7
+    p = behind(value, s)
   end
 end
 
@@ -131,7 +151,7 @@ local function count_records(value, slot)
       local a, b = byte(value, l, l + 1)
       if a * 256 + b == slot then named = named + 1 end
     end
-    p = s + 7
+    p = behind(value, s)
   end
   return all, named
 end

@@ -49,13 +49,23 @@ local function move(kind, buyer, record)
   w.moves[#w.moves + 1] = kind .. buyer .. record
 end
 
--- Give the record at p..s+6 another state and time; tells the outbox. Units are the caller's
--- business.
-local function set_state(kind, buyer, p, s, state, time)
+-- Give the record at p another state and time (and held_until, where it pays now); tells the
+-- outbox. Returns the record. Units are the caller's business.
+local function set_state(kind, buyer, p, s, state, time, held_until)
   local value = w.values[buyer]
   local record = sub(value, p, s - 1) .. state .. pack('>I6', time)
-  w.values[buyer] = sub(value, 1, p - 1) .. record .. sub(value, s + 7)
+  if held_until then record = record .. pack('>I6', held_until) end
+  w.values[buyer] = sub(value, 1, p - 1) .. record .. sub(value, behind(value, s))
   move(kind, buyer, record)
+  return record
+end
+
+-- Take a waiter's record at p away; tells the outbox. His place in the line is the caller's
+-- business.
+local function end_waiting(buyer, p, s)
+  local value = w.values[buyer]
+  move('Q', buyer, record_of(value, p, s))
+  w.values[buyer] = sub(value, 1, p - 1) .. sub(value, behind(value, s))
 end
 
 local function set_deadline(buyer, key, deadline)
@@ -80,24 +90,14 @@ end
 local function grant_to(o, slot, member)
   local buyer, qty = sub(member, 3, 18), unpack_bytes('>H', member, 19)
   local value = value_of(buyer)
-  local p, size = 1, #value
+  local p, s = find_waiting(value, slot)
   w.wait_drop[#w.wait_drop + 1] = member
-  while p <= size do
-    local s = p + 17 + 4 * byte(value, p + 16)
-    if byte(value, s) == 87 and unpack_bytes('>H', value, p + 17) == slot then
-      if units_of(value, slot) + qty <= o.limit then
-        local deadline = w.now + o.ttl * 1000
-        o.left, o.held = o.left - qty, o.held + qty
-        set_deadline(buyer, sub(value, p, p + 15), deadline)
-        set_state('G', buyer, p, s, 'H', deadline)
-      else
-        move('Q', buyer, sub(value, p, s + 6))
-        w.values[buyer] = sub(value, 1, p - 1) .. sub(value, s + 7)
-      end
-      return
-    end
-    p = s + 7
-  end
+  if not p then return end
+  if units_of(value, slot) + qty > o.limit then return end_waiting(buyer, p, s) end
+  local deadline = w.now + o.ttl * 1000
+  o.left, o.held = o.left - qty, o.held + qty
+  set_deadline(buyer, sub(value, p, p + 15), deadline)
+  set_state('G', buyer, p, s, 'H', deadline)
 end
 
 -- Waiters of one page are granted what fits. Returns the number of grants, and the waiter to go on

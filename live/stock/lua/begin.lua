@@ -1,6 +1,6 @@
 -- begin: a live hold starts to be paid; its deadline moves once, never closer.
 -- Keeps:   units stay held.   Cost: O(records of the buyer).   Clock: Redis TIME.
--- Retry:   a paying hold answers P again and its deadline stays; held_until is then this deadline.
+-- Retry:   a paying hold answers P again; both of its deadlines stay.
 -- Needs:   _records _work
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
 -- KEYS[2]  offers     hash    slot -> packed offer
@@ -13,8 +13,7 @@
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  window_ms
--- Reply:   R, or {status, record, held_until}; the record is empty for U; held_until: the
---          deadline before
+-- Reply:   R, or {status, record}; the record is empty for U
 -- Codes:   P E R X S W U
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -25,16 +24,16 @@ open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_ke
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-if not p then return { 'U', '', 0 } end
+if not p then return { 'U', '' } end
 local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
 if (state == 'H' or state == 'P') and not knows(read_lines(value, p + 17, n)) then return 'R' end
-if state ~= 'H' then return { state, sub(value, p, s + 6), deadline } end
+if state ~= 'H' then return { state, record_of(value, p, s) } end
 -- Due but not reaped yet: the reaper will end it, and must find it held.
-if deadline <= now then return { 'E', sub(value, p, s + 6), deadline } end
+if deadline <= now then return { 'E', record_of(value, p, s) } end
 
 local held_until = deadline
 if now + window > deadline then deadline = now + window end
 set_deadline(buyer, key, deadline)
-set_state('B', buyer, p, s, 'P', deadline)
+local record = set_state('B', buyer, p, s, 'P', deadline, held_until)
 commit()
-return { 'P', sub(w.values[buyer], p, s + 6), held_until }
+return { 'P', record }

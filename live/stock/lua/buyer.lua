@@ -23,6 +23,6 @@ while p <= #value do
     local place = string.format('%.0f', low + unpack_bytes('>I6', value, s + 1))
     reply[#reply + 1] = call('ZCOUNT', wait_key, string.format('%.0f', low), '(' .. place) + 1
   end
-  p = s + 7
+  p = behind(value, s)
 end
 return reply

@@ -28,7 +28,7 @@ if not p then return { 'U', '' } end
 local state = sub(value, s, s)
 -- A paying hold that is past its deadline still has its units until it is reaped, and money is on
 -- its way.
-if state ~= 'P' then return { state, sub(value, p, s + 6) } end
+if state ~= 'P' then return { state, record_of(value, p, s) } end
 local lines = read_lines(value, p + 17, n)
 if not knows(lines) then return 'R' end
 
@@ -37,6 +37,6 @@ for i = 1, n do
   o.held, o.sold = o.held - lines[i][2], o.sold + lines[i][2]
 end
 forget_deadline(buyer, key)
-set_state('C', buyer, p, s, 'S', 0)
+local record = set_state('C', buyer, p, s, 'S', 0)
 commit()
-return { 'S', sub(w.values[buyer], p, s + 6) }
+return { 'S', record }

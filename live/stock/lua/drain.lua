@@ -36,16 +36,8 @@ for _ = 1, OFFERS_MAX do
 end
 for i = 1, #places do
   local slot, buyer = unpack_bytes('>H', places[i]), sub(places[i], 3, 18)
-  local value, p = value_of(buyer), 1
-  while p <= #value do
-    local s = p + 17 + 4 * byte(value, p + 16)
-    if byte(value, s) == 87 and unpack_bytes('>H', value, p + 17) == slot then
-      move('Q', buyer, sub(value, p, s + 6))
-      w.values[buyer] = sub(value, 1, p - 1) .. sub(value, s + 7)
-      break
-    end
-    p = s + 7
-  end
+  local p, s = find_waiting(value_of(buyer), slot)
+  if p then end_waiting(buyer, p, s) end
   w.wait_drop[#w.wait_drop + 1] = places[i]
 end
 commit()

@@ -35,13 +35,7 @@ if p then
   if status == 'w' then return { 'W', position(slot * 2 ^ 40 + time), 0, 0 } end
   return { status, 0, time, 0 }
 end
-p = 1
-while p <= #value do
-  s = p + 17 + 4 * byte(value, p + 16)
-  local waits_here = byte(value, s) == 87 and unpack_bytes('>H', value, p + 17) == slot
-  if waits_here then return { 'C', 0, 0, 0 } end
-  p = s + 7
-end
+if find_waiting(value, slot) then return { 'C', 0, 0, 0 } end
 local o = offer_of(slot)
 if not o then return { 'U', 0, 0, 0 } end
 local status = o.mode ~= HOLD_MODE and 'M' or refusal(o, now)

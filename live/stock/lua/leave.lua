@@ -22,19 +22,14 @@ if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
 open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
 
-local value, p = value_of(buyer), 1
-while p <= #value do
-  local s = p + 17 + 4 * byte(value, p + 16)
-  local offer, qty = unpack_bytes('>HH', value, p + 17)
-  if byte(value, s) == 87 and offer == slot then
-    if not offer_of(slot) then return 'R' end
-    call('ZREM', wait_key, wait_member(slot, buyer, qty)) -- at once: `grant` reads the line
-    move('Q', buyer, sub(value, p, s + 6))
-    w.values[buyer] = sub(value, 1, p - 1) .. sub(value, s + 7)
-    grant(slot)
-    commit()
-    return 'L'
-  end
-  p = s + 7
-end
-return 'U'
+local value = value_of(buyer)
+local p, s = find_waiting(value, slot)
+if not p then return 'U' end
+if not offer_of(slot) then return 'R' end
+local qty = unpack_bytes('>H', value, p + 19)
+
+call('ZREM', wait_key, wait_member(slot, buyer, qty)) -- at once: `grant` reads the line
+end_waiting(buyer, p, s)
+grant(slot)
+commit()
+return 'L'

@@ -27,13 +27,12 @@ local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 if not p then return { 'U', '', 0 } end
 local state = sub(value, s, s)
-if state ~= 'H' and state ~= 'P' then return { state, sub(value, p, s + 6), 0 } end
+if state ~= 'H' and state ~= 'P' then return { state, record_of(value, p, s), 0 } end
 local lines = read_lines(value, p + 17, n)
 if not knows(lines) then return 'R' end
 
 free_units(lines, 'held')
 forget_deadline(buyer, key)
-set_state('R', buyer, p, s, 'R', 0)
-local record = sub(w.values[buyer], p, s + 6)
+local record = set_state('R', buyer, p, s, 'R', 0)
 grant_lines(lines)
 return { 'R', record, commit() }

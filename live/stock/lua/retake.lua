@@ -27,7 +27,7 @@ local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 local state, record, lines = 'U', '', nil
 if p then
-  state, record, lines = sub(value, s, s), sub(value, p, s + 6), read_lines(value, p + 17, n)
+  state, record, lines = sub(value, s, s), record_of(value, p, s), read_lines(value, p + 17, n)
 elseif asked ~= '' then
   n = byte(asked)
   lines = read_lines(asked, 2, n)
@@ -63,6 +63,6 @@ for i = 1, n do
   o[from], o.sold = o[from] - lines[i][2], o.sold + lines[i][2]
 end
 forget_deadline(buyer, key)
-set_state('T', buyer, p, s, 'S', 0)
+record = set_state('T', buyer, p, s, 'S', 0)
 commit()
-return { 'S', sub(w.values[buyer], p, s + 6), 0 }
+return { 'S', record, 0 }

@@ -1,6 +1,6 @@
 -- revert: the payment of a hold failed; it is held again, until the deadline that it had before.
--- Keeps:   units stay held; no deadline moves away.   Cost: O(records of the buyer).
---          Clock: Redis TIME, for the entry only.
+-- Keeps:   units stay held; no deadline is later than before the payment.
+-- Cost:    O(records of the buyer).   Clock: Redis TIME, for the entry only.
 -- Retry:   a hold that is held again answers H; nothing moves.
 -- Needs:   _records _work
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
@@ -13,7 +13,7 @@
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  key
--- ARGV[5]  held_until, in ms, as begin answered it
+-- ARGV[5]  held_until, in ms, as begin answered it; a later one than Redis remembers is ignored
 -- Reply:   R, or {state, record}; done where the state is H; the record is empty for U
 -- Codes:   H S R E X W U
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
@@ -26,14 +26,14 @@ open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_ke
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 if not p then return { 'U', '' } end
-local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
-if state ~= 'P' then return { state, sub(value, p, s + 6) } end
+local state = sub(value, s, s)
+if state ~= 'P' then return { state, record_of(value, p, s) } end
 if not knows(read_lines(value, p + 17, n)) then return 'R' end
 
 -- A deadline that has passed meanwhile is left to the reaper, which ends holds and tells their
 -- buyers.
-if held_until < deadline then deadline = held_until end
+local deadline = math.min(held_until, (unpack_bytes('>I6', value, s + 7)))
 set_deadline(buyer, key, deadline)
-set_state('V', buyer, p, s, 'H', deadline)
+local record = set_state('V', buyer, p, s, 'H', deadline)
 commit()
-return { 'H', sub(w.values[buyer], p, s + 6) }
+return { 'H', record }

@@ -156,6 +156,21 @@ async def test_missing_offer_keeps_no_other_from_being_reaped(
     assert (await engine.figures(show)).offers == {0: Stock(10, 0, 0), 1: Stock(10, 0, 0)}
 
 
+async def test_rebuilt_payment_that_fails_gains_no_time(engine: StockEngine, show: ShowId) -> None:
+    """The ledger knows until when a paying hold was promised; without it, until when it pays."""
+    stock = rebuilt(show, 2)
+    paying = replace(stock.holds[1], held_until=stock.holds[1].expires_at - 30_000)
+    other = replace(paying, buyer=buyer(7), key=key(), held_until=0)
+    await engine.load_show(show, replace(stock, holds=(paying, other)))
+
+    for hold, until in ((paying, paying.held_until), (other, other.expires_at)):
+        again = await engine.begin(show, hold.buyer, hold.key, window_ms=900_000)
+        assert (again.expires_at, again.held_until) == (hold.expires_at, until)
+        await engine.revert(show, hold.buyer, hold.key, held_until=again.held_until)
+        [live] = (await engine.buyer_state(show, hold.buyer)).holds
+        assert live.expires_at == until
+
+
 async def test_offers_of_a_rebuilt_show_are_counted_again(
     engine: StockEngine, show: ShowId
 ) -> None:

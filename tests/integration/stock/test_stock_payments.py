@@ -33,7 +33,7 @@ async def test_begin_moves_the_deadline_once(engine: StockEngine, show: ShowId) 
     second = await engine.begin(show, buyer(1), mine, window_ms=900_000)
 
     assert first.outcome is Outcome.HELD and first.lines == (Line(0, 1),)
-    assert (second.outcome, second.expires_at) == (first.outcome, first.expires_at)
+    assert second == first
     [live] = (await engine.buyer_state(show, buyer(1))).holds
     assert (live.state, live.expires_at) == (HoldState.PAYING, first.expires_at)
 
@@ -65,6 +65,37 @@ async def test_failed_payment_takes_the_hold_back_to_its_old_deadline(
     [live] = (await engine.buyer_state(show, buyer(1))).holds
     assert (live.state, live.expires_at) == (HoldState.HELD, promised)
     assert await stock(engine, show) == Stock(9, 1, 0)
+
+
+async def test_failed_payment_of_a_repeated_begin_gains_no_time(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """The reply of the first begin was lost: the repeat still knows the deadline from before it."""
+    await engine.apply_offer(terms(show, hold_seconds=60))
+    mine = key()
+    promised = (await engine.hold(show, buyer(1), mine, one())).expires_at
+    await engine.begin(show, buyer(1), mine, window_ms=900_000)
+
+    again = await engine.begin(show, buyer(1), mine, window_ms=900_000)
+    await engine.revert(show, buyer(1), mine, held_until=again.held_until)
+
+    [live] = (await engine.buyer_state(show, buyer(1))).holds
+    assert (live.state, live.expires_at) == (HoldState.HELD, promised)
+    third = await engine.begin(show, buyer(1), mine, window_ms=900_000)
+    assert third.held_until == promised < third.expires_at
+
+
+async def test_revert_never_extends_what_was_promised(engine: StockEngine, show: ShowId) -> None:
+    """Whatever deadline a caller remembers, the hold ends no later than it would have."""
+    await engine.apply_offer(terms(show, hold_seconds=60))
+    mine = key()
+    promised = (await engine.hold(show, buyer(1), mine, one())).expires_at
+    began = await engine.begin(show, buyer(1), mine, window_ms=900_000)
+
+    await engine.revert(show, buyer(1), mine, held_until=began.expires_at)
+
+    [live] = (await engine.buyer_state(show, buyer(1))).holds
+    assert live.expires_at == promised
 
 
 async def test_payment_that_failed_after_the_old_deadline_ends_its_hold(

@@ -112,7 +112,8 @@ async def test_records_are_found_and_summed_alike(twin: Twin) -> None:
             )
             for _ in range(random.randint(1, 20))
         ]
-        value = b"".join(pack_record(r.key, r.lines, r.state.encode(), r.time) for r in records)
+        packed = {r.key: pack_record(r.key, r.lines, r.state.encode(), r.time, 9) for r in records}
+        value = b"".join(packed.values())
         wanted = random.choice(records)
         slot = random.choice(wanted.lines).slot
 
@@ -121,7 +122,7 @@ async def test_records_are_found_and_summed_alike(twin: Twin) -> None:
             " local all, named = count_records(ARGV[1], tonumber(ARGV[3]))"
             " return {n, sub(ARGV[1], p + 16, s - 1), sub(ARGV[1], s, s),"
             " unpack_bytes('>I6', ARGV[1], s + 1), units_of(ARGV[1], tonumber(ARGV[3])),"
-            " all, named}",
+            " all, named, record_of(ARGV[1], p, s)}",
             value,
             wanted.key,
             slot,
@@ -139,6 +140,7 @@ async def test_records_are_found_and_summed_alike(twin: Twin) -> None:
             units,
             len(records),
             named,
+            packed[wanted.key],
         ]
 
 
@@ -151,11 +153,11 @@ async def test_record_changed_in_lua_is_read_in_python(twin: Twin) -> None:
 
     [changed] = await twin(
         "local p, n, s = find_record(ARGV[1], ARGV[2])"
-        " return {sub(ARGV[1], 1, s - 1) .. 'P' .. pack('>I6', 281474976710655)"
-        " .. sub(ARGV[1], s + 7)}",
+        " return {sub(ARGV[1], 1, s - 1) .. 'P' .. pack('>I6I6', 281474976710655, 7)"
+        " .. sub(ARGV[1], behind(ARGV[1], s))}",
         value,
         records[1].key,
     )
 
-    second = Record(records[1].key, records[1].lines, "P", 2**48 - 1)
+    second = Record(records[1].key, records[1].lines, "P", 2**48 - 1, 7)
     assert list(read_records(changed)) == [records[0], second, records[2]]  # type: ignore[arg-type]  # bytes
