@@ -76,7 +76,7 @@ class Batcher:
         self._lanes = [Lane() for _ in range(LANES)]
         self._queues: dict[ShowId, deque[Request]] = {}
         self._again: dict[ShowId, list[Request]] = {}  # wait for a reap that is under way
-        self._queued = 0
+        self._queued = 0  # in the queues and for a reap
         self._flushing = False
         self._sweeping: asyncio.TimerHandle | None = None
         self._learning: set[ShowId] = set()
@@ -143,8 +143,7 @@ class Batcher:
                 self._send(free.pop(), Batch(show, requests, self._deadline_of(requests)))
             if queue:
                 self._queues[show] = queue
-        if self._queues and self._sweeping is None:
-            self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._watch()
 
     def _deadline_of(self, requests: list[Request]) -> float:
         waited_until = requests[0].since + DEADLINE_SECONDS
@@ -228,21 +227,23 @@ class Batcher:
 
     def _try_again(self, show: ShowId, request: Request) -> None:
         """Units are due to come free: reap, then ask once more before saying no."""
-        again = self._again.get(show)
-        request = request._replace(second=True)
-        if again is not None:
-            again.append(request)
-            return
-        self._again[show] = [request]
-        self._spawn(self._reap_and_requeue(show))
+        if show not in self._again:
+            self._again[show] = []
+            self._spawn(self._reap_and_requeue(show))
+        self._again[show].append(request._replace(second=True))
+        self._queued += 1
+        self._watch()
 
     async def _reap_and_requeue(self, show: ShowId) -> None:
         try:
             await self._reap(show)
         except CallError as error:
             log.warning("reap before a refusal failed", show=show, error=str(error))
-        self._requeue(show, self._again.pop(show, []))
-        self._kick()
+        finally:  # whatever became of it, nobody waits for it any longer
+            again = self._again.pop(show)
+            self._queued -= len(again)
+            self._requeue(show, again)
+            self._kick()
 
     def _requeue(self, show: ShowId, requests: list[Request]) -> None:
         """Put requests back in front of their show's queue, in their order."""
@@ -320,8 +321,13 @@ class Batcher:
             self._learning.discard(show)
         self._kick()
 
+    def _watch(self) -> None:
+        """See to it that whoever waits is swept in time."""
+        if self._sweeping is None and (self._queues or self._again) and not self._closed:
+            self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
     def _sweep(self) -> None:
-        """Answer those who have waited in the queue for as long as a batch may take."""
+        """Answer those who have waited for as long as a batch may take."""
         self._sweeping = None
         oldest = self._loop.time() - DEADLINE_SECONDS
         for show, queue in list(self._queues.items()):
@@ -332,8 +338,12 @@ class Batcher:
             if not queue:
                 del self._queues[show]
             self._fail(late, "Redis does not answer")
-        if self._queues:
-            self._sweeping = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        for show, again in list(self._again.items()):
+            late = [request for request in again if request.since <= oldest]
+            self._again[show] = [request for request in again if request.since > oldest]
+            self._queued -= len(late)
+            self._fail(late, "Redis does not answer")
+        self._watch()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(work)

@@ -16,7 +16,7 @@ from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
 from live.stock.replies import as_bytes
-from tests.stock_kit import buyer, key, one, terms
+from tests.stock_kit import buyer, key, make_due, one, terms
 
 Answer = HoldAnswer | CallError
 
@@ -170,6 +170,83 @@ async def test_error_of_redis_answers_the_whole_batch(engine: StockEngine, show:
     assert await crowd.outcomes() == {"Busy": 5}
     await send(b"HSET", offers, b"\0\0", packed)
     assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
+
+
+class SlowReap:
+    """Stands in for the reap that a refused request waits for, until `go` is set."""
+
+    def __init__(self, engine: StockEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engine = engine
+        self.go = asyncio.Event()
+        self.fault: Exception | None = None
+        monkeypatch.setattr(engine._batcher, "_reap", self._reap)
+
+    async def _reap(self, show: ShowId) -> int:
+        await self.go.wait()
+        if self.fault is not None:
+            raise self.fault
+        return await self.engine.reap(show)
+
+    async def awaited_by(self, show: ShowId, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.engine._batcher._again.get(show, [])) < count:  # noqa: ASYNC110  # no event for it
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def slow_reap(engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch) -> SlowReap:
+    """The one unit of an offer is held by a hold that is due, and nobody has reaped it yet."""
+    await engine.apply_offer(terms(show, allotted=1))
+    mine = key()
+    await engine.hold(show, buyer(1), mine, one())
+    await make_due(engine, show, 1, mine)
+    return SlowReap(engine, monkeypatch)
+
+
+async def test_requests_that_wait_for_a_reap_fill_the_queue(
+    engine: StockEngine, show: ShowId, slow_reap: SlowReap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever they wait for, no more wait than the queue may hold; then all are answered."""
+    monkeypatch.setattr(batcher, "QUEUE_MAX", 100)
+    crowd = Crowd(engine)
+    crowd.press(show, 100)
+    await slow_reap.awaited_by(show, 100)
+
+    with pytest.raises(Busy):
+        async with asyncio.timeout(10):
+            await engine.hold(show, buyer(2), key(), one())
+    slow_reap.go.set()
+
+    assert await crowd.outcomes() == {"held": 1, "sold_out": 99}
+    assert engine._batcher._queued == 0
+    assert (await engine.hold(show, buyer(2), key(), one())).outcome is Outcome.SOLD_OUT
+
+
+async def test_request_that_waits_for_a_reap_is_answered_in_time(
+    engine: StockEngine, show: ShowId, slow_reap: SlowReap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reap that does not end costs nobody more than the time that any request may take."""
+    monkeypatch.setattr(batcher, "DEADLINE_SECONDS", 0.2)
+    crowd = Crowd(engine)
+
+    crowd.press(show, 3)
+
+    assert await crowd.outcomes() == {"Busy": 3}
+    assert engine._batcher._queued == 0
+    slow_reap.go.set()
+
+
+async def test_broken_reap_costs_nobody_an_answer(
+    engine: StockEngine, show: ShowId, slow_reap: SlowReap
+) -> None:
+    """A bug in it ends its task; those who waited are asked again all the same."""
+    slow_reap.fault = RuntimeError("a bug in reaping")
+    slow_reap.go.set()
+    crowd = Crowd(engine)
+
+    crowd.press(show, 3)
+
+    assert await crowd.outcomes() == {"sold_out": 3}
 
 
 async def test_close_answers_what_still_waits(engine: StockEngine, show: ShowId) -> None:
