@@ -298,11 +298,11 @@ class Model:
             return "U"
         if record is not None and record.state in ("S", "X", "W"):
             return "U" if record.state == "W" else record.state
-        if record is None and not self._would_fit(buyer, asked):
-            return "E"
         lines = record.lines if record else asked
         live = record is not None and record.state in LIVE
         self.reserved_seen = any(self.offers[line.slot].reserved for line in lines)
+        if record is None and not self._would_fit(buyer, asked):
+            return "refused"
         for line in lines:
             offer = self.offers[line.slot]
             if offer.phase in (Phase.CLOSED, Phase.DRAFT):
@@ -321,21 +321,28 @@ class Model:
 
     def peek(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
         code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
-        if code in ("L", "O") and self.due() and self.reap():
+        if code in ("L", "O") and self.due():
+            self.reap()
             code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
         return code or "H", slot
+
+    def _sale_verdict(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
+        code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        if not code and not self._would_fit(buyer, lines):
+            return "L", lines[0].slot
+        return code, slot
 
     def sell(self, buyer: BuyerId, key: HoldKey, lines: tuple[Line, ...]) -> tuple[str, int]:
         record = self.find(buyer, key)
         if record is not None:
             return self.repeated(record, lines), lines[0].slot
-        code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
-        if code in ("L", "O") and self.due() and self.reap():
-            code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        code, slot = self._sale_verdict(buyer, lines)
+        if code in ("L", "O") and self.due():
+            self.reap()
+            code, slot = self._sale_verdict(buyer, lines)
         if code:
             return code, slot
-        if not self.make_room(buyer, lines):
-            return "L", lines[0].slot
+        self.make_room(buyer, lines)
         self.move(lines, "left", "sold")
         self.add(buyer, Record(key, lines, "S", 0))
         return "S", lines[0].slot
@@ -343,7 +350,8 @@ class Model:
     def join(self, buyer: BuyerId, key: HoldKey, line: Line) -> tuple[str, int]:
         answer, position, look_again = self._join(buyer, key, line)
         reserved = answer != "L" and look_again and self.offers[line.slot].reserved
-        if look_again and (self.due() or reserved) and self.reap():
+        if look_again and (self.due() or reserved):
+            self.reap()
             answer, position, _ = self._join(buyer, key, line)
         return answer, position
 
@@ -368,9 +376,9 @@ class Model:
         takes = not code and line.qty <= offer.left_for_new
         if not takes and not offer.terms.waitlist:
             roomy = self._would_fit(buyer, (line,))
-            return ("O", 0, True) if roomy else ("L", 0, False)
+            return ("O", 0, True) if roomy else ("L", 0, True)
         if not self.make_room(buyer, (line,)):
-            return "L", 0, False
+            return "L", 0, True
         if takes:
             until = self.now + 1000 * offer.terms.hold_seconds
             self.move((line,), "left", "held")

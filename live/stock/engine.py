@@ -8,7 +8,8 @@ hold), Conflict (the key was used for another request), BadField (lines out of r
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
@@ -24,7 +25,7 @@ from live.domain.stock import (
     WaitAnswer,
 )
 from live.errors import Busy, CallError, NotFound
-from live.stock.answers import REFUSALS, REPEATS, WANTING, failure
+from live.stock.answers import REFUSALS, REPEATS, failure
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, Calls
 from live.stock.keys import GROUP, show_keys
@@ -176,13 +177,9 @@ class StockEngine:
         `lines` serve where Redis no longer knows the hold (a rebuild); without them: NotFound.
         """
         asked = pack_lines(sum_lines(lines)) if lines else b""
-        for second in (False, True):
-            reply = await self._run("retake", show, buyer, key, asked)
-            code, packed, due = as_list(reply)
-            if due and not second:
-                await self.reap(show)
-                continue
-            break
+        code, packed, _ = await self._ask(
+            show, lambda: self._run("retake", show, buyer, key, asked)
+        )
         status = as_bytes(code).decode()
         if not packed and status == "U" and lines:
             return Transition(False, HoldState.EXPIRED, sum_lines(lines))
@@ -204,20 +201,16 @@ class StockEngine:
         k = show_keys(show)
         keys = (k.meta, k.offers, k.buyers, k.deadlines)
         packed = pack_lines(sum_lines(lines))
-        answer, due = _sale(await self._calls.run("peek", show, keys, buyer, packed))
-        if due and await self.reap(show):
-            answer, _ = _sale(await self._calls.run("peek", show, keys, buyer, packed))
-        return answer
+        return _sale(
+            await self._ask(show, lambda: self._calls.run("peek", show, keys, buyer, packed))
+        )
 
     async def sell(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
     ) -> HoldAnswer:
         """Sell to a buyer who has paid: CONFIRMED, or a refusal and his money must go back."""
         packed = pack_lines(sum_lines(lines))
-        answer, due = _sale(await self._run("sell", show, buyer, key, packed))
-        if due and await self.reap(show):
-            answer, _ = _sale(await self._run("sell", show, buyer, key, packed))
-        return answer
+        return _sale(await self._ask(show, lambda: self._run("sell", show, buyer, key, packed)))
 
     # Waitlist
 
@@ -225,10 +218,8 @@ class StockEngine:
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
     ) -> WaitAnswer:
         packed = pack_lines(sum_lines([line]))
-        reply = as_list(await self._run("join", show, buyer, key, packed))
-        if reply[3] and await self.reap(show):
-            # Units came free: a place may have become a hold, a refusal may have become a place.
-            reply = as_list(await self._run("join", show, buyer, key, packed))
+        # The second answer may turn a place into a hold, or a refusal into a place.
+        reply = await self._ask(show, lambda: self._run("join", show, buyer, key, packed))
         code = as_bytes(reply[0])[0]
         position, expires_at = as_number(reply[1]), as_number(reply[2])
         if code == ord("W"):
@@ -278,6 +269,18 @@ class StockEngine:
             raise Busy("an offer of this show is lost: its stock is being rebuilt")
         return movements
 
+    async def _ask(self, show: ShowId, ask: Callable[[], Awaitable[Reply]]) -> list[object]:
+        """Ask; where units are about to come free (last in the reply), reap, then ask again.
+
+        Also where this reap moved nothing: the keeper may have been faster.
+        """
+        reply = as_list(await ask())
+        if not as_number(reply[-1]):
+            return reply
+        with suppress(Busy):  # another offer may be lost; what is silent raises Busy again
+            await self.reap(show)
+        return as_list(await ask())
+
     async def _run(self, name: str, show: ShowId, *args: bytes) -> Reply:
         k = show_keys(show)
         keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
@@ -298,18 +301,17 @@ def _as_transition(status: str, record: Record, wanted: str, *, repeat: bool = F
     return Transition(status == wanted, STATES[status], record.lines, repeat)
 
 
-def _sale(reply: Reply) -> tuple[HoldAnswer, int]:
-    """Read the reply of peek or sell: the answer, and whether units are about to come free."""
-    code_bytes, slot, left, due = as_list(reply)
-    code = as_bytes(code_bytes)[0]
-    if code in WANTING or code in REFUSALS:
-        return HoldAnswer(REFUSALS[code], as_number(slot), as_number(left), 0), as_number(due)
+def _sale(reply: list[object]) -> HoldAnswer:
+    """Read the reply of peek or sell."""
+    code, slot, left = as_bytes(reply[0])[0], as_number(reply[1]), as_number(reply[2])
+    if code in REFUSALS:
+        return HoldAnswer(REFUSALS[code], slot, left, 0)
     if code in REPEATS:
-        return HoldAnswer(REPEATS[code], as_number(slot), as_number(left), 0, repeat=True), 0
+        return HoldAnswer(REPEATS[code], slot, left, 0, repeat=True)
     if code not in b"HS":
         raise failure(code)
     outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
-    return HoldAnswer(outcome, as_number(slot), as_number(left), 0), 0
+    return HoldAnswer(outcome, slot, left, 0)
 
 
 def _record(packed: object) -> Record:

@@ -41,11 +41,9 @@ if not o then return { 'U', 0, 0, 0 } end
 local status = o.mode ~= HOLD_MODE and 'M' or refusal(o, now)
 -- Paused is no reason to leave the queue closed: the host means to go on.
 if status and status ~= 'Z' then return { status, 0, 0, 0 } end
-if units_of(value, slot) + qty > o.limit then
-  return { 'L', 0, 0, call('ZCOUNT', deadlines_key, '-inf', now) }
-end
-local roomy = make_room(value, { { slot, qty } })
-if not roomy then return { 'L', 0, 0, 0 } end
+local within = units_of(value, slot) + qty <= o.limit
+local roomy = within and make_room(value, { { slot, qty } })
+if not roomy then return { 'L', 0, 0, call('ZCOUNT', deadlines_key, '-inf', now) } end
 p, s = #roomy + 1, #roomy + 22
 w.values[buyer] = roomy .. key .. asked .. 'W' .. NO_TIME
 

@@ -35,9 +35,9 @@ elseif asked ~= '' then
 end
 -- A cancelled order was paid once already; a waiter has nothing to take.
 local final = state == 'S' or state == 'X' or state == 'W'
-if final or not lines or not value then return { state, record, 0 } end
+if final or not lines then return { state, record, 0 } end
 local live = state == 'H' or state == 'P'
-local refused, reserved = false, 0
+local refused, reserved = not value, 0 -- no value: no room for one more record
 for i = 1, n do
   local slot, qty = lines[i][1], lines[i][2]
   local o = offer_of(slot)
@@ -45,7 +45,7 @@ for i = 1, n do
   if o.reserved > 0 then reserved = 1 end
   -- Closing lets what was begun finish; after the closed entry nothing may be sold.
   if o.phase == CLOSED or o.phase == DRAFT then refused = true end
-  local over = units_of(value, slot) + qty > o.limit
+  local over = value and units_of(value, slot) + qty > o.limit
   if not live and (over or qty > left_for_new(o)) then refused = true end
 end
 if refused then

@@ -43,7 +43,9 @@ for i = 1, n do
   end
 end
 local roomy = make_room(value, lines)
-if not roomy then return { 'L', lines[1][1], first.left, 0 } end
+if not roomy then
+  return { 'L', lines[1][1], first.left, call('ZCOUNT', deadlines_key, '-inf', now) }
+end
 
 for i = 1, n do
   local o = offer_of(lines[i][1])

@@ -1,6 +1,9 @@
 """Deadlines: units come back in time, and at once where a buyer would be refused."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
 
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
@@ -9,7 +12,8 @@ from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
-from tests.stock_kit import buyer, key, now_ms, one, terms
+from tests.servers import Valkey
+from tests.stock_kit import buyer, key, make_due, now_ms, one, terms
 
 
 async def until(moment_ms: int) -> None:
@@ -130,6 +134,135 @@ async def test_burst_of_holds_needs_one_deadline_for_each_batch(
     members = await engine._calls.send(b"ZCARD", show_keys(show).deadlines)
 
     assert isinstance(members, int) and members <= 4
+
+
+async def fill_records(engine: StockEngine, show: ShowId, who: int, slot: int) -> None:
+    """Let the buyer have as many holds of one offer as there may be; the last one is due."""
+    for _ in range(16):
+        mine = key()
+        assert (await engine.hold(show, buyer(who), mine, one(slot))).outcome is Outcome.HELD
+    await make_due(engine, show, who, mine)
+
+
+Way = Callable[[StockEngine, ShowId], Awaitable[Outcome]]
+
+
+async def hold_one(engine: StockEngine, show: ShowId) -> Outcome:
+    return (await engine.hold(show, buyer(2), key(), one())).outcome
+
+
+async def hold_cart(engine: StockEngine, show: ShowId) -> Outcome:
+    return (await engine.hold(show, buyer(2), key(), [Line(1, 1), Line(0, 1)])).outcome
+
+
+async def hold_own(engine: StockEngine, show: ShowId) -> Outcome:
+    return (await engine.hold(show, buyer(1), key(), one())).outcome
+
+
+async def join(engine: StockEngine, show: ShowId) -> Outcome:
+    return (await engine.join_waitlist(show, buyer(2), key(), Line(0, 1))).outcome
+
+
+async def join_own(engine: StockEngine, show: ShowId) -> Outcome:
+    return (await engine.join_waitlist(show, buyer(1), key(), Line(0, 1))).outcome
+
+
+async def retake(engine: StockEngine, show: ShowId) -> Outcome:
+    moved = await engine.retake(show, buyer(2), key(), one())
+    return Outcome.HELD if moved.done else Outcome.SOLD_OUT
+
+
+async def retake_own(engine: StockEngine, show: ShowId) -> Outcome:
+    moved = await engine.retake(show, buyer(1), key(), one())
+    return Outcome.HELD if moved.done else Outcome.SOLD_OUT
+
+
+WAYS = [hold_one, hold_cart, hold_own, join, join_own, retake, retake_own]
+
+
+@pytest.fixture
+async def keeper_is_first(
+    engine: StockEngine, stock_server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Between each refusal and the reap that it asks for, another process reaps."""
+    other = StockEngine(stock_server.url)
+    await other.open()
+    reap = engine.reap
+
+    async def after_the_keeper(show: ShowId) -> int:
+        await other.reap(show)
+        return await reap(show)
+
+    monkeypatch.setattr(engine, "reap", after_the_keeper)
+    monkeypatch.setattr(engine._batcher, "_reap", after_the_keeper)
+    yield
+    await other.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("waitlist", [True, False])
+async def test_no_way_of_buying_is_refused_what_is_due(
+    engine: StockEngine, show: ShowId, way: Way, waitlist: bool
+) -> None:
+    """The only unit is held by a hold that is past its deadline: whoever asks gets it."""
+    await engine.apply_offer(
+        terms(show, 0, allotted=1, per_buyer_limit=1, waitlist=waitlist)
+    )  # fmt: skip
+    await engine.apply_offer(terms(show, 1))
+    mine = key()
+    await engine.hold(show, buyer(1), mine, one())
+    await make_due(engine, show, 1, mine)
+
+    assert await way(engine, show) is Outcome.HELD
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_units_that_the_keeper_frees_meanwhile_are_given(
+    engine: StockEngine, show: ShowId, way: Way, keeper_is_first: None
+) -> None:
+    """The reap before a refusal finds nothing left to do; the question is asked again even so."""
+    await engine.apply_offer(terms(show, 0, allotted=1, per_buyer_limit=1, waitlist=False))
+    await engine.apply_offer(terms(show, 1))
+    mine = key()
+    await engine.hold(show, buyer(1), mine, one())
+    await make_due(engine, show, 1, mine)
+
+    assert await way(engine, show) is Outcome.HELD
+
+
+@pytest.mark.parametrize("way", [hold_own, join_own, retake_own])
+async def test_due_hold_makes_room_among_the_buyers_records(
+    engine: StockEngine, show: ShowId, way: Way
+) -> None:
+    """Sixteen live holds are the bound; one that is due is not live any more."""
+    await engine.apply_offer(terms(show, 0, allotted=50, per_buyer_limit=50))
+    await fill_records(engine, show, 1, 0)
+
+    assert await way(engine, show) is Outcome.HELD
+
+
+async def test_first_paid_sees_what_the_keeper_frees_meanwhile(
+    engine: StockEngine, show: ShowId, keeper_is_first: None
+) -> None:
+    """The buyer's own due hold stands in the way of peek and sell, until somebody ends it."""
+    # An offer that was held before it went over to the other mode: the one way to have both.
+    await engine.apply_offer(terms(show, 0, allotted=1, per_buyer_limit=1))
+    mine = key()
+    await engine.hold(show, buyer(1), mine, one())
+    await engine.apply_offer(
+        terms(show, 0, allotted=1, per_buyer_limit=1, mode=Mode.FIRST_PAID, version=2)
+    )
+    await make_due(engine, show, 1, mine)
+    assert (await engine.peek(show, buyer(1), one())).outcome is Outcome.HELD
+
+    again = key()
+    await engine.apply_offer(terms(show, 0, allotted=1, per_buyer_limit=1, version=3))
+    await engine.hold(show, buyer(1), again, one())
+    await engine.apply_offer(
+        terms(show, 0, allotted=1, per_buyer_limit=1, mode=Mode.FIRST_PAID, version=4)
+    )
+    await make_due(engine, show, 1, again)
+    assert (await engine.sell(show, buyer(1), key(), one())).outcome is Outcome.CONFIRMED
 
 
 async def test_first_paid_looks_at_due_units_of_a_cart(engine: StockEngine, show: ShowId) -> None:
