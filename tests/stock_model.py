@@ -320,10 +320,10 @@ class Model:
         return "S"
 
     def peek(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
-        code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+        code, slot = self._sale_verdict(buyer, lines)
         if code in ("L", "O") and self.due():
             self.reap()
-            code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
+            code, slot = self._sale_verdict(buyer, lines)
         return code or "H", slot
 
     def _sale_verdict(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:

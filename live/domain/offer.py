@@ -7,6 +7,7 @@ from live.domain.ids import OfferId, ShowId, Sku
 
 QUANTITY_MAX = 1_000_000  # fits the engine's fixed-width counters with room to restock
 LIMIT_MAX = 1_000  # units per buyer
+PURCHASES_MAX = 16  # holds and sales of one buyer and offer; bounds what a repeat is looked up in
 HOLD_SECONDS_MIN, HOLD_SECONDS_MAX = 5, 86_400
 COUNTDOWN_SECONDS_MAX = 300
 DURATION_SECONDS_MAX = 86_400

@@ -1,12 +1,15 @@
 """The byte layouts: what is packed is read back, whatever it is."""
 
+import re
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.offer import Stock
+from live.domain.offer import PURCHASES_MAX, Stock
 from live.errors import BadField
 from live.stock.records import (
     COUNTER_BITS,
@@ -24,6 +27,8 @@ from live.stock.records import (
     read_stock,
     sum_lines,
 )
+from live.stock.scripts import script
+from live.web.api.bodies import OfferBody
 from tests.stock_kit import terms
 
 SHOW = ShowId("s")
@@ -60,6 +65,15 @@ def test_stock_is_read_back_as_packed(left: int, held: int, sold: int) -> None:
     """Units survive, also a `left` below zero after the ledger took some away."""
     stock = Stock(left, held, sold)
     assert read_stock(pack_offer(terms(SHOW), stock)) == stock
+
+
+def test_bound_on_purchases_is_the_one_that_is_published() -> None:
+    """Lua enforces what the API's description of `per_buyer_limit` says."""
+    [bound] = re.findall(r"RECORDS_PER_OFFER_MAX, .+ = (\d+), ", script("hold").text.decode())
+    schema = msgspec.json.schema(OfferBody)
+    [offer_body] = [one for name, one in schema["$defs"].items() if name == "OfferBody"]
+    assert int(bound) == PURCHASES_MAX
+    assert f"at most {bound}" in offer_body["properties"]["per_buyer_limit"]["description"]
 
 
 def test_one_request_takes_37_bytes() -> None:

@@ -33,4 +33,8 @@ for i = 1, #lines do
   end
   if i == 1 then first_left = o.left end
 end
+-- sell would find no room for one more record of this buyer.
+if not make_room(value, lines) then
+  return { 'L', lines[1][1], first_left, call('ZCOUNT', deadlines_key, '-inf', now) }
+end
 return { 'H', lines[1][1], first_left, 0 }

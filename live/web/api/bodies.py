@@ -17,6 +17,7 @@ from live.domain.offer import (
     HOLD_SECONDS_MAX,
     HOLD_SECONDS_MIN,
     LIMIT_MAX,
+    PURCHASES_MAX,
     QUANTITY_MAX,
     Mode,
 )
@@ -54,6 +55,15 @@ Language = Annotated[
         pattern=rf"^[A-Za-z]{{2,8}}(-[A-Za-z0-9]{{1,8}})*{_END}",
         max_length=35,
         description="BCP 47",
+    ),
+]
+Limit = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=LIMIT_MAX,
+        description="units that one buyer may have, held or bought,"
+        f" in at most {PURCHASES_MAX} holds and purchases",
     ),
 ]
 Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units")]
@@ -132,7 +142,7 @@ class OfferBody(Body, frozen=True, kw_only=True):
     sku: Id
     price_minor: Amount
     quantity: Quantity
-    per_buyer_limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+    per_buyer_limit: Limit
     hold_seconds: Annotated[int, Meta(ge=HOLD_SECONDS_MIN, le=HOLD_SECONDS_MAX)]
     mode: Mode
     countdown_seconds: Annotated[int, Meta(ge=0, le=COUNTDOWN_SECONDS_MAX)] = 0
@@ -146,7 +156,7 @@ class OfferPatchBody(Body, frozen=True, kw_only=True):
 
     price_minor: Amount | UnsetType = UNSET
     quantity: Quantity | UnsetType = UNSET
-    per_buyer_limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] | UnsetType = UNSET
+    per_buyer_limit: Limit | UnsetType = UNSET
     hold_seconds: Annotated[int, Meta(ge=HOLD_SECONDS_MIN, le=HOLD_SECONDS_MAX)] | UnsetType = UNSET
     mode: Mode | UnsetType = UNSET
     countdown_seconds: Annotated[int, Meta(ge=0, le=COUNTDOWN_SECONDS_MAX)] | UnsetType = UNSET

@@ -261,6 +261,27 @@ async def test_first_paid_sells_without_a_hold(engine: StockEngine, show: ShowId
     assert await stock(engine, show) == Stock(0, 0, 1)
 
 
+async def test_seventeenth_sale_of_one_offer_is_refused_before_any_money(
+    engine: StockEngine, show: ShowId
+) -> None:
+    """What sell would refuse peek refuses: nobody's card is charged for a certain no."""
+    await engine.apply_offer(
+        terms(show, mode=Mode.FIRST_PAID, allotted=100, per_buyer_limit=100)
+    )  # fmt: skip
+    for _ in range(15):
+        await engine.sell(show, buyer(1), key(), one())
+    assert (await engine.peek(show, buyer(1), one())).outcome is Outcome.HELD
+    last = key()
+    await engine.sell(show, buyer(1), last, one(qty=50))
+
+    seen = await engine.peek(show, buyer(1), one())
+    sold = await engine.sell(show, buyer(1), key(), one())
+
+    assert seen == sold and seen.outcome is Outcome.LIMIT_REACHED
+    assert (await engine.sell(show, buyer(1), last, one(qty=50))).outcome is Outcome.CONFIRMED
+    assert await stock(engine, show) == Stock(35, 0, 65)
+
+
 async def test_closing_lets_live_holds_finish(engine: StockEngine, show: ShowId) -> None:
     """No new hold, but what was begun may end; the closed entry comes when nothing is held."""
     await engine.apply_offer(terms(show))
