@@ -139,6 +139,7 @@ class _Bench:
             buyers = CROWDS[0] // self.scale
             self._add(f"postgres_hot_row_{CROWDS[0]}", await self._loop(pg.hot_row, buyers))
             advance()
+            await pg.restock()
             self._add(f"postgres_skip_locked_{CROWDS[0]}", await self._loop(pg.skip_locked, buyers))
             advance()
 

@@ -12,13 +12,14 @@ from typing import Final, Protocol
 import asyncpg
 import redis.asyncio
 
+from live.errors import EngineError
 from live.stock.replies import as_bytes, as_list
 from live.stock.wire import Reply
 
 Click = Callable[[bytes], Awaitable[object]]
 CONNECTING_AT_ONCE: Final = 200  # below the backlog of a listening socket
 PG_CONNECTIONS: Final = 20
-SKIP_LOCKED_UNITS: Final = 60_000  # more than 3 s of it can sell
+UNITS: Final = 60_000  # of the rival with a row for each, put back before each of its loops
 
 NAIVE_SCRIPT: Final = """
 local known = redis.call('GET', KEYS[3])
@@ -85,7 +86,7 @@ class Naive:
         name, prefix = buyer.hex(), self._prefix
         keys = [f"{prefix}offer", f"{prefix}counts", f"{prefix}key:{name}", f"{prefix}hold:{name}"]
         keys += [f"{prefix}deadlines", f"{prefix}stream"]
-        return await self._script(keys=keys, args=[name, 1_900_000_000_000])
+        return _sold(await self._script(keys=keys, args=[name, 1_900_000_000_000]))
 
     async def close(self) -> None:
         async for found in self._redis.scan_iter(match=f"{self._prefix}*", count=5_000):
@@ -96,14 +97,15 @@ class Naive:
 class Postgres:
     """Two common ways to sell from one table: a counter row, and one row for each unit."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", units: int) -> None:
         self._pool = pool
+        self._units = units
         self._schema = f"bench_{token_hex(4)}"
 
     @classmethod
-    async def open(cls, url: str) -> "Postgres":
+    async def open(cls, url: str, *, units: int = UNITS) -> "Postgres":
         pool = await asyncpg.create_pool(url, min_size=PG_CONNECTIONS, max_size=PG_CONNECTIONS)
-        rival = cls(pool)
+        rival = cls(pool, units)
         s = rival._schema
         await pool.execute(f"""
             CREATE SCHEMA {s};
@@ -111,11 +113,19 @@ class Postgres:
             INSERT INTO {s}.offers VALUES (1, 1000000000);
             CREATE TABLE {s}.holds (buyer bytea PRIMARY KEY, offer int, qty int, at timestamptz);
             CREATE TABLE {s}.units (id serial PRIMARY KEY, buyer bytea);
-            INSERT INTO {s}.units (buyer) SELECT NULL FROM generate_series(1, {SKIP_LOCKED_UNITS});
             CREATE INDEX ON {s}.units (id) WHERE buyer IS NULL;
+        """)
+        await rival.restock()
+        return rival
+
+    async def restock(self) -> None:
+        """All units of `skip_locked` are there again."""
+        s = self._schema
+        await self._pool.execute(f"""
+            TRUNCATE {s}.units;
+            INSERT INTO {s}.units (buyer) SELECT NULL FROM generate_series(1, {self._units});
             ANALYZE {s}.units;
         """)
-        return rival
 
     async def hot_row(self, buyer: bytes) -> object:
         s = self._schema
@@ -124,22 +134,30 @@ class Postgres:
                 f"UPDATE {s}.offers SET available = available - 1"
                 " WHERE id = 1 AND available >= 1 RETURNING id"
             )
-            if taken is None:
-                return "sold_out"
+            _sold(taken)
             await connection.execute(f"INSERT INTO {s}.holds VALUES ($1, 1, 1, now())", buyer)
         return "held"
 
     async def skip_locked(self, buyer: bytes) -> object:
         s = self._schema
-        return await self._pool.fetchval(
-            f"UPDATE {s}.units SET buyer = $1 WHERE id = (SELECT id FROM {s}.units"
-            " WHERE buyer IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
-            buyer,
+        return _sold(
+            await self._pool.fetchval(
+                f"UPDATE {s}.units SET buyer = $1 WHERE id = (SELECT id FROM {s}.units"
+                " WHERE buyer IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id",
+                buyer,
+            )
         )
 
     async def close(self) -> None:
         await self._pool.execute(f"DROP SCHEMA {self._schema} CASCADE")
         await self._pool.close()
+
+
+def _sold(answer: object) -> object:
+    """A refusal is quicker than a sale, so it must not count as one. Raises EngineError."""
+    if answer is None or answer in (b"sold_out", b"limit"):
+        raise EngineError(f"a rival ran out of units and answered {answer!r}")
+    return answer
 
 
 class Floor:
