@@ -2,9 +2,11 @@
 
 The scripts run on a real server. Their clock is the test's (`TEST_CLOCK`), because thousands of
 deadlines must pass in a second, and the bounds of a grant are the model's, so that a dozen waiters
-reach them. A failing seed repeats exactly.
+reach them. A third of the holds go through the batcher, on one lane: which of two lanes Redis hears
+first is chance. A failing seed repeats exactly.
 """
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -25,7 +27,8 @@ from live.stock.replies import as_bytes, as_list, as_number
 from tests.stock_checks import Checks
 from tests.stock_kit import buyer as buyer_number
 from tests.stock_kit import terms
-from tests.stock_model import GRANTS_MAX, LOOKS_MAX, STATE_OF, Model
+from tests.stock_model import STATE_OF, Model, Request, Told
+from tests.stock_rules import GRANTS_MAX, LOOKS_MAX
 
 TEST_CLOCK = b"test:clock"
 START_MS = 1_800_000_000_000
@@ -77,7 +80,8 @@ class Simulator(Checks):
         for slot in range(SLOTS):
             await self._apply_new(slot)
         commands = (
-            [self._hold_batch] * 30
+            [self._hold_batch] * 20
+            + [self._hold_together] * 10
             + [self._begin] * 12
             + [self._confirm] * 9
             + [self._revert] * 3
@@ -141,7 +145,14 @@ class Simulator(Checks):
             return self._lines()
         return (Line(SLOTS - 1, self.random.choice((1, 1, 2, 5))),)
 
-    def _request(self) -> tuple[BuyerId, HoldKey, tuple[Line, ...]]:
+    def _requests(self) -> list[Request]:
+        requests = [self._request() for _ in range(self.random.choice((1, 2, 5, 12, 40)))]
+        if len(requests) > 4:  # repeats and conflicts inside one batch
+            requests[-1] = requests[0]
+            requests[-2] = (*requests[1][:2], self._lines())
+        return requests
+
+    def _request(self) -> Request:
         who = self._who()
         key = self._key(who)
         waiting = [r for r in self.model.buyers.get(who, []) if r.state == "W"]
@@ -160,10 +171,7 @@ class Simulator(Checks):
     # Commands
 
     async def _hold_batch(self) -> None:
-        requests = [self._request() for _ in range(self.random.choice((1, 2, 5, 12, 40)))]
-        if len(requests) > 4:  # repeats and conflicts inside one batch
-            requests[-1] = requests[0]
-            requests[-2] = (*requests[1][:2], self._lines())
+        requests = self._requests()
         expected = self.model.hold_batch(requests)
         blob = b"".join(pack_request(*request) for request in requests)
         keys = show_keys(self.show)
@@ -173,28 +181,38 @@ class Simulator(Checks):
         statuses, now, offers, details, due = reply
         codes = as_bytes(statuses)
         reader = BatchReader(as_number(now), read_offers_now(as_bytes(offers)), as_bytes(details))
-        for code, request, (wanted, slot) in zip(codes, requests, expected, strict=True):
+        for code, request, wanted in zip(codes, requests, expected, strict=True):
             answer = reader.answer(code, request[2])
-            assert chr(code) == wanted, (request, chr(code), wanted)
-            self._check_hold_answer(answer, request, wanted, slot)
-            self._count("hold", wanted)
-        if {"L", "O"} & {code for code, _ in expected}:
+            assert chr(code) == wanted.code, (request, chr(code), wanted)
+            self._check_hold_answer(answer, wanted)
+        if {"L", "O"} & {wanted.code for wanted in expected}:
             assert bool(due) == (self.model.due() or self.model.reserved_seen)
 
-    def _check_hold_answer(
-        self,
-        answer: HoldAnswer | CallError,
-        request: tuple[BuyerId, HoldKey, tuple[Line, ...]],
-        code: str,
-        slot: int,
-    ) -> None:
+    async def _hold_together(self) -> None:
+        """The same through the batcher, all in one turn of the loop and so in one batch."""
+        requests = self._requests()
+        expected = self.model.hold(requests)
+        answers = await asyncio.gather(
+            *(self.engine.hold(self.show, *request) for request in requests),
+            return_exceptions=True,
+        )
+        for answer, wanted in zip(answers, expected, strict=True):
+            assert isinstance(answer, HoldAnswer | CallError), answer
+            self._check_hold_answer(answer, wanted)
+
+    def _check_hold_answer(self, answer: HoldAnswer | CallError, wanted: Told) -> None:
+        code, slot, left, until = wanted
+        self._count("hold", code)
         if isinstance(answer, CallError):
-            assert code in "CMU"
+            assert code in "CMU", (answer, wanted)
             return
-        assert (answer.slot, answer.left) == (slot, self.model.offers[slot].left)
+        table = {chr(k): v for k, v in (REFUSALS | REPEATS).items()}
+        table |= {"H": Outcome.HELD, "h": Outcome.HELD}
+        assert answer.outcome is table[code], (answer, wanted)
+        assert (answer.slot, answer.left) == (slot, left)
+        assert answer.repeat == (code in "hersw")
         if code in "Hh":
-            record = self.model.find(request[0], request[1])
-            assert record is not None and answer.expires_at == record.time
+            assert answer.expires_at == until
 
     async def _begin(self) -> None:
         who = self._who()

@@ -8,7 +8,7 @@ import uvloop
 
 from live.domain.hold import MovementKind
 from live.domain.ids import ShowId
-from live.stock import calls, scripts
+from live.stock import batcher, calls, scripts
 from live.stock.engine import StockEngine
 from tests.servers import Valkey, redis_binaries
 from tests.stock_simulator import Simulator, prepare_scripts
@@ -25,7 +25,7 @@ MUST_COVER = (
     "retake E, retake R, retake S, retake U, retake X, revert E, revert H, revert R, revert S, "
     "revert U, revert X, sell C, sell L, sell M, sell O, sell S, "
     "sell s, records full, records dropped, waiters first, grants in steps, looks in steps, "
-    "reserved while refused, grant over the limit"
+    "reserved while refused, grant over the limit, holds asked again"
 )
 
 
@@ -43,9 +43,15 @@ def quick_server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Valk
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     prepare_scripts(monkeypatch)
+    monkeypatch.setattr(batcher, "LANES", 1)
     # A machine that is busy with other things must not make an answer "repeat later" here.
-    for name in ("CALL_SECONDS", "ATTEMPT_SECONDS"):
-        monkeypatch.setattr(calls, name, 60.0)
+    for module, name in (
+        (calls, "CALL_SECONDS"),
+        (calls, "ATTEMPT_SECONDS"),
+        (batcher, "DEADLINE_SECONDS"),
+        (batcher, "ATTEMPT_SECONDS"),
+    ):
+        monkeypatch.setattr(module, name, 60.0)
     yield
     scripts.script.cache_clear()
 
