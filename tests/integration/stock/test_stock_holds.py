@@ -81,7 +81,7 @@ async def test_fifty_sockets_of_one_buyer_get_one_unit(engine: StockEngine, show
 
 
 async def test_repeat_gets_the_first_answer(engine: StockEngine, show: ShowId) -> None:
-    """The same key moves stock once, in one batch or in several."""
+    """The same key moves stock once, in one batch or in several (Shopify forum)."""
     await engine.apply_offer(terms(show))
     again = key()
 
@@ -233,7 +233,7 @@ async def test_cart_names_the_first_that_failed_in_its_own_order(
 
 
 async def test_cart_lives_as_long_as_its_shortest_offer(engine: StockEngine, show: ShowId) -> None:
-    """Different hold times in one cart: the earliest deadline counts for all of it."""
+    """The hold time is the offer's (Spree #13978); in a cart the earliest deadline counts."""
     await engine.apply_offer(terms(show, 0, hold_seconds=100))
     await engine.apply_offer(terms(show, 1, hold_seconds=20))
 

@@ -155,7 +155,7 @@ async def test_confirm_needs_a_payment_that_began(engine: StockEngine, show: Sho
 
 
 async def test_every_ending_happens_exactly_once(engine: StockEngine, show: ShowId) -> None:
-    """Ten parallel repeats of each step move units once; figures never go below zero."""
+    """Ten parallel repeats of each step move units once (Magento inventory #3036)."""
     await engine.apply_offer(terms(show))
     mine = await held(engine, show, buyer(1), qty=2)
 
