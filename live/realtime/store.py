@@ -114,11 +114,11 @@ class Store:
 
     async def announce(self, show: ShowId, message: bytes) -> None:
         """Send a message that no log keeps."""
-        await self._guard(self._redis.publish(keys.live_channel(show), message))
+        await self._guard(self._redis.spublish(keys.live_channel(show), message))
 
     async def broadcast(self, message: bytes) -> None:
         """Send a message to all gateways, whatever shows they serve."""
-        await self._guard(self._redis.publish(keys.CONTROL_CHANNEL, message))
+        await self._guard(self._redis.spublish(keys.CONTROL_CHANNEL, message))
 
     async def position(self, show: ShowId) -> Position:
         names = [keys.logs_key(show), keys.state_key(show)]

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 3.0  # three beats without an answer
 BACKOFF_SECONDS_MAX = 2.0
-WANT_SECONDS = 2.0  # until a SUBSCRIBE is confirmed
+WANT_SECONDS = 2.0  # until a SSUBSCRIBE is confirmed
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ class Subscriber:
             waiter = self._confirmed[channel] = asyncio.get_running_loop().create_future()
             self._channels.add(channel)
             if self._pubsub is not None:
-                await self._pubsub.subscribe(channel)
+                await self._pubsub.ssubscribe(channel)
         async with asyncio.timeout(WANT_SECONDS):
             await asyncio.shield(waiter)
 
@@ -67,7 +67,7 @@ class Subscriber:
         self._channels.discard(channel)
         if self._pubsub is not None:
             try:
-                await self._pubsub.unsubscribe(channel)
+                await self._pubsub.sunsubscribe(channel)
             except (RedisError, OSError) as fault:
                 log.info("unsubscribe failed", channel=channel, fault=str(fault))
 
@@ -89,11 +89,11 @@ class Subscriber:
         beat: asyncio.Task[None] | None = None
         try:
             known = set(self._channels)
-            await pubsub.subscribe(*known)
+            await pubsub.ssubscribe(*known)
             self._heard_at = asyncio.get_running_loop().time()
             self._pubsub = pubsub
             if wanted_meanwhile := self._channels - known:
-                await pubsub.subscribe(*wanted_meanwhile)
+                await pubsub.ssubscribe(*wanted_meanwhile)
             beat = asyncio.create_task(self._beat(pubsub))
             await self._read(pubsub, beat)
         finally:
@@ -110,9 +110,9 @@ class Subscriber:
                 continue
             self._heard_at = loop.time()
             kind = message["type"]
-            if kind == "message":
+            if kind == "smessage":
                 self._on_message(message["channel"].decode(), message["data"])
-            elif kind == "subscribe":
+            elif kind == "ssubscribe":
                 self._take_confirmation(message["channel"].decode())
         beat.result()
 

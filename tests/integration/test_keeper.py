@@ -250,7 +250,7 @@ async def test_pulse_and_desk_tell_the_figures(stage: Stage, stream: Outbox, sho
     await stage.stock.hold(show, BUYER, KEY, one(qty=2))
     found: dict[str, dict[str, Any]] = {}
     async with stage.redis.pubsub() as listener:
-        await listener.subscribe(f"live:{{{show}}}:live")
+        await listener.ssubscribe(f"live:{{{show}}}:live")
         async with keeping(stage, stream), asyncio.timeout(WAIT_S):
             while found.keys() != {"pulse", "desk", "staff"}:
                 message = await listener.get_message(ignore_subscribe_messages=True, timeout=1)

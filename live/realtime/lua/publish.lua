@@ -4,7 +4,7 @@
 -- Cost:    O(1); with a key O(entries of the log).   Clock: none.
 -- KEYS[1]  log     stream  id `<offset>-0`, d data, i info, k key
 -- KEYS[2]  logs    hash    epoch, total, t:<log> top offset
--- KEYS[3]  live    pub/sub channel
+-- KEYS[3]  live    sharded pub/sub channel
 -- ARGV[1]  log name       ARGV[2] key or ""      ARGV[3] entries to keep   ARGV[4] seconds to keep, 0 for ever
 -- ARGV[5]  fresh epoch, taken where there is none ARGV[6] data             ARGV[7] info
 -- Reply:   the offset
@@ -29,5 +29,5 @@ if seconds > 0 then
   redis.call('EXPIRE', log_key, seconds)
 end
 local head = table.concat({'p', log, epoch, total, offset, #data, #info}, ' ')
-redis.call('PUBLISH', live_key, head .. '\n' .. data .. info)
+redis.call('SPUBLISH', live_key, head .. '\n' .. data .. info)
 return offset

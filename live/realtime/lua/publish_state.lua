@@ -4,7 +4,7 @@
 -- Cost:    O(size of the state + entries of the log).   Clock: none.
 -- KEYS[1]  log     stream  the show log, as in publish.lua
 -- KEYS[2]  logs    hash    epoch, total, t:<log> top offset
--- KEYS[3]  live    pub/sub channel                 KEYS[4]  state  hash  version, json
+-- KEYS[3]  live    sharded pub/sub channel                 KEYS[4]  state  hash  version, json
 -- ARGV[1]  log name       ARGV[2] key or ""        ARGV[3] entries to keep
 -- ARGV[4]  fresh epoch    ARGV[5] data or ""       ARGV[6] version   ARGV[7] state
 -- Reply:   the offset of the event, or the top of the log where there is no event
@@ -44,7 +44,7 @@ else
   data = ''
 end
 local head = table.concat({'p', log, epoch, total, offset, #data, 0}, ' ')
-redis.call('PUBLISH', live_key, head .. '\n' .. data .. state)
+redis.call('SPUBLISH', live_key, head .. '\n' .. data .. state)
 if offset > 0 then
   return offset
 end
