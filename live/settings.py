@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from live.errors import SettingsError
+from live.nodes import seeds_of
 
 SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
 PORT_MAX = 65_535
@@ -73,7 +74,7 @@ class _Reader:
 
     def read(self) -> dict[str, object]:
         values: dict[str, object] = {
-            "redis_url": self.url("LIVE_REDIS_URL", "REDIS_URL", schemes=_REDIS_SCHEMES),
+            "redis_url": self.redis_url(),
             "database_url": self.url("LIVE_DATABASE_URL", "DATABASE_URL", schemes=_PG_SCHEMES),
             "secret": self.secret(),
             "jwks_url": self.url("LIVE_JWKS_URL", schemes=("https", "http")),
@@ -113,6 +114,14 @@ class _Reader:
                     self.faults.append(f"{key} must start with {' or '.join(schemes)}://")
                 return value
         return None
+
+    def redis_url(self) -> str | None:
+        value = self.url("LIVE_REDIS_URL", "REDIS_URL", schemes=_REDIS_SCHEMES)
+        try:
+            seeds_of(value or "")
+        except ValueError as error:  # its text names no password
+            self.faults.append(f"LIVE_REDIS_URL: {error}")
+        return value
 
     def number(self, key: str, default: int, *, low: int, high: int) -> int:
         value = self.environ.get(key, "").strip()
@@ -158,7 +167,7 @@ class _Reader:
         return origins
 
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _PG_SCHEMES = ("postgresql", "postgres")
 
 

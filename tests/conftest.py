@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from live.domain.ids import ShowId
+from tests.cluster import Cluster
 from tests.servers import Postgres, Valkey, redis_binaries, scratch_directory
 
 
@@ -51,6 +52,17 @@ def valkey(scratch: Path) -> Iterator[Valkey]:
 def redis_url(valkey: Valkey) -> str:
     """The shared Valkey; tests keep apart by the names of their shows."""
     return valkey.url
+
+
+@pytest.fixture(scope="session")
+def cluster(scratch: Path) -> Iterator[Cluster]:
+    """Three primaries; tests may move slots, and kill nothing."""
+    servers = Cluster(scratch / "cluster")
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.close()
 
 
 @pytest.fixture(scope="session", params=list(redis_binaries()))

@@ -8,11 +8,13 @@ import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from live.engines import postgres, valkey
 from live.engines.check import POLICY, PostgresFacts, RedisFacts, check_postgres, check_redis
 from live.engines.home import fits_socket, server_user, socket_places
 from live.errors import EngineError
+from live.nodes import is_cluster
 from live.settings import SECRET_BYTES_MIN, Settings
 
 PYTHON_MIN = (3, 11)
@@ -106,24 +108,34 @@ def _secret_file(path: Path) -> Finding:
 
 def _configured_redis(url: str, settings: Settings) -> list[Finding]:
     try:
-        facts: RedisFacts = check_redis(url)
+        servers = check_redis(url)
     except EngineError as error:
         return [Finding("redis", False, str(error), "start it, or mend LIVE_REDIS_URL")]
-    answers = Finding("redis", True, f"{facts.family} {facts.version}, {POLICY}")
-    return [answers, _durability(facts, settings)]
+    if not is_cluster(url):
+        return [_answers("", servers[0]), _durability("", servers[0], settings)]
+    findings = [Finding("redis", True, f"a cluster of {len(servers)} nodes, all slots covered")]
+    for facts in servers:
+        node = f" {urlsplit(facts.url).netloc.rpartition('@')[2]}"
+        findings += [_answers(node, facts), _durability(node, facts, settings)]
+    return findings
 
 
-def _durability(facts: RedisFacts, settings: Settings) -> Finding:
+def _answers(node: str, facts: RedisFacts) -> Finding:
+    return Finding(f"redis{node}", True, f"{facts.family} {facts.version}, {POLICY}")
+
+
+def _durability(node: str, facts: RedisFacts, settings: Settings) -> Finding:
+    name = f"redis durability{node}"
     wanted = settings.appendfsync.value
     if facts.appendfsync == "":
         detail = "the server does not tell; ask its operator what an answered hold survives"
-        return Finding("redis durability", True, detail)
+        return Finding(name, True, detail)
     if facts.appendfsync == "off":
         fix = f"set appendonly yes and appendfsync {wanted}"
-        return Finding("redis durability", False, "append-only is off", fix)
+        return Finding(name, False, "append-only is off", fix)
     ok = facts.appendfsync in ("always", wanted)
     fix = "" if ok else f"set appendfsync {wanted}, or LIVE_APPENDFSYNC={facts.appendfsync}"
-    return Finding("redis durability", ok, f"appendfsync {facts.appendfsync}", fix)
+    return Finding(name, ok, f"appendfsync {facts.appendfsync}", fix)
 
 
 def _configured_postgres(url: str) -> Finding:

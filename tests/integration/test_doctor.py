@@ -9,6 +9,7 @@ import pytest
 
 from live.engines.doctor import Finding, examine
 from live.settings import Settings
+from tests.cluster import Cluster
 from tests.servers import Postgres, Valkey
 
 
@@ -50,6 +51,45 @@ def test_configured_engines_are_asked(
     assert findings["redis durability"].detail == "appendfsync always"
     assert findings["postgres"].detail.startswith("18.")
     assert all(finding.ok for finding in list(findings.values())[4:])
+
+
+def test_each_node_of_a_cluster_is_asked(settings: Settings, cluster: Cluster) -> None:
+    """A shard that may evict, or forgets at once, is as bad as a server of that kind."""
+    configured = replace(settings, redis_url=cluster.url)
+    node = cluster.primaries[1]
+    name = f"127.0.0.1:{node.port}"
+
+    findings = {found.name: found for found in examine(configured) if "redis" in found.name}
+    assert findings["redis"].detail == "a cluster of 3 nodes, all slots covered"
+    assert len(findings) == 1 + 2 * 3 and all(found.ok for found in findings.values())
+
+    node.ask("CONFIG", "SET", "appendfsync", "everysec")
+    assert "appendfsync always" in look(configured, f"redis durability {name}").fix
+    node.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    found = look(configured, "redis")
+    assert not found.ok and name in found.detail and "allkeys-lru" in found.detail
+
+    node.ask("CONFIG", "SET", "appendfsync", "always", "maxmemory-policy", "noeviction")
+
+
+def test_url_of_the_wrong_kind_is_refused(
+    settings: Settings, cluster: Cluster, valkey: Valkey, scratch: Path
+) -> None:
+    """One node of a cluster is not all shows; a single server answers no question about slots."""
+    port = cluster.primaries[0].port
+    alone = Cluster(scratch / uuid4().hex[:8]).nodes[0]
+    alone.options = ("--port", str(alone.port), "--bind", "127.0.0.1")
+    alone.start()
+    try:
+        one = look(replace(settings, redis_url=f"redis://:@127.0.0.1:{port}"), "redis")
+        none = look(replace(settings, redis_url=f"redis+cluster://127.0.0.1:{alone.port}"), "redis")
+    finally:
+        alone.close()
+    dead = look(replace(settings, redis_url="redis+cluster://:hunter2@127.0.0.1:1"), "redis")
+
+    assert not one.ok and "redis+cluster://" in one.detail
+    assert not none.ok and "redis://" in none.detail
+    assert not dead.ok and "hunter2" not in dead.detail
 
 
 def test_weaker_durability_than_wanted_is_found(settings: Settings, scratch: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-FOUNDATION = {"domain", "errors", "failpoint", "telemetry"}
+FOUNDATION = {"domain", "errors", "failpoint", "nodes", "redis_clients", "telemetry"}
 """What every room but `domain` may import; `domain` imports nothing but itself."""
 
 LOWER = {"realtime", "stock", "ledger", "payments"}
@@ -20,10 +20,12 @@ ALLOWED: dict[str, set[str]] = {
     "domain": set(),
     "errors": set(),
     "failpoint": set(),
+    "nodes": {"errors"},
+    "redis_clients": {"errors", "nodes"},
     "process": FOUNDATION,
     "serving": {*FOUNDATION, "process", "settings"},
     "telemetry": {"domain", "errors"},
-    "settings": {"errors"},
+    "settings": {"errors", "nodes"},
     "protocol": FOUNDATION,
     "realtime": {*FOUNDATION, "protocol", "settings"},
     "stock": {*FOUNDATION, "settings"},

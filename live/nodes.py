@@ -1,0 +1,193 @@
+"""Which Redis server holds a show: the one of a plain URL, or the cluster node that has its slot.
+
+Owns: the slot table of one client. Always: a plain URL has one node, itself, and no call here does
+anything then; a table is replaced only by what a node told, a single slot by what MOVED told; looks
+at the cluster are bounded in number and time, and who asks at once shares one.
+Runs on: the event loop. Not here: connections to the nodes (redis_clients.py, stock/wire.py), and
+whether what a node holds may be believed (each stock call carries the server's run id).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from typing import Final, NewType
+from urllib.parse import urlsplit
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from live.errors import EngineError
+
+NodeUrl = NewType("NodeUrl", str)
+"""One server, with all that is needed to log in."""
+
+SLOTS: Final = 16_384
+SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
+LOOK_EVERY_SECONDS: Final = 0.1  # a failover takes seconds; ten looks a second are no load
+ASK_SECONDS: Final = 0.5  # of one node; the next one knows as much
+LOOK_SECONDS: Final = 1.5  # of one look: three silent nodes, then it ends without an answer
+REDIRECTIONS: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+"""First words of refusals that ran nothing: the same command may be sent again."""
+
+log = structlog.get_logger()
+
+
+def is_cluster(url: str) -> bool:
+    return urlsplit(url).scheme in SCHEMES
+
+
+def seeds_of(url: str) -> list[NodeUrl]:
+    """The servers that a URL names. Raises ValueError where a cluster's URL cannot be read."""
+    if not is_cluster(url):
+        return [NodeUrl(url)]
+    parts = urlsplit(url)
+    if parts.path.strip("/") not in ("", "0"):
+        raise ValueError("a cluster has no databases")
+    servers = [server.strip() for server in parts.netloc.rpartition("@")[2].split(",")]
+    return [_sibling(url, *_host_and_port(server)) for server in servers]
+
+
+def read_slots(reply: object, asked: NodeUrl) -> Iterator[tuple[int, int, list[NodeUrl]]]:
+    """Each range of CLUSTER SLOTS with its nodes, the primary first; `asked` is who replied."""
+    assert isinstance(reply, list)
+    for first, last, *nodes in reply:
+        yield first, last, [_node(asked, node[0], node[1]) for node in nodes]
+
+
+class Nodes:
+    """`on_change` callbacks run after slots have moved. Raises ValueError for an unreadable URL."""
+
+    def __init__(self, url: str) -> None:
+        self.clustered = is_cluster(url)
+        self.on_change: list[Callable[[], None]] = []
+        self._seeds = seeds_of(url)
+        self._table = [self._seeds[0]] * (SLOTS if self.clustered else 1)
+        self._all = frozenset(self._seeds[:1])
+        self._looking: asyncio.Task[bool] | None = None
+        self._looked_at = float("-inf")
+
+    def of(self, name: str) -> NodeUrl:
+        """The node of a show, or of a key or channel with its hash tag."""
+        if not self.clustered:
+            return self._table[0]
+        # Not remembered by show: the digest of a short name costs as much as a bounded memory.
+        return self._table[key_slot(name.encode())]
+
+    def all(self) -> frozenset[NodeUrl]:
+        """The nodes that have slots."""
+        return self._all
+
+    async def open(self) -> None:
+        """Find the cluster. Raises EngineError where none of the seeds answers."""
+        if self.clustered and not await asyncio.shield(self._look_once()):
+            raise EngineError("no node of the Redis cluster answers")
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Ask a node where the slots are now; without an answer the table stays as it is."""
+        if self.clustered:
+            await asyncio.shield(self._look_once())
+
+    def look_soon(self) -> None:
+        """The same, without waiting for it."""
+        if self.clustered:
+            self._look_once()
+
+    def redirected(self, refusal: str, by: NodeUrl) -> None:
+        """Learn from a refusal that begins with one of REDIRECTIONS."""
+        kind, *words = refusal.split()
+        if kind != "MOVED" or not self.clustered:
+            self.look_soon()
+            return
+        host, _, port = words[1].rpartition(":")
+        self.moved(int(words[0]), host, int(port), by)
+
+    def moved(self, slot: int, host: str, port: int, by: NodeUrl) -> None:
+        """Take the word of a node (`by`) that this slot is another's."""
+        node = _node(by, host, port)
+        if self.clustered and self._table[slot] != node:
+            self._table[slot] = node
+            self._changed()
+
+    def _look_once(self) -> asyncio.Task[bool]:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        return self._looking
+
+    async def _look(self) -> bool:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._looked_at + LOOK_EVERY_SECONDS - clock()))
+        self._looked_at = clock()
+        candidates = list({*self._all, *self._seeds})
+        # By chance: a node that was cut off tells the old table for ever, and must not be the first
+        # each time.
+        random.shuffle(candidates)
+        for node in candidates:
+            if clock() - self._looked_at > LOOK_SECONDS:
+                break
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    self._take(list(read_slots(await _ask(node), node)))
+            except (RedisError, OSError, TimeoutError):
+                continue
+            return True
+        log.warning("no node of the redis cluster answers")
+        return False
+
+    def _take(self, found: list[tuple[int, int, list[NodeUrl]]]) -> None:
+        table = list(self._table)  # slots that nobody has stay where they were
+        for first, last, nodes in found:
+            table[first : last + 1] = [nodes[0]] * (last + 1 - first)
+        if table != self._table:
+            self._table = table
+            self._changed()
+
+    def _changed(self) -> None:
+        self._all = frozenset(self._table)
+        log.info("redis slots moved", nodes=len(self._all))
+        for callback in self.on_change:
+            callback()
+
+
+async def _ask(node: NodeUrl) -> object:
+    async with Redis.from_url(
+        node,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=ASK_SECONDS,
+        socket_connect_timeout=ASK_SECONDS,
+    ) as client:
+        # redis-py leaves this method untyped.
+        return await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+
+
+def _node(asked: NodeUrl, host: bytes | str | None, port: int) -> NodeUrl:
+    """A node as another one names it; an unknown host is the host of the one that was asked."""
+    name = host.decode() if isinstance(host, bytes) else host or ""
+    if name in ("", "?"):
+        name = urlsplit(asked).hostname or ""
+    return _sibling(asked, name, port)
+
+
+def _sibling(url: str, host: str, port: int) -> NodeUrl:
+    """Another server of the same cluster: same scheme, log-in and options."""
+    parts = urlsplit(url)
+    scheme = SCHEMES.get(parts.scheme, parts.scheme)
+    login = parts.netloc.rpartition("@")[0]
+    shown = f"[{host}]" if ":" in host else host
+    query = f"?{parts.query}" if parts.query else ""
+    return NodeUrl(f"{scheme}://{login + '@' if login else ''}{shown}:{port}{query}")
+
+
+def _host_and_port(server: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{server}")
+    if not parts.hostname:
+        raise ValueError("a cluster's URL names its nodes as host:port,host:port")
+    return parts.hostname, parts.port or 6379
