@@ -2,7 +2,7 @@
 
 Owns: the rooms of this process and their position on Redis. Always: subscribers of a topic get its
 publications in offset order without a gap, or are told that their position is lost.
-Runs on: the event loop; one task reads pub/sub, one keeps time (positions, viewer counts).
+Runs on: the event loop; one task keeps time (positions, viewer counts), others read pub/sub.
 Not here: Redis commands (store.py), who may publish what (policy.py), bytes on sockets (hub.py).
 """
 
@@ -13,9 +13,6 @@ from uuid import uuid4
 import msgspec
 import orjson
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from live.domain.channels import Channel, ChannelKind
@@ -29,13 +26,15 @@ from live.realtime.hub import Hub
 from live.realtime.room import Announcement, ShowRoom, decode_state
 from live.realtime.room import parse_message as parse
 from live.realtime.store import COMMAND_SECONDS, Retention, Store
-from live.realtime.subscriber import Subscriber
+from live.realtime.subscribers import Subscribers
 from live.realtime.tasks import cancel_all
 from live.realtime.topic import RECOVERY_MAX, Topic
+from live.redis_clients import Clients
 
 BEAT_SECONDS = 1.0  # between two heartbeats of the viewer count
 CHECK_BEATS = 2  # beats between two looks at the position of each room
 CHECK_GRACE_SECONDS = 0.25  # an announcement may be on its way while we look
+BEATS_AT_ONCE_MAX = 32  # rooms that wait for Redis at once; one that is silent takes 0.5 s
 PRESENCE_BEATS = 20  # beats between two refreshes of presence
 IDLE_BEATS_MAX = 30  # a room without viewers is kept so long: a reload finds it open
 FILL_TRIES_MAX = 100  # at most BACKOFF_SECONDS_MAX apart: three minutes, then the room is dropped
@@ -74,7 +73,7 @@ _decode_kick = msgspec.json.Decoder(_Kick).decode
 
 
 class Broker:
-    """`url` is a redis URL, unix:// too. `on_kick(sub, show or "", close)` closes connections."""
+    """`url`: as for Store. `on_kick(sub, show or "", close)` closes connections."""
 
     def __init__(self, url: str, hub: Hub) -> None:
         self.gateway = uuid4().hex
@@ -82,18 +81,12 @@ class Broker:
         self.on_kick: Callable[[str, str, Close], None] | None = None
         self.on_state: OnState | None = None
         self._hub = hub
-        # No time limit on reading: silence is normal here, and the subscriber beats by itself.
-        self._listening = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=None,
-            socket_connect_timeout=COMMAND_SECONDS,
+        # No time limit on reading: silence is normal here, and the subscribers beat by themselves.
+        self._listening = Clients(
+            url, seconds=None, connect_seconds=COMMAND_SECONDS, nodes=self.store.nodes
         )
-        self._subscriber = Subscriber(
-            self._listening,
-            home=keys.CONTROL_CHANNEL,
-            on_message=self._take_message,
-            on_gap=self._take_gap,
+        self._subscribers = Subscribers(
+            self._listening, on_message=self._take_message, on_gap=self._take_gap
         )
         self._rooms: dict[ShowId, ShowRoom] = {}
         self._by_channel: dict[str, ShowRoom] = {}
@@ -108,15 +101,22 @@ class Broker:
         """Connect and start to listen. Raises redis' ConnectionError where nobody answers."""
         await self.store.open()
         self._tasks = [
-            asyncio.create_task(self._subscriber.run()),
+            asyncio.create_task(self._subscribers.run()),
             asyncio.create_task(self._keep_time()),
         ]
-        await self._subscriber.want(keys.CONTROL_CHANNEL)
+        try:
+            await self._subscribers.want(keys.CONTROL_CHANNEL)
+        except TimeoutError:
+            if not self.store.nodes.clustered:
+                raise
+            # One node's silence must not keep the shows of the others waiting; it is tried on.
+            log.warning("control channel not subscribed yet")
 
     async def close(self) -> None:
         await cancel_all([*self._tasks, *self._opening.values(), *self._filling.values()])
+        await self._subscribers.close()
+        await self._listening.close()
         await self.store.close()
-        await self._listening.aclose()
 
     # Publishing
 
@@ -263,7 +263,7 @@ class Broker:
         self._rooms[show] = room
         self._by_channel[keys.live_channel(show)] = room
         try:
-            await self._subscriber.want(keys.live_channel(show))
+            await self._subscribers.want(keys.live_channel(show))
             await self._fill_once(room)
         except BaseException:  # also a cancellation: a half-open room would be taken for a room
             await self._forget(room)
@@ -274,7 +274,7 @@ class Broker:
             del self._rooms[room.show]
             del self._by_channel[keys.live_channel(room.show)]
             self._idle_beats.pop(room.show, None)
-            await self._subscriber.drop(keys.live_channel(room.show))
+            self._subscribers.drop(keys.live_channel(room.show))
 
     # Keeping up
 
@@ -299,11 +299,11 @@ class Broker:
         if self.on_kick is not None:
             self.on_kick(kick.sub, kick.show, Close(kick.code, kick.reason))
 
-    def _take_gap(self) -> None:
-        """Messages may be lost: all rooms look at the log."""
-        for room in self._rooms.values():
-            if room.show not in self._opening:
-                self._fill(room)
+    def _take_gap(self, channel: str) -> None:
+        """Messages may be lost: the room looks at the log."""
+        room = self._by_channel.get(channel)
+        if room is not None and room.show not in self._opening:
+            self._fill(room)
 
     def _fill(self, room: ShowRoom) -> None:
         room.hold()
@@ -377,20 +377,26 @@ class Broker:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             beats += 1
-            try:
-                await self._beat(beats)
-            except Busy as fault:
-                log.warning("heartbeat failed", fault=str(fault))
+            await self._beat(beats)
 
     async def _beat(self, beats: int) -> None:
-        for show, room in list(self._rooms.items()):
-            here = self._hub.count(show)
-            await self.store.count_viewers(show, gateway=self.gateway, count=here)
-            await self._keep_or_forget(room, idle=here == 0 and show not in self._followed)
-            if beats % PRESENCE_BEATS == 0:
-                await self._refresh_presence(room)
+        gate = asyncio.Semaphore(BEATS_AT_ONCE_MAX)
+        rooms = list(self._rooms.values())
+        await asyncio.gather(*(self._beat_room(room, beats, gate) for room in rooms))
         if beats % CHECK_BEATS == 0:
-            await self._check_positions()
+            await asyncio.gather(*(self._check_position(room, gate) for room in rooms))
+
+    async def _beat_room(self, room: ShowRoom, beats: int, gate: asyncio.Semaphore) -> None:
+        """A show whose node is away costs no other show its heartbeat."""
+        here = self._hub.count(room.show)
+        try:
+            async with gate:
+                await self.store.count_viewers(room.show, gateway=self.gateway, count=here)
+                await self._keep_or_forget(room, idle=here == 0 and room.show not in self._followed)
+                if beats % PRESENCE_BEATS == 0:
+                    await self._refresh_presence(room)
+        except Busy as fault:
+            log.warning("heartbeat failed", show=room.show, fault=str(fault))
 
     async def _keep_or_forget(self, room: ShowRoom, *, idle: bool) -> None:
         beats = self._idle_beats.get(room.show, 0) + 1 if idle else 0
@@ -403,11 +409,16 @@ class Broker:
             if topic.present:
                 await self.store.put_presence(topic.show, topic.log, dict(topic.present))
 
-    async def _check_positions(self) -> None:
+    async def _check_position(self, room: ShowRoom, gate: asyncio.Semaphore) -> None:
         """Notice announcements that never came, and logs that are another life's."""
-        seen = [(room, await self.store.peek(room.show)) for room in list(self._rooms.values())]
+        try:
+            async with gate:
+                epoch, total = await self.store.peek(room.show)
+        except Busy as fault:
+            log.warning("position not readable", show=room.show, fault=str(fault))
+            return
         await asyncio.sleep(CHECK_GRACE_SECONDS)
-        for room, (epoch, total) in seen:
-            if room.ready and (room.epoch != epoch or room.total < total):
-                log.warning("announcements missed", show=room.show, at=room.total, log=total)
-                self._fill(room)
+        missed = room.epoch != epoch or room.total < total
+        if missed and room.ready and self._rooms.get(room.show) is room:
+            log.warning("announcements missed", show=room.show, at=room.total, log=total)
+            self._fill(room)

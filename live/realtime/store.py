@@ -1,11 +1,11 @@
 """The show log in Redis: every command that this room sends, each with a deadline.
 
-Owns: the connection pool and the scripts. Always: a publication is appended and announced in one
-Lua call, once per key; nothing is repeated that could be applied twice.
+Owns: the connections and the scripts. Always: a publication is appended and announced in one Lua
+call, once per key; nothing is repeated that could be applied twice.
 Raises Busy wherever Redis does not answer. Called by broker.py only.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import TypeVar, cast
@@ -13,15 +13,14 @@ from uuid import uuid4
 
 from msgspec import Raw
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from live.domain.ids import ShowId
 from live.errors import Busy
 from live.protocol.commands import ClientInfo, Publication
 from live.realtime import keys
 from live.realtime.room import decode_info
+from live.redis_clients import Clients, Lua
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a viewer's patience is 5 s
 DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within 3 s
@@ -49,26 +48,19 @@ class Position:
 
 
 class Store:
-    """`url` is a redis URL, unix:// too."""
+    """`url` is a redis URL, unix:// and redis+cluster:// too."""
 
     def __init__(self, url: str) -> None:
-        # Retries off: with a lost reply the client's own retry would append twice.
-        self._redis = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=COMMAND_SECONDS,
-            socket_connect_timeout=COMMAND_SECONDS,
-        )
+        self._clients = Clients(url, seconds=COMMAND_SECONDS, connect_seconds=COMMAND_SECONDS)
+        self.nodes = self._clients.nodes
         self._scripts = _read_scripts()
 
     async def open(self) -> None:
-        """Load the scripts. Raises redis' ConnectionError where nobody answers."""
-        for name, (_, text) in self._scripts.items():
-            sha = await self._redis.script_load(text)
-            self._scripts[name] = (str(sha), text)
+        """Connect once. Raises redis' ConnectionError or EngineError where nobody answers."""
+        await self._clients.open()
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._clients.close()
 
     # Logs
 
@@ -85,6 +77,7 @@ class Store:
         """Append JSON text to a log by its short name; returns the offset."""
         reply = await self._run(
             "publish",
+            show,
             [keys.log_key(show, log), keys.logs_key(show), keys.live_channel(show)],
             [log, key, retention.entries, retention.seconds, uuid4().hex, data, info],
         )
@@ -110,19 +103,21 @@ class Store:
         ]
         args: list[str | int | bytes] = [log, key, retention.entries, uuid4().hex]
         args += [data, version, state]
-        return int(cast(int, await self._run("publish_state", names, args)))
+        return int(cast(int, await self._run("publish_state", show, names, args)))
 
     async def announce(self, show: ShowId, message: bytes) -> None:
         """Send a message that no log keeps."""
-        await self._guard(self._redis.spublish(keys.live_channel(show), message))
+        channel = keys.live_channel(show)
+        await self._ask(show, lambda redis: redis.spublish(channel, message))
 
     async def broadcast(self, message: bytes) -> None:
         """Send a message to all gateways, whatever shows they serve."""
-        await self._guard(self._redis.spublish(keys.CONTROL_CHANNEL, message))
+        channel = keys.CONTROL_CHANNEL
+        await self._ask(channel, lambda redis: redis.spublish(channel, message))
 
     async def position(self, show: ShowId) -> Position:
         names = [keys.logs_key(show), keys.state_key(show)]
-        reply = cast(list[object], await self._run("open_room", names, [uuid4().hex]))
+        reply = cast(list[object], await self._run("open_room", show, names, [uuid4().hex]))
         flat = cast(list[bytes], reply[0])
         row = dict(zip(flat[::2], flat[1::2], strict=True))
         tops = {
@@ -135,18 +130,17 @@ class Store:
 
     async def peek(self, show: ShowId) -> tuple[str, int]:
         """Read epoch and total only: what tells whether announcements were missed."""
-        row = await self._guard(
-            cast(
-                Awaitable[list[bytes | None]],
-                self._redis.hmget(keys.logs_key(show), ["epoch", "total"]),
-            )
-        )
+        key = keys.logs_key(show)
+        reply = await self._ask(show, lambda redis: redis.hmget(key, ["epoch", "total"]))
+        row = cast(list[bytes | None], reply)
         return (row[0] or b"").decode(), int(row[1] or 0)
 
     async def read_back(self, show: ShowId, log: str, newest: int, count: int) -> list[Publication]:
         """Read up to `count` publications that end at this offset, oldest first."""
         key = keys.log_key(show, log)
-        rows = await self._guard(self._redis.xrevrange(key, max=f"{newest}-0", count=count))
+        rows = await self._ask(
+            show, lambda redis: redis.xrevrange(key, max=f"{newest}-0", count=count)
+        )
         return _publications(rows)[::-1]
 
     async def read_log(
@@ -158,35 +152,40 @@ class Store:
         key = keys.log_key(show, log)
         if reverse:
             newest = "+" if since is None else f"({since}-0"
-            rows = await self._guard(self._redis.xrevrange(key, max=newest, count=count))
+            rows = await self._ask(
+                show, lambda redis: redis.xrevrange(key, max=newest, count=count)
+            )
         else:
             oldest = "-" if since is None else f"({since}-0"
-            rows = await self._guard(self._redis.xrange(key, min=oldest, count=count))
+            rows = await self._ask(show, lambda redis: redis.xrange(key, min=oldest, count=count))
         return _publications(rows)
 
     async def read_state(self, show: ShowId) -> bytes | None:
-        call = self._redis.hget(keys.state_key(show), "json")
-        return await self._guard(cast(Awaitable[bytes | None], call))
+        key = keys.state_key(show)
+        return cast(bytes | None, await self._ask(show, lambda redis: redis.hget(key, "json")))
 
     # Who is there
 
     async def count_viewers(self, show: ShowId, *, gateway: str = "", count: int = 0) -> int:
         """Give this gateway's heartbeat (or none); return the viewers of all living gateways."""
         args: list[str | int | bytes] = [gateway, count, DEAD_MS]
-        return int(cast(int, await self._run("count_viewers", [keys.viewers_key(show)], args)))
+        reply = await self._run("count_viewers", show, [keys.viewers_key(show)], args)
+        return int(cast(int, reply))
 
     async def put_presence(self, show: ShowId, log: str, present: Mapping[str, bytes]) -> None:
         """Say that these clients are on a channel."""
         args: list[str | int | bytes] = [PRESENCE_OLD_MS]
         for client, info in present.items():
             args += [client, info]
-        await self._run("presence_put", [keys.presence_key(show, log)], args)
+        await self._run("presence_put", show, [keys.presence_key(show, log)], args)
 
     async def drop_presence(self, show: ShowId, log: str, client: str) -> None:
-        await self._guard(self._redis.hdel(keys.presence_key(show, log), client))
+        key = keys.presence_key(show, log)
+        await self._ask(show, lambda redis: redis.hdel(key, client))
 
     async def read_presence(self, show: ShowId, log: str) -> dict[str, ClientInfo]:
-        reply = await self._run("presence_read", [keys.presence_key(show, log)], [PRESENCE_OLD_MS])
+        names = [keys.presence_key(show, log)]
+        reply = await self._run("presence_read", show, names, [PRESENCE_OLD_MS])
         flat = cast(list[bytes], reply)
         return {
             client.decode(): decode_info(info)
@@ -194,46 +193,47 @@ class Store:
         }
 
     async def add_reaction(self, show: ShowId, kind: str, count: int = 1) -> None:
-        await self._guard(self._redis.hincrby(keys.reactions_key(show), kind, count))
+        key = keys.reactions_key(show)
+        await self._ask(show, lambda redis: redis.hincrby(key, kind, count))
 
     async def forget_reactions(self, show: ShowId) -> None:
-        await self._guard(self._redis.delete(keys.reactions_key(show)))
+        key = keys.reactions_key(show)
+        await self._ask(show, lambda redis: redis.delete(key))
 
     async def reactions(self, show: ShowId) -> dict[str, int]:
-        call = self._redis.hgetall(keys.reactions_key(show))
-        rows = await self._guard(cast(Awaitable[dict[bytes, bytes]], call))
+        key = keys.reactions_key(show)
+        reply = await self._ask(show, lambda redis: redis.hgetall(key))
+        rows = cast(dict[bytes, bytes], reply)
         return {kind.decode(): int(count) for kind, count in rows.items()}
 
     # Redis
 
-    async def _run(self, script: str, names: list[str], args: list[str | int | bytes]) -> object:
-        sha, text = self._scripts[script]
+    async def _run(
+        self, script: str, show: ShowId, names: list[str], args: list[str | int | bytes]
+    ) -> object:
+        # A server that lost the script may have lost the log, too; the log's epoch is in the log
+        # itself, so running it again is safe.
         try:
-            call = self._redis.evalsha(sha, len(names), *names, *args)
-            return await cast(Awaitable[object], call)
-        except NoScriptError:
-            # A restarted Redis. The log's epoch is in the log itself, so running again is safe.
-            await self._guard(self._redis.script_load(text))
-            call = self._redis.evalsha(sha, len(names), *names, *args)
-            return await self._guard(cast(Awaitable[object], call))
+            return await self._clients.run_script(self._scripts[script], show, names, args)
         except (RedisError, OSError) as fault:
             raise Busy("the show's log does not answer") from fault
 
-    async def _guard(self, call: Awaitable[T]) -> T:
+    async def _ask(self, name: str, call: Callable[[Redis], Awaitable[T]]) -> T:
+        """Send one command to the node of a show, or of a channel."""
         try:
-            return await call
+            return await self._clients.run(name, call)
         except (RedisError, OSError) as fault:
             raise Busy("the show's log does not answer") from fault
 
 
-def _read_scripts() -> dict[str, tuple[str, str]]:
-    """Read lua/*.lua; the digest is the server's once they are loaded."""
+def _read_scripts() -> dict[str, Lua]:
+    """Read lua/*.lua."""
     folder = resources.files("live.realtime") / "lua"
-    scripts: dict[str, tuple[str, str]] = {}
-    for file in folder.iterdir():
-        if file.name.endswith(".lua"):
-            scripts[file.name.removesuffix(".lua")] = ("", file.read_text())
-    return scripts
+    return {
+        file.name.removesuffix(".lua"): Lua.of(file.read_text())
+        for file in folder.iterdir()
+        if file.name.endswith(".lua")
+    }
 
 
 def _publications(reply: object) -> list[Publication]:

@@ -5,18 +5,17 @@ ten connections on five gateways has one pace, and a ban counts everywhere at on
 the truth: bans live in Postgres and are loaded again when Redis has lost them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import cast
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from live.domain.ids import BuyerId, ShowId
 from live.errors import Busy
+from live.redis_clients import Clients, Lua
 from live.shows.gathered import GatheredReads
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a chatter's patience is 5 s
@@ -55,20 +54,16 @@ class Admission:
 
 class ChatStore:
     def __init__(self, url: str) -> None:
-        # Retries off: a message whose answer was lost would be counted twice.
-        self._redis = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=COMMAND_SECONDS,
-            socket_connect_timeout=COMMAND_SECONDS,
-            decode_responses=True,
+        # Nothing is repeated: a message whose answer was lost would be counted twice.
+        self._clients = Clients(
+            url, seconds=COMMAND_SECONDS, connect_seconds=COMMAND_SECONDS, decode=True
         )
         source = resources.files("live.shows").joinpath("lua/admit.lua").read_text()
-        self._admit = self._redis.register_script(source)
+        self._admit = Lua.of(source)
         self._bans = GatheredReads(self._read_bans)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._clients.close()
 
     async def admit(
         self, show: ShowId, buyer: BuyerId, *, text: str, digest: str, pace: Pace
@@ -85,9 +80,11 @@ class ChatStore:
     async def _ask(
         self, show: ShowId, buyer: BuyerId, text: str, digest: str, pace: Pace
     ) -> object:
-        return await self._admit(
-            keys=[_bans_key(show), _pace_key(show, buyer), _recent_key(show), _flow_key(show)],
-            args=[
+        return await self._clients.run_script(
+            self._admit,
+            show,
+            [_bans_key(show), _pace_key(show, buyer), _recent_key(show), _flow_key(show)],
+            [
                 buyer.hex(),
                 text,
                 digest,
@@ -106,10 +103,15 @@ class ChatStore:
         for ban in bans:
             entries.setdefault(ban.buyer.hex(), []).append(f"{ban.kind}:{ban.until or 0}")
         fields = {LOADED: "1"} | {buyer: " ".join(kinds) for buyer, kinds in entries.items()}
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(_bans_key(show))
-            pipe.hset(_bans_key(show), items=[part for field in fields.items() for part in field])
-            await pipe.execute()
+        items = [part for field in fields.items() for part in field]
+
+        async def replace(redis: Redis) -> None:
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.delete(_bans_key(show))
+                pipe.hset(_bans_key(show), items=items)
+                await pipe.execute()
+
+        await self._clients.run(show, replace)
 
     async def banned_until(self, show: ShowId, buyer: BuyerId) -> int | None:
         """When a ban from the show ends: Unix ms, 0 for never; None: not banned."""
@@ -122,22 +124,26 @@ class ChatStore:
 
     async def _read_bans(self, show: ShowId, buyers: list[str]) -> list[str | None]:
         # redis-py's types do not know of decode_responses.
-        return cast(list[str | None], await self._redis.hmget(_bans_key(show), buyers))
+        async def read(redis: Redis) -> object:
+            return await cast(Awaitable[object], redis.hmget(_bans_key(show), buyers))
+
+        return cast(list[str | None], await self._clients.run(show, read))
 
     async def find_message(self, show: ShowId, message: str) -> str | None:
         """The text of one of the last messages."""
         if not _is_message(message):
             return None
-        found = cast(
-            list[tuple[str, dict[str, str]]],
-            await self._redis.xrange(_recent_key(show), message, message),
-        )
+
+        async def read(redis: Redis) -> object:
+            return await redis.xrange(_recent_key(show), message, message)
+
+        found = cast(list[tuple[str, dict[str, str]]], await self._clients.run(show, read))
         return found[0][1]["text"] if found else None
 
     async def drop_message(self, show: ShowId, message: str) -> None:
         """Forget a deleted message, so that it cannot be pinned."""
         if _is_message(message):
-            await self._redis.xdel(_recent_key(show), message)
+            await self._clients.run(show, lambda redis: redis.xdel(_recent_key(show), message))
 
 
 def _is_message(message: str) -> bool:

@@ -1,20 +1,20 @@
 """What load balancers and Prometheus ask: does it live, may it take traffic, how is it doing.
 
 Always: `/healthz` touches nothing outside the process, so a stopped Redis never gets a gateway
-killed; `/readyz` names every reason why it is not ready.
+killed; `/readyz` names every reason why it is not ready. Of a cluster one node that answers is
+enough: a dead one costs its own shows, and taking the gateways away would cost all the others too.
 """
 
 import asyncio
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from live.errors import EngineError
 from live.ledger.pool import DATABASE_ERRORS, Pool
+from live.redis_clients import Clients
 from live.telemetry import render_metrics
 
 CHECK_SECONDS = 1.0
@@ -26,15 +26,10 @@ class Probe:
     def __init__(self, pool: Pool, redis_url: str) -> None:
         self.draining = False
         self._pool = pool
-        self._redis = Redis.from_url(
-            redis_url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=CHECK_SECONDS,
-            socket_connect_timeout=CHECK_SECONDS,
-        )
+        self._redis = Clients(redis_url, seconds=CHECK_SECONDS, connect_seconds=CHECK_SECONDS)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._redis.close()
 
     async def faults(self) -> dict[str, str]:
         """Every reason to stay away, by its source; empty: come in."""
@@ -46,8 +41,8 @@ class Probe:
 
     async def _ask_redis(self) -> str:
         try:
-            await self._redis.ping()
-        except (RedisError, OSError, TimeoutError) as error:
+            await self._redis.open()
+        except (RedisError, EngineError, OSError, TimeoutError) as error:
             return f"no answer: {error}"
         return ""
 
