@@ -1,9 +1,10 @@
 """Batches of holds: what arrives while batches are in flight goes with the next one. No timers.
 
-Owns: two connections with one batch on each, and a queue per show. A crowd is split over the free
-connections, at most `BATCH_MAX` requests a call.
+Owns: two connections to each Redis node with one batch on each, and a queue per show. A crowd is
+split over the free connections, at most `BATCH_MAX` requests a call.
 Always: every request is answered once, with the engine's decision or a `CallError`, at most about
-`DEADLINE_SECONDS` after it came; a batch whose reply was lost is repeated whole with the same keys.
+`DEADLINE_SECONDS` after it came; a batch whose reply was lost is repeated whole with the same keys;
+one whose show went to another node goes there.
 Runs on: the event loop; the way of a request that succeeds has no task and no Future.
 Timers here guard deadlines only: they never decide when a batch leaves.
 """
@@ -19,13 +20,14 @@ import structlog
 from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import ShowId
 from live.errors import Busy, CallError, EngineError
+from live.nodes import REDIRECTIONS, NodeUrl
 from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
 from live.stock.calls import Calls
 from live.stock.keys import show_keys
 from live.stock.records import read_offers_now
 from live.stock.scripts import script
-from live.stock.wire import LOST, Reply, Wire
+from live.stock.wire import LOST, Address, Reply, Wire
 
 BATCH_MAX: Final = 512  # blocks Redis for 0.8 ms; more would delay everybody else
 LANES: Final = 2  # one batch is decided while the other is built and answered
@@ -34,7 +36,7 @@ DEADLINE_SECONDS: Final = 2.0
 ATTEMPT_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 0.1
 LAST_CHANCE_SECONDS: Final = 0.5  # a batch of requests that waited long may still try once
-RECONNECT_SECONDS: Final = 0.02
+RECONNECT_SECONDS: Final = 0.02  # also before a slot that moves is asked again
 BEHIND: Final = b"B"  # hold.lua names the bound
 PREFIXES_MAX: Final = 1_024  # shows with a ready-made command head; more are made anew
 
@@ -62,9 +64,10 @@ class Batch:
 
 
 class Lane:
-    __slots__ = ("batch", "wire")
+    __slots__ = ("batch", "node", "wire")
 
-    def __init__(self) -> None:
+    def __init__(self, node: NodeUrl) -> None:
+        self.node = node
         self.wire: Wire | None = None
         self.batch: Batch | None = None
 
@@ -72,8 +75,9 @@ class Lane:
 class Batcher:
     def __init__(self, calls: Calls, reap: Callable[[ShowId], Awaitable[int]]) -> None:
         self._calls = calls
+        self._nodes = calls.nodes
         self._reap = reap
-        self._lanes = [Lane() for _ in range(LANES)]
+        self._lanes: dict[NodeUrl, list[Lane]] = {}
         self._queues: dict[ShowId, deque[Request]] = {}
         self._again: dict[ShowId, list[Request]] = {}  # wait for a reap that is under way
         self._queued = 0  # in the queues and for a reap
@@ -87,8 +91,13 @@ class Batcher:
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        for lane in self._lanes:
-            lane.wire = await self._calls.address.connect(self._lost)
+        for node in self._nodes.all():
+            if self._nodes.clustered:
+                self._free_lanes(node)  # connected soon: a dead node's shows wait alone
+                continue
+            lanes = self._lanes[node] = [Lane(node) for _ in range(LANES)]
+            for lane in lanes:
+                lane.wire = await Address(node).connect(self._lost)
 
     async def close(self) -> None:
         self._closed = True
@@ -97,7 +106,7 @@ class Batcher:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for lane in self._lanes:
+        for lane in self._all_lanes():
             if lane.wire is not None:
                 lane.wire.abort()
             if lane.batch is not None:
@@ -124,13 +133,16 @@ class Batcher:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Fill the free lanes: shows in turn, a crowd split evenly."""
+        """Fill the free lanes of each node: shows in turn, a crowd split evenly."""
         self._flushing = False
-        free = [lane for lane in self._lanes if lane.batch is None and lane.wire is not None]
-        waiting = list(self._queues)
-        for show in waiting:
+        free_of: dict[NodeUrl, list[Lane]] = {}
+        for show in list(self._queues):
+            node = self._nodes.of(show)
+            free = free_of.get(node)
+            if free is None:
+                free = free_of[node] = self._free_lanes(node)
             if not free:
-                break
+                continue
             if self._calls.known_epoch(show) is None or show in self._learning:
                 self._learn(show)
                 continue
@@ -144,6 +156,17 @@ class Batcher:
             if queue:
                 self._queues[show] = queue
         self._watch()
+
+    def _free_lanes(self, node: NodeUrl) -> list[Lane]:
+        lanes = self._lanes.setdefault(node, [])
+        while len(lanes) < LANES:  # a node that is new to us
+            lane = Lane(node)
+            lanes.append(lane)
+            self._spawn(self._revive(lane))
+        return [lane for lane in lanes if lane.batch is None and lane.wire is not None]
+
+    def _all_lanes(self) -> list[Lane]:
+        return [lane for lanes in self._lanes.values() for lane in lanes]
 
     def _deadline_of(self, requests: list[Request]) -> float:
         waited_until = requests[0].since + DEADLINE_SECONDS
@@ -200,6 +223,10 @@ class Batcher:
                 assert lane.wire is not None
                 lane.wire.abort()  # another server: its revival asks who it is, then repeats
                 return
+            if text.startswith(REDIRECTIONS):
+                self._nodes.redirected(text, lane.node)
+                self._move_on(batch.show, self._take_off(lane))
+                return
             log.warning("batch refused by redis", show=batch.show, error=text)
             self._fail(self._take_off(lane), "Redis cannot decide now")
         elif reply == BEHIND:
@@ -251,6 +278,14 @@ class Batcher:
             self._queues.setdefault(show, deque()).extendleft(reversed(requests))
             self._queued += len(requests)
 
+    def _move_on(self, show: ShowId, requests: list[Request]) -> None:
+        """Nothing ran: the show's slot is on another node, or on its way. Ask again in a moment."""
+        oldest = self._loop.time() - DEADLINE_SECONDS
+        self._fail((one for one in requests if one.since <= oldest), "Redis does not answer")
+        self._requeue(show, [one for one in requests if one.since > oldest])
+        self._learn(show, after=RECONNECT_SECONDS)
+        self._kick()
+
     def _kick(self) -> None:
         if not self._flushing and self._queues and not self._closed:
             self._flushing = True
@@ -281,23 +316,28 @@ class Batcher:
             batch.timer = self._loop.call_later(left, self._overdue, lane, batch)
         if lane.wire is not None:
             lane.wire.abort()  # what it still answers would be taken for the next batch's
+            self._nodes.look_soon()  # perhaps another node has its shows by now
 
     def _lost(self, wire: Wire) -> None:
-        for lane in self._lanes:
+        for lane in self._all_lanes():
             if lane.wire is wire:
                 lane.wire = None
                 if not self._closed:
                     self._spawn(self._revive(lane))
 
     async def _revive(self, lane: Lane) -> None:
-        """Connect again, then repeat the batch that was under way."""
+        """Connect again, then repeat the batch that was under way; or give its node up."""
         wire: Wire | None = None
         while wire is None or not wire.alive:
             await asyncio.sleep(RECONNECT_SECONDS)  # a server that hangs up at once is not flooded
+            self._hand_over(lane)
+            if lane.node not in self._nodes.all():
+                self._lanes[lane.node].remove(lane)
+                return
             try:
-                wire = await self._calls.address.connect(self._lost)
+                wire = await Address(lane.node).connect(self._lost)
             except (OSError, TimeoutError, EngineError):
-                continue
+                await self._nodes.look()
         metrics.RECONNECTS.inc()
         lane.wire = wire
         if lane.batch is not None:
@@ -305,13 +345,20 @@ class Batcher:
         else:
             self._kick()
 
-    def _learn(self, show: ShowId) -> None:
+    def _hand_over(self, lane: Lane) -> None:
+        """Let a batch go that was on its way to where its show is no more."""
+        batch = lane.batch
+        if batch is not None and self._nodes.of(batch.show) != lane.node:
+            self._move_on(batch.show, self._take_off(lane))
+
+    def _learn(self, show: ShowId, *, after: float = 0.0) -> None:
         if show not in self._learning:
             self._learning.add(show)
-            self._spawn(self._learn_then_flush(show))
+            self._spawn(self._learn_then_flush(show, after))
 
-    async def _learn_then_flush(self, show: ShowId) -> None:
+    async def _learn_then_flush(self, show: ShowId, after: float) -> None:
         try:
+            await asyncio.sleep(after)
             await self._calls.learn_epoch(show)
         except CallError as error:
             queue = self._queues.pop(show, deque())

@@ -1,10 +1,12 @@
-"""Single calls of scripts: one pipelined connection, repeated with the same keys until a deadline.
+"""Single calls of scripts: one pipelined connection a node, repeated with the same keys until a
+deadline.
 
-Owns: the connection for everything but batches of holds, and what this process knows about the
-life (stock epoch) that each show is in.
+Owns: the connections for everything but batches of holds, where the shows are, and what this
+process knows about the life (stock epoch) that each show is in.
 Always: the epoch that we believe in only grows; a script runs only where the server's run and the
 show's epoch are both the ones it was installed with. Every script may be repeated after a lost
-reply: it answers what the first call did (each Lua header says how).
+reply: it answers what the first call did (each Lua header says how). A show that went to another
+node finds another run there, so nothing of it is decided before a rebuild.
 Not here: batches of holds (batcher.py).
 """
 
@@ -15,35 +17,39 @@ import hiredis
 
 from live.domain.ids import ShowId
 from live.errors import Busy, EngineError
+from live.nodes import REDIRECTIONS, Nodes, NodeUrl
 from live.stock.keys import show_keys
 from live.stock.scripts import script
 from live.stock.wire import LOST, Address, Reply, Wire
 
 CALL_SECONDS: Final = 2.0  # then "repeat with the same key" is the better answer
 ATTEMPT_SECONDS: Final = 1.0  # a server that is silent for so long gets a fresh connection
-BACKOFF_SECONDS: Final = 0.02  # between attempts to connect; bounded by CALL_SECONDS
+BACKOFF_SECONDS: Final = 0.02  # before another attempt to connect, or at a slot that moves
 CALLS_MAX: Final = 4_096  # calls that wait for replies; a burst of checkouts is a tenth of it
 REBUILDING: Final = b"R"
 
 
 class Calls:
     def __init__(self, url: str) -> None:
-        self.address = Address(url)
-        self._wire: Wire | None = None
-        self._connecting = asyncio.Lock()
+        self.nodes = Nodes(url)
+        self._wires: dict[NodeUrl, Wire] = {}
+        self._connecting: dict[NodeUrl, asyncio.Lock] = {}
         self._epochs: dict[ShowId, int] = {}
 
     async def open(self) -> None:
         """Connect once, so that a wrong URL is found at the start. Raises EngineError."""
         try:
-            await self._connected()
+            await self.nodes.open()
+            if not self.nodes.clustered:  # one dead node must not keep the others' shows waiting
+                await self._connected(self.nodes.of(""))
         except (OSError, TimeoutError) as error:
             raise EngineError(f"Redis does not answer: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
-        if self._wire is not None:
-            self._wire.abort()
-            await asyncio.sleep(0)  # let the transport tell its protocol
+        await self.nodes.close()
+        for wire in self._wires.values():
+            wire.abort()
+        await asyncio.sleep(0)  # let the transports tell their protocols
 
     def known_epoch(self, show: ShowId) -> int | None:
         return self._epochs.get(show)
@@ -57,7 +63,7 @@ class Calls:
         deadline = loop.time() + CALL_SECONDS
         relearned = False
         while True:
-            wire = await self._wire_until(deadline)
+            wire = await self._wire_until(deadline, show)
             epoch = self._epochs.get(show)
             if epoch is None:
                 epoch = await self.learn_epoch(show)
@@ -74,21 +80,26 @@ class Calls:
                 continue
             return reply
 
-    async def run_bare(self, name: str, keys: tuple[bytes, ...], *args: bytes) -> Reply:
+    async def run_bare(
+        self, name: str, show: ShowId, keys: tuple[bytes, ...], *args: bytes
+    ) -> Reply:
         """Run a script that does not check the life of its show. {run} becomes the run id."""
         deadline = asyncio.get_running_loop().time() + CALL_SECONDS
         while True:
-            wire = await self._wire_until(deadline)
+            wire = await self._wire_until(deadline, show)
             filled = tuple(wire.run_id if arg == RUN_ID else arg for arg in args)
             reply = await self._eval(wire, deadline, name, keys, filled)
             if reply is not LOST:
                 return reply
 
-    async def send(self, *parts: bytes) -> Reply:
-        """Send one plain command that may be repeated. Raises Busy."""
+    async def send(self, *parts: bytes, show: ShowId | None = None) -> Reply:
+        """Send one plain command that may be repeated. Raises Busy.
+
+        Without a show it goes to some server, so only a command about no key may do without.
+        """
         deadline = asyncio.get_running_loop().time() + CALL_SECONDS
         while True:
-            wire = await self._wire_until(deadline)
+            wire = await self._wire_until(deadline, show or ShowId(""))
             reply = await self._once(wire, deadline, parts)
             if reply is not LOST:
                 return reply
@@ -97,7 +108,7 @@ class Calls:
         """Read which life of the show this server carries. Raises Busy while it carries none."""
         deadline = asyncio.get_running_loop().time() + CALL_SECONDS
         while True:
-            wire = await self._wire_until(deadline)
+            wire = await self._wire_until(deadline, show)
             meta = (b"HMGET", show_keys(show).meta, b"stock_epoch", b"run_id")
             reply = await self._once(wire, deadline, meta)
             if reply is LOST:
@@ -132,35 +143,45 @@ class Calls:
         except TimeoutError:
             if left >= ATTEMPT_SECONDS:  # silent for a full attempt, not just late for this call
                 wire.abort()
+                self.nodes.look_soon()
             return LOST
         if isinstance(reply, hiredis.ReplyError):
+            if str(reply).startswith(REDIRECTIONS):  # it ran nothing
+                self.nodes.redirected(str(reply), wire.node)
+                await asyncio.sleep(BACKOFF_SECONDS)
+                return LOST
             if str(reply).startswith(("NOSCRIPT", "READONLY")):
                 wire.abort()  # another server, or one that lost its rank: look again who it is
                 return LOST
             raise Busy(f"Redis cannot decide now: {str(reply).partition(' ')[0]}")
         return reply
 
-    async def _wire_until(self, deadline: float) -> Wire:
-        """The live connection, made anew where it is gone. Raises Busy at the deadline."""
+    async def _wire_until(self, deadline: float, show: ShowId) -> Wire:
+        """The live connection to a show's node, made anew where it is gone.
+
+        Raises Busy at the deadline.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            if self._wire is not None and self._wire.alive:
-                if loop.time() >= deadline:
-                    raise Busy("Redis does not answer")
-                return self._wire
             if loop.time() >= deadline:
                 raise Busy("Redis does not answer")
+            node = self.nodes.of(show)
+            wire = self._wires.get(node)
+            if wire is not None and wire.alive:
+                return wire
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._connected()
+                    return await self._connected(node)
             except (OSError, TimeoutError, EngineError):
+                self.nodes.look_soon()
                 await asyncio.sleep(BACKOFF_SECONDS)
 
-    async def _connected(self) -> Wire:
-        async with self._connecting:
-            if self._wire is None or not self._wire.alive:
-                self._wire = await self.address.connect(lambda wire: None)
-            return self._wire
+    async def _connected(self, node: NodeUrl) -> Wire:
+        async with self._connecting.setdefault(node, asyncio.Lock()):
+            wire = self._wires.get(node)
+            if wire is None or not wire.alive:
+                wire = self._wires[node] = await Address(node).connect(lambda wire: None)
+            return wire
 
 
 RUN_ID: Final = b"{run}"

@@ -67,12 +67,12 @@ class StockEngine:
         """Make a fresh show known. Raises Busy where Redis has another life or run of it."""
         k = show_keys(show)
         args = (b"%d" % stock_epoch, RUN_ID, GROUP.encode())
-        if await self._calls.run_bare("install", (k.meta, k.outbox), *args) != 1:
+        if await self._calls.run_bare("install", show, (k.meta, k.outbox), *args) != 1:
             raise Busy("this show needs a rebuild")
 
     async def stop_show(self, show: ShowId) -> None:
         """First step of a rebuild: from now on everything about this show raises Busy."""
-        await self._calls.run_bare("stop", (show_keys(show).meta,))
+        await self._calls.run_bare("stop", show, (show_keys(show).meta,))
 
     async def load_show(self, show: ShowId, stock: ShowStock) -> None:
         """Last step of a rebuild; does nothing where the show is in this life or a later one."""

@@ -30,10 +30,10 @@ STAGING_SECONDS: Final = 3_600  # what a rebuild that died left behind goes away
 async def load_show(calls: Calls, show: ShowId, stock: ShowStock) -> None:
     """Raises Busy where Redis does not answer; the next try starts over."""
     k, staged = show_keys(show), staging_keys(show, stock.stock_epoch)
-    await _write(calls, b"HSET", staged.offers, _offers(stock))
-    await _write(calls, b"HSET", staged.buyers, _buyers(stock))
-    await _write(calls, b"ZADD", staged.deadlines, _deadlines(stock))
-    await _write(calls, b"ZADD", staged.wait, _places(stock))
+    await _write(calls, show, b"HSET", staged.offers, _offers(stock))
+    await _write(calls, show, b"HSET", staged.buyers, _buyers(stock))
+    await _write(calls, show, b"ZADD", staged.deadlines, _deadlines(stock))
+    await _write(calls, show, b"ZADD", staged.wait, _places(stock))
     keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
     staging = (staged.offers, staged.buyers, staged.deadlines, staged.wait)
     longest = max((terms.hold_seconds for terms in stock.offers), default=0)
@@ -44,15 +44,15 @@ async def load_show(calls: Calls, show: ShowId, stock: ShowStock) -> None:
         b"%d" % longest,
         b"%d" % len(stock.waiting),
     )
-    await calls.run_bare("swap", (*keys, *staging), *args)
+    await calls.run_bare("swap", show, (*keys, *staging), *args)
 
 
 async def _write(
-    calls: Calls, command: bytes, key: bytes, pairs: Iterator[tuple[bytes, bytes]]
+    calls: Calls, show: ShowId, command: bytes, key: bytes, pairs: Iterator[tuple[bytes, bytes]]
 ) -> None:
     while chunk := list(itertools.islice(pairs, CHUNK)):
-        await calls.send(command, key, *itertools.chain.from_iterable(chunk))
-        await calls.send(b"EXPIRE", key, b"%d" % STAGING_SECONDS)
+        await calls.send(command, key, *itertools.chain.from_iterable(chunk), show=show)
+        await calls.send(b"EXPIRE", key, b"%d" % STAGING_SECONDS, show=show)
 
 
 def _offers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:

@@ -1,6 +1,6 @@
 """Reading the outbox: what the engine decided, on its way to the ledger.
 
-Owns: nothing but its connection. The outbox is a Redis stream per show, written by the same Lua
+Owns: nothing but its connections. The outbox is a Redis stream per show, written by the same Lua
 call that moves the stock; the consumer group `settlers` shares it among settlers.
 Always: an entry is delivered at least once until it is acknowledged; `trim` frees only what is
 acknowledged and what no deadline of a batch needs any more.
@@ -23,7 +23,10 @@ from live.stock.calls import CALL_SECONDS, Calls
 from live.stock.keys import GROUP, show_keys
 from live.stock.records import read_entry
 from live.stock.replies import as_bytes, as_list, as_number
-from live.stock.wire import Lost, Wire
+from live.stock.wire import Address, Lost, Wire
+
+POLL_SECONDS: Final = 0.01  # between looks at the streams of a cluster's node, or longer:
+POLLS_A_SECOND_MAX: Final = 2_000  # streams looked at in a second; 4 % of a core
 
 _GROUP: Final = GROUP.encode()
 
@@ -69,18 +72,25 @@ class Outbox:
             self._reader.abort()
         await self._calls.close()
 
+    def place_of(self, show: ShowId) -> str:
+        """What shows of one server have in common: only these may be read together."""
+        return self._calls.nodes.of(show)
+
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
     ) -> list[Batch]:
         """Entries that no settler had yet, of all shows; waits up to `block_ms` (0: not at all).
 
-        Not repeated after a lost reply: what it carried comes back through `claim`. Raises
-        OutboxLost for the first show without a group; the caller goes on with the others.
+        What a lost reply carried comes back through `claim`. Raises OutboxLost for the first show
+        without a group; the caller goes on with the others.
         """
         if not shows:
             return []
+        group = (b"GROUP", _GROUP, consumer.encode(), b"COUNT", b"%d" % max_entries)
+        if self._calls.nodes.clustered:
+            return await self._poll(shows, group, block_ms / 1000)
         by_key = {show_keys(show).outbox: show for show in shows}
-        parts = [b"XREADGROUP", b"GROUP", _GROUP, consumer.encode(), b"COUNT", b"%d" % max_entries]
+        parts = [b"XREADGROUP", *group]
         if block_ms > 0:
             parts += [b"BLOCK", b"%d" % block_ms]
         parts += [b"STREAMS", *by_key, *[b">"] * len(by_key)]
@@ -96,6 +106,43 @@ class Outbox:
             batches += _batches(by_key[as_bytes(key)], entries)
         return batches
 
+    async def _poll(
+        self, shows: Sequence[ShowId], group: tuple[bytes, ...], seconds: float
+    ) -> list[Batch]:
+        """Look until there is something: one command can wait in one slot of a cluster only.
+
+        A blocking read per show would take a connection for each; this takes none, costs a quiet
+        show a bounded number of small commands and a busy one no wait.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        pause = max(POLL_SECONDS, len(shows) / POLLS_A_SECOND_MAX)
+        while True:
+            looks = [self._look(show, group) for show in shows]
+            found = await asyncio.gather(*looks, return_exceptions=True)
+            batches = [one for batch in found if isinstance(batch, list) for one in batch]
+            if batches:
+                return batches  # delivered to us; a show that failed will fail again next time
+            for fault in found:
+                if isinstance(fault, BaseException):
+                    raise fault
+            left = deadline - clock()
+            if left <= 0:
+                return []
+            await asyncio.sleep(min(pause, left))
+
+    async def _look(self, show: ShowId, group: tuple[bytes, ...]) -> list[Batch]:
+        key = show_keys(show).outbox
+        try:
+            reply = await self._calls.send(b"XREADGROUP", *group, b"STREAMS", key, b">", show=show)
+        except Busy as error:
+            if "NOGROUP" in str(error):
+                raise OutboxLost(show) from error
+            raise
+        return [
+            one for stream in as_list(reply or []) for one in _batches(show, as_list(stream)[1])
+        ]
+
     async def claim(
         self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
     ) -> list[Batch]:
@@ -103,34 +150,34 @@ class Outbox:
         idle, count = b"%d" % min_idle_ms, b"%d" % max_entries
         key = show_keys(show).outbox
         reply = await self._calls.send(
-            b"XAUTOCLAIM", key, _GROUP, consumer.encode(), idle, b"0-0", b"COUNT", count
+            b"XAUTOCLAIM", key, _GROUP, consumer.encode(), idle, b"0-0", b"COUNT", count, show=show
         )
         return _batches(show, as_list(reply)[1])
 
     async def ack(self, show: ShowId, entries: Sequence[str]) -> None:
         if entries:
             ids = [entry.encode() for entry in entries]
-            await self._calls.send(b"XACK", show_keys(show).outbox, _GROUP, *ids)
+            await self._calls.send(b"XACK", show_keys(show).outbox, _GROUP, *ids, show=show)
 
     async def trim(self, show: ShowId) -> int:
         """Free what is acknowledged and no longer needed by the reaper; returns how many."""
         k = show_keys(show)
-        reply = await self._calls.run_bare("trim", (k.meta, k.outbox, k.deadlines), _GROUP)
+        reply = await self._calls.run_bare("trim", show, (k.meta, k.outbox, k.deadlines), _GROUP)
         if reply == b"R":
             raise OutboxLost(show)
         return as_number(reply)
 
     async def backlog(self, show: ShowId) -> Backlog:
         key = show_keys(show).outbox
-        pending, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP))
+        pending, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP, show=show))
         undelivered: object = None
-        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key)):
+        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key, show=show)):
             fields = as_list(group)
             facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
             if facts[b"name"] == _GROUP:
                 undelivered = facts[b"lag"]
         if undelivered is None:  # Redis cannot tell after some trims: an upper bound then
-            undelivered = await self._calls.send(b"XLEN", key)
+            undelivered = await self._calls.send(b"XLEN", key, show=show)
         age_ms = 0
         if oldest is not None:
             age_ms = int(time() * 1000) - int(as_bytes(oldest).partition(b"-")[0])
@@ -143,14 +190,16 @@ class Outbox:
         # Undelivered before pending: an entry that is delivered in between is found twice, and one
         # that is acknowledged in between is named once too often, never the other way round.
         found: list[str] = []
-        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key)):
+        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key, show=show)):
             fields = as_list(group)
             facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
             if facts[b"name"] == _GROUP:
                 after = b"(" + as_bytes(facts[b"last-delivered-id"])
-                rest = await self._calls.send(b"XRANGE", key, after, b"+", b"COUNT", b"1")
+                rest = await self._calls.send(
+                    b"XRANGE", key, after, b"+", b"COUNT", b"1", show=show
+                )
                 found += [as_bytes(as_list(entry)[0]).decode() for entry in as_list(rest)]
-        _, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP))
+        _, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP, show=show))
         if oldest is not None:
             found.append(as_bytes(oldest).decode())
         return min(found, key=_entry_order, default=None)
@@ -159,17 +208,18 @@ class Outbox:
         """Start over at the first entry that survived, so that a rebuild can drain the outbox."""
         key = show_keys(show).outbox
         try:
-            await self._calls.send(b"XGROUP", b"CREATE", key, _GROUP, b"0", b"MKSTREAM")
+            await self._calls.send(b"XGROUP", b"CREATE", key, _GROUP, b"0", b"MKSTREAM", show=show)
         except Busy as error:
             if "BUSYGROUP" not in str(error):
                 raise
-            await self._calls.send(b"XGROUP", b"SETID", key, _GROUP, b"0")
+            await self._calls.send(b"XGROUP", b"SETID", key, _GROUP, b"0", show=show)
 
     async def _read(self, parts: tuple[bytes, ...], seconds: float) -> object:
         try:
             async with asyncio.timeout(seconds):
                 if self._reader is None or not self._reader.alive:
-                    self._reader = await self._calls.address.connect(lambda wire: None)
+                    address = Address(self._calls.nodes.of(""))
+                    self._reader = await address.connect(lambda wire: None)
                 reply = await self._reader.call(*parts)
         except (OSError, TimeoutError, EngineError) as error:
             self._drop_reader()

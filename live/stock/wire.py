@@ -18,6 +18,7 @@ import hiredis
 from redis.asyncio.connection import parse_url
 
 from live.errors import EngineError
+from live.nodes import NodeUrl
 from live.stock.scripts import NAMES, script
 
 CONNECT_SECONDS = 1.0  # a healthy server answers INFO and the loading of the scripts in 10 ms
@@ -36,6 +37,7 @@ Reply = object  # bytes, int, None, a list of replies, a hiredis.ReplyError, or 
 class Wire(asyncio.Protocol):
     def __init__(self, on_lost: Callable[["Wire"], None]) -> None:
         self.run_id = b""  # set once the server told it, before anybody else sees this wire
+        self.node = NodeUrl("")  # the same
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._waiting: deque[Callable[[Reply], None]] = deque()
         self._on_lost = on_lost
@@ -104,7 +106,7 @@ def pack_command(*parts: bytes) -> bytes:
 class Address:
     """Where Redis is and how to log in, from a redis://, rediss:// or unix:// URL."""
 
-    url: str
+    url: NodeUrl
 
     async def connect(self, on_lost: Callable[[Wire], None]) -> Wire:
         """Open a connection, learn the server's run id, load the scripts.
@@ -128,6 +130,7 @@ class Address:
                         ssl=ssl.create_default_context() if self.url.startswith("rediss") else None,
                     )
                 await _greet(wire, dict(options))
+                wire.node = self.url
         except BaseException:  # also a cancellation: a half-greeted wire must not stay open
             if wire is not None:
                 wire.abort()
