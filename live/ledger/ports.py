@@ -60,6 +60,10 @@ class OutboxPort(Protocol):
         """The oldest entry that is not acknowledged, delivered or not; None: there is none."""
         ...
 
+    def place_of(self, show: ShowId) -> str:
+        """What shows of one Redis server have in common: only these may be read together."""
+        ...
+
     async def recreate_group(self, show: ShowId) -> None:
         """Start over at the first entry that survived."""
         ...

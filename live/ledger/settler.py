@@ -2,8 +2,9 @@
 
 Always: an entry is acknowledged only after the transaction that settled it; settling one twice
 does nothing, so a settler may die anywhere and another one claims what it left. An entry that
-can never be settled is put aside with an alarm and blocks nobody.
-Runs on: one task per process; several processes share one consumer group.
+can never be settled is put aside with an alarm and blocks nobody. The shows of one Redis server
+never wait for those of another.
+Runs on: one task per Redis server and process; several processes share one consumer group.
 Not here: what a movement means in rows (settlement.py, journal.py) and to its buyer (hold_news.py).
 """
 
@@ -12,7 +13,9 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 import orjson
@@ -53,6 +56,23 @@ def _nothing() -> None:
     pass
 
 
+@dataclass(slots=True)
+class _Place:
+    """The shows of one Redis server, and where the reading of them stands."""
+
+    shows: list[ShowId] = field(default_factory=list)
+    left: list[OutboxBatch] = field(default_factory=list)  # what a failed pass read: it comes first
+    next: dict[str, float] = field(default_factory=dict)  # when a duty is due, monotonic
+    wanted: int = READ_ENTRIES_MIN  # entries of the next read
+
+    def due(self, what: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self.next.get(what, 0.0):
+            return False
+        self.next[what] = now + every_s
+        return True
+
+
 class Settler:
     """`on_settled` is called after each commit that wrote notices (it wakes their sender)."""
 
@@ -79,19 +99,48 @@ class Settler:
         self._offers = OffersBySlot(pool)
         self._shows: list[ShowId] = []
         self._late_shows: list[ShowId] = []
-        self._left: list[OutboxBatch] = []  # what a failed pass read: nothing more before it
+        self._all = _Place()  # duties about no place
+        self._places: dict[str, _Place] = {}
         self._absent: dict[ShowId, float] = {}  # until when we do not look again
         self._closings: dict[tuple[ShowId, str], Movement] = {}
         self._mismatches: dict[ShowId, asyncio.Task[None]] = {}
-        self._next: dict[str, float] = {}
-        self._wanted = READ_ENTRIES_MIN  # entries of the next read
 
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop`; survives every failure of Postgres and Redis."""
+        running: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+
+            async def look() -> None:
+                await self._look_for_shows()
+                for place in self._places:
+                    if place not in running or running[place].done():
+                        work = self._repeat(stop, partial(self._pass, place), place=place)
+                        running[place] = group.create_task(work)
+                await _wait(stop, SHOWS_EVERY_S)
+
+            await self._repeat(stop, look)
+        for task in self._mismatches.values():
+            task.cancel()
+
+    async def run_once(self) -> int:
+        """One pass over all shows. Returns the number of entries settled."""
+        await self._look_for_shows()
+        if not self._places:
+            await asyncio.sleep(SHOWS_EVERY_S)
+        return sum([await self._pass(place) for place in list(self._places)])
+
+    async def _repeat(
+        self,
+        stop: asyncio.Event,
+        work: Callable[[], Awaitable[object]],
+        *,
+        place: str | None = None,
+    ) -> None:
+        """Until `stop`, or until a place has no shows any more."""
         pause = PAUSE_S_MIN
-        while not stop.is_set():
+        while not stop.is_set() and (place is None or place in self._places):
             try:
-                await self.run_once()
+                await work()
                 pause = PAUSE_S_MIN
             except Exception as error:
                 # Engines fail in many ways, and the loop must outlive all of them; what was read
@@ -100,47 +149,54 @@ class Settler:
                 log.warning("settler.failed", error=repr(error), pause_s=pause)
                 await _wait(stop, pause)
                 pause = min(2 * pause, PAUSE_S_MAX)
-        for task in self._mismatches.values():
-            task.cancel()
 
-    async def run_once(self) -> int:
-        """One pass: read, claim, settle, close, trim. Returns the number of entries settled."""
-        await self._look_for_shows()
-        shows = self._readable()
+    async def _pass(self, name: str) -> int:
+        """One pass of a place: read, claim, settle, close, trim."""
+        place = self._places[name]
+        shows = self._readable(place)
         if not shows:
             await asyncio.sleep(SHOWS_EVERY_S)
             return 0
-        batches = self._left or await self._read(shows)
-        if not self._left and self._due("claim", CLAIM_EVERY_S):
+        batches = place.left or await self._read(place, shows)
+        if not place.left and place.due("claim", CLAIM_EVERY_S):
             batches = [*await self._claimed(shows), *batches]
-        self._left = batches
+        place.left = batches
         await self.settle_batches(batches)
-        self._left = []
-        await self._try_closings()
-        if self._due("trim", TRIM_EVERY_S):
+        place.left = []
+        await self._try_closings(shows)
+        if place.due("trim", TRIM_EVERY_S):
             await self._trim(shows)
         return len(batches)
 
     async def _look_for_shows(self) -> None:
-        if self._due("late shows", LATE_SHOWS_EVERY_S):
+        if self._all.due("late shows", LATE_SHOWS_EVERY_S):
             rows = await self._pool.fetch(sql.LATE_SHOWS, ACTIVE_SHOWS_MAX)
             self._late_shows = [ShowId(row["id"]) for row in rows]
-        if self._due("shows", SHOWS_EVERY_S):
+        if self._all.due("shows", SHOWS_EVERY_S):
             rows = await self._pool.fetch(sql.ACTIVE_SHOWS, ACTIVE_SHOWS_MAX)
             self._shows = [ShowId(row["id"]) for row in rows]
+        self._sort()
 
-    def _readable(self) -> list[ShowId]:
+    def _sort(self) -> None:
+        """Give each show to the place where its outbox is now; a place without shows goes."""
+        shows_of: dict[str, list[ShowId]] = {}
+        for show in dict.fromkeys([*self._shows, *self._late_shows]):
+            shows_of.setdefault(self._outbox.place_of(show), []).append(show)
+        self._places = {name: self._places.get(name) or _Place() for name in shows_of}
+        for name, shows in shows_of.items():
+            self._places[name].shows = shows
+
+    def _readable(self, place: _Place) -> list[ShowId]:
         """Active shows whose outbox is there, as far as we know."""
         now = time.monotonic()
         self._absent = {show: until for show, until in self._absent.items() if until > now}
-        wanted = dict.fromkeys([*self._shows, *self._late_shows])
-        return [show for show in wanted if show not in self._absent]
+        return [show for show in place.shows if show not in self._absent]
 
-    async def _read(self, shows: Sequence[ShowId]) -> list[OutboxBatch]:
+    async def _read(self, place: _Place, shows: Sequence[ShowId]) -> list[OutboxBatch]:
         """New entries of all shows. A show that Redis lost must not stop the others."""
         block_ms = CLOSING_BLOCK_MS if self._closings else BLOCK_MS
         try:
-            return list(await self._read_some(shows, block_ms))
+            return list(await self._read_some(place, shows, block_ms))
         except Busy:
             if len(shows) == 1:
                 self._leave_out(shows[0])
@@ -148,21 +204,23 @@ class Settler:
         found: list[OutboxBatch] = []
         for show in shows:
             try:
-                found += await self._read_some([show], 1)
+                found += await self._read_some(place, [show], 1)
             except Busy:
                 self._leave_out(show)
         return found
 
-    async def _read_some(self, shows: Sequence[ShowId], block_ms: int) -> Sequence[OutboxBatch]:
+    async def _read_some(
+        self, place: _Place, shows: Sequence[ShowId], block_ms: int
+    ) -> Sequence[OutboxBatch]:
         found = await self._outbox.read(
-            shows, consumer=self.consumer, max_entries=self._wanted, block_ms=block_ms
+            shows, consumer=self.consumer, max_entries=place.wanted, block_ms=block_ms
         )
         # One transaction's worth a read: far more entries of checkouts than of holds.
         size = sum(len(batch.movements) for batch in found)
         if size > 2 * self._chunk_movements:
-            self._wanted = max(READ_ENTRIES_MIN, self._wanted // 2)
-        elif len(found) >= self._wanted and size < self._chunk_movements:
-            self._wanted = min(READ_ENTRIES_MAX, 2 * self._wanted)
+            place.wanted = max(READ_ENTRIES_MIN, place.wanted // 2)
+        elif len(found) >= place.wanted and size < self._chunk_movements:
+            place.wanted = min(READ_ENTRIES_MAX, 2 * place.wanted)
         return found
 
     def _leave_out(self, show: ShowId) -> None:
@@ -175,13 +233,14 @@ class Settler:
 
         Raises Busy if the end does not come within a bound.
         """
+        place = _Place()
         for _ in range(DRAIN_ROUNDS_MAX):
             claimed = await self._outbox.claim(
                 show, consumer=self.consumer, min_idle_ms=0, max_entries=CLAIM_ENTRIES_MAX
             )
-            fresh = await self._read_some([show], 1)
+            fresh = await self._read_some(place, [show], 1)
             await self.settle_batches([*claimed, *fresh])
-            await self._try_closings()
+            await self._try_closings([show])
             if await self._outbox.first_unsettled(show) is None:
                 return
         raise Busy("the outbox of this show does not come to its end")
@@ -300,9 +359,10 @@ class Settler:
             await self._outbox.ack(show, entries)
             failpoint("settle.acknowledged")
 
-    async def _try_closings(self) -> None:
+    async def _try_closings(self, shows: Sequence[ShowId]) -> None:
         """Close offers whose `closed` entry is now the oldest that is not settled."""
-        in_order = sorted(self._closings, key=lambda one: (one[0], entry_key(one[1])))
+        mine = [one for one in self._closings if one[0] in shows]
+        in_order = sorted(mine, key=lambda one: (one[0], entry_key(one[1])))
         for show, entry in in_order:
             first = await self._outbox.first_unsettled(show)
             if first is not None and entry_key(first) < entry_key(entry):
@@ -351,13 +411,6 @@ class Settler:
                 continue
             metrics.OUTBOX_PENDING.labels(show).set(backlog.pending)
             metrics.OUTBOX_OLDEST.labels(show).set(backlog.oldest_pending_ms / 1000)
-
-    def _due(self, what: str, every_s: float) -> bool:
-        now = time.monotonic()
-        if now < self._next.get(what, 0.0):
-            return False
-        self._next[what] = now + every_s
-        return True
 
 
 def _body(one: Movement) -> str:

@@ -1,7 +1,8 @@
 """A duty: the same short work for every show, again and again, whatever breaks meanwhile.
 
-Always: one show's failure delays that show only; a failure is logged when it begins and when it
-ends, not ten times a second; waits between tries are bounded.
+Always: one show's failure delays that show only, also where it is a long silence of its Redis node;
+a failure is logged when it begins and when it ends, not ten times a second; waits between tries are
+bounded.
 """
 
 import asyncio
@@ -42,14 +43,20 @@ class Duty:
     shows: Callable[[], Awaitable[Iterable[ShowId]]]
     work: Callable[[ShowId], Awaitable[None]]
     _troubles: dict[ShowId, _Trouble] = field(default_factory=dict)
+    _running: dict[ShowId, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. A late round is not made up for: the next one comes anyway."""
         gate = asyncio.Semaphore(SHOWS_AT_ONCE_MAX)
-        while not stop.is_set():
-            began = time.monotonic()
-            await self._round(began, gate)
-            await _sleep(stop, max(0.0, self.every_s - (time.monotonic() - began)))
+        try:
+            while not stop.is_set():
+                began = time.monotonic()
+                await self._round(began, gate)
+                await _sleep(stop, max(0.0, self.every_s - (time.monotonic() - began)))
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _round(self, now: float, gate: asyncio.Semaphore) -> None:
         if not self._is_due(_ALL, now):
@@ -60,8 +67,14 @@ class Duty:
             self._fail(_ALL, error)
             return
         self._recover(_ALL)
-        due = [show for show in shows if self._is_due(show, now)]
-        await asyncio.gather(*(self._do(show, gate) for show in due))
+        for show in shows:
+            if show not in self._running and self._is_due(show, now):
+                self._running[show] = asyncio.create_task(self._do(show, gate))
+        if self._running:
+            # Who takes longer is waited for in the next round, and left alone until he is done.
+            await asyncio.wait(self._running.values(), timeout=self.every_s)
+        for show in [show for show, task in self._running.items() if task.done()]:
+            self._running.pop(show).result()  # raises what only a bug can be
 
     async def _do(self, show: ShowId, gate: asyncio.Semaphore) -> None:
         async with gate:
