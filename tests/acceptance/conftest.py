@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -137,9 +138,9 @@ class Stage:
         return found
 
 
-@pytest.fixture
-async def stage(service: Service) -> AsyncIterator[Stage]:
-    show = f"s{uuid4().hex[:10]}"
+@asynccontextmanager
+async def on_air(service: Service, show: str) -> AsyncIterator[Stage]:
+    """Make a show, start it, end it after the test."""
     token = service.token(Role.HOST, "host")
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(
@@ -151,6 +152,12 @@ async def stage(service: Service) -> AsyncIterator[Stage]:
         assert (await found.post(f"/v1/shows/{show}/start")).status_code == 200
         yield found
         await found.post(f"/v1/shows/{show}/end")
+
+
+@pytest.fixture
+async def stage(service: Service) -> AsyncIterator[Stage]:
+    async with on_air(service, f"s{uuid4().hex[:10]}") as found:
+        yield found
 
 
 @pytest.fixture

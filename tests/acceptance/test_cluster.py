@@ -1,0 +1,67 @@
+"""A whole service on a Redis cluster and a Postgres of its own: shows of two nodes sell."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from tests.acceptance.conftest import Service, Stage, free_port, on_air, until
+from tests.cluster import Cluster
+from tests.servers import scratch_directory
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+async def spread(cluster: Cluster, database_url: str) -> AsyncIterator[Service]:
+    """`live serve` that is told where its engines are."""
+    urls = {"LIVE_REDIS_URL": cluster.url, "LIVE_DATABASE_URL": database_url}
+    found = Service(scratch_directory(), free_port(), environment=urls)
+    await asyncio.to_thread(found.start)
+    yield found
+    await asyncio.to_thread(found.stop)
+
+
+async def buy(stage: Stage, offer: str) -> str:
+    """One viewer's way from joining to the confirmed order; returns its id."""
+    async with await stage.viewer() as viewer, asyncio.timeout(15):
+        assert viewer.hello["data"]["show"]["id"] == stage.show
+        held = await viewer.hold(offer)
+        assert held["outcome"] == "held", held
+        request = {"hold": held["hold"], "provider": "invoice", "key": str(uuid4())}
+        contact = {"name": "Ada", "email": "ada@shop.example"}
+        paid = await viewer.rpc("hold.checkout", request | {"contact": contact})
+        assert paid["outcome"] in ("confirmed", "processing"), paid
+        told = await viewer.event("order.confirmed")
+        return str(told["order"]["order"])
+
+
+async def test_shows_on_two_nodes_sell_in_one_service(spread: Service, cluster: Cluster) -> None:
+    """Join, hold, checkout, order.confirmed on both nodes; the audit finds nothing."""
+    here, there = (cluster.show_on(node) for node in cluster.primaries[:2])
+    async with on_air(spread, here) as first, on_air(spread, there) as second:
+        stages = (first, second)
+        offers = [await stage.offer(5) for stage in stages]
+
+        pairs = list(zip(stages, offers, strict=True))
+        orders = await asyncio.gather(*(buy(*pair) for pair in pairs for _ in range(3)))
+
+        assert len(set(orders)) == 6
+
+        async def captured() -> bool:
+            found = [await stage.http.get(f"/v1/orders?show={stage.show}") for stage in stages]
+            states = [one["state"] for answer in found for one in answer.json()["items"]]
+            return states == ["paid"] * 6
+
+        await until(captured)
+        for stage, offer in pairs:
+            looked = await stage.look(offer)
+            assert (looked["left"], looked["held"], looked["sold"]) == (2, 0, 3)
+        done = await asyncio.to_thread(spread.live, "audit", "--json")
+        report = json.loads(done.stdout)
+        assert done.returncode == 0 and report["ok"], report
+        assert sorted(one["sold"] for one in report["offers"]) == [3, 3]
+    doctor = await asyncio.to_thread(spread.live, "doctor")
+    assert b"a cluster of 3 nodes" in doctor.stdout, doctor.stdout
