@@ -54,6 +54,10 @@ OnState = Callable[[ShowState | None, ShowState], None]
 PersonalTap = Callable[[ShowId, BuyerId, str, bytes], None]
 
 
+class _WentBack(Exception):
+    """The log lacks, or has otherwise, what it announced before under the same epoch."""
+
+
 class _Typed(msgspec.Struct):
     type: str = ""
 
@@ -330,8 +334,15 @@ class Broker:
             found = await self.store.position(room.show)
             if room.epoch not in ("", found.epoch):
                 self._lose(room)
-            for topic in list(room.topics.values()):
-                await self._fill_topic(room, topic, found.epoch, found.tops.get(topic.log, 0))
+            elif found.total < room.total:
+                await self._renew(room)
+                continue
+            try:
+                for topic in list(room.topics.values()):
+                    await self._fill_topic(room, topic, found.epoch, found.tops.get(topic.log, 0))
+            except _WentBack:
+                await self._renew(room)
+                continue
             room.start(found.epoch, found.total, found.tops, found.state)
             if room.release():
                 return
@@ -342,9 +353,18 @@ class Broker:
             return
         if topic.epoch != epoch:
             topic.start(epoch, top)
-        if topic.top >= top:
-            return
+        if topic.top > top:
+            raise _WentBack
+        last = topic.recent[-1] if topic.recent else None
+        if topic.top == top and (last is None or topic.direct):
+            return  # the logs of single buyers are many, and who went back did so in others as well
         found = await self.store.read_back(room.show, topic.log, top, RECOVERY_MAX)
+        if last is not None and any(
+            one.offset == last.offset and one.data != last.data for one in found
+        ):
+            raise _WentBack
+        if topic.top == top:
+            return
         missing = [publication for publication in found if publication.offset > topic.top]
         if not missing or missing[0].offset != topic.top + 1:
             self._lose_topic(topic)
@@ -352,6 +372,14 @@ class Broker:
             return
         for publication in missing:
             room.publish(topic, publication)
+
+    async def _renew(self, room: ShowRoom) -> None:
+        """The log is an older copy of what we have sent out: a lagging replica, a restored file.
+
+        Its offsets will be given out again, so positions of viewers must not count any more.
+        """
+        log.warning("log went back", show=room.show, at=room.total)
+        await self.store.renew_epoch(room.show, room.epoch)
 
     def _lose(self, room: ShowRoom) -> None:
         log.warning("log lost", show=room.show, epoch=room.epoch)
@@ -411,6 +439,7 @@ class Broker:
 
     async def _check_position(self, room: ShowRoom, gate: asyncio.Semaphore) -> None:
         """Notice announcements that never came, and logs that are another life's."""
+        before = room.total
         try:
             async with gate:
                 epoch, total = await self.store.peek(room.show)
@@ -418,7 +447,7 @@ class Broker:
             log.warning("position not readable", show=room.show, fault=str(fault))
             return
         await asyncio.sleep(CHECK_GRACE_SECONDS)
-        missed = room.epoch != epoch or room.total < total
+        missed = room.epoch != epoch or room.total < total or total < before
         if missed and room.ready and self._rooms.get(room.show) is room:
             log.warning("announcements missed", show=room.show, at=room.total, log=total)
             self._fill(room)

@@ -128,6 +128,10 @@ class Store:
         state = cast(bytes, reply[1])
         return Position(row[b"epoch"].decode(), int(row.get(b"total", 0)), tops, state)
 
+    async def renew_epoch(self, show: ShowId, seen: str) -> None:
+        """Begin another life of a show's logs, unless the one that was `seen` has ended already."""
+        await self._run("renew_epoch", show, [keys.logs_key(show)], [seen, uuid4().hex])
+
     async def peek(self, show: ShowId) -> tuple[str, int]:
         """Read epoch and total only: what tells whether announcements were missed."""
         key = keys.logs_key(show)

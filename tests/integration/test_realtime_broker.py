@@ -324,6 +324,28 @@ async def test_lost_log_ends_with_3010_and_a_new_epoch(redis_url: str, show: Sho
         assert "recovered" not in result and result["epoch"] not in (epoch, "_")
 
 
+async def test_log_rewritten_under_its_epoch_ends_with_3010(redis_url: str, show: ShowId) -> None:
+    """An older copy took over and was written on before we looked: same offsets, other words."""
+    async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
+        phone = await joined(made)
+        await phone.ask("subscribe", channel="room")
+        await publish(made, show, 3)
+        await phone.until(lambda phone: phone.offsets("room") == [1, 2, 3])
+        epoch = (await made.broker.store.peek(show))[0]
+        made.broker._by_channel.clear()
+        log = keys.log_key(show, "x:room")
+        await admin.delete(log)
+        for offset, word in enumerate((b"0", b"1", b"other", b"more"), 1):
+            entry: dict[str, bytes] = {"d": b'{"n":"%b"}' % word, "i": b"", "k": b""}
+            await admin.xadd(log, dict(entry), f"{offset}-0")
+        await admin.hset(keys.logs_key(show), mapping={"total": 4, "t:x:room": 4})
+
+        await phone.until(lambda phone: phone.closed)
+
+        assert phone.closed == codes.INSUFFICIENT_STATE
+        assert (await made.broker.store.peek(show))[0] != epoch
+
+
 async def test_personal_log_survives_its_expiry_in_order(redis_url: str, show: ShowId) -> None:
     """The log of a buyer is gone after a day, its position is not: offsets never start again."""
     async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
