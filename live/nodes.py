@@ -69,6 +69,7 @@ class Nodes:
         self._all = frozenset(self._seeds[:1])
         self._looking: asyncio.Task[bool] | None = None
         self._looked_at = float("-inf")
+        self._silent = False
 
     def of(self, name: str) -> NodeUrl:
         """The node of a show, or of a key or channel with its hash tag."""
@@ -138,8 +139,11 @@ class Nodes:
                     self._take(list(read_slots(await _ask(node), node)))
             except (RedisError, OSError, TimeoutError):
                 continue
+            self._silent = False
             return True
-        log.warning("no node of the redis cluster answers")
+        if not self._silent:  # once, not ten times a second
+            log.warning("no node of the redis cluster answers")
+        self._silent = True
         return False
 
     def _take(self, found: list[tuple[int, int, list[NodeUrl]]]) -> None:

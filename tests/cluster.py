@@ -72,6 +72,10 @@ class Node(Valkey):
         told = self.ask("CLUSTER", "INFO")
         return f"cluster_state:{state}" in (told.decode() if isinstance(told, bytes) else str(told))
 
+    def primary_ports(self) -> set[int]:
+        """The nodes that have slots, as this one sees it."""
+        return {int(primary[1]) for _, _, primary, *_ in self.ask("CLUSTER", "SLOTS")}
+
 
 class Cluster:
     def __init__(self, directory: Path, *, replica: bool = False) -> None:

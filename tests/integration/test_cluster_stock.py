@@ -21,6 +21,7 @@ from live.ledger.rebuild import rebuild_show
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox, OutboxLost
 from tests.cluster import Cluster
+from tests.crowd import Crowd
 from tests.ledger_kit import Sale, close_sale, new_buyer, open_sale
 from tests.stock_kit import buyer, key, one, terms
 
@@ -130,42 +131,6 @@ async def test_outbox_of_a_lost_show_stops_no_other(
         found = await reading
     assert [(batch.show, len(batch.movements)) for batch in found] == [(here, 1)]
     await outbox.close()
-
-
-class Crowd:
-    """Buyers who press one hold after another, and what they were told."""
-
-    def __init__(self, sale: Sale) -> None:
-        self.sale = sale
-        self.held = 0
-        self.busy = 0
-        self._news = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._buy()) for _ in range(20)]
-
-    async def _buy(self) -> None:
-        while True:
-            who = new_buyer()
-            try:
-                answer = await self.sale.engine.hold(self.sale.show, who.id, who.key, one())
-            except Busy:
-                self.busy += 1
-                await asyncio.sleep(0.02)
-            else:
-                assert answer.outcome is Outcome.HELD
-                self.held += 1
-            self._news.set()
-
-    async def reached(self, *, held: int = 0, busy: int = 0) -> None:
-        async with asyncio.timeout(10):
-            while self.held < held or self.busy < busy:
-                self._news.clear()
-                await self._news.wait()
-
-    async def stop(self) -> None:
-        """Nobody is in the middle of a call when this returns."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def test_slot_that_moves_in_mid_sale_oversells_nothing(
