@@ -53,6 +53,7 @@ class Node(Valkey):
             *("--port", str(port), "--bind", "127.0.0.1", "--cluster-port", str(bus)),
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
             *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
+            *("--cluster-require-full-coverage", "no"),
             *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
             *("--appendonly", "yes", "--appendfsync", "always"),
         )

@@ -103,6 +103,8 @@ async def test_lagging_replica_keeps_what_was_journaled(
         await sale.engine.hold(sale.show, new_buyer().id, new_buyer().key, [Line(0, 1)])
     await asyncio.to_thread(promoted, cluster)
     with pytest.raises(CallError, match="rebuilt"):
+        await sale.engine.figures(sale.show)
+    with pytest.raises(Busy):
         await sale.engine.hold(sale.show, new_buyer().id, new_buyer().key, [Line(0, 1)])
     assert await rebuild_show(
         pool, sale.show, stock=sale.engine, outbox=sale.outbox, settler=sale.settler
@@ -163,6 +165,46 @@ async def test_frozen_primary_strands_no_buyer(
     report = await audit(pool, sale.engine, sale.outbox, [])
     assert report.ok, report
     await close_sale(sale)
+
+
+async def test_dead_node_costs_its_own_shows_only(
+    pool: Pool, cluster: Cluster, sales: list[Sale]
+) -> None:
+    """No replica takes over; buyers, viewers and the settler of other nodes go on as before."""
+    living, dead = sales
+    await dead.buy(new_buyer())
+    stop = asyncio.Event()
+    settling = asyncio.create_task(living.settler.run(stop))
+    async with gateway(cluster.url, living.show) as hall, gateway(cluster.url, dead.show) as other:
+        phone, lonely = dial(hall), dial(other)
+        for one in (phone, lonely):
+            await one.ask("connect")
+            await one.ask("subscribe", channel="room")
+        cluster.primaries[1].kill()
+
+        slowest = 0.0
+        clock = asyncio.get_running_loop().time
+        for number in range(10):
+            began = clock()
+            paid = await living.buy(new_buyer())
+            async with asyncio.timeout(5):
+                while await living.outbox.first_unsettled(living.show):  # noqa: ASYNC110  # asks
+                    await asyncio.sleep(0.02)
+            assert await pool.fetchval("SELECT true FROM orders WHERE id = $1", paid.order)
+            store = hall.broker.store
+            await store.append(living.show, "x:room", b'{"n":%d}' % number, retention=KEEP)
+            slowest = max(slowest, clock() - began)
+        await phone.until(lambda phone: phone.offsets("room") == list(range(1, 11)))
+        with pytest.raises(Busy):
+            await dead.engine.figures(dead.show)
+        with pytest.raises(Busy):
+            await other.broker.store.append(dead.show, "x:room", b"{}", retention=KEEP)
+
+        assert slowest < 1.5
+        assert await hall.broker.viewers(living.show) == 1
+        assert phone.closed is None
+    stop.set()
+    await settling
 
 
 async def test_viewers_of_a_log_that_went_back_start_over(cluster: Cluster) -> None:

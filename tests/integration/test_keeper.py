@@ -290,6 +290,25 @@ async def test_failing_show_does_not_stop_the_others() -> None:
     assert calls.count(ShowId("good")) > 10
 
 
+async def test_waiting_show_does_not_hold_up_the_others() -> None:
+    """One show's Redis node is silent for long; the rounds of the rest go on meanwhile."""
+    stop, calls, enough = asyncio.Event(), [], asyncio.Event()
+
+    async def work(show: ShowId) -> None:
+        calls.append(show)
+        if calls.count(ShowId("good")) > 10:
+            enough.set()
+        if show == "silent":
+            await asyncio.Event().wait()
+
+    running = asyncio.create_task(Duty("test", 0.01, shows_of("silent", "good"), work).run(stop))
+    await asyncio.wait_for(enough.wait(), WAIT_S)
+    stop.set()
+    await running
+
+    assert calls.count(ShowId("silent")) == 1
+
+
 async def test_bug_in_a_duty_is_not_swallowed() -> None:
     """Only what engines do when they are away is survived."""
 
