@@ -126,6 +126,7 @@ class Subscribers:
         station.subscriber.renew()
         if not station.channels:
             del self._stations[node]
+            self._keep(station.task)
             self._later(cancel_all([station.task]))
 
     async def _look_and_place(self, channel: str) -> None:
@@ -134,7 +135,10 @@ class Subscribers:
         self._place(channel)
 
     def _later(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Until it is done, or `close` ends it."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

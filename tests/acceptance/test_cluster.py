@@ -65,3 +65,27 @@ async def test_shows_on_two_nodes_sell_in_one_service(spread: Service, cluster: 
         assert sorted(one["sold"] for one in report["offers"]) == [3, 3]
     doctor = await asyncio.to_thread(spread.live, "doctor")
     assert b"a cluster of 3 nodes" in doctor.stdout, doctor.stdout
+
+
+async def test_service_rebuilds_a_show_whose_slot_moved(spread: Service, cluster: Cluster) -> None:
+    """The keeper notices by itself; a viewer who stays connected reads 111, then buys."""
+    show, target = cluster.show_on(cluster.primaries[0]), cluster.primaries[1]
+    async with on_air(spread, show) as stage, await stage.viewer() as viewer:
+        offer = await stage.offer(2)
+        assert (await viewer.hold(offer))["outcome"] == "held"
+        await asyncio.to_thread(cluster.begin_move, show, target)
+        await asyncio.to_thread(cluster.finish_move, show, target)
+
+        key, refused = str(uuid4()), 0
+        async with asyncio.timeout(20):
+            while "error" in (answer := await viewer.hold(offer, key=key)):
+                assert answer["error"]["code"] == 111, answer
+                refused += 1
+                await asyncio.sleep(0.05)
+        assert answer["outcome"] == "held" and refused > 0
+        assert (await viewer.hold(offer))["outcome"] == "limit_reached"
+        looked = await stage.look(offer)
+        assert (looked["left"], looked["held"]) == (0, 2)
+        await stage.post(f"/v1/shows/{show}/announcements", {"text": "We are back"})
+        async with asyncio.timeout(5):
+            assert (await viewer.event("announcement"))["text"] == "We are back"
