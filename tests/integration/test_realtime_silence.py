@@ -1,0 +1,48 @@
+"""A Redis that says nothing for a while: what was asked for in that time can be asked for again."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from live.domain.ids import ShowId
+from live.realtime import keys, subscriber
+from live.realtime.broker import Broker
+from live.realtime.hub import Hub
+from tests.servers import Valkey, scratch_directory
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A server that a test may stop."""
+    server = Valkey(scratch_directory())
+    server.start()
+    yield server
+    server.signal(signal.SIGCONT)
+    server.close()
+
+
+async def test_channel_wanted_in_silence_is_subscribed_afterwards(
+    own_valkey: Valkey, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The subscription that was never confirmed is asked for anew, on the next connection."""
+    for name, seconds in (("BEAT_SECONDS", 0.1), ("SILENT_SECONDS", 0.3), ("WANT_SECONDS", 0.1)):
+        monkeypatch.setattr(subscriber, name, seconds)
+    broker = Broker(own_valkey.url, Hub())
+    await broker.open()
+    listening, channel = broker._subscriber, keys.live_channel(show)
+    own_valkey.signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        await listening.want(channel)
+    await listening.drop(channel)
+    async with asyncio.timeout(10):
+        while listening.connected:  # noqa: ASYNC110  # only its own beat ends it
+            await asyncio.sleep(0.01)
+
+    own_valkey.signal(signal.SIGCONT)
+
+    monkeypatch.setattr(subscriber, "WANT_SECONDS", 5)
+    await listening.want(channel)
+    assert (await broker.store._redis.pubsub_numsub(channel))[0][1] == 1
+    await broker.close()
