@@ -149,6 +149,7 @@ def build(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await broker.open()
         await gateway.open()
+        await broker.store.position(ShowId(show))  # now it is known, and anybody may join
         yield
         await gateway.close()
         await broker.close()

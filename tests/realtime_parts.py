@@ -98,13 +98,17 @@ async def gateway(
     authenticate: Authenticate = authenticate,
     on_join: OnJoin | None = None,
     limits: Limits | None = None,
+    known: bool = True,
 ) -> AsyncIterator[Gateway]:
+    """`known`: the show has a log before anybody publishes."""
     hub = Hub()
     broker = Broker(redis_url, hub)
     rules = make_policy(broker) if make_policy else PermissivePolicy(broker, show)
     made = Gateway(hub, broker, rules, authenticate, on_join=on_join, limits=limits or Limits())
     await broker.open()
     await made.open()
+    if known:
+        await broker.store.position(show)
     try:
         yield made
     finally:

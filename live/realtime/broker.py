@@ -19,7 +19,7 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import Event, Pulse
 from live.domain.ids import BuyerId, ShowId
 from live.domain.show import ShowState
-from live.errors import Busy
+from live.errors import Busy, NotFound
 from live.protocol.codes import Close
 from live.realtime import keys, metrics
 from live.realtime.hub import Hub
@@ -204,15 +204,16 @@ class Broker:
         return self._rooms.get(show)
 
     async def follow(self, show: ShowId) -> ShowRoom:
-        """Keep a show's room open although it has no viewers here. Raises Busy."""
+        """Keep a show's room open although it has no viewers here. Raises NotFound, Busy."""
+        room = await self.open_room(show)
         self._followed.add(show)
-        return await self.open_room(show)
+        return room
 
     def unfollow(self, show: ShowId) -> None:
         self._followed.discard(show)
 
     async def open_room(self, show: ShowId) -> ShowRoom:
-        """Return the room of a show once it knows where it stands. Raises Busy."""
+        """Return the room of a show once it knows where it stands. Raises NotFound, Busy."""
         room = self.room(show)
         if room is not None:
             return room
@@ -262,6 +263,9 @@ class Broker:
             await asyncio.shield(self._filling[show])
 
     async def _open_room(self, show: ShowId) -> None:
+        # Anybody may ask for any name: what nobody published gets no epoch, no channel, no count.
+        if not await self.store.knows(show):
+            raise NotFound(f"unknown show {show}")
         room = ShowRoom(show, deliver=self._hub.post, tap=self._tap)
         room.on_state = self.on_state
         self._rooms[show] = room

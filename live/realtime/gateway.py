@@ -385,8 +385,10 @@ class Gateway:
             async with asyncio.timeout(COMMAND_SECONDS):
                 topic = await self._open_topic(grant)
                 await self._reach(topic, request)
-        except (TimeoutError, Busy) as fault:
-            session.finish_failed(command, failure_of(Busy(str(fault) or "busy")))
+        except TimeoutError:
+            session.finish_failed(command, failure_of(Busy("busy")))
+        except CallError as fault:
+            session.finish_failed(command, failure_of(fault))
         except Exception:  # the boundary of a task: the client is told, the fault is logged
             log.exception("subscribe failed", client=session.client, channel=request.channel)
             session.finish_failed(command, codes.INTERNAL)

@@ -132,6 +132,11 @@ class Store:
         """Begin another life of a show's logs, unless the one that was `seen` has ended already."""
         await self._run("renew_epoch", show, [keys.logs_key(show)], [seen, uuid4().hex])
 
+    async def knows(self, show: ShowId) -> bool:
+        """Tell whether anything was ever published of this show."""
+        names = (keys.state_key(show), keys.logs_key(show))
+        return bool(await self._ask(show, lambda redis: redis.exists(*names)))
+
     async def peek(self, show: ShowId) -> tuple[str, int]:
         """Read epoch and total only: what tells whether announcements were missed."""
         key = keys.logs_key(show)

@@ -63,6 +63,7 @@ class Shop:
             make_policy=lambda broker: DomainPolicy(broker, write_chat),
             authenticate=authenticate,
             on_join=self.join,
+            known=False,
         )
 
     async def __aenter__(self) -> "Shop":
@@ -243,7 +244,7 @@ async def test_unknown_show_is_error_1404(redis_url: str, show: ShowId) -> None:
     """And the connection ends for good: the SDK must not come back for it."""
     async with Shop(redis_url, show) as shop:
         phone, reply = await shop.connect("viewer:ann")
-        assert reply["error"] == {"code": 1404, "message": "unknown show"}
+        assert reply["error"] == {"code": 1404, "message": f"unknown show {show}"}
         assert phone.closed == codes.CLOSED_NOT_AVAILABLE
 
 

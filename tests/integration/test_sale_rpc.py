@@ -59,6 +59,8 @@ class Shows:
     reactions: list[tuple[ShowId, str]] = field(default_factory=list)
 
     async def view(self, show: ShowId) -> ShowView:
+        if show == "nowhere":
+            raise NotFound("unknown show nowhere")
         return view_show(make_state(show, version=1), {}, drafts=False)
 
     def add(self, show: ShowId, kind: str) -> None:
@@ -349,6 +351,13 @@ async def test_small_methods_answer(client: Client) -> None:
     assert (state["id"], state["version"]) == (client.sale.show, 1)
     assert await client.call(viewer(), "react", {"show": client.sale.show, "kind": "fire"}) == {}
     assert client.shows.reactions == [(client.sale.show, "fire")]
+
+
+async def test_reaction_to_an_unknown_show_is_not_counted(client: Client) -> None:
+    """1404, and no counter that would stay for ever."""
+    with pytest.raises(NotFound):
+        await client.call(viewer(), "react", {"show": "nowhere", "kind": "heart"})
+    assert client.shows.reactions == []
 
 
 async def test_reactions_of_one_connection_are_bounded(client: Client) -> None:

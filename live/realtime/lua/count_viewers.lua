@@ -1,5 +1,5 @@
 -- count_viewers: write this gateway's heartbeat, forget dead gateways, add up the living.
--- Keeps:   a gateway without a heartbeat for ARGV[3] ms counts nothing.
+-- Keeps:   a gateway without a heartbeat for ARGV[3] ms counts nothing; without any, nothing stays.
 -- Retry:   harmless.   Cost: O(gateways).   Clock: Redis TIME, because gateways' clocks differ.
 -- KEYS[1]  viewers hash    gateway -> `<viewers>:<ms>`
 -- ARGV[1]  gateway, "" to read only     ARGV[2]  its viewers     ARGV[3]  ms until a gateway is dead
@@ -10,6 +10,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if gateway ~= '' then
   redis.call('HSET', viewers_key, gateway, string.format('%s:%.0f', count, now))
+  redis.call('PEXPIRE', viewers_key, dead_ms)
 end
 local sum = 0
 local rows = redis.call('HGETALL', viewers_key)

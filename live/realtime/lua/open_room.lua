@@ -1,5 +1,5 @@
 -- open_room: read where all logs of a show stand, and its state, at one instant.
--- Keeps:   a show has a log epoch from its first reader or its first publication on.
+-- Keeps:   a show that is read has a log epoch; the caller knows that there is such a show.
 -- Retry:   harmless.   Cost: O(logs of the show).   Clock: none.
 -- KEYS[1]  logs    hash    epoch, total, t:<log> top offset     KEYS[2]  state  hash  version, json
 -- ARGV[1]  fresh epoch, taken where there is none
