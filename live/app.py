@@ -114,6 +114,7 @@ def build_gateway(settings: Settings) -> GatewayApp:
         base.auth.caller,
         rpcs=sale.rpc.handlers(),
         on_join=sale.join.snapshot,
+        on_enter=base.chat.refuse_banned,
     )
 
     async def drain() -> None:

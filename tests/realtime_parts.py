@@ -16,7 +16,7 @@ from live.realtime.broker import Broker
 from live.realtime.gateway import Gateway
 from live.realtime.hub import Hub
 from live.realtime.policy import Policy
-from live.realtime.ports import Authenticate, OnJoin
+from live.realtime.ports import Authenticate, OnEnter, OnJoin
 from tests.realtime_app import PermissivePolicy, authenticate
 
 
@@ -97,6 +97,7 @@ async def gateway(
     make_policy: Callable[[Broker], Policy] | None = None,
     authenticate: Authenticate = authenticate,
     on_join: OnJoin | None = None,
+    on_enter: OnEnter | None = None,
     limits: Limits | None = None,
     known: bool = True,
 ) -> AsyncIterator[Gateway]:
@@ -104,7 +105,15 @@ async def gateway(
     hub = Hub()
     broker = Broker(redis_url, hub)
     rules = make_policy(broker) if make_policy else PermissivePolicy(broker, show)
-    made = Gateway(hub, broker, rules, authenticate, on_join=on_join, limits=limits or Limits())
+    made = Gateway(
+        hub,
+        broker,
+        rules,
+        authenticate,
+        on_join=on_join,
+        on_enter=on_enter,
+        limits=limits or Limits(),
+    )
     await broker.open()
     await made.open()
     if known:

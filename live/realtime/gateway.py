@@ -42,7 +42,7 @@ from live.realtime.broker import Broker
 from live.realtime.calls import COMMAND_SECONDS, Calls
 from live.realtime.hub import Hub
 from live.realtime.policy import Grant, Policy, asked_grants
-from live.realtime.ports import Authenticate, OnJoin, RpcHandler
+from live.realtime.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.realtime.presence import Presence
 from live.realtime.room import ShowRoom
 from live.realtime.rpc import failure_of
@@ -69,6 +69,7 @@ class Gateway:
         *,
         rpcs: Mapping[str, RpcHandler] | None = None,
         on_join: OnJoin | None = None,
+        on_enter: OnEnter | None = None,
         limits: Limits = DEFAULT,
         admission: AdmissionLimits = ADMISSION,
         clock: Callable[[], float] = time.monotonic,
@@ -81,6 +82,7 @@ class Gateway:
         self._calls = Calls(broker, policy, rpcs or {}, self._spawn)
         self._presence = Presence(broker.store)
         self._on_join = on_join
+        self._on_enter = on_enter
         self._limits = limits
         self._clock = clock
         self._alarms = Alarms(clock)
@@ -189,8 +191,10 @@ class Gateway:
                 session.refuse(command, asked, codes.CLOSED_FOR_ROLE)
                 return
             grants += asked
+            viewer.entering = grants[0].show if grants else None
         marks = self._marks_at_hand(grants, request)
-        if marks is not None and (self._on_join is None or viewer.show is None):
+        asks = self._must_ask(viewer) or (self._on_join is not None and viewer.show is not None)
+        if marks is not None and not asks:
             self._accept(viewer, command, request, marks, UNSET)
         else:
             self._turnstile.entered()
@@ -239,6 +243,7 @@ class Gateway:
         if self._on_join is not None and viewer.show is not None:
             snapshot = await self._on_join(viewer.caller, viewer.show, bytes(request.data))
             data = Raw(snapshot if isinstance(snapshot, bytes) else orjson.dumps(snapshot))
+        await self._ask_to_enter(viewer)
         if not session.closed:
             # No await from here on: position, reply and membership are one step.
             self._accept(viewer, command, request, marks, data)
@@ -371,8 +376,9 @@ class Gateway:
         if isinstance(grant, Failure):
             viewer.session.finish_failed(command, grant)
             return
+        viewer.entering = grant.show
         topic = self._topic_at_hand(grant, request)
-        if topic is not None:
+        if topic is not None and not self._must_ask(viewer):
             self._subscribed(viewer, command, request, Subscription(grant, topic))
         else:
             self._spawn(self._guard_subscribe(viewer, command, request, grant))
@@ -385,6 +391,7 @@ class Gateway:
             async with asyncio.timeout(COMMAND_SECONDS):
                 topic = await self._open_topic(grant)
                 await self._reach(topic, request)
+                await self._ask_to_enter(viewer)
         except TimeoutError:
             session.finish_failed(command, failure_of(Busy("busy")))
         except CallError as fault:
@@ -460,6 +467,17 @@ class Gateway:
         if sub.grant.presence:
             self._presence.left(sub.topic, viewer.info, tell=sub.grant.join_leave)
 
+    def _must_ask(self, viewer: Viewer) -> bool:
+        """Tell whether he is about to hear a show for the first time that he did not name."""
+        new = viewer.show is None and viewer.member is None and viewer.entering is not None
+        return new and self._on_enter is not None
+
+    async def _ask_to_enter(self, viewer: Viewer) -> None:
+        """Raises CallError for who may not come in. Who is banned later is closed by a kick."""
+        if self._must_ask(viewer):
+            assert self._on_enter is not None and viewer.entering is not None, "checked"
+            await self._on_enter(viewer.caller, viewer.entering)
+
     def _admits(self, viewer: Viewer, sub: Subscription) -> bool:
         room = self.broker.room_of(sub.topic.show)
         return room is None or self._policy.admits(viewer.asking, room.state)
@@ -470,14 +488,13 @@ class Gateway:
             return
         for session in self.hub.sessions():
             viewer = viewer_of(session)
-            here = viewer.show if viewer.member is None else viewer.member.show
-            if here == now.id and not viewer.caller.may_moderate(now.id):
+            if viewer.here == now.id and not viewer.caller.may_moderate(now.id):
                 session.close(codes.INSUFFICIENT_STATE)
 
     def _kick(self, sub: str, show: str, close: Close) -> None:
         """Close a person's connections: he logged out or was banned."""
         for session in self.admission.of(sub):
-            if show in ("", viewer_of(session).show):
+            if show in ("", viewer_of(session).here):
                 session.close(close)
 
     # Token

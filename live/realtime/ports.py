@@ -16,6 +16,10 @@ OnJoin = Callable[[Caller, ShowId, bytes], Awaitable[object]]
 """Make the `data` of the connect answer (orjson encodes it, or bytes as they are); the last
 argument is what the client sent as its own. Raises CallError, NotFound for an unknown show."""
 
+OnEnter = Callable[[Caller, ShowId], Awaitable[None]]
+"""Asked once, before a connection first hears a show that its connect did not name. Raises
+CallError for who may not come in."""
+
 OnPublish = Callable[[Caller, ShowId, ChannelKind, bytes], Awaitable[Event | None]]
 """Turn a client's publication into the event to publish, None for nobody to hear it. Raises
 CallError."""

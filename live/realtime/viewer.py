@@ -28,13 +28,19 @@ class Mark:
 
 @dataclass(slots=True, eq=False)
 class Viewer:
-    """`member` is None until he listens to something."""
+    """`show` is what connect named; `member` is None until he listens to something."""
 
     session: Session
     caller: Caller
     show: ShowId | None
+    entering: ShowId | None = None  # a show that he did not name, but is about to listen to
     member: Member | None = None
     subs: dict[str, Subscription] = field(default_factory=dict)
+
+    @property
+    def here(self) -> ShowId | None:
+        """The show that he is in, or on his way into."""
+        return self.member.show if self.member is not None else self.show or self.entering
 
     @property
     def info(self) -> ClientInfo:

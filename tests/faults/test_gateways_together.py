@@ -155,6 +155,24 @@ async def test_log_out_and_ban_close_sockets_everywhere(
     await other.socket.close()
 
 
+async def test_ban_counts_for_who_did_not_name_the_show(
+    pair: tuple[Service, Service], stage: Stage
+) -> None:
+    """A connection without a show, subscribed to one by name: closed by the ban, and kept out."""
+    channel = f"chat:{stage.show}"
+    inside, late = [await dial(service.socket_url) for service in pair]
+    for wire, service in zip((inside, late), pair, strict=True):
+        await wire.ask({"connect": {"token": service.token(Role.VIEWER, "moe", stage.show)}})
+    assert "subscribe" in await inside.ask({"subscribe": {"channel": channel}})
+
+    await moderate(stage, "ban", "moe")
+
+    async with asyncio.timeout(SOON_S):
+        assert (await inside.closed())[0] == 3503
+    assert (await late.ask({"subscribe": {"channel": channel}}))["error"]["code"] == 103
+    await late.socket.close()
+
+
 async def test_figures_survive_a_killed_worker(pair: tuple[Service, Service], stage: Stage) -> None:
     """Viewers are counted right within three seconds; reactions and chat go on where they were."""
     show = stage.show
