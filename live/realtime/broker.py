@@ -37,6 +37,7 @@ CHECK_GRACE_SECONDS = 0.25  # an announcement may be on its way while we look
 BEATS_AT_ONCE_MAX = 32  # rooms that wait for Redis at once; one that is silent takes 0.5 s
 PRESENCE_BEATS = 20  # beats between two refreshes of presence
 IDLE_BEATS_MAX = 30  # a room without viewers is kept so long: a reload finds it open
+CLAIM_GAP_SECONDS = 1.0  # between two fills of a room that clients cause
 FILL_TRIES_MAX = 100  # at most BACKOFF_SECONDS_MAX apart: three minutes, then the room is dropped
 BACKOFF_SECONDS_MAX = 2.0
 PERSONAL_SECONDS = 86_400  # a buyer who comes back the next day reads his orders from the ledger
@@ -261,6 +262,22 @@ class Broker:
         if room is not None:
             self._fill(room)
             await asyncio.shield(self._filling[show])
+
+    async def catch_up_to(self, topic: Topic, offset: int) -> None:
+        """Bring a topic to an offset that a client says he has seen, if there is one. Raises Busy.
+
+        A fill holds up the whole room, and anybody may say so: the log itself is asked first.
+        """
+        top = await self.store.top(topic.show, topic.log)
+        room = self._rooms.get(topic.show)
+        if room is None or not topic.top < offset <= top:
+            return
+        now = asyncio.get_running_loop().time()
+        if room.ready:  # else somebody is filling it already, and we wait with him
+            if now - room.claimed_at < CLAIM_GAP_SECONDS:
+                raise Busy("the log was read a moment ago")
+            room.claimed_at = now
+        await self.catch_up(topic.show)
 
     async def _open_room(self, show: ShowId) -> None:
         # Anybody may ask for any name: what nobody published gets no epoch, no channel, no count.

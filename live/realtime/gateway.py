@@ -339,7 +339,7 @@ class Gateway:
         """See to it that memory can decide this recovery."""
         if _needs_log(topic, request):
             if request.offset > topic.top:
-                await self.broker.catch_up(topic.show)
+                await self.broker.catch_up_to(topic, request.offset)
             if not topic.reaches(request.offset):
                 await self.broker.deepen(topic)
 

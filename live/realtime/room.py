@@ -6,6 +6,7 @@ snapshot taken at any moment contains every publication up to that top.
 Runs on: the event loop only; no method awaits.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,6 +102,7 @@ class ShowRoom:
         self.pulse: Pulse | None = None
         # Announcements that wait until the room knows where it stands; None while it does.
         self.held: list[Announcement] | None = []
+        self.claimed_at = -math.inf  # when a client last made us look at the log
         self.on_state: Callable[[ShowState | None, ShowState], None] | None = None
         self._deliver = deliver
         self._tap = tap

@@ -144,6 +144,11 @@ class Store:
         row = cast(list[bytes | None], reply)
         return (row[0] or b"").decode(), int(row[1] or 0)
 
+    async def top(self, show: ShowId, log: str) -> int:
+        """Read the offset of the latest publication of a log."""
+        call = self._redis.hget(keys.logs_key(show), f"t:{log}")
+        return int(await self._guard(cast(Awaitable[bytes | None], call)) or 0)
+
     async def read_back(self, show: ShowId, log: str, newest: int, count: int) -> list[Publication]:
         """Read up to `count` publications that end at this offset, oldest first."""
         key = keys.log_key(show, log)

@@ -12,7 +12,7 @@ from live.domain.events import AnnouncementEvent, Pulse, PulseOffer
 from live.domain.ids import BuyerId, OfferId, ShowId
 from live.domain.offer import Stock
 from live.protocol import codes
-from live.realtime import keys
+from live.realtime import broker, keys, metrics
 from live.realtime.broker import RETENTION, Broker
 from live.realtime.gateway import Gateway
 from live.realtime.store import Retention
@@ -201,6 +201,46 @@ async def test_recovery_answers_as_the_table_says(
         assert phone.offsets("room") == (answer["recovered"] or [])
 
 
+async def test_impossible_offset_costs_the_room_nothing(redis_url: str, show: ShowId) -> None:
+    """No log stands there, so nobody can have seen it: not recovered, and no fill for it."""
+    async with gateway(redis_url, show) as made:
+        await publish(made, show, 3)
+        phone = await joined(made)
+        await phone.ask("subscribe", channel="room")
+        fills = metrics.FILLS._value.get()
+        for _ in range(10):
+            await phone.ask("unsubscribe", channel="room")
+            reply = await phone.ask("subscribe", channel="room", recover=True, offset=10**9)
+            result = reply["subscribe"]
+            assert isinstance(result, dict)
+            assert "recovered" not in result and result["offset"] == 3
+        assert metrics.FILLS._value.get() == fills
+
+
+async def test_clients_cause_one_fill_a_second_at_most(
+    redis_url: str, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is ahead again so soon is told to come back."""
+    monkeypatch.setattr(broker, "CHECK_BEATS", 10**9)  # nobody else notices the gap
+    monkeypatch.setattr(broker, "CLAIM_GAP_SECONDS", 3_600)
+    async with gateway(redis_url, show) as made:
+        room = await made.broker.open_room(show)
+        made.broker.topic(room, "x:room", "room")
+        made.broker._by_channel.clear()  # announcements are late here
+        await publish(made, show, 1)
+        first, second = await joined(made), await joined(made)
+        reply = await first.ask("subscribe", channel="room", recover=True, offset=1)
+        assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+        await publish(made, show, 1)
+
+        reply = await second.ask("subscribe", channel="room", recover=True, offset=2)
+
+        assert reply["error"]["code"] == 111  # type: ignore[index]
+        monkeypatch.setattr(broker, "CLAIM_GAP_SECONDS", 0)
+        reply = await second.ask("subscribe", channel="room", recover=True, offset=2)
+        assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+
+
 async def test_recovery_is_refused_with_112_where_the_client_asks_so(
     redis_url: str, show: ShowId
 ) -> None:
@@ -375,9 +415,9 @@ async def test_viewers_are_counted_over_all_gateways(redis_url: str, show: ShowI
             await _until_viewers(one.broker, show, 3)
 
 
-async def _until_viewers(broker: Broker, show: ShowId, count: int) -> None:
+async def _until_viewers(of: Broker, show: ShowId, count: int) -> None:
     async with asyncio.timeout(5):
-        while await broker.viewers(show) != count:  # noqa: ASYNC110  # asks Redis each time
+        while await of.viewers(show) != count:  # noqa: ASYNC110  # asks Redis each time
             await asyncio.sleep(0.05)
 
 
