@@ -23,6 +23,7 @@ from live.errors import Busy, NotFound
 from live.protocol.codes import Close
 from live.realtime import keys, metrics
 from live.realtime.hub import Hub
+from live.realtime.kicks import Kicks
 from live.realtime.room import Announcement, ShowRoom, decode_state
 from live.realtime.room import parse_message as parse
 from live.realtime.store import COMMAND_SECONDS, Retention, Store
@@ -63,27 +64,17 @@ class _Typed(msgspec.Struct):
     type: str = ""
 
 
-class _Kick(msgspec.Struct):
-    """What CONTROL_CHANNEL carries: close this person's connections with this code."""
-
-    sub: str
-    code: int
-    reason: str
-    show: str = ""  # "": on every show
-
-
 log = structlog.get_logger()
 _event_type = msgspec.json.Decoder(_Typed).decode
-_decode_kick = msgspec.json.Decoder(_Kick).decode
 
 
 class Broker:
-    """`url`: as for Store. `on_kick(sub, show or "", close)` closes connections."""
+    """`url`: as for Store."""
 
     def __init__(self, url: str, hub: Hub) -> None:
         self.gateway = uuid4().hex
         self.store = Store(url)
-        self.on_kick: Callable[[str, str, Close], None] | None = None
+        self.kicks = Kicks(self.store)
         self.on_state: OnState | None = None
         self._hub = hub
         # No time limit on reading: silence is normal here, and the subscribers beat by themselves.
@@ -110,8 +101,9 @@ class Broker:
             asyncio.create_task(self._keep_time()),
         ]
         try:
+            await self.kicks.open()
             await self._subscribers.want(keys.CONTROL_CHANNEL)
-        except TimeoutError:
+        except (TimeoutError, Busy):
             if not self.store.nodes.clustered:
                 raise
             # One node's silence must not keep the shows of the others waiting; it is tried on.
@@ -121,6 +113,7 @@ class Broker:
         await cancel_all([*self._tasks, *self._opening.values(), *self._filling.values()])
         await self._subscribers.close()
         await self._listening.close()
+        await self.kicks.close()
         await self.store.close()
 
     # Publishing
@@ -164,8 +157,7 @@ class Broker:
 
     async def kick(self, sub: str, close: Close, *, show: ShowId | None = None) -> None:
         """Close a person's connections on all gateways (of one show or of all). Raises Busy."""
-        message = _Kick(sub, close.code, close.reason, show or "")
-        await self.store.broadcast(msgspec.json.encode(message))
+        await self.kicks.kick(sub, close, show=show)
 
     async def read_state(self, show: ShowId) -> ShowState | None:
         """Read the stored state of a show, from memory where its room is open. Raises Busy."""
@@ -306,7 +298,7 @@ class Broker:
     def _take_message(self, channel: str, raw: bytes) -> None:
         try:
             if channel == keys.CONTROL_CHANNEL:
-                self._take_kick(raw)
+                self.kicks.take(raw)
                 return
             room = self._by_channel.get(channel)
             if room is None:
@@ -319,13 +311,10 @@ class Broker:
         except (ValueError, msgspec.MsgspecError) as fault:
             log.error("announcement not understood", channel=channel, fault=str(fault))
 
-    def _take_kick(self, raw: bytes) -> None:
-        kick = _decode_kick(raw)
-        if self.on_kick is not None:
-            self.on_kick(kick.sub, kick.show, Close(kick.code, kick.reason))
-
     def _take_gap(self, channel: str) -> None:
-        """Messages may be lost: the room looks at the log."""
+        """Messages may be lost: the room looks at the log, and kicks are read again."""
+        if channel == keys.CONTROL_CHANNEL:
+            self.kicks.missed()
         room = self._by_channel.get(channel)
         if room is not None and room.show not in self._opening:
             self._fill(room)

@@ -89,7 +89,7 @@ class Gateway:
         self._turnstile = Turnstile()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
-        broker.on_kick = self._kick
+        broker.kicks.on_kick = self._kick
         broker.on_state = self._state_turned
 
     async def open(self) -> None:

@@ -49,3 +49,6 @@ def presence_key(show: ShowId, log: str) -> str:
 
 CONTROL_CHANNEL = "live:control"
 """Pub/sub channel that all gateways hear: who has to be closed everywhere."""
+
+KICKS_KEY = f"live:{{{CONTROL_CHANNEL}}}:kicks"
+"""Stream: what was told on CONTROL_CHANNEL of late; in the slot of that channel."""

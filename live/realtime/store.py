@@ -24,6 +24,8 @@ from live.redis_clients import Clients, Lua
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a viewer's patience is 5 s
 DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within 3 s
+KICKS_MAX = 1_000  # kept; a night of bans, and more than one gap will ever hold
+KICKS_KEPT_MS = 600_000  # a gateway that is deaf for longer was taken out of traffic long before
 PRESENCE_OLD_MS = 60_000  # three refreshes
 
 T = TypeVar("T")
@@ -110,10 +112,21 @@ class Store:
         channel = keys.live_channel(show)
         await self._ask(show, lambda redis: redis.spublish(channel, message))
 
-    async def broadcast(self, message: bytes) -> None:
-        """Send a message to all gateways, whatever shows they serve."""
-        channel = keys.CONTROL_CHANNEL
-        await self._ask(channel, lambda redis: redis.spublish(channel, message))
+    async def kick(self, message: bytes) -> None:
+        """Tell all gateways, whatever shows they serve, and keep it for those that are cut off."""
+        names = [keys.KICKS_KEY, keys.CONTROL_CHANNEL]
+        await self._run("kick", keys.CONTROL_CHANNEL, names, [message, KICKS_MAX, KICKS_KEPT_MS])
+
+    async def latest_kick(self) -> str:
+        """The id of the latest kick that is kept."""
+        key = keys.KICKS_KEY
+        rows = await self._ask(key, lambda redis: redis.xrevrange(key, count=1))
+        return _kicks(rows)[0][0] if rows else "0-0"
+
+    async def kicks_after(self, entry: str) -> list[tuple[str, bytes]]:
+        """All kicks after this one, as (id, message)."""
+        key = keys.KICKS_KEY
+        return _kicks(await self._ask(key, lambda redis: redis.xrange(key, min=f"({entry}")))
 
     async def position(self, show: ShowId) -> Position:
         names = [keys.logs_key(show), keys.state_key(show)]
@@ -146,8 +159,11 @@ class Store:
 
     async def top(self, show: ShowId, log: str) -> int:
         """Read the offset of the latest publication of a log."""
-        call = self._redis.hget(keys.logs_key(show), f"t:{log}")
-        return int(await self._guard(cast(Awaitable[bytes | None], call)) or 0)
+        key = keys.logs_key(show)
+        found = await self._ask(
+            show, lambda redis: cast(Awaitable[bytes | None], redis.hget(key, f"t:{log}"))
+        )
+        return int(found or 0)
 
     async def read_back(self, show: ShowId, log: str, newest: int, count: int) -> list[Publication]:
         """Read up to `count` publications that end at this offset, oldest first."""
@@ -223,12 +239,13 @@ class Store:
     # Redis
 
     async def _run(
-        self, script: str, show: ShowId, names: list[str], args: list[str | int | bytes]
+        self, script: str, name: str, names: list[str], args: list[str | int | bytes]
     ) -> object:
+        """Run a script on the node of a show, or of a channel."""
         # A server that lost the script may have lost the log, too; the log's epoch is in the log
         # itself, so running it again is safe.
         try:
-            return await self._clients.run_script(self._scripts[script], show, names, args)
+            return await self._clients.run_script(self._scripts[script], name, names, args)
         except (RedisError, OSError) as fault:
             raise Busy("the show's log does not answer") from fault
 
@@ -248,6 +265,11 @@ def _read_scripts() -> dict[str, Lua]:
         for file in folder.iterdir()
         if file.name.endswith(".lua")
     }
+
+
+def _kicks(reply: object) -> list[tuple[str, bytes]]:
+    rows = cast(list[tuple[bytes, dict[bytes, bytes]]], reply)
+    return [(entry.decode(), fields[b"m"]) for entry, fields in rows]
 
 
 def _publications(reply: object) -> list[Publication]:

@@ -5,9 +5,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from redis.asyncio import Redis
 
 from live.domain.ids import ShowId
-from live.realtime import keys, subscriber
+from live.realtime import keys, subscriber, subscribers
 from live.realtime.broker import Broker
 from live.realtime.hub import Hub
 from tests.servers import Valkey, scratch_directory
@@ -27,22 +28,25 @@ async def test_channel_wanted_in_silence_is_subscribed_afterwards(
     own_valkey: Valkey, show: ShowId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The subscription that was never confirmed is asked for anew, on the next connection."""
-    for name, seconds in (("BEAT_SECONDS", 0.1), ("SILENT_SECONDS", 0.3), ("WANT_SECONDS", 0.1)):
+    for name, seconds in (("BEAT_SECONDS", 0.1), ("SILENT_SECONDS", 0.3)):
         monkeypatch.setattr(subscriber, name, seconds)
+    monkeypatch.setattr(subscribers, "WANT_SECONDS", 0.1)
     broker = Broker(own_valkey.url, Hub())
     await broker.open()
-    listening, channel = broker._subscriber, keys.live_channel(show)
+    listening, channel = broker._subscribers, keys.live_channel(show)
     own_valkey.signal(signal.SIGSTOP)
     with pytest.raises(TimeoutError):
         await listening.want(channel)
-    await listening.drop(channel)
+    listening.drop(channel)
     async with asyncio.timeout(10):
-        while listening.connected:  # noqa: ASYNC110  # only its own beat ends it
+        while keys.CONTROL_CHANNEL in listening._heard:  # noqa: ASYNC110  # its own beat ends it
             await asyncio.sleep(0.01)
 
     own_valkey.signal(signal.SIGCONT)
 
-    monkeypatch.setattr(subscriber, "WANT_SECONDS", 5)
+    monkeypatch.setattr(subscribers, "WANT_SECONDS", 5)
     await listening.want(channel)
-    assert (await broker.store._redis.pubsub_numsub(channel))[0][1] == 1
+    async with Redis.from_url(own_valkey.url) as redis:
+        # redis-py leaves this method untyped.
+        assert (await redis.execute_command("PUBSUB", "SHARDNUMSUB", channel))[1] == 1
     await broker.close()
