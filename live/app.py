@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from live.domain.ids import ShowId, Sub, buyer_of
@@ -29,6 +30,7 @@ from live.parts import close_later, open_part, providers_of
 from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
 from live.protocol.codes import FORCED
+from live.realtime.addresses import ForwardedScope, Proxies
 from live.realtime.asgi import WebSocketEndpoint
 from live.realtime.broker import Broker
 from live.realtime.front import FrontDoor
@@ -121,10 +123,13 @@ def build_gateway(settings: Settings) -> GatewayApp:
         base.probe.draining = True
         await base.hub.drain(DRAIN_SECONDS if base.hub.sessions() else 0)
 
+    proxies = Proxies(settings.trusted_proxies)
     asgi = Starlette(
-        routes=_routes(settings, base, sale, gateway), lifespan=_lifespan(base, sale, gateway)
+        routes=_routes(settings, base, sale, gateway),
+        middleware=[Middleware(ForwardedScope, proxies)],
+        lifespan=_lifespan(base, sale, gateway),
     )
-    door = FrontDoor(gateway, allowed_origins=settings.allowed_origins)
+    door = FrontDoor(gateway, allowed_origins=settings.allowed_origins, proxies=proxies)
     return GatewayApp(asgi, door.protocol, drain)
 
 

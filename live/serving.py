@@ -45,6 +45,7 @@ async def serve_until_stopped(
         backlog=BACKLOG,
         timeout_graceful_shutdown=HTTP_GRACE_S,
         limit_concurrency=None,  # it would answer 503 to health checks, not to sockets
+        proxy_headers=False,  # realtime/addresses.py: uvicorn believes loopback without being told
         server_header=False,
         access_log=False,
         log_config=None,

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its 
 PORT_MAX = 65_535
 WORKERS_MAX = 64
 STRIPE_API_BASE = "https://api.stripe.com"
+
+Network = IPv4Network | IPv6Network
 
 
 class Guests(StrEnum):
@@ -48,6 +51,7 @@ class Settings:
     port: int = 8000
     workers: int = 1
     allowed_origins: tuple[str, ...] = ()  # empty: the page's own origin only
+    trusted_proxies: tuple[Network, ...] = ()  # empty: no forwarded header is believed
     guests: Guests = Guests.WATCH
     appendfsync: Fsync = Fsync.ALWAYS
     valkey_binary: Path | None = None
@@ -83,6 +87,7 @@ class _Reader:
             "port": self.number("LIVE_PORT", 8000, low=0, high=PORT_MAX),
             "workers": self.number("LIVE_WORKERS", 1, low=1, high=WORKERS_MAX),
             "allowed_origins": self.origins(),
+            "trusted_proxies": self.networks("LIVE_TRUSTED_PROXIES"),
             "guests": self.choice("LIVE_GUESTS", Guests, Guests.WATCH),
             "appendfsync": self.choice("LIVE_APPENDFSYNC", Fsync, Fsync.ALWAYS),
             "valkey_binary": self.path("LIVE_VALKEY_BINARY"),
@@ -149,15 +154,26 @@ class _Reader:
 
     def stripe_secrets(self) -> tuple[str, ...]:
         """Several while they are exchanged, separated by commas."""
-        value = self.environ.get("LIVE_STRIPE_WEBHOOK_SECRET", "")
-        secrets = tuple(part.strip() for part in value.split(",") if part.strip())
+        secrets = tuple(self.parts("LIVE_STRIPE_WEBHOOK_SECRET"))
         if bool(secrets) != bool(self.environ.get("LIVE_STRIPE_KEY", "").strip()):
             self.faults.append("LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET need each other")
         return secrets
 
+    def networks(self, key: str) -> tuple[Network, ...]:
+        found: list[Network] = []
+        for part in self.parts(key):
+            try:
+                found.append(ip_network(part))
+            except ValueError as fault:
+                self.faults.append(f"{key}: {fault}")
+        return tuple(found)
+
+    def parts(self, key: str) -> list[str]:
+        """What stands between commas."""
+        return [part.strip() for part in self.environ.get(key, "").split(",") if part.strip()]
+
     def origins(self) -> tuple[str, ...]:
-        value = self.environ.get("LIVE_ALLOWED_ORIGINS", "")
-        origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        origins = tuple(part.rstrip("/") for part in self.parts("LIVE_ALLOWED_ORIGINS"))
         for origin in origins:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:

@@ -2,7 +2,7 @@
 
 Channels need no namespace; whoever is connected may publish, read history and presence. Tokens are
 HS256 with the key `secret`, as the SDKs' own test suites have it.
-Run: python -m tests.realtime_app REDIS_URL SHOW [--port N] [--asgi] [--limits JSON]
+Run: python -m tests.realtime_app REDIS_URL SHOW [--port N] [--asgi] [--limits JSON] ...
 """
 
 import argparse
@@ -13,12 +13,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 
 import jwt
 import msgspec
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from live.domain.caller import Caller, Role
@@ -29,6 +31,9 @@ from live.protocol.codec import MESSAGE_BYTES_MAX
 from live.protocol.codes import Failure
 from live.protocol.commands import ConnectRequest, SubscribeRequest
 from live.protocol.limits import DEFAULT, Limits
+from live.realtime.addresses import ForwardedScope, Proxies
+from live.realtime.admission import DEFAULT as ADMISSION
+from live.realtime.admission import AdmissionLimits
 from live.realtime.asgi import WebSocketEndpoint
 from live.realtime.broker import Broker
 from live.realtime.front import FrontDoor
@@ -132,7 +137,13 @@ async def slow(call: RpcCall) -> object:
 
 
 def build(
-    redis_url: str, show: str, *, limits: Limits = DEFAULT, presence: bool = True
+    redis_url: str,
+    show: str,
+    *,
+    limits: Limits = DEFAULT,
+    admission: AdmissionLimits = ADMISSION,
+    proxies: Proxies | None = None,
+    presence: bool = True,
 ) -> Starlette:
     hub = Hub()
     broker = Broker(redis_url, hub)
@@ -143,6 +154,7 @@ def build(
         authenticate,
         rpcs={"echo": echo, "slow": slow},
         limits=limits,
+        admission=admission,
     )
 
     @asynccontextmanager
@@ -156,14 +168,17 @@ def build(
 
     route = WebSocketRoute("/connection/websocket", WebSocketEndpoint(gateway))
     stream = Route("/connection/uni_sse", SseEndpoint(gateway).serve, methods=["GET", "POST"])
-    app = Starlette(routes=[route, stream], lifespan=lifespan)
+    trusted = proxies or Proxies()
+    middleware = [Middleware(ForwardedScope, trusted)]
+    app = Starlette(routes=[route, stream], middleware=middleware, lifespan=lifespan)
     app.state.gateway = gateway
+    app.state.proxies = trusted
     return app
 
 
 def config(app: Starlette, port: int, *, front: bool = True) -> uvicorn.Config:
     """`front`: the front door; else the plain ASGI route behind the guard alone."""
-    door = FrontDoor(app.state.gateway)
+    door = FrontDoor(app.state.gateway, proxies=app.state.proxies)
     return uvicorn.Config(
         app,
         # uvicorn wants a class and only calls it; the door is what makes connections.
@@ -174,6 +189,7 @@ def config(app: Starlette, port: int, *, front: bool = True) -> uvicorn.Config:
         ws_max_size=MESSAGE_BYTES_MAX,
         ws_ping_interval=None,
         ws_per_message_deflate=False,
+        proxy_headers=False,
         log_level="warning",
     )
 
@@ -231,7 +247,14 @@ class Spawned:
 async def main(arguments: argparse.Namespace) -> None:
     limits = Limits(**json.loads(arguments.limits))
     presence = not arguments.no_presence
-    app = build(arguments.redis_url, arguments.show, limits=limits, presence=presence)
+    app = build(
+        arguments.redis_url,
+        arguments.show,
+        limits=limits,
+        admission=AdmissionLimits(**json.loads(arguments.admission)),
+        proxies=Proxies([ip_network(arguments.proxy)] if arguments.proxy else ()),
+        presence=presence,
+    )
     server = Server(config(app, arguments.port, front=not arguments.asgi))
     running = asyncio.create_task(server.serve())
     await server.listening.wait()
@@ -247,4 +270,6 @@ if __name__ == "__main__":
     parser.add_argument("--asgi", action="store_true", help="without the front door")
     parser.add_argument("--no-presence", action="store_true")
     parser.add_argument("--limits", default="{}", help="fields of Limits, as JSON")
+    parser.add_argument("--admission", default="{}", help="fields of AdmissionLimits, as JSON")
+    parser.add_argument("--proxy", default="", help="a trusted network")
     uvloop.run(main(parser.parse_args()))

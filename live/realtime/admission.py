@@ -2,18 +2,18 @@
 
 Owns: a token bucket per address for handshakes, the count of connections, and each person's
 connections. Always: the table of buckets is bounded; a full bucket is forgotten, because it says
-nothing. Loopback has no bucket: a proxy or a tool of this machine speaks for many.
+nothing. Loopback has none of these bounds (addresses.py).
 Runs on: the event loop only; no method awaits.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from live.protocol import codes
 from live.protocol.session import Session
 from live.realtime import metrics
+from live.realtime.addresses import counted_as
 
 ADDRESSES_MAX = 50_000  # buckets kept; the one that was quiet for longest goes first
 
@@ -43,13 +43,14 @@ class Admission:
 
     def may_knock(self, address: str | None) -> bool:
         """Take a token of this address; False: too many handshakes, answer 429."""
-        if address is None or _is_loopback(address):
+        name = counted_as(address)
+        if name is None:
             return True
         now, limits = self._clock(), self._limits
-        tokens, since = self._buckets.pop(address, (limits.handshakes_burst, now))
+        tokens, since = self._buckets.pop(name, (limits.handshakes_burst, now))
         filled = tokens + (now - since) * limits.handshakes_per_second
         tokens = min(limits.handshakes_burst, filled)
-        self._buckets[address] = (max(0.0, tokens - 1.0), now)
+        self._buckets[name] = (max(0.0, tokens - 1.0), now)
         if len(self._buckets) > ADDRESSES_MAX:
             self._buckets.popitem(last=False)
         return tokens >= 1.0
@@ -84,10 +85,3 @@ class Admission:
     def of(self, sub: str) -> list[Session]:
         """All connections of a person on this process."""
         return list(self._people.get(sub, ()))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:  # a unix socket has no address
-        return True

@@ -23,6 +23,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from live.protocol.codec import Codec
+from live.realtime.addresses import FORWARDED_FOR, Proxies
 from live.realtime.asgi import PROTOBUF_NAME, choose_codec
 from live.realtime.gateway import Gateway
 from live.realtime.guard import (
@@ -57,6 +58,7 @@ class Upgrade:
     accept: bytes
     origin: str | None
     host: str
+    forwarded: str  # X-Forwarded-For, "" where there is none
     codec: Codec
     subprotocol: bool
 
@@ -126,6 +128,7 @@ def _check(headers: dict[bytes, bytes], query: bytes) -> Upgrade | None:
             base64.b64encode(digest),
             origin,
             host.decode("ascii"),
+            headers.get(FORWARDED_FOR, b"").decode("ascii"),
             choose_codec(names, query.decode("ascii")),
             PROTOBUF_NAME in names,
         )
@@ -168,8 +171,10 @@ class FrontDoor:
         gateway: Gateway,
         *,
         allowed_origins: tuple[str, ...] = (),
+        proxies: Proxies | None = None,
     ) -> None:
         self.gateway = gateway
+        self._proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
         self.connections: set[LightConnection] = set()
         self._registry: Registry | None = None  # made by the first connection
@@ -202,12 +207,13 @@ class FrontDoor:
             upgrade.origin, upgrade.host, self._allowed_origins
         )
 
-    def refusal(self, transport: Transport) -> HTTPStatus | None:
+    def refusal(self, transport: Transport, upgrade: Upgrade) -> HTTPStatus | None:
         """Tell why an ordinary handshake is not taken now."""
         if self.gateway.admission.full:
             return HTTPStatus.SERVICE_UNAVAILABLE
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else None
+        address = self._proxies.client(address, upgrade.forwarded)
         if not self.gateway.admission.may_knock(address):
             return HTTPStatus.TOO_MANY_REQUESTS
         return None
@@ -239,7 +245,7 @@ class _Waiting(asyncio.Protocol):
         upgrade = read_upgrade(data) if data.startswith(b"GET " + WEBSOCKET_PATH) else None
         if upgrade is None or not self._door.allows(upgrade):
             self._hand_over(transport, data)
-        elif (status := self._door.refusal(transport)) is not None:
+        elif (status := self._door.refusal(transport, upgrade)) is not None:
             transport.write(refusal(status))
             transport.close()
         else:

@@ -4,12 +4,12 @@ Always: memory is bounded - the address unused longest is forgotten first, and i
 have been the fullest. One process, one count: N workers allow N times as much.
 """
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from live.realtime.addresses import network_of
+
 ADDRESSES_MAX = 10_000
-IPV6_PREFIX = 64  # one home or phone owns at least this much; single addresses cost nothing
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class AddressLimit:
 
     def take(self, address: str, *, now: float) -> bool:
         """Whether this address may go on; `now` is monotonic seconds."""
-        name = _network(address)
+        name = network_of(address)
         bucket = self._buckets.pop(name, None)
         if bucket is None:
             bucket = _Bucket(left=self._burst, at=now)
@@ -41,13 +41,3 @@ class AddressLimit:
             return False
         bucket.left -= 1
         return True
-
-
-def _network(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address  # a unix socket, or a test client
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return address
-    return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))

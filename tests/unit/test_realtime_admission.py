@@ -45,9 +45,17 @@ def test_table_of_addresses_is_bounded() -> None:
     """The one that was quiet for longest is forgotten."""
     admission = Admission(Clock(), AdmissionLimits(handshakes_burst=1, handshakes_per_second=1))
     for number in range(module.ADDRESSES_MAX + 1):
-        admission.may_knock(f"2001:db8::{number:x}")
-    assert admission.may_knock("2001:db8::0")
-    assert not admission.may_knock(f"2001:db8::{module.ADDRESSES_MAX:x}")
+        admission.may_knock(f"2001:db8:0:{number:x}::1")
+    assert admission.may_knock("2001:db8::1")
+    assert not admission.may_knock(f"2001:db8:0:{module.ADDRESSES_MAX:x}::1")
+
+
+def test_home_network_knocks_with_one_hand() -> None:
+    """IPv6 by /64: single addresses cost nothing."""
+    admission = Admission(Clock(), AdmissionLimits(handshakes_burst=1, handshakes_per_second=1))
+    assert admission.may_knock("2001:db8::1")
+    assert not admission.may_knock("2001:db8::2")
+    assert admission.may_knock("2001:db8:0:1::2")
 
 
 def test_oldest_connection_of_a_person_goes_first() -> None:

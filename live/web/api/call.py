@@ -230,5 +230,5 @@ def _response(endpoint: Endpoint[B], result: object) -> Response:
 
 
 def address_of(request: Request) -> str:
-    """The peer's address; uvicorn has put a trusted proxy's word in already."""
+    """The client's address; realtime/addresses.py has put a trusted proxy's word in already."""
     return "" if request.client is None else request.client.host
