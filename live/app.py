@@ -31,6 +31,7 @@ from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
 from live.protocol.codes import FORCED
 from live.realtime.addresses import ForwardedScope, Proxies
+from live.realtime.admission import AdmissionLimits
 from live.realtime.asgi import WebSocketEndpoint
 from live.realtime.broker import Broker
 from live.realtime.front import FrontDoor
@@ -117,6 +118,7 @@ def build_gateway(settings: Settings) -> GatewayApp:
         rpcs=sale.rpc.handlers(),
         on_join=sale.join.snapshot,
         on_enter=base.chat.refuse_banned,
+        admission=AdmissionLimits(per_address_max=settings.connections_per_address),
     )
 
     async def drain() -> None:

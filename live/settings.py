@@ -20,6 +20,7 @@ from live.nodes import seeds_of
 SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
 PORT_MAX = 65_535
 WORKERS_MAX = 64
+CONNECTIONS_MAX = 1_000_000
 STRIPE_API_BASE = "https://api.stripe.com"
 
 Network = IPv4Network | IPv6Network
@@ -52,6 +53,7 @@ class Settings:
     workers: int = 1
     allowed_origins: tuple[str, ...] = ()  # empty: the page's own origin only
     trusted_proxies: tuple[Network, ...] = ()  # empty: no forwarded header is believed
+    connections_per_address: int = 2_000  # to one worker; realtime/admission.py says why so many
     guests: Guests = Guests.WATCH
     appendfsync: Fsync = Fsync.ALWAYS
     valkey_binary: Path | None = None
@@ -88,6 +90,9 @@ class _Reader:
             "workers": self.number("LIVE_WORKERS", 1, low=1, high=WORKERS_MAX),
             "allowed_origins": self.origins(),
             "trusted_proxies": self.networks("LIVE_TRUSTED_PROXIES"),
+            "connections_per_address": self.number(
+                "LIVE_CONNECTIONS_PER_ADDRESS", 2_000, low=1, high=CONNECTIONS_MAX
+            ),
             "guests": self.choice("LIVE_GUESTS", Guests, Guests.WATCH),
             "appendfsync": self.choice("LIVE_APPENDFSYNC", Fsync, Fsync.ALWAYS),
             "valkey_binary": self.path("LIVE_VALKEY_BINARY"),

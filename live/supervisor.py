@@ -143,6 +143,7 @@ class Supervisor:
             "LIVE_DATA_DIR": str(settings.data_dir),
             "LIVE_GUESTS": settings.guests.value,
             "LIVE_ALLOWED_ORIGINS": ",".join(settings.allowed_origins),
+            "LIVE_CONNECTIONS_PER_ADDRESS": str(settings.connections_per_address),
             "LIVE_TRUSTED_PROXIES": ",".join(map(str, settings.trusted_proxies)),
             MULTIPROCESS_ENV: str(self._metrics_dir),
         }

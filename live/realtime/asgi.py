@@ -11,6 +11,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs
 
 import structlog
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -39,6 +40,11 @@ def choose_codec(offered: Sequence[str], query: str) -> Codec:
     asked = parse_qs(query)
     named = "protobuf" in (asked.get("format", []) + asked.get("cf_protocol", []))
     return PROTOBUF if named or PROTOBUF_NAME in offered else JSON
+
+
+def address_of(connection: HTTPConnection) -> str | None:
+    """The client's address; None for a unix socket."""
+    return None if connection.client is None else connection.client.host
 
 
 class WebSocketPort:
@@ -120,30 +126,29 @@ class WebSocketEndpoint:
             refusal = PlainTextResponse(f"{status.phrase}\n", status, {"retry-after": "1"})
             await socket.send_denial_response(refusal)
             return
+        counted_as = self._gateway.admission.opened(address_of(socket))
+        try:
+            await self._serve(socket)
+        finally:
+            self._gateway.admission.closed(counted_as)
+
+    def _refusal(self, socket: WebSocket) -> HTTPStatus | None:
+        if self._gateway.hub.draining:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        return self._gateway.admission.refusal(address_of(socket))
+
+    async def _serve(self, socket: WebSocket) -> None:
         codec = choose_codec(socket.scope["subprotocols"], socket.url.query)
         # The subprotocol is echoed where it was offered: browsers and SDKs insist on it.
         chosen = PROTOBUF_NAME if PROTOBUF_NAME in socket.scope["subprotocols"] else None
         await socket.accept(subprotocol=chosen)
-        await self._serve(socket, codec)
-
-    def _refusal(self, socket: WebSocket) -> HTTPStatus | None:
-        admission = self._gateway.admission
-        if admission.full or self._gateway.hub.draining:
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        if not admission.may_knock(socket.client.host if socket.client else None):
-            return HTTPStatus.TOO_MANY_REQUESTS
-        return None
-
-    async def _serve(self, socket: WebSocket, codec: Codec) -> None:
         port = WebSocketPort(socket, codec)
         session = self._gateway.session(port, codec)
-        self._gateway.admission.opened()
         reader = asyncio.create_task(_read(socket, session, codec))
         writer = asyncio.create_task(port.run())
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._gateway.admission.closed()
             session.lost()
             reader.cancel()
             writer.cancel()

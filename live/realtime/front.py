@@ -152,14 +152,14 @@ class Registry:
         self._door = door
         self._state = state
 
-    def started(self, connection: LightConnection) -> None:
+    def started(self, connection: LightConnection, address: str | None) -> None:
         self._door.connections.add(connection)
-        self._door.gateway.admission.opened()
+        connection.counted_as = self._door.gateway.admission.opened(address)
         self._state.connections.add(connection)  # type: ignore[arg-type]  # wants `shutdown` only
 
     def ended(self, connection: LightConnection) -> None:
         self._door.connections.discard(connection)
-        self._door.gateway.admission.closed()
+        self._door.gateway.admission.closed(connection.counted_as)
         self._state.connections.discard(connection)
 
 
@@ -207,16 +207,11 @@ class FrontDoor:
             upgrade.origin, upgrade.host, self._allowed_origins
         )
 
-    def refusal(self, transport: Transport, upgrade: Upgrade) -> HTTPStatus | None:
-        """Tell why an ordinary handshake is not taken now."""
-        if self.gateway.admission.full:
-            return HTTPStatus.SERVICE_UNAVAILABLE
+    def address(self, transport: Transport, upgrade: Upgrade) -> str | None:
+        """The client's address; None for a unix socket."""
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else None
-        address = self._proxies.client(address, upgrade.forwarded)
-        if not self.gateway.admission.may_knock(address):
-            return HTTPStatus.TOO_MANY_REQUESTS
-        return None
+        return self._proxies.client(address, upgrade.forwarded)
 
 
 class _Waiting(asyncio.Protocol):
@@ -245,11 +240,14 @@ class _Waiting(asyncio.Protocol):
         upgrade = read_upgrade(data) if data.startswith(b"GET " + WEBSOCKET_PATH) else None
         if upgrade is None or not self._door.allows(upgrade):
             self._hand_over(transport, data)
-        elif (status := self._door.refusal(transport, upgrade)) is not None:
+            return
+        address = self._door.address(transport, upgrade)
+        status = self._door.gateway.admission.refusal(address)
+        if status is not None:
             transport.write(refusal(status))
             transport.close()
         else:
-            self._accept(transport, upgrade)
+            self._accept(transport, upgrade, address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -277,12 +275,12 @@ class _Waiting(asyncio.Protocol):
         plain.connection_made(transport)
         plain.data_received(data)
 
-    def _accept(self, transport: Transport, upgrade: Upgrade) -> None:
+    def _accept(self, transport: Transport, upgrade: Upgrade, address: str | None) -> None:
         bound_socket(transport)
         registry = self._door.registry(self._state)
         connection = LightConnection(transport, upgrade.codec, registry)
         transport.set_protocol(connection)
-        registry.started(connection)
+        registry.started(connection, address)
         chosen = _CHOSEN if upgrade.subprotocol else b""
         transport.write(_SWITCH % (upgrade.accept, chosen))
         connection.session = self._door.gateway.session(connection, upgrade.codec)

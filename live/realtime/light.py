@@ -52,12 +52,13 @@ class Owner(Protocol):
 class LightConnection(asyncio.Protocol):
     """Port of one session and protocol of one transport that has been upgraded."""
 
-    __slots__ = ("_core", "_owner", "_rest", "codec", "session", "transport")
+    __slots__ = ("_core", "_owner", "_rest", "codec", "counted_as", "session", "transport")
 
     def __init__(self, transport: "Transport", codec: Codec, owner: Owner) -> None:
         self.transport = transport
         self.codec = codec
         self.session: Session | None = None  # set right after, by the front door
+        self.counted_as: str | None = None  # this, too: its address for admission, None: no bound
         self._owner = owner
         self._rest = b""  # the incomplete frame at the end of the last read
         self._core: SansIO | None = None  # None while the connection is on the fast path

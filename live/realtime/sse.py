@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import msgspec
 import structlog
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,6 +25,7 @@ from live.protocol.commands import SubscribeRequest
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.realtime.admission import Admission
+from live.realtime.asgi import address_of
 from live.realtime.gateway import Gateway
 from live.realtime.hub import BUFFER_HARD_BYTES
 from live.realtime.origin import origin_allowed
@@ -108,12 +109,9 @@ class SseEndpoint:
         return _EventStream(port, session, self._gateway.admission)
 
     def _refusal(self, request: Request) -> HTTPStatus | None:
-        admission = self._gateway.admission
-        if admission.full or self._gateway.hub.draining:
+        if self._gateway.hub.draining:
             return HTTPStatus.SERVICE_UNAVAILABLE
-        if not admission.may_knock(request.client.host if request.client else None):
-            return HTTPStatus.TOO_MANY_REQUESTS
-        return None
+        return self._gateway.admission.refusal(address_of(request))
 
 
 class _EventStream(StreamingResponse):
@@ -125,11 +123,11 @@ class _EventStream(StreamingResponse):
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._admission.opened()
+        counted_as = self._admission.opened(address_of(HTTPConnection(scope)))
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._admission.closed()
+            self._admission.closed(counted_as)
             self._session.lost()
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.acceptance.conftest import until
 from tests.raw import Answer, Raw, handshake
 from tests.realtime_app import Spawned
 from tests.servers import Valkey
@@ -22,6 +23,9 @@ def spawned(valkey: Valkey, *options: str, **limits: object) -> Iterator[Spawned
     found = Spawned(valkey.url, f"s{uuid4().hex[:12]}", *options, "--admission", json.dumps(limits))
     yield found
     found.close()
+
+
+WELCOME = {"front": 101, "asgi": 101, "events": 200}
 
 
 @pytest.fixture(scope="module", params=["front", "asgi", "events"])
@@ -63,9 +67,19 @@ async def statuses(server: Spawned, door: str, *addresses: str) -> list[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def narrow(valkey: Valkey, options: list[str]) -> Iterator[Spawned]:
+    yield from spawned(valkey, *options, "--proxy", "127.0.0.0/8", per_address_max=2)
+
+
+@pytest.fixture(scope="module")
+def small(valkey: Valkey, options: list[str]) -> Iterator[Spawned]:
+    yield from spawned(valkey, *options, connections_max=1)
+
+
 async def test_client_behind_a_named_proxy_is_bounded(proxied: Spawned, door: str) -> None:
     """429 with Retry-After beyond the burst; what he writes left of his address is nothing."""
-    welcome = 200 if door == "events" else 101
+    welcome = WELCOME[door]
     spoofs = [f"198.51.100.{number}, 203.0.113.9" for number in range(BURST)]
     assert await statuses(proxied, door, *spoofs) == [welcome] * BURST
     raw, answer = await knock(proxied, door, "10.0.0.1, 203.0.113.9")
@@ -76,5 +90,52 @@ async def test_client_behind_a_named_proxy_is_bounded(proxied: Spawned, door: st
 
 async def test_forwarded_header_of_a_stranger_is_ignored(direct: Spawned, door: str) -> None:
     """Nobody was named, so all of these are this machine, which has no bound."""
-    welcome = 200 if door == "events" else 101
+    welcome = WELCOME[door]
     assert await statuses(direct, door, *["203.0.113.9"] * (BURST + 2)) == [welcome] * (BURST + 2)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["203.0.113.9"] * 3, ["2001:db8::1", "2001:db8::2", "2001:db8::3"]],
+    ids=["IPv4", "home network"],
+)
+async def test_one_address_has_so_many_connections(
+    narrow: Spawned, door: str, addresses: list[str]
+) -> None:
+    """At the bound all stay, the next is refused before the upgrade; a closed one makes room."""
+    open_ = [await knock(narrow, door, address) for address in addresses[:2]]
+    assert [answer.status for _, answer in open_] == [WELCOME[door]] * 2
+
+    raw, answer = await knock(narrow, door, addresses[2])
+    await raw.close()
+
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    assert await statuses(narrow, door, "198.51.100.1", "2001:db8:1::1") == [WELCOME[door]] * 2
+    for raw, _ in open_:
+        await raw.close()
+
+    async def has_room() -> bool:
+        return await statuses(narrow, door, addresses[2]) == [WELCOME[door]]
+
+    await until(has_room)
+
+
+async def test_this_machine_has_as_many_as_it_likes(narrow: Spawned, door: str) -> None:
+    """A load test from here, past the proxy, is not bounded."""
+    open_ = [await knock(narrow, door, "127.0.0.1") for _ in range(4)]
+    assert [answer.status for _, answer in open_] == [WELCOME[door]] * 4
+    for raw, _ in open_:
+        await raw.close()
+
+
+async def test_full_process_refuses_with_503(small: Spawned, door: str) -> None:
+    """With Retry-After, before the upgrade; other paths still answer."""
+    inside, answer = await knock(small, door, "")
+    assert answer.status == WELCOME[door]
+    late, answer = await knock(small, door, "")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    await late.close()
+    raw = await Raw.dial(small.port)
+    assert (await raw.ask(b"GET /elsewhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).status == 404
+    for one in (raw, inside):
+        await one.close()

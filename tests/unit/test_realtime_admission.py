@@ -1,5 +1,6 @@
 """Who may open a connection: both sides of each bound."""
 
+from http import HTTPStatus
 from typing import cast
 
 from live.protocol.codes import CONNECTION_LIMIT, Close
@@ -73,10 +74,35 @@ def test_process_is_full_at_its_bound() -> None:
     """Closed connections make room."""
     admission = Admission(Clock(), AdmissionLimits(connections_max=1))
     assert not admission.full
-    admission.opened()
+    name = admission.opened(None)
     assert admission.full
-    admission.closed()
+    assert admission.refusal("192.0.2.1") is HTTPStatus.SERVICE_UNAVAILABLE
+    admission.closed(name)
     assert not admission.full
+
+
+def test_address_has_so_many_connections() -> None:
+    """At the bound the next is refused; one that closes makes room, and nothing is remembered."""
+    admission = Admission(Clock(), AdmissionLimits(per_address_max=2))
+    names = []
+    for address in ("2001:db8::1", "2001:db8::2"):
+        assert admission.refusal(address) is None
+        names.append(admission.opened(address))
+    assert admission.refusal("2001:db8::3") is HTTPStatus.TOO_MANY_REQUESTS
+    assert admission.refusal("2001:db8:1::1") is None
+    for name in names:
+        admission.closed(name)
+    assert admission.refusal("2001:db8::3") is None
+    assert admission._open == {}
+
+
+def test_connections_of_this_machine_are_not_bounded() -> None:
+    """They count for the process alone."""
+    admission = Admission(Clock(), AdmissionLimits(per_address_max=1))
+    for _ in range(3):
+        assert admission.refusal("127.0.0.1") is None
+        assert admission.opened("127.0.0.1") is None
+    assert admission.connections == 3
 
 
 def test_origin_is_ours_or_listed() -> None:
