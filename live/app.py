@@ -36,6 +36,7 @@ from live.realtime.asgi import WebSocketEndpoint
 from live.realtime.broker import Broker
 from live.realtime.front import FrontDoor
 from live.realtime.gateway import Gateway
+from live.realtime.hosts import Hosts
 from live.realtime.hub import Hub
 from live.realtime.memory import tune_gc
 from live.realtime.policy import DomainPolicy
@@ -131,7 +132,12 @@ def build_gateway(settings: Settings) -> GatewayApp:
         middleware=[Middleware(ForwardedScope, proxies)],
         lifespan=_lifespan(base, sale, gateway),
     )
-    door = FrontDoor(gateway, allowed_origins=settings.allowed_origins, proxies=proxies)
+    door = FrontDoor(
+        gateway,
+        hosts=Hosts(settings.host, settings.allowed_hosts),
+        allowed_origins=settings.allowed_origins,
+        proxies=proxies,
+    )
     return GatewayApp(asgi, door.protocol, drain)
 
 

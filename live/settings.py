@@ -5,6 +5,7 @@ the key and the value that is wrong (never the value of a secret).
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Settings:
     port: int = 8000
     workers: int = 1
     allowed_origins: tuple[str, ...] = ()  # empty: the page's own origin only
+    allowed_hosts: tuple[str, ...] = ()  # empty: realtime/hosts.py says which then
     trusted_proxies: tuple[Network, ...] = ()  # empty: no forwarded header is believed
     connections_per_address: int = 2_000  # to one worker; realtime/admission.py says why so many
     guests: Guests = Guests.WATCH
@@ -89,6 +91,7 @@ class _Reader:
             "port": self.number("LIVE_PORT", 8000, low=0, high=PORT_MAX),
             "workers": self.number("LIVE_WORKERS", 1, low=1, high=WORKERS_MAX),
             "allowed_origins": self.origins(),
+            "allowed_hosts": self.hosts("LIVE_ALLOWED_HOSTS"),
             "trusted_proxies": self.networks("LIVE_TRUSTED_PROXIES"),
             "connections_per_address": self.number(
                 "LIVE_CONNECTIONS_PER_ADDRESS", 2_000, low=1, high=CONNECTIONS_MAX
@@ -164,6 +167,15 @@ class _Reader:
             self.faults.append("LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET need each other")
         return secrets
 
+    def hosts(self, key: str) -> tuple[str, ...]:
+        names = tuple(self.parts(key))
+        self.faults += [
+            f"{key}: {name!r} is no name such as live.example, without scheme and port"
+            for name in names
+            if not _HOST_NAME.fullmatch(name)
+        ]
+        return names
+
     def networks(self, key: str) -> tuple[Network, ...]:
         found: list[Network] = []
         for part in self.parts(key):
@@ -188,6 +200,7 @@ class _Reader:
         return origins
 
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _PG_SCHEMES = ("postgresql", "postgres")
 

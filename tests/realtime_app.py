@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 
 import jwt
@@ -39,6 +40,7 @@ from live.realtime.broker import Broker
 from live.realtime.front import FrontDoor
 from live.realtime.gateway import Gateway
 from live.realtime.guard import GuardedHttp
+from live.realtime.hosts import Hosts
 from live.realtime.hub import Hub
 from live.realtime.policy import Asking, Grant
 from live.realtime.ports import RpcCall
@@ -178,11 +180,13 @@ def build(
 
 def config(app: Starlette, port: int, *, front: bool = True) -> uvicorn.Config:
     """`front`: the front door; else the plain ASGI route behind the guard alone."""
-    door = FrontDoor(app.state.gateway, proxies=app.state.proxies)
+    hosts = Hosts("127.0.0.1")
+    door = FrontDoor(app.state.gateway, hosts=hosts, proxies=app.state.proxies)
+    plain = partial(GuardedHttp, hosts=hosts)
     return uvicorn.Config(
         app,
         # uvicorn wants a class and only calls it; the door is what makes connections.
-        http=door.protocol if front else GuardedHttp,  # type: ignore[arg-type]
+        http=door.protocol if front else plain,  # type: ignore[arg-type]
         host="127.0.0.1",
         port=port,
         ws="websockets-sansio",

@@ -34,8 +34,10 @@ from live.realtime.guard import (
     URL_BYTES_MAX,
     GuardedHttp,
     bound_socket,
+    local_address,
     refusal,
 )
+from live.realtime.hosts import Hosts
 from live.realtime.light import LightConnection
 from live.realtime.origin import origin_allowed
 
@@ -170,10 +172,12 @@ class FrontDoor:
         self,
         gateway: Gateway,
         *,
+        hosts: Hosts,
         allowed_origins: tuple[str, ...] = (),
         proxies: Proxies | None = None,
     ) -> None:
         self.gateway = gateway
+        self._hosts = hosts
         self._proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
         self.connections: set[LightConnection] = set()
@@ -190,7 +194,7 @@ class FrontDoor:
         """Make the protocol of a new connection, as uvicorn calls its protocol class."""
 
         def plain() -> GuardedHttp:
-            return GuardedHttp(config, server_state, app_state, _loop)
+            return GuardedHttp(config, server_state, app_state, _loop, hosts=self._hosts)
 
         if config.is_ssl:
             return plain()
@@ -202,9 +206,11 @@ class FrontDoor:
             self._registry = Registry(self, state)
         return self._registry
 
-    def allows(self, upgrade: Upgrade) -> bool:
-        return not self.gateway.hub.draining and origin_allowed(
-            upgrade.origin, upgrade.host, self._allowed_origins
+    def allows(self, upgrade: Upgrade, transport: Transport) -> bool:
+        return (
+            not self.gateway.hub.draining
+            and self._hosts.admits(upgrade.host, local_address(transport))
+            and origin_allowed(upgrade.origin, upgrade.host, self._allowed_origins)
         )
 
     def address(self, transport: Transport, upgrade: Upgrade) -> str | None:
@@ -238,7 +244,7 @@ class _Waiting(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         transport = self._leave()
         upgrade = read_upgrade(data) if data.startswith(b"GET " + WEBSOCKET_PATH) else None
-        if upgrade is None or not self._door.allows(upgrade):
+        if upgrade is None or not self._door.allows(upgrade, transport):
             self._hand_over(transport, data)
             return
         address = self._door.address(transport, upgrade)

@@ -16,6 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from live.realtime.hosts import Hosts
+
 HEAD_SECONDS = 5.0  # for a whole request head, counted from its first byte or from the connect
 HEAD_BYTES_MAX = 16_384
 HEADER_BYTES_MAX = 8_192  # of one line; websockets' own parser stops there
@@ -36,8 +38,14 @@ def bound_socket(transport: Transport) -> None:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
 
+def local_address(transport: Transport) -> str | None:
+    """The address that a connection came in on; None for a unix socket."""
+    name = transport.get_extra_info("sockname")
+    return str(name[0]) if isinstance(name, tuple) else None
+
+
 class GuardedHttp(HttpToolsProtocol):
-    """Refuses what is too slow (408), too long (414), too much (431) or without a Host (400)."""
+    """Refuses what is too slow (408), too long (414), too much (431) or for another Host (400)."""
 
     def __init__(
         self,
@@ -46,8 +54,11 @@ class GuardedHttp(HttpToolsProtocol):
         # Any: uvicorn's own type for what the lifespan left there.
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        hosts: Hosts,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._hosts = hosts
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0  # read since the head began; an endless line never gets to `on_header`
@@ -102,9 +113,8 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_done()
-        if self.parser.get_http_version() == "1.1" and not any(
-            name == b"host" for name, _ in self.headers
-        ):
+        hosts = [value.decode("latin-1") for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 or not self._hosts.admits(hosts[0], local_address(self.transport)):
             self._refused = self._refused or HTTPStatus.BAD_REQUEST
         if self._refused is None:
             super().on_headers_complete()

@@ -1,4 +1,4 @@
-"""Who is let in by address: the same bounds at both WebSocket doors and at the event stream.
+"""Who is let in, by address and by Host: the same at both WebSocket doors and for event streams.
 
 Method: a gateway that takes loopback for a proxy, so that each connection may come from anywhere.
 """
@@ -46,6 +46,11 @@ def proxied(valkey: Valkey, options: list[str]) -> Iterator[Spawned]:
 @pytest.fixture(scope="module")
 def direct(valkey: Valkey, options: list[str]) -> Iterator[Spawned]:
     yield from spawned(valkey, *options, **LIMITS)
+
+
+@pytest.fixture(scope="module")
+def plain(valkey: Valkey, options: list[str]) -> Iterator[Spawned]:
+    yield from spawned(valkey, *options)
 
 
 async def knock(server: Spawned, door: str, address: str) -> tuple[Raw, Answer]:
@@ -139,3 +144,42 @@ async def test_full_process_refuses_with_503(small: Spawned, door: str) -> None:
     assert (await raw.ask(b"GET /elsewhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).status == 404
     for one in (raw, inside):
         await one.close()
+
+
+def asking(door: str, *hosts: str, origin: str = "") -> bytes:
+    """A request with these Host lines."""
+    lines = [f"Host: {host}" for host in hosts] + ([f"Origin: {origin}"] if origin else [])
+    if door == "events":
+        return "\r\n".join(["GET /connection/uni_sse HTTP/1.1", *lines, "", ""]).encode()
+    return handshake(*lines, host=None)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "origin"),
+    [
+        ([], ""),
+        (["evil.example"], ""),
+        (["evil.example:8000"], "http://evil.example:8000"),
+        (["127.0.0.1", "evil.example"], ""),
+        (["127.0.0.1", "127.0.0.1"], ""),
+        (["local host"], ""),
+    ],
+    ids=["none", "unknown", "rebound with its Origin", "two", "the same twice", "no host at all"],
+)
+async def test_unknown_host_is_400(
+    plain: Spawned, door: str, hosts: list[str], origin: str
+) -> None:
+    """A page whose name was led to our address is not let in by having the same name as it."""
+    raw = await Raw.dial(plain.port)
+    assert (await raw.ask(asking(door, *hosts, origin=origin))).status == 400
+    await raw.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:{port}", "[::1]:{port}"])
+async def test_own_names_are_welcome(plain: Spawned, door: str, host: str) -> None:
+    """With the Origin of a page that was loaded by the same name."""
+    host = host.format(port=plain.port)
+    raw = await Raw.dial(plain.port)
+    answer = await raw.ask(asking(door, host, origin=f"http://{host}"))
+    assert answer.status == WELCOME[door]
+    await raw.close()
