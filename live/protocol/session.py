@@ -277,7 +277,7 @@ class Session:
     def _take(self, command: Command) -> None:
         body = command.body
         if type(body) is Pong:
-            self._take_pong()
+            self._take_pong(command)
         elif self.state is State.NEW:
             self._take_first(command)
         elif type(body) is ConnectRequest:
@@ -289,10 +289,14 @@ class Session:
         else:
             self._dispatch(command)
 
-    def _take_pong(self) -> None:
+    def _take_pong(self, command: Command) -> None:
+        """One pong a ping is free; others are tolerated, as long as they are paid for."""
         if self.state is State.NEW:
             self.close(codes.BAD_FRAME)
-        self._pong_by = 0.0
+        elif self._pong_by:
+            self._pong_by = 0.0
+        elif not self._pay():
+            self._refuse_excess(command)
 
     def _take_first(self, command: Command) -> None:
         body = command.body

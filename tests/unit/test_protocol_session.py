@@ -315,6 +315,29 @@ def test_flood_that_goes_on_closes_3013() -> None:
     assert line.peer.closed == codes.FLOOD
 
 
+def test_flood_of_pongs_closes_3013() -> None:
+    """Nobody asked for them: they cost what commands cost, and there is nothing to answer."""
+    line = connected(limits=Limits(commands_burst=5, commands_per_second=1, excess_max=30))
+    for _ in range(5 + 30):
+        line.session.receive(b"{}")
+    assert line.peer.closed is None and line.peer.sent == []
+    line.session.receive(b"{}")
+    assert line.peer.closed == codes.FLOOD
+
+
+def test_pong_that_answers_a_ping_is_free() -> None:
+    """Once a ping, whatever else the bucket has to pay; the next is not asked for."""
+    line = connected(limits=Limits(commands_burst=1, commands_per_second=0.001, excess_max=0))
+    for _ in range(20):
+        line.clock.now = line.session.wake(line.clock.now)
+        line.session.wake(line.clock.now)
+        line.session.receive(b"{}")
+    line.session.receive(b"{}")
+    assert line.peer.closed is None
+    line.session.receive(b"{}")
+    assert line.peer.closed == codes.FLOOD
+
+
 def test_twenty_errors_in_a_minute_close_3509() -> None:
     """The twentieth error within the window ends it; spread wider they do not."""
     bad = b'{"id":2,"map_publish":{}}'
