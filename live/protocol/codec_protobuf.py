@@ -49,6 +49,13 @@ def _number(value: Value) -> int:
     return value
 
 
+def _offset(value: Value) -> int:
+    number = _number(value)
+    if number > c.OFFSET_MAX:
+        raise _BadField("offset out of range")
+    return number
+
+
 def _signed(value: Value) -> int:
     number = _number(value)
     return number - 2**64 if number >= 2**63 else number
@@ -128,7 +135,7 @@ _SUBSCRIBE = _Message(
         2: ("token", _text),
         3: ("recover", _flag),
         6: ("epoch", _text),
-        7: ("offset", _number),
+        7: ("offset", _offset),
         8: ("data", _json),
         9: ("positioned", _flag),
         10: ("recoverable", _flag),
@@ -150,7 +157,7 @@ _CONNECT = _Message(
         6: ("headers", _MapOf(_text, "")),
     },
 )
-_POSITION = _Message(c.StreamPosition, {1: ("offset", _number), 2: ("epoch", _text)})
+_POSITION = _Message(c.StreamPosition, {1: ("offset", _offset), 2: ("epoch", _text)})
 _CHANNEL: Fields = {1: ("channel", _text)}
 _REQUESTS: Mapping[int, _Message] = {
     4: _CONNECT,

@@ -4,12 +4,16 @@ Field names are the protocol's. `data`, `conn_info` and `chan_info` stay raw: JS
 the one who needs it parses. Unknown fields are ignored, as the protocol demands.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 NO_DATA = Raw(b"")
+
+OFFSET_MAX = 2**63 - 1  # no log gets there; beyond it Redis refuses, with an error that is not ours
+Offset = Annotated[int, Meta(ge=0, le=OFFSET_MAX)]
+"""A place in a log, as clients give it."""
 
 
 class Request(Struct, frozen=True):
@@ -24,7 +28,7 @@ class SubscribeRequest(Request, frozen=True):
     token: str = ""
     recover: bool = False
     epoch: str = ""
-    offset: int = 0
+    offset: Offset = 0
     data: Raw = NO_DATA
     positioned: bool = False
     recoverable: bool = False
@@ -70,7 +74,7 @@ class PresenceStatsRequest(Request, frozen=True):
 
 
 class StreamPosition(Struct, frozen=True):
-    offset: int = 0
+    offset: Offset = 0
     epoch: str = ""
 
 

@@ -136,6 +136,40 @@ def test_protobuf_commands_of_the_official_schema_are_understood() -> None:
     )
 
 
+@pytest.mark.parametrize("offset", [-5, 2**63, 2**64, 2**70])
+@pytest.mark.parametrize(
+    "request_",
+    ['"history":{"channel":"a","since":{"offset":%d}}', '"subscribe":{"channel":"a","offset":%d}'],
+    ids=["history", "subscribe"],
+)
+def test_json_offset_out_of_range_is_malformed(request_: str, offset: int) -> None:
+    """No log stands there, and no server downstream takes such a number."""
+    (read,) = JSON.decode(f'{{"id":1,{request_ % offset}}}'.encode())
+    assert read.id == 1 and isinstance(read.body, c.Malformed)
+
+
+@pytest.mark.parametrize("offset", [2**63, 2**64 - 1])
+def test_protobuf_offset_out_of_range_is_malformed(offset: int) -> None:
+    """The same bound, though the schema could carry more."""
+    since = pb.StreamPosition(offset=offset)
+    asked = (
+        command(id=1, history=pb.HistoryRequest(channel="a", since=since)),
+        command(id=1, subscribe=pb.SubscribeRequest(channel="a", offset=offset)),
+    )
+    for message in asked:
+        (read,) = PROTOBUF.decode(message)
+        assert isinstance(read.body, c.Malformed)
+
+
+def test_largest_offset_is_read_by_both() -> None:
+    """The bound itself is in range."""
+    (plain,) = JSON.decode(b'{"id":1,"subscribe":{"channel":"a","offset":%d}}' % c.OFFSET_MAX)
+    (packed,) = PROTOBUF.decode(
+        command(id=1, subscribe=pb.SubscribeRequest(channel="a", offset=c.OFFSET_MAX))
+    )
+    assert plain == packed == c.Command(1, c.SubscribeRequest("a", offset=c.OFFSET_MAX))
+
+
 def test_protobuf_pong_is_the_empty_message() -> None:
     """One zero byte."""
     assert PROTOBUF.decode(b"\x00") == [c.Command(0, c.Pong())]
