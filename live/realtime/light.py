@@ -184,7 +184,9 @@ class LightConnection(asyncio.Protocol):
         self._flush(core)
         if was_open and core.state is not State.OPEN:
             self._end_soon()
-        if core.close_expected():
+        # Only then: closing over data that is still coming resets the connection, and the peer
+        # never reads our close frame. Who does not answer it is cut by `_end_soon`.
+        if core.close_rcvd is not None:
             self.transport.close()
 
     def _end_soon(self) -> None:

@@ -205,6 +205,27 @@ async def test_nothing_is_written_after_the_close() -> None:
     assert transport.ended
 
 
+async def test_flooder_can_read_why_he_was_closed() -> None:
+    """What was on its way when we closed is no reason to reset: that would destroy our frame."""
+    connection, transport, _ = connect()
+    connection.data_received(frame(Opcode.TEXT, b"close me") + frame(Opcode.TEXT, b"more"))
+    connection.data_received(frame(Opcode.TEXT, b"and more"))
+    assert not transport.ended
+
+    connection.data_received(frame(Opcode.CLOSE, Close(3503, "").serialize()))
+
+    assert transport.ended
+
+
+async def test_sender_of_a_broken_frame_can_read_so() -> None:
+    """The rest of it is thrown away until he hangs up, or five seconds have passed."""
+    connection, transport, _ = connect()
+    connection.data_received(b"\x81\xff" + (2**40).to_bytes(8, "big") + b"\x00\x00\x00\x00")
+    connection.data_received(b"x" * 70_000)
+    assert transport.sent[2:4] == (1009).to_bytes(2, "big")
+    assert not transport.ended
+
+
 @pytest.mark.parametrize(
     ("size", "code"), [(MESSAGE_BYTES_MAX, None), (MESSAGE_BYTES_MAX + 1, 1009)]
 )
