@@ -1,10 +1,11 @@
 """What the protocol's commands mean here: the application behind every session.
 
-Owns: the viewer behind each session (who he is, what he listens to) and the tasks that serve
-commands. Always: a snapshot and the offset that goes with it agree; whatever is published between
-the two reaches the viewer as a push; a viewer is a member of at most one show.
+Owns: the viewer behind each session and the tasks that serve commands. Always: a snapshot and the
+offset that goes with it agree; whatever is published between the two reaches the viewer as a push;
+a viewer is a member of at most one show.
 Runs on: the event loop. Joining, subscribing and calls run in tasks with a deadline.
-Not here: who may do what (policy.py), fan-out (hub.py), logs (broker.py).
+Not here: who may do what (policy.py), what a viewer listens to (seats.py), fan-out (hub.py), logs
+(broker.py, lookup.py).
 """
 
 import asyncio
@@ -41,13 +42,13 @@ from live.realtime.alarms import Alarms
 from live.realtime.broker import Broker
 from live.realtime.calls import COMMAND_SECONDS, Calls
 from live.realtime.hub import Hub
+from live.realtime.lookup import Lookup
 from live.realtime.policy import Grant, Policy, asked_grants
 from live.realtime.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.realtime.presence import Presence
-from live.realtime.room import ShowRoom
 from live.realtime.rpc import failure_of
+from live.realtime.seats import Seats
 from live.realtime.tasks import cancel_all
-from live.realtime.topic import Topic
 from live.realtime.turnstile import Turnstile
 from live.realtime.viewer import Mark, Subscription, Viewer, viewer_of
 
@@ -81,6 +82,8 @@ class Gateway:
         self._authenticate = authenticate
         self._calls = Calls(broker, policy, rpcs or {}, self._spawn)
         self._presence = Presence(broker.store)
+        self._seats = Seats(hub, broker, self._presence)
+        self._lookup = Lookup(broker)
         self._on_join = on_join
         self._on_enter = on_enter
         self._limits = limits
@@ -149,7 +152,7 @@ class Gateway:
         if isinstance(body, SubscribeRequest):
             self._start_subscribe(viewer, command.id, body)
         elif isinstance(body, UnsubscribeRequest):
-            self._drop(viewer, body.channel)
+            self._seats.drop(viewer, body.channel)
             session.finish(command.id, UnsubscribeResult())
         elif isinstance(body, RefreshRequest):
             self._refresh(viewer, command.id, body)
@@ -171,13 +174,7 @@ class Gateway:
         assert isinstance(viewer, Viewer), viewer
         self.hub.leave(session)
         self.admission.gone(viewer.caller.sub, session)
-        for name in list(viewer.subs):
-            sub = viewer.subs.pop(name)
-            self._leave_direct(viewer, sub)
-            self._absent(viewer, sub)
-        if viewer.member is not None:
-            self.hub.remove(viewer.member)
-            viewer.member = None
+        self._seats.leave(viewer)
 
     # Joining
 
@@ -204,7 +201,7 @@ class Gateway:
         """Find all topics in memory; None if Redis has to be asked for one of them."""
         marks: list[Mark] = []
         for grant in grants:
-            topic = self._topic_at_hand(grant, request.subs.get(grant.name, NO_REQUEST))
+            topic = self._lookup.at_hand(grant, request.subs.get(grant.name, NO_REQUEST))
             if topic is None:
                 return None
             marks.append(Mark(Subscription(grant, topic), topic.epoch, topic.top))
@@ -234,8 +231,7 @@ class Gateway:
         session = viewer.session
         marks: list[Mark] = []
         for grant in grants:
-            topic = await self._open_topic(grant)
-            await self._reach(topic, request.subs.get(grant.name, NO_REQUEST))
+            topic = await self._lookup.find(grant, request.subs.get(grant.name, NO_REQUEST))
             # The snapshot is made after this mark, so it contains all up to here; what comes
             # in between is sent as pushes.
             marks.append(Mark(Subscription(grant, topic), topic.epoch, topic.top))
@@ -257,7 +253,7 @@ class Gateway:
         data: Raw | UnsetType,
     ) -> None:
         session = viewer.session
-        if not all(self._usable(mark) for mark in marks):
+        if not all(self._lookup.usable(mark) for mark in marks):
             session.close(codes.INSUFFICIENT_STATE)
             return
         if not all(self._admits(viewer, mark.sub) for mark in marks):
@@ -276,10 +272,9 @@ class Gateway:
                     for publication in topic.after(mark.offset)
                 ]
             subs[sub.grant.name] = result
-            viewer.subs[sub.grant.name] = sub
         if len(marks) == 1 and marks[0].sub.topic.has_log:
             session.codec = session.codec.at_epoch(marks[0].epoch)
-        self._place(viewer, [mark.sub for mark in marks])
+        self._seats.place(viewer, [mark.sub for mark in marks])
         expires, ttl = self._lifetime(viewer)
         answer = ConnectResult(
             client=session.client,
@@ -306,68 +301,6 @@ class Gateway:
         viewer.session.expire_in(ttl)
         return True, ttl
 
-    def _topic_at_hand(self, grant: Grant, request: SubscribeRequest) -> Topic | None:
-        """Return the topic if memory can answer this request, without a task and without Redis."""
-        room = self.broker.room(grant.show)
-        if room is None:
-            return None
-        topic = room.topics.get(grant.log)
-        if topic is None and (grant.direct or not grant.has_log):
-            topic = self._make_topic(room, grant)
-        return None if topic is None or _needs_log(topic, request) else topic
-
-    async def _open_topic(self, grant: Grant) -> Topic:
-        room = await self.broker.open_room(grant.show)
-        topic = room.topics.get(grant.log)
-        if topic is None:
-            topic = self._make_topic(room, grant)
-            if grant.has_log and not grant.direct:
-                await self.broker.deepen(topic)  # many will ask for its recent past
-        return topic
-
-    def _make_topic(self, room: ShowRoom, grant: Grant) -> Topic:
-        return self.broker.topic(
-            room,
-            grant.log,
-            grant.name,
-            direct=grant.direct,
-            has_log=grant.has_log,
-            keep=grant.keep,
-        )
-
-    async def _reach(self, topic: Topic, request: SubscribeRequest) -> None:
-        """See to it that memory can decide this recovery."""
-        if _needs_log(topic, request):
-            if request.offset > topic.top:
-                await self.broker.catch_up_to(topic, request.offset)
-            if not topic.reaches(request.offset):
-                await self.broker.deepen(topic)
-
-    def _usable(self, mark: Mark) -> bool:
-        """Tell whether a topic found before an await is still the one, and has all since then."""
-        topic = mark.sub.topic
-        room = self.broker.room_of(topic.show)
-        alive = room is not None and room.topics.get(topic.log) is topic
-        return alive and topic.epoch == mark.epoch and topic.floor <= mark.offset <= topic.top
-
-    def _place(self, viewer: Viewer, subs: list[Subscription]) -> None:
-        """Make the viewer listen; he stands at the top of each of these topics."""
-        if not subs:
-            return
-        if viewer.member is None:
-            viewer.member = self.hub.seat(viewer.session, subs[0].topic.show)
-        for sub in subs:
-            if sub.topic.direct:
-                self.hub.listen_direct(viewer.member, sub.topic)
-            if sub.grant.presence:
-                self._presence.came(sub.topic, viewer.info, tell=sub.grant.join_leave)
-        self._listen(viewer)
-
-    def _listen(self, viewer: Viewer) -> None:
-        assert viewer.member is not None, "who listens has a seat"
-        shared = frozenset(sub.topic for sub in viewer.subs.values() if not sub.topic.direct)
-        self.hub.listen(viewer.member, shared)
-
     # Subscribing
 
     def _start_subscribe(self, viewer: Viewer, command: int, request: SubscribeRequest) -> None:
@@ -377,7 +310,7 @@ class Gateway:
             viewer.session.finish_failed(command, grant)
             return
         viewer.entering = grant.show
-        topic = self._topic_at_hand(grant, request)
+        topic = self._lookup.at_hand(grant, request)
         if topic is not None and not self._must_ask(viewer):
             self._subscribed(viewer, command, request, Subscription(grant, topic))
         else:
@@ -389,8 +322,7 @@ class Gateway:
         session = viewer.session
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
-                topic = await self._open_topic(grant)
-                await self._reach(topic, request)
+                topic = await self._lookup.find(grant, request)
                 await self._ask_to_enter(viewer)
         except TimeoutError:
             session.finish_failed(command, failure_of(Busy("busy")))
@@ -409,7 +341,7 @@ class Gateway:
         session, topic = viewer.session, sub.topic
         if session.closed:
             return
-        if not self._usable(Mark(sub, topic.epoch, topic.top)):
+        if not self._lookup.usable(Mark(sub, topic.epoch, topic.top)):
             session.finish_failed(command, codes.INTERNAL)
             return
         if not self._admits(viewer, sub):
@@ -419,8 +351,7 @@ class Gateway:
         if result.was_recovering and not result.recovered and request.flag & 2:
             session.finish_failed(command, codes.UNRECOVERABLE)
             return
-        viewer.subs[sub.grant.name] = sub
-        self._place(viewer, [sub])
+        self._seats.place(viewer, [sub])
         session.finish(command, result)
 
     def _allow(self, viewer: Viewer, request: SubscribeRequest) -> Grant | Failure:
@@ -443,29 +374,6 @@ class Gateway:
             if show is not None and grant.show != show:
                 return codes.LIMIT_EXCEEDED  # one show a connection
         return grant
-
-    def _drop(self, viewer: Viewer, channel: str) -> None:
-        sub = viewer.subs.pop(channel, None)
-        if sub is None:
-            return  # idempotent: a client may repeat it after a reconnect
-        if sub.topic.direct:
-            self._leave_direct(viewer, sub)
-        else:
-            self._listen(viewer)
-        self._absent(viewer, sub)
-
-    def _leave_direct(self, viewer: Viewer, sub: Subscription) -> None:
-        topic = sub.topic
-        if not topic.direct or viewer.member is None:
-            return
-        if self.hub.leave_direct(viewer.member, topic):
-            room = self.broker.room_of(topic.show)
-            if room is not None and room.topics.get(topic.log) is topic:
-                del room.topics[topic.log]
-
-    def _absent(self, viewer: Viewer, sub: Subscription) -> None:
-        if sub.grant.presence:
-            self._presence.left(sub.topic, viewer.info, tell=sub.grant.join_leave)
 
     def _must_ask(self, viewer: Viewer) -> bool:
         """Tell whether he is about to hear a show for the first time that he did not name."""
@@ -526,11 +434,3 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _needs_log(topic: Topic, request: SubscribeRequest) -> bool:
-    """Tell whether Redis must be asked before this recovery can be decided."""
-    if not topic.has_log or not request.recover or request.epoch not in ("", topic.epoch):
-        return False
-    # Ahead of us: another gateway has delivered what is still on its way to this one.
-    return request.offset > topic.top or not topic.reaches(request.offset)
