@@ -4,30 +4,27 @@ Owns: the viewer behind each session and the tasks that serve commands. Always: 
 offset that goes with it agree; whatever is published between the two reaches the viewer as a push;
 a viewer is a member of at most one show.
 Runs on: the event loop. Joining, subscribing and calls run in tasks with a deadline.
-Not here: who may do what (policy.py), what a viewer listens to (seats.py), fan-out (hub.py), logs
-(broker.py, lookup.py).
+Not here: who may do what (policy.py), how rights end (rights.py), what a viewer listens to
+(seats.py), fan-out (hub.py), logs (broker.py, lookup.py).
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from importlib.metadata import version
 
 import orjson
 import structlog
 from msgspec import UNSET, Raw, UnsetType
 
-from live.domain.show import ShowState, ShowStatus
 from live.errors import Busy, CallError
 from live.protocol import codes
 from live.protocol.codec import Codec
-from live.protocol.codes import Close, Failure
+from live.protocol.codes import Failure
 from live.protocol.commands import (
     Command,
     ConnectRequest,
     ConnectResult,
     RefreshRequest,
-    RefreshResult,
     SubRefreshRequest,
     SubscribeRequest,
     SubscribeResult,
@@ -46,13 +43,13 @@ from live.realtime.lookup import Lookup
 from live.realtime.policy import Grant, Policy, asked_grants
 from live.realtime.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.realtime.presence import Presence
+from live.realtime.rights import VERSION, Rights, set_end
 from live.realtime.rpc import failure_of
 from live.realtime.seats import Seats
 from live.realtime.tasks import cancel_all
 from live.realtime.turnstile import Turnstile
 from live.realtime.viewer import Mark, Subscription, Viewer, viewer_of
 
-VERSION = version("live-shopping")
 NO_REQUEST = SubscribeRequest()
 
 log = structlog.get_logger()
@@ -92,8 +89,11 @@ class Gateway:
         self._turnstile = Turnstile()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
-        broker.kicks.on_kick = self._kick
-        broker.on_state = self._state_turned
+        self._rights = Rights(
+            hub, broker, policy, authenticate, admission=self.admission, seats=self._seats
+        )
+        broker.kicks.on_kick = self._rights.kick
+        broker.on_state = self._rights.state_turned
 
     async def open(self) -> None:
         self._running = [
@@ -155,7 +155,7 @@ class Gateway:
             self._seats.drop(viewer, body.channel)
             session.finish(command.id, UnsubscribeResult())
         elif isinstance(body, RefreshRequest):
-            self._refresh(viewer, command.id, body)
+            self._rights.refresh(viewer, command.id, body)
         else:
             assert isinstance(body, SubRefreshRequest), body
             # Subscriptions here have no tokens of their own, so there is nothing to refresh.
@@ -275,7 +275,7 @@ class Gateway:
         if len(marks) == 1 and marks[0].sub.topic.has_log:
             session.codec = session.codec.at_epoch(marks[0].epoch)
         self._seats.place(viewer, [mark.sub for mark in marks])
-        expires, ttl = self._lifetime(viewer)
+        expires, ttl = set_end(viewer)
         answer = ConnectResult(
             client=session.client,
             version=VERSION,
@@ -290,16 +290,6 @@ class Gateway:
         session.accept(command, answer)
         if missed:
             session.push(session.codec.join(missed))
-
-    def _lifetime(self, viewer: Viewer) -> tuple[bool, int]:
-        """Set the session's end to its token's; return what the client is told about it."""
-        expires_at = viewer.caller.expires_at
-        if expires_at is None:
-            viewer.session.expire_in(None)
-            return False, 0
-        ttl = max(1, int(expires_at - time.time()))
-        viewer.session.expire_in(ttl)
-        return True, ttl
 
     # Subscribing
 
@@ -389,46 +379,6 @@ class Gateway:
     def _admits(self, viewer: Viewer, sub: Subscription) -> bool:
         room = self.broker.room_of(sub.topic.show)
         return room is None or self._policy.admits(viewer.asking, room.state)
-
-    def _state_turned(self, before: ShowState | None, now: ShowState) -> None:
-        """A rehearsal begins: whoever waited for the show leaves, and needs the passcode."""
-        if now.status is not ShowStatus.REHEARSAL or before is None or before.status is now.status:
-            return
-        for session in self.hub.sessions():
-            viewer = viewer_of(session)
-            if viewer.here == now.id and not viewer.caller.may_moderate(now.id):
-                session.close(codes.INSUFFICIENT_STATE)
-
-    def _kick(self, sub: str, show: str, close: Close) -> None:
-        """Close a person's connections: he logged out or was banned."""
-        for session in self.admission.of(sub):
-            if show in ("", viewer_of(session).here):
-                session.close(close)
-
-    # Token
-
-    def _refresh(self, viewer: Viewer, command: int, request: RefreshRequest) -> None:
-        session = viewer.session
-        if not request.token or viewer.caller.expires_at is None:
-            session.close(codes.BAD_FRAME)
-            return
-        try:
-            caller = self._authenticate(request.token)
-        except CallError as fault:
-            if fault.temporary or fault.code == codes.TOKEN_EXPIRED.code:
-                session.finish_failed(command, failure_of(fault))
-            else:
-                session.close(codes.INVALID_TOKEN)
-            return
-        if caller.sub != viewer.caller.sub:
-            session.close(codes.INVALID_TOKEN)
-            return
-        viewer.caller = caller
-        expires, ttl = self._lifetime(viewer)
-        session.finish(
-            command,
-            RefreshResult(client=session.client, version=VERSION, expires=expires, ttl=ttl),
-        )
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,0 +1,134 @@
+"""How rights end while a connection lives: a new token, a log-out, a ban, a rehearsal.
+
+Always: what a caller may no longer hear he does not hear from that moment on; a connection that is
+in nothing that its token covers is closed.
+Runs on: the event loop only; no method awaits.
+Not here: who may do what (policy.py), how kicks reach all gateways (kicks.py).
+"""
+
+import time
+from importlib.metadata import version
+
+from live.domain.caller import Caller
+from live.domain.ids import ShowId
+from live.domain.show import ShowState, ShowStatus
+from live.errors import CallError
+from live.protocol import codes
+from live.protocol.codes import Close
+from live.protocol.commands import (
+    RefreshRequest,
+    RefreshResult,
+    SubscribeRequest,
+    UnsubscribePush,
+)
+from live.realtime.admission import Admission
+from live.realtime.broker import Broker
+from live.realtime.hub import Hub
+from live.realtime.policy import Grant, Policy
+from live.realtime.ports import Authenticate
+from live.realtime.rpc import failure_of
+from live.realtime.seats import Seats
+from live.realtime.viewer import Viewer, viewer_of
+
+VERSION = version("live-shopping")
+
+_UNSUBSCRIBED = UnsubscribePush(codes.SERVER_UNSUBSCRIBE.code, codes.SERVER_UNSUBSCRIBE.reason)
+
+
+class Rights:
+    def __init__(
+        self,
+        hub: Hub,
+        broker: Broker,
+        policy: Policy,
+        authenticate: Authenticate,
+        *,
+        admission: Admission,
+        seats: Seats,
+    ) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._policy = policy
+        self._authenticate = authenticate
+        self._admission = admission
+        self._seats = seats
+
+    def refresh(self, viewer: Viewer, command: int, request: RefreshRequest) -> None:
+        """Take a new token of the same person, and what it no longer allows."""
+        session = viewer.session
+        if not request.token or viewer.caller.expires_at is None:
+            session.close(codes.BAD_FRAME)
+            return
+        try:
+            caller = self._authenticate(request.token)
+        except CallError as fault:
+            if fault.temporary or fault.code == codes.TOKEN_EXPIRED.code:
+                session.finish_failed(command, failure_of(fault))
+            else:
+                session.close(codes.INVALID_TOKEN)
+            return
+        if caller.sub != viewer.caller.sub:
+            session.close(codes.INVALID_TOKEN)
+            return
+        before, viewer.caller = viewer.caller, caller
+        close = self._turned_away(viewer, before)
+        if close is not None:
+            session.close(close)
+            return
+        self._end_subscriptions(viewer)
+        expires, ttl = set_end(viewer)
+        session.finish(
+            command,
+            RefreshResult(client=session.client, version=VERSION, expires=expires, ttl=ttl),
+        )
+
+    def _turned_away(self, viewer: Viewer, before: Caller) -> Close | None:
+        """Tell how the connection ends, if it cannot stay in its show at all."""
+        show = viewer.here
+        if show is None:
+            return None
+        if not viewer.caller.may_see(show):
+            return codes.CLOSED_FOR_ROLE
+        if before.may_moderate(show) and not viewer.caller.may_moderate(show):
+            room = self._broker.room_of(show)
+            state = None if room is None else room.state
+            if state is not None and state.status is ShowStatus.REHEARSAL:
+                return codes.INSUFFICIENT_STATE  # staff needs no passcode, viewers do
+        return None
+
+    def _end_subscriptions(self, viewer: Viewer) -> None:
+        session = viewer.session
+        for name, sub in list(viewer.subs.items()):
+            grant = self._policy.subscribe(viewer.asking, SubscribeRequest(channel=name))
+            # The desk of hosts and that of moderators have one name and two logs.
+            if not isinstance(grant, Grant) or grant.log != sub.grant.log:
+                self._seats.drop(viewer, name)
+                session.push(session.codec.push(name, _UNSUBSCRIBED))
+
+    def kick(self, sub: str, show: str, close: Close) -> None:
+        """Close a person's connections: he logged out or was banned."""
+        for session in self._admission.of(sub):
+            if show in ("", viewer_of(session).here):
+                session.close(close)
+
+    def state_turned(self, before: ShowState | None, now: ShowState) -> None:
+        """A rehearsal begins: whoever waited for the show leaves, and needs the passcode."""
+        if now.status is not ShowStatus.REHEARSAL or before is None or before.status is now.status:
+            return
+        for session in self._hub.sessions():
+            if self._waited_for(now.id, viewer_of(session)):
+                session.close(codes.INSUFFICIENT_STATE)
+
+    def _waited_for(self, show: ShowId, viewer: Viewer) -> bool:
+        return viewer.here == show and not viewer.caller.may_moderate(show)
+
+
+def set_end(viewer: Viewer) -> tuple[bool, int]:
+    """Set the session's end to its token's; return what the client is told about it."""
+    expires_at = viewer.caller.expires_at
+    if expires_at is None:
+        viewer.session.expire_in(None)
+        return False, 0
+    ttl = max(1, int(expires_at - time.time()))
+    viewer.session.expire_in(ttl)
+    return True, ttl
