@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from live.domain.ids import ShowId
 from live.protocol import codes
 from live.protocol.codec import Codec
+from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.realtime import metrics
@@ -37,11 +38,15 @@ PULSE_SHARE = 4  # one part in four of the loop is what figures alone may cost
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A connection's seat: `cohort` is None while it listens to direct topics only."""
+    """A connection's seat: `cohort` is None while it listens to direct topics only.
+
+    `leaving`: it is about to be closed and hears nothing more of shared topics.
+    """
 
     session: Session
     show: ShowId
     cohort: "Cohort | None" = None
+    leaving: bool = False
 
 
 class Cohort:
@@ -148,7 +153,7 @@ class Hub:
                 return
             self._settle(member, old)
             self._take_out(member, old)
-        if not topics:
+        if not topics or member.leaving:
             return
         audience = self._audiences[member.show]
         key = (member.session.codec.name, topics)
@@ -225,11 +230,25 @@ class Hub:
 
     def lose(self, topic: Topic) -> None:
         """Close all who listen to a topic whose log is lost: they come back and start over."""
-        members = list(self._direct.get(topic, ()))
+        members = list(self._direct.pop(topic, ()))
         for cohort in self._cohorts.get(topic, ()):
             members += [*cohort.members, *cohort.newcomers]
+        self.send_away(members, codes.INSUFFICIENT_STATE)
+
+    def send_away(self, members: list[Member], close: Close) -> None:
+        """Close many: deaf at once, closed in slices, because ten thousand closes take 0.1 s."""
         for member in members:
-            member.session.close(codes.INSUFFICIENT_STATE)
+            member.leaving = True
+            if member.cohort is not None:
+                self._take_out(member, member.cohort)
+        self._close_slice(members, 0, close)
+
+    def _close_slice(self, members: list[Member], start: int, close: Close) -> None:
+        end = start + SLICE
+        for member in members[start:end]:
+            member.session.close(close)
+        if end < len(members):
+            asyncio.get_running_loop().call_soon(self._close_slice, members, end, close)
 
     def _schedule(self, *, urgent: bool) -> None:
         """See to it that a pass starts: soon, or for figures alone when the loop has room."""

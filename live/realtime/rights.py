@@ -10,7 +10,6 @@ import time
 from importlib.metadata import version
 
 from live.domain.caller import Caller
-from live.domain.ids import ShowId
 from live.domain.show import ShowState, ShowStatus
 from live.errors import CallError
 from live.protocol import codes
@@ -23,7 +22,7 @@ from live.protocol.commands import (
 )
 from live.realtime.admission import Admission
 from live.realtime.broker import Broker
-from live.realtime.hub import Hub
+from live.realtime.hub import Hub, Member
 from live.realtime.policy import Grant, Policy
 from live.realtime.ports import Authenticate
 from live.realtime.rpc import failure_of
@@ -115,12 +114,16 @@ class Rights:
         """A rehearsal begins: whoever waited for the show leaves, and needs the passcode."""
         if now.status is not ShowStatus.REHEARSAL or before is None or before.status is now.status:
             return
+        seated: list[Member] = []
         for session in self._hub.sessions():
-            if self._waited_for(now.id, viewer_of(session)):
+            viewer = viewer_of(session)
+            if viewer.here != now.id or viewer.caller.may_moderate(now.id):
+                continue
+            if viewer.member is None:  # still on his way in, before he gets there
                 session.close(codes.INSUFFICIENT_STATE)
-
-    def _waited_for(self, show: ShowId, viewer: Viewer) -> bool:
-        return viewer.here == show and not viewer.caller.may_moderate(show)
+            else:
+                seated.append(viewer.member)
+        self._hub.send_away(seated, codes.INSUFFICIENT_STATE)
 
 
 def set_end(viewer: Viewer) -> tuple[bool, int]:

@@ -13,6 +13,7 @@ from live.domain.ids import ShowId
 from live.domain.show import ShowStatus
 from live.protocol import codes
 from live.protocol.codes import Close
+from live.realtime import hub
 from live.realtime.gateway import Gateway
 from live.realtime.policy import DomainPolicy
 from tests.integration import test_realtime_join as join
@@ -121,3 +122,24 @@ async def test_rehearsal_asks_who_is_no_longer_staff(made: Gateway, show: ShowId
     await made.broker.catch_up(show)
     assert phone.closed is None
     assert await refreshed(phone, "viewer:ho") == codes.INSUFFICIENT_STATE
+
+
+async def test_crowd_leaves_a_rehearsal_without_hearing_of_it(
+    made: Gateway, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are closed one slice after the other, and are deaf from the first moment on."""
+    monkeypatch.setattr(hub, "SLICE", 2)
+    host = await joined(made, show, "host:ho")
+    crowd = [await joined(made, show, "viewer:ann") for _ in range(7)]
+    rehearsed = replace(make_state(show, version=2), status=ShowStatus.REHEARSAL)
+
+    event = AnnouncementEvent(at=1, text="rehearsal", until=None)
+    await made.broker.publish_state(rehearsed, event)
+
+    await host.until(lambda phone: phone.offsets(f"show:{show}"))
+    for phone in crowd:
+        await phone.until(lambda phone: phone.closed)
+        assert phone.closed == codes.INSUFFICIENT_STATE
+        assert phone.offsets(f"show:{show}") == []
+    assert host.closed is None
+    assert made.hub.count(show) == 1

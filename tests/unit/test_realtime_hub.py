@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from live.domain.ids import ShowId
+from live.protocol import codes
 from live.protocol.codec_json import JSON
 from live.protocol.codes import Close
 from live.protocol.commands import Publication
@@ -41,6 +42,15 @@ class Ear:
 
     def close(self, close: Close) -> None:
         raise AssertionError("nobody is slow here")
+
+
+class Leaver(Ear):
+    """May be closed, and keeps how."""
+
+    closed: Close | None = None
+
+    def close(self, close: Close) -> None:
+        self.closed = close
 
 
 def post(hub: Hub, topic: Topic) -> None:
@@ -139,3 +149,38 @@ async def test_removed_member_hears_nothing_more() -> None:
     hub.remove(member)
     await asyncio.sleep(0.02)
     assert (ear.heard, other.heard) == ([], [("a", 1)])
+
+
+async def test_lost_log_closes_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand closes would hold up the loop; and who waits for his hears nothing new."""
+    monkeypatch.setattr(hub_module, "SLICE", 10)
+    hub, topic = Hub(), Topic(SHOW, "a", "a")
+    ears = [Leaver() for _ in range(25)]
+    for ear in ears:
+        hub.listen(hub.seat(cast(Session, ear), SHOW), frozenset({topic}))
+    await asyncio.sleep(0.02)
+
+    hub.lose(topic)
+
+    late = Ear()
+    hub.listen(hub.seat(cast(Session, late), SHOW), frozenset({topic}))
+    post(hub, topic)
+    closed = [sum(ear.closed is not None for ear in ears)]
+    while closed[-1] < 25 and len(closed) < 20:
+        await asyncio.sleep(0)
+        closed.append(sum(ear.closed is not None for ear in ears))
+    assert closed[0] == 10 and closed[-1] == 25 and 20 in closed
+    await asyncio.sleep(0.02)
+    assert {ear.closed for ear in ears} == {codes.INSUFFICIENT_STATE}
+    assert [ear.heard for ear in ears] == [[]] * 25
+    assert late.heard == [("a", 1)]
+
+
+async def test_listener_of_a_lost_direct_topic_hears_nothing_more() -> None:
+    """The same for the few who skip the cohorts."""
+    hub, topic, ear = Hub(), Topic(SHOW, "me", "#ann", direct=True), Leaver()
+    hub.listen_direct(hub.seat(cast(Session, ear), SHOW), topic)
+    hub.lose(topic)
+    post(hub, topic)
+    assert ear.closed == codes.INSUFFICIENT_STATE
+    assert ear.heard == []
