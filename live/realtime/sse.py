@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import msgspec
 import structlog
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +31,8 @@ from live.realtime.hub import BUFFER_HARD_BYTES
 from live.realtime.origin import origin_allowed
 
 log = structlog.get_logger()
+
+BODY_SECONDS = 5.0  # for the body of a POST, as for a request's head
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _DISCONNECT = b'data: {"disconnect"'
@@ -96,17 +98,33 @@ class SseEndpoint:
         status = self._refusal(request)
         if status is not None:
             return PlainTextResponse(f"{status.phrase}\n", status, {"retry-after": "1"})
-        asked = await _read_request(request)
-        if asked is None:
-            return PlainTextResponse("the connect request is too long\n", status_code=413)
+        admission = self._gateway.admission
+        counted_as = admission.opened(address_of(request))
+        stream: Response | None = None
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                asked = await _read_request(request)
+            if asked is None:
+                return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            stream = self._start(asked, headers.get("last-event-id", ""), counted_as)
+            return stream
+        except TimeoutError:
+            return _refused(HTTPStatus.REQUEST_TIMEOUT)
+        except ClientDisconnect:
+            return _refused(HTTPStatus.BAD_REQUEST)  # nobody reads it
+        finally:
+            if stream is None:  # else it is counted until it has ended
+                admission.closed(counted_as)
+
+    def _start(self, asked: bytes, last_event: str, counted_as: str | None) -> "_EventStream":
         port = StreamPort()
         session = self._gateway.session(port, SSE, one_way=True)
         try:
-            session.receive(_with_position(asked, headers.get("last-event-id", "")))
+            session.receive(_with_position(asked, last_event))
         except Exception:  # a bug must end this stream only, and be seen
             log.exception("session failed", client=session.client)
             session.close(codes.SERVER_ERROR)
-        return _EventStream(port, session, self._gateway.admission)
+        return _EventStream(port, session, self._gateway.admission, counted_as)
 
     def _refusal(self, request: Request) -> HTTPStatus | None:
         if self._gateway.hub.draining:
@@ -117,18 +135,25 @@ class SseEndpoint:
 class _EventStream(StreamingResponse):
     """Ends its session whatever ends the response, even before the first byte went out."""
 
-    def __init__(self, port: StreamPort, session: Session, admission: Admission) -> None:
+    def __init__(
+        self, port: StreamPort, session: Session, admission: Admission, counted_as: str | None
+    ) -> None:
         super().__init__(port.chunks(), media_type="text/event-stream", headers=HEADERS)
         self._session = session
         self._admission = admission
+        self._counted_as = counted_as
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counted_as = self._admission.opened(address_of(HTTPConnection(scope)))
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._admission.closed(counted_as)
+            self._admission.closed(self._counted_as)
             self._session.lost()
+
+
+def _refused(status: HTTPStatus) -> Response:
+    """An answer behind which the connection ends, because its body was not read."""
+    return PlainTextResponse(f"{status.phrase}\n", status, {"connection": "close"})
 
 
 async def _read_request(request: Request) -> bytes | None:
@@ -137,9 +162,9 @@ async def _read_request(request: Request) -> bytes | None:
         return request.query_params.get("cf_connect", "{}").encode()
     body = b""
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > MESSAGE_BYTES_MAX:
+        if len(body) + len(chunk) > MESSAGE_BYTES_MAX:
             return None
+        body += chunk
     return body or b"{}"
 
 

@@ -10,7 +10,10 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.realtime_app import Spawned
+from live.realtime import sse
+from live.realtime.admission import Admission
+from tests.raw import Raw
+from tests.realtime_app import Spawned, build, serving
 from tests.servers import Valkey
 
 
@@ -128,3 +131,44 @@ async def test_refusal_is_a_disconnect_event(server: Spawned, asked: str, code: 
         assert only["disconnect"]["code"] == code and only["disconnect"]["reason"]  # type: ignore[index]
         with pytest.raises(StopAsyncIteration):
             await events.next()
+
+
+@pytest.fixture
+async def here(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[int, Admission]]:
+    """A gateway in this process that waits for bodies but a moment: its port and its counts."""
+    monkeypatch.setattr(sse, "BODY_SECONDS", 0.3)
+    app = build(redis_url, f"s{uuid4().hex[:12]}")
+    async with serving(app) as url:
+        yield int(url.split(":")[2].partition("/")[0]), app.state.gateway.admission
+
+
+POST = b"POST /connection/uni_sse HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", [b"", b'{"subs":'], ids=["silent", "half"])
+async def test_body_that_does_not_come_is_408(here: tuple[int, Admission], start: bytes) -> None:
+    """The connection counts from its start, and no longer than its end."""
+    port, admission = here
+    raw = await Raw.dial(port)
+    asking = asyncio.ensure_future(raw.ask(POST % 100 + start))
+    async with asyncio.timeout(5):
+        while not admission.connections:  # noqa: ASYNC110  # the server is this process
+            await asyncio.sleep(0)
+
+    answer = await asking
+
+    assert answer.status == 408
+    assert await raw.reader.read() == b"Request Timeout\n"  # and then the end
+    assert admission.connections == 0
+    await raw.close()
+
+
+async def test_body_over_64_kib_is_413(here: tuple[int, Admission]) -> None:
+    """One byte more than a message may have."""
+    port, admission = here
+    raw = await Raw.dial(port)
+    assert (await raw.ask(POST % 65_537 + b" " * 65_537)).status == 413
+    assert admission.connections == 0
+    await raw.close()
