@@ -277,6 +277,8 @@ class _Waiting(asyncio.Protocol):
 
     def _hand_over(self, transport: Transport, data: bytes) -> None:
         plain = self._plain()
+        assert self._deadline is not None, "a connection has been made"
+        plain.head_due = self._deadline.when()
         transport.set_protocol(plain)
         plain.connection_made(transport)
         plain.data_received(data)

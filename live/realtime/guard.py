@@ -59,6 +59,7 @@ class GuardedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._hosts = hosts
+        self.head_due: float | None = None  # end of the first head's time, where it began before us
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head_bytes = 0  # read since the head began; an endless line never gets to `on_header`
@@ -131,7 +132,10 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._head_bytes = self._header_bytes = 0
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        due, self.head_due = self.head_due, None
+        if due is None:
+            due = self.loop.time() + HEAD_SECONDS
+        self._deadline = self.loop.call_at(due, self._too_slow)
 
     def _head_done(self) -> None:
         self._in_head = False

@@ -3,15 +3,17 @@
 Method: a gateway that takes loopback for a proxy, so that each connection may come from anywhere.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
+from live.realtime import front
 from tests.acceptance.conftest import until
 from tests.raw import Answer, Raw, handshake
-from tests.realtime_app import Spawned
+from tests.realtime_app import Spawned, build, serving
 from tests.servers import Valkey
 
 BURST = 3
@@ -144,6 +146,38 @@ async def test_full_process_refuses_with_503(small: Spawned, door: str) -> None:
     assert (await raw.ask(b"GET /elsewhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")).status == 404
     for one in (raw, inside):
         await one.close()
+
+
+async def test_both_hands_share_one_deadline(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that the door passes on has what is left of its time, not the same again."""
+    due: list[float] = []
+
+    class Door(front._Waiting):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            assert self._deadline is not None
+            due.append(self._deadline.when())
+
+    class Guard(front.GuardedHttp):
+        def _expect_head(self) -> None:
+            super()._expect_head()
+            assert self._deadline is not None
+            due.append(self._deadline.when())
+
+    monkeypatch.setattr(front, "_Waiting", Door)
+    monkeypatch.setattr(front, "GuardedHttp", Guard)
+    async with serving(build(redis_url, f"s{uuid4().hex[:12]}")) as url:
+        raw = await Raw.dial(int(url.split(":")[2].partition("/")[0]))
+        for _ in range(2):  # the second head has a time of its own
+            answer = await raw.ask(b"GET /elsewhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert answer.status == 404
+            await raw.reader.readexactly(int(answer.headers["content-length"]))
+        await raw.close()
+    at_the_door, first, second = due
+    assert first == at_the_door
+    assert second > first
 
 
 def asking(door: str, *hosts: str, origin: str = "") -> bytes:
