@@ -247,7 +247,7 @@ def _routes(
         read_show=sale.join.public_view, running_shows=sale.join.running(base.shows)
     )
     return [
-        WebSocketRoute("/connection/websocket", socket),
+        *socket.routes(),
         Route("/connection/uni_sse", events.serve, methods=["GET", "POST"]),
         *ops_routes(base.probe),
         *api.routes(_api_deps(settings, base)),

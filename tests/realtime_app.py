@@ -22,7 +22,7 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 
 from live.domain.caller import Caller, Role
 from live.domain.ids import ShowId, buyer_of
@@ -168,11 +168,11 @@ def build(
         await gateway.close()
         await broker.close()
 
-    route = WebSocketRoute("/connection/websocket", WebSocketEndpoint(gateway))
+    socket_routes = WebSocketEndpoint(gateway).routes()
     stream = Route("/connection/uni_sse", SseEndpoint(gateway).serve, methods=["GET", "POST"])
     trusted = proxies or Proxies()
     middleware = [Middleware(ForwardedScope, trusted)]
-    app = Starlette(routes=[route, stream], middleware=middleware, lifespan=lifespan)
+    app = Starlette(routes=[*socket_routes, stream], middleware=middleware, lifespan=lifespan)
     app.state.gateway = gateway
     app.state.proxies = trusted
     return app

@@ -11,8 +11,9 @@ from http import HTTPStatus
 from urllib.parse import parse_qs
 
 import structlog
-from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 FLUSH_SECONDS = 5.0  # for the last replies of a connection that we close
 
 
+PATH = "/connection/websocket"
 PROTOBUF_NAME = "centrifuge-protobuf"
 
 
@@ -108,11 +110,15 @@ class WebSocketPort:
 
 
 class WebSocketEndpoint:
-    """An ASGI app for Starlette: `WebSocketRoute("/connection/websocket", endpoint)`."""
+    """An ASGI app for Starlette: put `endpoint.routes()` into its table."""
 
     def __init__(self, gateway: Gateway, *, allowed_origins: tuple[str, ...] = ()) -> None:
         self._gateway = gateway
         self._allowed_origins = allowed_origins
+
+    def routes(self) -> list[Route | WebSocketRoute]:
+        """The socket, and what a plain request to its path is told (another method: 405)."""
+        return [WebSocketRoute(PATH, self), Route(PATH, _ask_for_upgrade, methods=["GET"])]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)
@@ -153,6 +159,11 @@ class WebSocketEndpoint:
             reader.cancel()
             writer.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
+
+
+async def _ask_for_upgrade(_request: Request) -> Response:
+    headers = {"upgrade": "websocket", "connection": "Upgrade"}
+    return PlainTextResponse("this path speaks WebSocket\n", status_code=426, headers=headers)
 
 
 async def _read(socket: WebSocket, session: Session, codec: Codec) -> None:

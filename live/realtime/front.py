@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from live.protocol.codec import Codec
 from live.realtime.addresses import FORWARDED_FOR, Proxies
-from live.realtime.asgi import PROTOBUF_NAME, choose_codec
+from live.realtime.asgi import PATH, PROTOBUF_NAME, choose_codec
 from live.realtime.gateway import Gateway
 from live.realtime.guard import (
     HEAD_BYTES_MAX,
@@ -41,7 +41,7 @@ from live.realtime.hosts import Hosts
 from live.realtime.light import LightConnection
 from live.realtime.origin import origin_allowed
 
-WEBSOCKET_PATH = b"/connection/websocket"
+WEBSOCKET_PATH = PATH.encode()
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _SWITCH = (

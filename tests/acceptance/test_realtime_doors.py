@@ -217,3 +217,23 @@ async def test_own_names_are_welcome(plain: Spawned, door: str, host: str) -> No
     answer = await raw.ask(asking(door, host, origin=f"http://{host}"))
     assert answer.status == WELCOME[door]
     await raw.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "header"),
+    [
+        ("POST", 405, ("allow", "GET, HEAD")),
+        ("DELETE", 405, ("allow", "GET, HEAD")),
+        ("GET", 426, ("upgrade", "websocket")),
+    ],
+)
+async def test_path_of_the_socket_says_what_it_wants(
+    plain: Spawned, method: str, status: int, header: tuple[str, str]
+) -> None:
+    """A wrong method is told the right one, a request without an upgrade that it needs one."""
+    raw = await Raw.dial(plain.port)
+    line = f"{method} /connection/websocket HTTP/1.1"
+    answer = await raw.ask(f"{line}\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".encode())
+    name, value = header
+    assert (answer.status, ", ".join(sorted(answer.headers[name].split(", ")))) == (status, value)
+    await raw.close()
