@@ -11,7 +11,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_network
@@ -43,7 +43,7 @@ from live.realtime.guard import GuardedHttp
 from live.realtime.hosts import Hosts
 from live.realtime.hub import Hub
 from live.realtime.policy import Asking, Grant
-from live.realtime.ports import RpcCall
+from live.realtime.ports import RpcCall, RpcHandler
 from live.realtime.sse import SseEndpoint
 from live.realtime.store import Retention
 
@@ -146,6 +146,7 @@ def build(
     admission: AdmissionLimits = ADMISSION,
     proxies: Proxies | None = None,
     presence: bool = True,
+    rpcs: Mapping[str, RpcHandler] | None = None,
 ) -> Starlette:
     hub = Hub()
     broker = Broker(redis_url, hub)
@@ -154,7 +155,7 @@ def build(
         broker,
         PermissivePolicy(broker, ShowId(show), presence=presence),
         authenticate,
-        rpcs={"echo": echo, "slow": slow},
+        rpcs={"echo": echo, "slow": slow, **(rpcs or {})},
         limits=limits,
         admission=admission,
     )

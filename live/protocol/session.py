@@ -98,6 +98,7 @@ class Session:
         "_errors",
         "_excess",
         "_expires_at",
+        "_leaving",
         "_limits",
         "_outstanding",
         "_ping_at",
@@ -143,6 +144,7 @@ class Session:
         self._refilled_at = clock()
         self._excess = 0
         self._expires_at = 0.0  # 0: never
+        self._leaving: Close | None = None  # how to end behind the last reply; None: not at all
         self._pong_by = 0.0  # 0: no pong is due
         # Until it is open, the first alarm is the stale one.
         self._ping_at = self._refilled_at + limits.stale_seconds
@@ -236,23 +238,31 @@ class Session:
         while queue and not self._busy and self.state is State.OPEN:
             self._dispatch(queue.popleft())
         self._pumping = False
+        if self._leaving is not None:
+            self.close_when_idle(self._leaving)
 
     def reply(self, command: int, result: Result) -> None:
         """Answer a call."""
         self._outstanding -= 1
         if self.state is State.OPEN:
             self.port.write(self.codec.reply(command, result))
+            if self._leaving is not None:
+                self.close_when_idle(self._leaving)
 
     def reply_rpc(self, command: int, data: bytes) -> None:
         """Answer an rpc with JSON text."""
         self._outstanding -= 1
         if self.state is State.OPEN:
             self.port.write(self.codec.rpc_reply(command, data))
+            if self._leaving is not None:
+                self.close_when_idle(self._leaving)
 
     def fail(self, command: int, failure: Failure) -> None:
         """Answer a call with an error."""
         self._outstanding -= 1
         self._write_error(command, failure)
+        if self._leaving is not None:
+            self.close_when_idle(self._leaving)
 
     def push(self, message: bytes) -> None:
         """Send an encoded push to this connection alone."""
@@ -271,6 +281,14 @@ class Session:
             port = self.port
             self._end()
             port.close(close)
+
+    def close_when_idle(self, close: Close) -> None:
+        """Close once every command is answered; who is still connecting has lost nothing."""
+        waiting = self._outstanding > 0 or self._busy or bool(self._queue)
+        if self.state is State.OPEN and waiting:
+            self._leaving = close
+        else:
+            self.close(close)
 
     # Inside
 

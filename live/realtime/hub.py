@@ -13,6 +13,7 @@ Not here: logs and recovery (broker.py, topic.py), what a command means (gateway
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ BUFFER_HARD_BYTES = 262_144  # beyond it he is closed and comes back by offset
 PULSE_GAP_SECONDS = 0.2  # conflated figures alone: five a second ...
 PULSE_GAP_MAX_SECONDS = 1.0  # ... down to one, while fan-out takes its share of the loop
 PULSE_SHARE = 4  # one part in four of the loop is what figures alone may cost
+DRAIN_SPREAD = 0.75  # of a drain; the rest is for the commands of those whose turn comes last
 
 
 @dataclass(slots=True, eq=False)
@@ -118,6 +120,7 @@ class Hub:
         self._pass_began = 0.0
         self._pass_busy = 0.0  # seconds of the last pass that were ours, without the yields
         self.draining = False
+        self._emptied = asyncio.Event()  # set when a drain has closed the last session
 
     # Sessions
 
@@ -127,6 +130,8 @@ class Hub:
 
     def leave(self, session: Session) -> None:
         self._sessions.pop(session, None)
+        if self.draining and not self._sessions:
+            self._emptied.set()
 
     def sessions(self) -> list[Session]:
         return list(self._sessions)
@@ -315,19 +320,26 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """Close all connections with "shutdown", spread evenly; their clients come back elsewhere.
 
-        All at once would make every client return in the same half second.
+        All at once would make every client return in the same half second. Who has a command in
+        flight when his turn comes is closed behind its answer, at the latest when the time is up.
         """
         self.draining = True
+        loop = asyncio.get_running_loop()
         sessions = self.sessions()
         random.shuffle(sessions)
-        began = asyncio.get_running_loop().time()
+        began = loop.time()
         for index, session in enumerate(sessions):
-            due = began + seconds * index / len(sessions)
-            pause = due - asyncio.get_running_loop().time()
+            pause = began + DRAIN_SPREAD * seconds * index / len(sessions) - loop.time()
             if pause > 0:
                 await asyncio.sleep(pause)
-            session.close(codes.SHUTDOWN)
+            session.close_when_idle(codes.SHUTDOWN)
         for session in self.sessions():  # who came in meanwhile
+            session.close_when_idle(codes.SHUTDOWN)
+        if self._sessions:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(began + seconds):
+                    await self._emptied.wait()
+        for session in self.sessions():
             session.close(codes.SHUTDOWN)
 
 

@@ -434,6 +434,36 @@ def test_expired_token_closes_3005_after_grace() -> None:
 # The end
 
 
+# Going
+
+
+def test_idle_connection_is_closed_at_once() -> None:
+    """Also one whose connect is not answered yet: it has done nothing."""
+    idle, joining = connected(), make(app=Application(accepts=False))
+    joining.session.receive(CONNECT)
+    for line in (idle, joining):
+        line.session.close_when_idle(codes.SHUTDOWN)
+        assert line.peer.closed == codes.SHUTDOWN
+
+
+def test_connection_is_closed_behind_its_last_reply() -> None:
+    """Calls, ordered commands, and those that wait for one."""
+    line = connected()
+    session = line.session
+    session.receive(rpc(2))
+    session.receive(b'{"id":3,"subscribe":{"channel":"a"}}\n{"id":4,"unsubscribe":{"channel":"a"}}')
+    session.close_when_idle(codes.SHUTDOWN)
+    session.finish(3, SubscribeResult())
+    assert line.peer.closed is None
+    session.receive(rpc(5))
+    session.reply_rpc(2, b"{}")
+    session.fail(5, codes.INTERNAL)
+    assert line.peer.closed is None
+    session.finish(4, UnsubscribeResult())
+    assert line.peer.closed == codes.SHUTDOWN
+    assert [reply["id"] for reply in line.peer.replies()] == [3, 2, 5, 4]
+
+
 def test_application_hears_of_the_end_once() -> None:
     """Whether we close, the peer goes, or both."""
     line = connected()
