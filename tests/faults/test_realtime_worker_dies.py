@@ -15,13 +15,16 @@ from tests.realtime_app import Spawned
 
 VIEWERS = 20
 PUBLICATIONS = 200
+GOES_AFTER, GONE_AFTER = 40, 60  # so the last to come back have missed 140
+CHANNEL = "longhistory:room"  # all of them can be recovered
 
 
 class Resuming:
     """A client that goes to the next server when its connection ends, with its position."""
 
-    def __init__(self, *urls: str) -> None:
+    def __init__(self, *urls: str, comes_back: asyncio.Event) -> None:
         self.urls = list(urls)
+        self._comes_back = comes_back  # not before it is set
         self.offsets: list[int] = []
         self.epoch = ""
         self.lost_positions = 0
@@ -36,7 +39,7 @@ class Resuming:
             try:
                 async with connect(url, compression=None) as connection:
                     subscribe = {
-                        "channel": "room",
+                        "channel": CHANNEL,
                         "recover": True,
                         "epoch": self.epoch,
                         "offset": self.offsets[-1] if self.offsets else 0,
@@ -49,6 +52,7 @@ class Resuming:
                     return
             except ConnectionClosed as end:
                 self.ended_with.append(end.rcvd.code if end.rcvd else None)
+                await self._comes_back.wait()
 
     def take(self, message: dict[str, dict[str, object]], ready: Callable[[], None]) -> None:
         if "subscribe" in message:
@@ -64,24 +68,37 @@ class Resuming:
             self.offsets.append(publication["offset"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGTERM])
 async def test_viewers_resume_on_another_worker_without_a_gap(
-    redis_url: str, show: ShowId, number: signal.Signals
+    redis_url: str, show: ShowId, signal_sent: signal.Signals
 ) -> None:
-    """One of two workers goes in the middle of it: recovered: true, nothing missing or twice."""
+    """One of two workers goes in the middle of it: recovered: true, nothing missing or twice.
+
+    Half of the viewers come back among the publications, half when all are out.
+    """
     first, second = Spawned(redis_url, show), Spawned(redis_url, show)
     store = Store(redis_url)
     await store.open()
-    viewers = [Resuming(first.url, second.url) for _ in range(VIEWERS)]
+    at_once, at_last = asyncio.Event(), asyncio.Event()
+    at_once.set()
+    viewers = [
+        Resuming(first.url, second.url, comes_back=at_last if number % 2 else at_once)
+        for number in range(VIEWERS)
+    ]
     all_in = asyncio.Semaphore(0)
     running = [asyncio.create_task(viewer.run(all_in.release)) for viewer in viewers]
     try:
         for _ in range(VIEWERS):
             await asyncio.wait_for(all_in.acquire(), 10)
         for count in range(PUBLICATIONS):
-            await store.append(show, "x:room", b'{"n":%d}' % count, retention=Retention(1_000))
-            if count == PUBLICATIONS // 2:
-                first.process.send_signal(number)
+            await store.append(
+                show, f"x:{CHANNEL}", b'{"n":%d}' % count, retention=Retention(1_000)
+            )
+            if count == GOES_AFTER:
+                first.process.send_signal(signal_sent)
+            if count == GONE_AFTER:
+                await asyncio.to_thread(first.process.wait, 20)
+        at_last.set()
         await asyncio.wait_for(asyncio.gather(*running), 20)
     finally:
         for task in running:
@@ -95,4 +112,4 @@ async def test_viewers_resume_on_another_worker_without_a_gap(
         assert viewer.lost_positions == 0
     told = {code for viewer in viewers for code in viewer.ended_with}
     # Who has seen everything before the spread drain reaches him was told nothing.
-    assert told <= ({None} if number is signal.SIGKILL else {3001})
+    assert told <= ({None} if signal_sent is signal.SIGKILL else {3001})
