@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the front door makes connections; a connection only reports
 
 REST_BYTES_MAX = 4_096  # of an incomplete frame that the fast path keeps; more goes to the core
 CLOSE_SECONDS = 5.0  # for the peer's half of the closing handshake
+LATE_BYTES_MAX = 65_536  # read behind our close frame: what an honest peer had on its way
 WRITE_HIGH_BYTES = 65_536  # unsent bytes at which we stop to read from this peer
 
 _FINAL = 0x80
@@ -52,7 +53,16 @@ class Owner(Protocol):
 class LightConnection(asyncio.Protocol):
     """Port of one session and protocol of one transport that has been upgraded."""
 
-    __slots__ = ("_core", "_owner", "_rest", "codec", "counted_as", "session", "transport")
+    __slots__ = (
+        "_core",
+        "_late",
+        "_owner",
+        "_rest",
+        "codec",
+        "counted_as",
+        "session",
+        "transport",
+    )
 
     def __init__(self, transport: "Transport", codec: Codec, owner: Owner) -> None:
         self.transport = transport
@@ -62,6 +72,7 @@ class LightConnection(asyncio.Protocol):
         self._owner = owner
         self._rest = b""  # the incomplete frame at the end of the last read
         self._core: SansIO | None = None  # None while the connection is on the fast path
+        self._late = 0  # bytes that came behind our close frame
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
     # Port
@@ -178,16 +189,23 @@ class LightConnection(asyncio.Protocol):
             self._flush(core)  # a due pong goes first
         else:
             self._flush_end(core)
+            self._count_late(len(data))
         for event in core.events_received():
             assert isinstance(event, Frame), "after the handshake there are only frames"
             self._take_frame(event)
         self._flush(core)
         if was_open and core.state is not State.OPEN:
             self._end_soon()
-        # Only then: closing over data that is still coming resets the connection, and the peer
-        # never reads our close frame. Who does not answer it is cut by `_end_soon`.
         if core.close_rcvd is not None:
+            # Not before: to end with unread data in the kernel is a reset, which can take our
+            # close frame with it, and the client would never learn the code.
             self.transport.close()
+
+    def _count_late(self, size: int) -> None:
+        """Stop to read from a peer that goes on sending; the deadline cuts him off."""
+        self._late += size
+        if self._late > LATE_BYTES_MAX and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _end_soon(self) -> None:
         """A peer that does not finish the closing handshake is cut off."""

@@ -6,6 +6,7 @@ cases that uvicorn alone would leave hanging.
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -174,6 +175,27 @@ async def test_flood_is_111_and_then_3013(joined: ClientConnection) -> None:
         assert (end.rcvd.code, end.rcvd.reason) == (3013, "too many requests")
     assert seen.count(111) == LIMITS["excess_max"]
     assert seen.index(111) >= LIMITS["commands_burst"]
+
+
+async def test_flood_costs_its_neighbour_nothing(server: Spawned, joined: ClientConnection) -> None:
+    """While one client floods until it is cut off, each command of another is answered."""
+
+    async def flood() -> tuple[int, str]:
+        async with connect(server.url, compression=None) as flooder:
+            await ask(flooder, {"id": 1, "connect": {}})
+            reading = asyncio.create_task(closed_with(flooder))
+            with contextlib.suppress(ConnectionClosed):
+                for number in range(2, 100_000):
+                    await flooder.send(rpc(number, "echo"))
+            return await reading
+
+    flooding = asyncio.create_task(flood())
+    answered = 0
+    for number in range(2, 32):  # within its own bounds, beside the flood and after it
+        reply = await ask(joined, {"id": number, "rpc": {"method": "echo", "data": number}})
+        answered += reply["rpc"] == {"data": number}
+    assert await asyncio.wait_for(flooding, 10) == (3013, "too many requests")
+    assert answered == 30
 
 
 async def test_twenty_errors_are_3509(joined: ClientConnection) -> None:

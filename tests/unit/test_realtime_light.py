@@ -18,7 +18,7 @@ from live.protocol.codec_json import JSON
 from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.session import Session
 from live.protocol.shared import Shared
-from live.realtime.light import LightConnection
+from live.realtime.light import LATE_BYTES_MAX, LightConnection
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -205,18 +205,6 @@ async def test_nothing_is_written_after_the_close() -> None:
     assert transport.ended
 
 
-async def test_flooder_can_read_why_he_was_closed() -> None:
-    """What was on its way when we closed is no reason to reset: that would destroy our frame."""
-    connection, transport, _ = connect()
-    connection.data_received(frame(Opcode.TEXT, b"close me") + frame(Opcode.TEXT, b"more"))
-    connection.data_received(frame(Opcode.TEXT, b"and more"))
-    assert not transport.ended
-
-    connection.data_received(frame(Opcode.CLOSE, Close(3503, "").serialize()))
-
-    assert transport.ended
-
-
 async def test_sender_of_a_broken_frame_can_read_so() -> None:
     """The rest of it is thrown away until he hangs up, or five seconds have passed."""
     connection, transport, _ = connect()
@@ -224,6 +212,26 @@ async def test_sender_of_a_broken_frame_can_read_so() -> None:
     connection.data_received(b"x" * 70_000)
     assert transport.sent[2:4] == (1009).to_bytes(2, "big")
     assert not transport.ended
+
+
+async def test_our_close_waits_for_the_peers() -> None:
+    """What he sent meanwhile is not his answer: ending then would take the close frame with it."""
+    connection, transport, _ = connect()
+    connection.close(codes.SHUTDOWN)
+    connection.data_received(frame(Opcode.TEXT, b"was on its way") * 2)
+    assert not transport.ended
+    connection.data_received(frame(Opcode.CLOSE, Close(3001, "shutdown").serialize()))
+    assert transport.ended
+
+
+async def test_flood_behind_our_close_is_not_read() -> None:
+    """It costs nothing until the deadline of the closing handshake."""
+    connection, transport, _ = connect()
+    connection.close(codes.FLOOD)
+    connection.data_received(frame(Opcode.TEXT, b"x" * 1_000) * (LATE_BYTES_MAX // 1_008))
+    assert not transport.paused
+    connection.data_received(frame(Opcode.TEXT, b"x" * 1_000))
+    assert transport.paused and not transport.ended
 
 
 @pytest.mark.parametrize(

@@ -84,4 +84,7 @@ def test_websockets_core_can_start_open() -> None:
     core.receive_data(Frame(Opcode.TEXT, b"hi").serialize(mask=True))
     (event,) = core.events_received()
     assert isinstance(event, Frame) and bytes(event.data) == b"hi"
+    assert core.close_rcvd is None
+    core.receive_data(Frame(Opcode.CLOSE, b"").serialize(mask=True))
+    assert core.close_rcvd is not None
     assert speedups.apply_mask(b"\x01\x02", b"\x01\x01\x01\x01") == b"\x00\x03"
