@@ -28,6 +28,7 @@ from live.protocol.commands import (
 from live.realtime.broker import Broker
 from live.realtime.policy import Policy
 from live.realtime.ports import RpcHandler
+from live.realtime.presence import is_small
 from live.realtime.room import decode_info
 from live.realtime.rpc import SessionCall, failure_of
 from live.realtime.topic import RECOVERY_MAX, Topic
@@ -127,8 +128,10 @@ class Calls:
             session.fail(command, codes.PERMISSION_DENIED)
         elif not sub.grant.presence:
             session.fail(command, codes.NOT_AVAILABLE)
+        elif is_small(len(found := await self._present(sub.topic))):
+            session.reply(command, PresenceResult(found))
         else:
-            session.reply(command, PresenceResult(await self._present(sub.topic)))
+            session.fail(command, codes.NOT_AVAILABLE)
 
     async def _stats(self, viewer: Viewer, command: int, request: PresenceStatsRequest) -> None:
         session, sub = viewer.session, viewer.subs.get(request.channel)

@@ -16,6 +16,9 @@ from live.realtime.store import Store
 from live.realtime.topic import Topic
 
 QUEUED_MAX = 10_000  # beyond it comings and goings are dropped; presence is a courtesy
+# Connections of a channel up to which they are listed, and told of each other: N joins told to N
+# are 40,000 pushes here, and would be 100 million in a room of ten thousand.
+SMALL_ROOM_MAX = 200
 
 log = structlog.get_logger()
 
@@ -28,17 +31,24 @@ class _Step:
     tell: bool
 
 
+def is_small(connections: int) -> bool:
+    """Tell whether a room is one of few, whose names may be told."""
+    return connections <= SMALL_ROOM_MAX
+
+
 class Presence:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._steps: asyncio.Queue[_Step] = asyncio.Queue(QUEUED_MAX)
 
     def came(self, topic: Topic, info: ClientInfo, *, tell: bool) -> None:
-        """Note that a connection listens; with `tell` all others get a join push."""
+        """Note that a connection listens; `tell` it to the others of a small room."""
         topic.present[info.client] = msgspec.json.encode(info)
+        tell = tell and is_small(len(topic.present))
         self._put(_Step(topic, info, came=True, tell=tell))
 
     def left(self, topic: Topic, info: ClientInfo, *, tell: bool) -> None:
+        tell = tell and is_small(len(topic.present))
         topic.present.pop(info.client, None)
         self._put(_Step(topic, info, came=False, tell=tell))
 
