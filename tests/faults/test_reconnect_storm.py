@@ -5,8 +5,6 @@ is cut off, and joins again at once while Postgres is down, so a single query wo
 """
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,18 +15,6 @@ from tests.servers import Postgres
 
 LAG_MS_MAX = 1_000
 COUNTED_SECONDS = 10
-
-
-@pytest.fixture
-def own_postgres(scratch: Path) -> Iterator[Postgres]:
-    """One that this test may stop."""
-    directory = scratch / "storm"
-    (directory / "pg").mkdir(parents=True, exist_ok=True)
-    server = Postgres(directory / "pg")
-    server.init()
-    server.start("fsync=off")
-    yield server
-    server.close()
 
 
 @pytest.mark.parametrize("viewers", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
