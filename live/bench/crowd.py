@@ -26,6 +26,8 @@ from live.web.auth import Authenticator
 AT_ONCE: Final = 256  # handshakes and joins in flight
 EAR_EVERY: Final = 20
 PHASE_SECONDS: Final = 60.0
+BACK_SECONDS: Final = 0.5  # until who was sent away dials again: the least that the SDKs wait
+ROUNDS_MAX: Final = 30
 MARK: Final = b"T@"  # before the 18 digits of the nanosecond at which a publication was sent
 HELD: Final = b'"outcome":"held"'
 OFFER: Final = "bench"
@@ -153,7 +155,7 @@ class Crowd:
         self.latencies: list[float] = []
         self._deliveries = 0
         self._missing = 0  # of what the present order waits for
-        self._sent_away = 0
+        self._away: list[Client] = []  # who were told to come back later
         self._leaving: set[Client] = set()  # whose connections are meant to end
         self._done: asyncio.Future[None] | None = None
         self._next: Iterator[None] = iter(())
@@ -176,7 +178,7 @@ class Crowd:
     def sent_away(self, client: Client) -> None:
         """He was told to come back later."""
         self._leaving.add(client)
-        self._sent_away += 1
+        self._away.append(client)
         self.arrived()
 
     def lost(self, client: Client) -> None:
@@ -205,52 +207,71 @@ class Crowd:
 
     async def connect(self, order: Order) -> Figures:
         """Open `number` connections to `port`, `at_once` (or AT_ONCE) handshakes in flight."""
-        loop = asyncio.get_running_loop()
         self._leaving.clear()
         self.clients = [Client(self, ear=n % EAR_EVERY == 0) for n in range(order.number)]
-        started: list[asyncio.Task[object]] = []
-
-        def start() -> Iterator[None]:
-            for client in self.clients:
-                dial = loop.create_connection(lambda c=client: c, "127.0.0.1", order.port)  # type: ignore[misc]  # the default carries it
-                started.append(loop.create_task(dial))
-                yield
-
-        began = time.perf_counter()
-        await self._flow(start(), order.at_once)
-        took = time.perf_counter() - began
-        await asyncio.gather(*started)
-        return {"seconds": took}
+        return {"seconds": await self._dial(self.clients, order)}
 
     async def join(self, order: Order) -> Figures:
         """Send `connect` with a token of its own on each connection, wait for all answers.
 
         Who is told to come back counts as answered, and as `sent_away`.
         """
-        self._sent_away = 0
-        frames = [self._connect_frame() for _ in self.clients]
+        self._away.clear()
+        cpu = time.process_time()
+        return {
+            "seconds": await self._enter(self.clients, order),
+            "own_cpu_seconds": time.process_time() - cpu,
+            "sent_away": float(len(self._away)),
+        }
+
+    async def come_back(self, order: Order) -> Figures:
+        """Who was sent away dials and joins again after a while, until all are in."""
+        rounds = 0
+        while self._away and rounds < ROUNDS_MAX:
+            rounds += 1
+            await asyncio.sleep(BACK_SECONDS)
+            gone, self._away = set(self._away), []
+            again = [Client(self, ear=False) for _ in gone]
+            self.clients = [client for client in self.clients if client not in gone] + again
+            await self._dial(again, order)
+            await self._enter(again, order)
+        return {"rounds": float(rounds), "sent_away": float(len(self._away))}
+
+    async def _dial(self, clients: list[Client], order: Order) -> float:
+        """Open these connections; how long it took."""
+        loop = asyncio.get_running_loop()
+        started: list[asyncio.Task[object]] = []
 
         def start() -> Iterator[None]:
-            for client, frame in zip(self.clients, frames, strict=True):
+            for client in clients:
+                dial = loop.create_connection(lambda c=client: c, "127.0.0.1", order.port)  # type: ignore[misc]  # the default carries it
+                started.append(loop.create_task(dial))
+                yield
+
+        took = await self._flow(start(), len(clients), order.at_once)
+        await asyncio.gather(*started)
+        return took
+
+    async def _enter(self, clients: list[Client], order: Order) -> float:
+        frames = [self._connect_frame() for _ in clients]
+
+        def start() -> Iterator[None]:
+            for client, frame in zip(clients, frames, strict=True):
                 client.join(frame)
                 yield
 
-        cpu, began = time.process_time(), time.perf_counter()
-        await self._flow(start(), order.at_once)
-        return {
-            "seconds": time.perf_counter() - began,
-            "own_cpu_seconds": time.process_time() - cpu,
-            "sent_away": float(self._sent_away),
-        }
+        return await self._flow(start(), len(clients), order.at_once)
 
-    async def _flow(self, steps: Iterator[None], at_once: int) -> None:
-        """Keep so many of these going until each has arrived."""
+    async def _flow(self, steps: Iterator[None], number: int, at_once: int) -> float:
+        """Keep so many of these going until each has arrived; how long it took."""
+        began = time.perf_counter()
         self._next = steps
         self._missing = 0
         for _ in range(at_once or AT_ONCE):
             next(steps, None)
-        await self._until(len(self.clients))
+        await self._until(number)
         self._next = iter(())
+        return time.perf_counter() - began
 
     async def reset(self, order: Order) -> Figures:
         """Forget what was heard."""
@@ -320,8 +341,9 @@ def _spread(latencies: list[float]) -> Figures:
 
 async def main(secret: str, show: str) -> None:
     crowd = Crowd(secret, show)
-    orders = (crowd.connect, crowd.join, crowd.reset, crowd.wait, crowd.load, crowd.press)
-    await obey({order.__name__: order for order in (*orders, crowd.leave)})
+    orders = (crowd.connect, crowd.join, crowd.come_back, crowd.reset, crowd.wait)
+    more = (crowd.load, crowd.press, crowd.leave)
+    await obey({order.__name__: order for order in orders + more})
 
 
 if __name__ == "__main__":
