@@ -1,0 +1,98 @@
+"""Echo behind both doors of the gateway: what Autobahn's fuzzing client wants to talk to.
+
+The doors, their connections and their closing are the gateway's; only what is said is not the
+client protocol. Run: python -m tests.echo_app [--asgi]
+"""
+
+import argparse
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import uvloop
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.frames import Opcode
+
+from live.protocol import codes
+from live.protocol.codec import Codec
+from live.protocol.codes import Close
+from live.protocol.session import Port, Session
+from live.protocol.shared import frame_header
+from live.realtime import asgi, front
+from live.realtime.asgi import WebSocketPort
+from live.realtime.light import LightConnection
+from tests.realtime_app import Server, config
+
+
+class Echo:
+    """Stands for a session, and answers each message with itself."""
+
+    client = "echo"
+
+    def __init__(self, port: Port, codec: Codec) -> None:
+        self.port = port
+
+    def receive(self, message: bytes) -> None:
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            self.close(codes.INVALID_UTF8)
+        else:
+            self.port.write(message)
+
+    def close(self, close: Close) -> None:
+        self.port.close(close)
+
+    def lost(self) -> None:
+        pass
+
+
+class EchoConnection(LightConnection):
+    """Takes text and binary messages, as no codec of ours does."""
+
+    def _take_message(self, opcode: Opcode, data: bytes) -> None:
+        if opcode is Opcode.TEXT:
+            self._deliver(data)
+        elif self._writable():
+            self.transport.write(frame_header(0x80 | opcode, len(data)) + data)
+
+
+async def read(socket: WebSocket, session: Session, codec: Codec) -> None:
+    """Take the place of the plain route's reader, for messages of both kinds."""
+    port = session.port
+    assert isinstance(port, WebSocketPort)
+    while (event := await socket.receive())["type"] != "websocket.disconnect":
+        message = event.get("text")
+        message = event["bytes"] if message is None else message
+        port._put(message, len(message))
+
+
+def build() -> Starlette:
+    front.LightConnection = EchoConnection  # type: ignore[misc]
+    asgi._read = read
+    admission = SimpleNamespace(
+        full=False, may_knock=lambda _: True, opened=lambda: None, closed=lambda: None
+    )
+    gateway = SimpleNamespace(
+        admission=admission, hub=SimpleNamespace(draining=False), session=Echo
+    )
+    endpoint = asgi.WebSocketEndpoint(cast(Any, gateway))
+    app = Starlette(routes=[WebSocketRoute("/connection/websocket", endpoint)])
+    app.state.gateway = gateway
+    return app
+
+
+async def main(*, plain: bool) -> None:
+    server = Server(config(build(), 0, front=not plain))
+    running = asyncio.create_task(server.serve())
+    await server.listening.wait()
+    print(f"listening {server.port}", flush=True)  # noqa: T201  # whoever spawned us reads it
+    await running
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--asgi", action="store_true", help="without the front door")
+    uvloop.run(main(plain=parser.parse_args().asgi))
