@@ -2,21 +2,20 @@
 
 A process of its own: `python -m live.bench.crowd SECRET SHOW`. Works on the level of frames: what
 is sent was built before anything is measured (with a mask of zeros, which the server must still
-apply), what comes back is counted by searching it, and one connection in `EAR_EVERY` is an ear that
-also reads when each publication was sent: the monotonic clock is the same for all processes.
+apply), and one connection in `EAR_EVERY` is an ear (phone.py).
 """
 
 import asyncio
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 from uuid import uuid4
 
 import uvloop
 
 from live.bench.link import Figures, Order, obey
+from live.bench.phone import Client, text_frame
 from live.domain.caller import ALL_SHOWS, Role
 from live.errors import EngineError
 from live.process import follow_parent
@@ -28,121 +27,8 @@ EAR_EVERY: Final = 20
 PHASE_SECONDS: Final = 60.0
 BACK_SECONDS: Final = 0.5  # until who was sent away dials again: the least that the SDKs wait
 ROUNDS_MAX: Final = 30
-MARK: Final = b"T@"  # before the 18 digits of the nanosecond at which a publication was sent
-HELD: Final = b'"outcome":"held"'
 OFFER: Final = "bench"
 TOKEN_SECONDS: Final = 3_600
-
-_STAMP = re.compile(rb"T@(\d{18})")
-_STAMP_BYTES = 20
-_PING, _PONG = b"\x81\x02{}", b"\x81\x82\0\0\0\0{}"
-_HEAD = (
-    b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
-def text_frame(text: bytes) -> bytes:
-    """Frame a client's message."""
-    length = len(text)
-    if length < 126:
-        return bytes((0x81, 0x80 | length)) + b"\0\0\0\0" + text
-    return b"\x81\xfe" + length.to_bytes(2, "big") + b"\0\0\0\0" + text
-
-
-class Client(asyncio.Protocol):
-    """One phone."""
-
-    __slots__ = ("_crowd", "_ear", "_rest", "_take", "clicks", "pressed_at", "transport")
-
-    def __init__(self, crowd: "Crowd", *, ear: bool) -> None:
-        self._crowd = crowd
-        self._ear = ear
-        self._rest = b""
-        self._take: Callable[[bytes], None] = self._shaking
-        self.transport: asyncio.Transport | None = None
-        self.clicks: Iterator[bytes] = iter(())
-        self.pressed_at = 0.0
-
-    # uvloop's transports have the methods of Transport but are no subclass of it.
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.transport = transport
-        transport.write(_HEAD)
-
-    def data_received(self, data: bytes) -> None:
-        self._take(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.lost(self)
-
-    def join(self, frame: bytes) -> None:
-        self._take = self._joining
-        self._write(frame)
-
-    def press(self) -> bool:
-        """Send the next click; False if there is none left."""
-        frame = next(self.clicks, None)
-        if frame is None:
-            return False
-        self._take = self._pressing
-        self.pressed_at = time.perf_counter()
-        self._write(frame)
-        return True
-
-    def _write(self, data: bytes) -> None:
-        assert self.transport is not None, "connected"
-        self.transport.write(data)
-
-    def _shaking(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/1.1 101"):
-            self._crowd.fail(f"handshake: {data[:80]!r}")
-            return
-        self._crowd.arrived()
-
-    def _joining(self, data: bytes) -> None:
-        self._rest += data
-        if b'"connect":' in self._rest:
-            self._rest = b""
-            self._take = self._listening
-            self._crowd.arrived()
-        elif b'"error":' in self._rest:
-            if b'"temporary":true' in self._rest:
-                self._crowd.sent_away(self)
-            else:
-                self._crowd.fail(f"connect: {self._rest[:200]!r}")
-
-    def _listening(self, data: bytes) -> None:
-        if _PING in data:
-            self._write(_PONG)
-        data = self._rest + data
-        if self._ear:
-            self._listen_closely(data)
-        else:
-            self._rest = data[-1:]  # the mark has two bytes, which may come in two reads
-            self._crowd.heard(data.count(MARK))
-
-    def _listen_closely(self, data: bytes) -> None:
-        now, end, count = time.monotonic_ns(), 0, 0
-        latencies = self._crowd.latencies
-        for found in _STAMP.finditer(data):
-            latencies.append((now - int(found[1])) / 1e9)
-            end, count = found.end(), count + 1
-        self._rest = data[max(end, len(data) - _STAMP_BYTES + 1) :]
-        self._crowd.heard(count)
-
-    def _pressing(self, data: bytes) -> None:
-        if _PING in data:
-            self._write(_PONG)
-        self._rest += data
-        if HELD in self._rest:
-            self._rest = b""
-            self._crowd.latencies.append(time.perf_counter() - self.pressed_at)
-            if not self.press():
-                self._take = self._listening
-                self._crowd.arrived()
-        elif b'"error":' in self._rest or b'"outcome":' in self._rest:
-            self._crowd.fail(f"click: {self._rest[:200]!r}")
 
 
 class Crowd:
