@@ -6,6 +6,8 @@ apply), and one connection in `EAR_EVERY` is an ear (phone.py).
 """
 
 import asyncio
+import gc
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from uuid import uuid4
 import uvloop
 
 from live.bench.link import Figures, Order, obey
-from live.bench.phone import Client, text_frame
+from live.bench.phone import FIRST_CLICK, Client, text_frame
 from live.domain.caller import ALL_SHOWS, Role
 from live.errors import EngineError
 from live.process import follow_parent
@@ -173,7 +175,7 @@ class Crowd:
     async def load(self, order: Order) -> Figures:
         """Put `number` clicks into the hand of each client."""
         for client in self.clients:
-            client.clicks = iter([_click_frame(n) for n in range(order.number)])
+            client.clicks = iter([_click_frame(FIRST_CLICK + n) for n in range(order.number)])
         return {}
 
     async def press(self, order: Order) -> Figures:
@@ -188,6 +190,45 @@ class Crowd:
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         figures = {"seconds": took, "own_cpu_seconds": cpu, "holds": float(len(self.latencies))}
         return figures | _spread(self.latencies)
+
+    async def press_at_random(self, order: Order) -> Figures:
+        """Each client presses `number` times, at instants of its own: `rate` a second in all.
+
+        Nobody waits for an answer before he presses. A click is timed from when it is handed to
+        the socket; `late` is how long after its instant that was, which is the generator's fault.
+        """
+        self.latencies.clear()
+        self._missing, self._next = 0, iter(())
+        presses, number = self.clients * order.number, len(self.clients) * order.number
+        random.shuffle(presses)
+        gc.collect()
+        gc.freeze()  # the clients in waiting are not garbage; looking for it would stop the clock
+        cpu, began = time.process_time(), time.perf_counter()
+        lates = await self._press_on(presses, order.rate)
+        offered = time.perf_counter() - began
+        await self._until(number)
+        gc.unfreeze()
+        return {
+            "holds": float(len(self.latencies)),
+            "seconds": time.perf_counter() - began,
+            "offered_per_second": number / offered,
+            "own_cpu_seconds": time.process_time() - cpu,
+            "late_p99_ms": _spread(lates)["p99_ms"],
+        } | _spread(self.latencies)
+
+    async def _press_on(self, presses: list[Client], rate: int) -> list[float]:
+        """Press in this order, with gaps as chance makes them; how late each press was."""
+        lates: list[float] = []
+        due = time.perf_counter() + random.expovariate(rate)
+        while True:
+            now = time.perf_counter()
+            while due <= now:
+                presses.pop().press_at_random()
+                lates.append(time.perf_counter() - due)
+                if not presses:
+                    return lates
+                due += random.expovariate(rate)
+            await asyncio.sleep(max(0.0, due - now))  # answers are read meanwhile
 
     async def leave(self, order: Order) -> Figures:
         """Cut all connections."""
@@ -208,7 +249,7 @@ class Crowd:
 
 def _click_frame(number: int) -> bytes:
     text = (
-        f'{{"id":{number + 2},"rpc":{{"method":"offer.hold","data":'
+        f'{{"id":{number},"rpc":{{"method":"offer.hold","data":'
         f'{{"offer":"{OFFER}","qty":1,"key":"{uuid4()}"}}}}}}'
     )
     return text_frame(text.encode())
@@ -228,7 +269,7 @@ def _spread(latencies: list[float]) -> Figures:
 async def main(secret: str, show: str) -> None:
     crowd = Crowd(secret, show)
     orders = (crowd.connect, crowd.join, crowd.come_back, crowd.reset, crowd.wait)
-    more = (crowd.load, crowd.press, crowd.leave)
+    more = (crowd.load, crowd.press, crowd.press_at_random, crowd.leave)
     await obey({order.__name__: order for order in orders + more})
 
 

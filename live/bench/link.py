@@ -32,6 +32,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int = 0
     port: int = 0
     at_once: int = 0
+    rate: int = 0
 
 
 Handler = Callable[[Order], Awaitable[Figures]]
@@ -59,10 +60,12 @@ class Child:
         )
         return cls(f"{module} {arguments[0] if arguments else ''}", process)
 
-    async def ask(self, do: str, *, number: int = 0, port: int = 0, at_once: int = 0) -> Figures:
+    async def ask(
+        self, do: str, *, number: int = 0, port: int = 0, at_once: int = 0, rate: int = 0
+    ) -> Figures:
         """Raises EngineError for a process that is gone, silent, or could not do it."""
         assert self._process.stdin is not None and self._process.stdout is not None, "both piped"
-        order = Order(do=do, number=number, port=port, at_once=at_once)
+        order = Order(do=do, number=number, port=port, at_once=at_once, rate=rate)
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

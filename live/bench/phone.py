@@ -12,9 +12,12 @@ from typing import Final, Protocol
 
 MARK: Final = b"T@"  # before the 18 digits of the nanosecond at which a publication was sent
 HELD: Final = b'"outcome":"held"'
+FIRST_CLICK: Final = 2  # the id of the command; connect is 1
 
 _STAMP = re.compile(rb"T@(\d{18})")
 _STAMP_BYTES = 20
+_ANSWER = re.compile(rb'"id":(\d+),"rpc":\{"data":\{"outcome":"held"')
+_ANSWER_BYTES = 64  # at least one less than what it matches, so that none is counted twice
 _PING, _PONG = b"\x81\x02{}", b"\x81\x82\0\0\0\0{}"
 _HEAD = (
     b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
@@ -54,7 +57,16 @@ class Company(Protocol):
 class Client(asyncio.Protocol):
     """One phone."""
 
-    __slots__ = ("_crowd", "_ear", "_rest", "_take", "clicks", "pressed_at", "transport")
+    __slots__ = (
+        "_crowd",
+        "_ear",
+        "_pressed",
+        "_rest",
+        "_take",
+        "clicks",
+        "pressed_at",
+        "transport",
+    )
 
     def __init__(self, crowd: Company, *, ear: bool) -> None:
         self._crowd = crowd
@@ -64,6 +76,7 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.clicks: Iterator[bytes] = iter(())
         self.pressed_at = 0.0
+        self._pressed: list[float] = []  # when, of each click at random
 
     # uvloop's transports have the methods of Transport but are no subclass of it.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -89,6 +102,12 @@ class Client(asyncio.Protocol):
         self.pressed_at = time.perf_counter()
         self._write(frame)
         return True
+
+    def press_at_random(self) -> None:
+        """Send the next click, whether or not the last one is answered."""
+        self._take = self._answering
+        self._pressed.append(time.perf_counter())
+        self._write(next(self.clicks))
 
     def _write(self, data: bytes) -> None:
         assert self.transport is not None, "connected"
@@ -143,3 +162,16 @@ class Client(asyncio.Protocol):
                 self._crowd.arrived()
         elif b'"error":' in self._rest or b'"outcome":' in self._rest:
             self._crowd.fail(f"click: {self._rest[:200]!r}")
+
+    def _answering(self, data: bytes) -> None:
+        if _PING in data:
+            self._write(_PONG)
+        data, now, end, count = self._rest + data, time.perf_counter(), 0, 0
+        for found in _ANSWER.finditer(data):
+            number = int(found[1]) - FIRST_CLICK
+            self._crowd.latencies.append(now - self._pressed[number])
+            end, count = found.end(), count + 1
+        if b'"error":' in data:
+            self._crowd.fail(f"click: {data[:200]!r}")
+        self._rest = data[max(end, len(data) - _ANSWER_BYTES) :]
+        self._crowd.heard(count)

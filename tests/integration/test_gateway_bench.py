@@ -1,6 +1,7 @@
 """`live bench fanout` and `purchase` in miniature: they measure what they say they measure."""
 
 from live.bench import fanout, purchase
+from live.bench.purchase import RANDOM_CLICKS
 from tests.servers import Postgres
 
 
@@ -27,14 +28,27 @@ async def test_fanout_bench_reports_both_sides(
 async def test_purchase_bench_reports_both_sides(
     redis_url: str, postgres: Postgres, database_url: str
 ) -> None:
-    """Closed loops and the one instant, for either side; each click was a hold."""
+    """Closed loops and the one instant for either side, random clicks for ours; each was a hold."""
     report = await purchase.run(redis_url, database_url, rounds=1, scale=100)
     rows = report["rows"]
     assert isinstance(rows, list)
-    names = [row["name"] for row in rows]
+    named = {row["name"]: row for row in rows}
     for side in ("ours", "naive"):
-        assert {f"{side}_closed_500", f"{side}_closed_5000", f"{side}_instant_5000"} <= set(names)
-    assert _goals(report) == ["purchase.holds_per_second", "purchase.vs_naive"]
+        assert {f"{side}_closed_500", f"{side}_closed_5000", f"{side}_instant_5000"} <= set(named)
+    at_random = named["ours_random_2000"]
+    assert at_random["holds"] == 20 * RANDOM_CLICKS
+    assert 0 < at_random["p50_ms"] <= at_random["p99_ms"]
+    assert at_random["late_p99_ms"] >= 0
+    assert _goals(report) == [
+        "purchase.holds_per_second",
+        "purchase.vs_naive",
+        "purchase.holds_per_second_500",
+        "purchase.cpu_vs_naive_500",
+        "purchase.cpu_vs_naive_5000",
+        "purchase.instant_ms",
+        "purchase.instant_vs_naive",
+        "purchase.random_p99_ms",
+    ]
 
 
 def _goals(report: dict[str, object]) -> list[str]:
