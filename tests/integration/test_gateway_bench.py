@@ -14,14 +14,18 @@ async def test_fanout_bench_reports_both_sides(
     assert isinstance(rows, list)
     phases = ("connect", "lone", "burst", "saturated")
     named = {row["name"]: row for row in rows}
-    assert set(named) == {f"{side}_{phase}_40" for side in ("ours", "naive") for phase in phases}
-    assert all(row["bottleneck"] in ("server", "generator") for row in rows)
+    sides = {f"{side}_{phase}_40" for side in ("ours", "naive") for phase in phases}
+    assert set(named) == sides | {"ratios"}
+    assert all(named[name]["bottleneck"] in ("server", "generator") for name in sides)
+    assert named["ratios"]["upgrades"] > 0
     assert named["ours_burst_40"]["p99_ms"] > 0
     assert _goals(report) == [
         "fanout.burst_vs_naive",
         "fanout.lone_vs_naive",
         "fanout.upgrades_per_second",
         "fanout.kb_per_viewer",
+        "fanout.bare_upgrades_per_second",
+        "fanout.upgrades_vs_naive",
     ]
 
 
