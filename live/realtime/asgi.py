@@ -24,8 +24,8 @@ from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared
+from live.realtime.cohort import BUFFER_HARD_BYTES
 from live.realtime.gateway import Gateway
-from live.realtime.hub import BUFFER_HARD_BYTES
 from live.realtime.origin import origin_allowed
 
 log = structlog.get_logger()

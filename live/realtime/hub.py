@@ -5,7 +5,7 @@ once per codec, framed once per cohort, and the same bytes go to every connectio
 connections are self-clocked: what arrives while one runs goes with the next, joined into one
 message, so a burst costs one write per viewer and not one per event.
 
-Owns: cohorts, the passes, the bound of what a slow viewer may owe.
+Owns: who is in which cohort (cohort.py), and when passes run.
 Always: a member is in at most one cohort; it gets each publication of its topics after the one it
 joined at exactly once, in order; after `remove` it gets nothing.
 Runs on: the event loop only; `post` never blocks, a pass yields to the loop between slices.
@@ -16,71 +16,21 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from live.domain.ids import ShowId
 from live.protocol import codes
-from live.protocol.codec import Codec
 from live.protocol.codes import Close
 from live.protocol.session import Session
-from live.protocol.shared import Shared
 from live.realtime import metrics
+from live.realtime.cohort import Cohort, Member, Work, deliver, take_work
 from live.realtime.topic import Entry, Topic
 
 SLICE = 500  # writes between two yields: 4 ms, so a pass over 10,000 delays nobody else by more
 PASS_GAP_SECONDS = 0.010  # between the starts of two passes: bursts join, a lone event never waits
-JOINED_BYTES_MAX = 131_072  # of one message; SDKs refuse messages beyond 1 MiB
-BUFFER_SOFT_BYTES = 65_536  # beyond it a viewer gets no conflated figures
-BUFFER_HARD_BYTES = 262_144  # beyond it he is closed and comes back by offset
 PULSE_GAP_SECONDS = 0.2  # conflated figures alone: five a second ...
 PULSE_GAP_MAX_SECONDS = 1.0  # ... down to one, while fan-out takes its share of the loop
 PULSE_SHARE = 4  # one part in four of the loop is what figures alone may cost
 DRAIN_SPREAD = 0.75  # of a drain; the rest is for the commands of those whose turn comes last
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """A connection's seat: `cohort` is None while it listens to direct topics only.
-
-    `leaving`: it is about to be closed and hears nothing more of shared topics.
-    """
-
-    session: Session
-    show: ShowId
-    cohort: "Cohort | None" = None
-    leaving: bool = False
-
-
-class Cohort:
-    """Connections that get the same bytes."""
-
-    __slots__ = ("codec", "latest", "members", "newcomers", "pending", "topics")
-
-    def __init__(self, codec: Codec, topics: frozenset[Topic]) -> None:
-        self.codec = codec
-        self.topics = topics
-        self.members: dict[Member, None] = {}
-        # Who joined while publications were pending, with how many of those he has already.
-        self.newcomers: dict[Member, int] = {}
-        self.pending: list[Entry] = []
-        self.latest: dict[Topic, Entry] = {}  # conflated: only the newest counts
-
-    def frames(self, entries: list[Entry]) -> list[Shared]:
-        """Join publications into as few messages as the size bound allows."""
-        codec = self.codec
-        frames: list[Shared] = []
-        batch: list[bytes] = []
-        size = 0
-        for entry in entries:
-            push = entry.push(codec)
-            if batch and size + len(push) > JOINED_BYTES_MAX:
-                frames.append(Shared(codec.join(batch), binary=codec.binary))
-                batch, size = [], 0
-            batch.append(push)
-            size += len(push)
-        if batch:
-            frames.append(Shared(codec.join(batch), binary=codec.binary))
-        return frames
 
 
 class _Audience:
@@ -93,17 +43,6 @@ class _Audience:
         self.count = 0
 
 
-@dataclass(slots=True)
-class _Work:
-    """What one pass owes one cohort: `done` members have it."""
-
-    cohort: Cohort
-    members: list[Member]
-    full: list[Shared]
-    lean: list[Shared]  # without conflated figures, for those who are behind
-    done: int = 0
-
-
 class Hub:
     """One per process. Needs a running loop from the first `post` on."""
 
@@ -113,7 +52,7 @@ class Hub:
         self._direct: dict[Topic, dict[Member, None]] = {}  # subscribers of direct topics
         self._dirty: dict[Cohort, None] = {}
         self._sessions: dict[Session, None] = {}
-        self._running: list[_Work] = []
+        self._running: list[Work] = []
         self._steps: Iterator[None] | None = None
         self._scheduled: asyncio.Handle | None = None
         self._scheduled_for = 0.0
@@ -211,9 +150,9 @@ class Hub:
         for work in self._running:
             if work.cohort is cohort and member in work.members[work.done :]:
                 work.members.remove(member)  # behind `done`, so the index stays right
-                _deliver(member.session, work.full, work.lean)
+                deliver(member.session, work.full, work.lean)
         missed = cohort.pending[cohort.newcomers.get(member, 0) :]
-        _deliver(member.session, frames := cohort.frames(missed), frames)
+        deliver(member.session, frames := cohort.frames(missed), frames)
 
     # Publications
 
@@ -281,7 +220,7 @@ class Hub:
         self._pass_began = asyncio.get_running_loop().time()
         self._pass_busy = 0.0
         for cohort in self._dirty:
-            self._running.extend(_take_work(cohort))
+            self._running.extend(take_work(cohort))
         self._dirty.clear()
         self._steps = self._walk()
         self._step()
@@ -310,7 +249,7 @@ class Hub:
             while work.done < len(members):
                 member = members[work.done]
                 work.done += 1
-                _deliver(member.session, work.full, work.lean)
+                deliver(member.session, work.full, work.lean)
                 written += 1
                 if written % SLICE == 0:
                     yield
@@ -344,37 +283,3 @@ class Hub:
 
 
 _DONE = object()
-
-
-def _take_work(cohort: Cohort) -> list[_Work]:
-    """Take what is pending of a cohort; its newcomers get only what they do not have."""
-    pending, latest = cohort.pending, list(cohort.latest.values())
-    cohort.pending, cohort.latest = [], {}
-    full = cohort.frames(pending + latest)
-    lean = cohort.frames(pending) if latest else full
-    works = [_Work(cohort, list(cohort.members), full, lean)]
-    late: dict[int, _Work] = {}
-    for member, known in cohort.newcomers.items():
-        work = late.get(known)
-        if work is None:
-            missed = pending[known:]
-            own = cohort.frames(missed + latest)
-            work = late[known] = _Work(cohort, [], own, cohort.frames(missed) if latest else own)
-        work.members.append(member)
-        cohort.members[member] = None
-    cohort.newcomers.clear()
-    return works + list(late.values())
-
-
-def _deliver(session: Session, full: list[Shared], lean: list[Shared]) -> None:
-    port = session.port
-    owed = port.buffered()
-    if owed > BUFFER_SOFT_BYTES:
-        if owed > BUFFER_HARD_BYTES:
-            # Closed, not awaited: one stalled phone must not delay the offer for the rest.
-            metrics.SLOW_CLOSES.inc()
-            session.close(codes.SLOW)
-            return
-        full = lean
-    for frame in full:
-        port.write_shared(frame)

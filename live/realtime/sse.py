@@ -26,8 +26,8 @@ from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.realtime.admission import Admission
 from live.realtime.asgi import address_of
+from live.realtime.cohort import BUFFER_HARD_BYTES
 from live.realtime.gateway import Gateway
-from live.realtime.hub import BUFFER_HARD_BYTES
 from live.realtime.origin import origin_allowed
 
 log = structlog.get_logger()

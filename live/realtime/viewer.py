@@ -6,7 +6,7 @@ from live.domain.caller import Caller
 from live.domain.ids import ShowId
 from live.protocol.commands import ClientInfo
 from live.protocol.session import Session
-from live.realtime.hub import Member
+from live.realtime.cohort import Member
 from live.realtime.policy import Asking, Grant
 from live.realtime.topic import Topic
 

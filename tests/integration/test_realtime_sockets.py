@@ -20,8 +20,9 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from live.domain.ids import ShowId
 from live.protocol.wire import varint
+from live.realtime.cohort import BUFFER_HARD_BYTES, JOINED_BYTES_MAX
 from live.realtime.guard import SEND_BUFFER_BYTES, USER_TIMEOUT_MS
-from live.realtime.hub import BUFFER_HARD_BYTES, JOINED_BYTES_MAX, Hub
+from live.realtime.hub import Hub
 from tests.realtime_app import Server, build, config
 
 DOORS = pytest.mark.parametrize("front", [True, False], ids=["front", "asgi"])

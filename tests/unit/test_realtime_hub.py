@@ -15,7 +15,8 @@ from live.protocol.commands import Publication
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.realtime import hub as hub_module
-from live.realtime.hub import Hub, Member
+from live.realtime.cohort import Member
+from live.realtime.hub import Hub
 from live.realtime.topic import Topic
 
 SHOW = ShowId("show")

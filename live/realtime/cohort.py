@@ -1,0 +1,110 @@
+"""Connections that get the same bytes, and what one pass owes them.
+
+Owns: joining publications into few messages, framed once for all; the bound of what a slow viewer
+may owe. Always: a member of a cohort gets each publication after its joining once, in order.
+Runs on: the event loop only; no method awaits. Not here: when a pass runs (hub.py).
+"""
+
+from dataclasses import dataclass
+
+from live.domain.ids import ShowId
+from live.protocol import codes
+from live.protocol.codec import Codec
+from live.protocol.session import Session
+from live.protocol.shared import Shared
+from live.realtime import metrics
+from live.realtime.topic import Entry, Topic
+
+JOINED_BYTES_MAX = 131_072  # of one message; SDKs refuse messages beyond 1 MiB
+BUFFER_SOFT_BYTES = 65_536  # beyond it a viewer gets no conflated figures
+BUFFER_HARD_BYTES = 262_144  # beyond it he is closed and comes back by offset
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A connection's seat: `cohort` is None while it listens to direct topics only.
+
+    `leaving`: it is about to be closed and hears nothing more of shared topics.
+    """
+
+    session: Session
+    show: ShowId
+    cohort: "Cohort | None" = None
+    leaving: bool = False
+
+
+class Cohort:
+    """Connections that get the same bytes."""
+
+    __slots__ = ("codec", "latest", "members", "newcomers", "pending", "topics")
+
+    def __init__(self, codec: Codec, topics: frozenset[Topic]) -> None:
+        self.codec = codec
+        self.topics = topics
+        self.members: dict[Member, None] = {}
+        # Who joined while publications were pending, with how many of those he has already.
+        self.newcomers: dict[Member, int] = {}
+        self.pending: list[Entry] = []
+        self.latest: dict[Topic, Entry] = {}  # conflated: only the newest counts
+
+    def frames(self, entries: list[Entry]) -> list[Shared]:
+        """Join publications into as few messages as the size bound allows."""
+        codec = self.codec
+        frames: list[Shared] = []
+        batch: list[bytes] = []
+        size = 0
+        for entry in entries:
+            push = entry.push(codec)
+            if batch and size + len(push) > JOINED_BYTES_MAX:
+                frames.append(Shared(codec.join(batch), binary=codec.binary))
+                batch, size = [], 0
+            batch.append(push)
+            size += len(push)
+        if batch:
+            frames.append(Shared(codec.join(batch), binary=codec.binary))
+        return frames
+
+
+@dataclass(slots=True)
+class Work:
+    """What one pass owes one cohort: `done` members have it."""
+
+    cohort: Cohort
+    members: list[Member]
+    full: list[Shared]
+    lean: list[Shared]  # without conflated figures, for those who are behind
+    done: int = 0
+
+
+def take_work(cohort: Cohort) -> list[Work]:
+    """Take what is pending of a cohort; its newcomers get only what they do not have."""
+    pending, latest = cohort.pending, list(cohort.latest.values())
+    cohort.pending, cohort.latest = [], {}
+    full = cohort.frames(pending + latest)
+    lean = cohort.frames(pending) if latest else full
+    works = [Work(cohort, list(cohort.members), full, lean)]
+    late: dict[int, Work] = {}
+    for member, known in cohort.newcomers.items():
+        work = late.get(known)
+        if work is None:
+            missed = pending[known:]
+            own = cohort.frames(missed + latest)
+            work = late[known] = Work(cohort, [], own, cohort.frames(missed) if latest else own)
+        work.members.append(member)
+        cohort.members[member] = None
+    cohort.newcomers.clear()
+    return works + list(late.values())
+
+
+def deliver(session: Session, full: list[Shared], lean: list[Shared]) -> None:
+    port = session.port
+    owed = port.buffered()
+    if owed > BUFFER_SOFT_BYTES:
+        if owed > BUFFER_HARD_BYTES:
+            # Closed, not awaited: one stalled phone must not delay the offer for the rest.
+            metrics.SLOW_CLOSES.inc()
+            session.close(codes.SLOW)
+            return
+        full = lean
+    for frame in full:
+        port.write_shared(frame)
