@@ -47,7 +47,7 @@ from live.sales.me import Me
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
 from live.sales.waitlist import Waitlist
-from live.settings import Settings, resolve_secret
+from live.settings import Compression, Settings, resolve_secret
 from live.shows.carry import Carrier
 from live.shows.chat import Chat
 from live.shows.chat_store import ChatStore
@@ -137,6 +137,7 @@ def build_gateway(settings: Settings) -> GatewayApp:
         hosts=Hosts(settings.host, settings.allowed_hosts),
         allowed_origins=settings.allowed_origins,
         proxies=proxies,
+        compression=settings.compression is Compression.SHARED,
     )
     return GatewayApp(asgi, door.protocol, drain)
 

@@ -42,6 +42,13 @@ class Fsync(StrEnum):
     EVERYSEC = "everysec"
 
 
+class Compression(StrEnum):
+    """Of what gateways send to clients that offer permessage-deflate."""
+
+    OFF = "off"
+    SHARED = "shared"  # once for all who get the same (live/protocol/deflate.py)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     redis_url: str | None  # None: start the embedded Valkey
@@ -57,6 +64,7 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()  # empty: no forwarded header is believed
     connections_per_address: int = 2_000  # to one worker; realtime/admission.py says why so many
     guests: Guests = Guests.WATCH
+    compression: Compression = Compression.OFF
     appendfsync: Fsync = Fsync.ALWAYS
     valkey_binary: Path | None = None
     postgres_bin_dir: Path | None = None
@@ -97,6 +105,7 @@ class _Reader:
                 "LIVE_CONNECTIONS_PER_ADDRESS", 2_000, low=1, high=CONNECTIONS_MAX
             ),
             "guests": self.choice("LIVE_GUESTS", Guests, Guests.WATCH),
+            "compression": self.choice("LIVE_COMPRESSION", Compression, Compression.OFF),
             "appendfsync": self.choice("LIVE_APPENDFSYNC", Fsync, Fsync.ALWAYS),
             "valkey_binary": self.path("LIVE_VALKEY_BINARY"),
             "postgres_bin_dir": self.path("LIVE_POSTGRES_BIN_DIR"),

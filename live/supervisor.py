@@ -144,6 +144,7 @@ class Supervisor:
             "LIVE_GUESTS": settings.guests.value,
             "LIVE_HOST": settings.host,
             "LIVE_ALLOWED_HOSTS": ",".join(settings.allowed_hosts),
+            "LIVE_COMPRESSION": settings.compression.value,
             "LIVE_ALLOWED_ORIGINS": ",".join(settings.allowed_origins),
             "LIVE_CONNECTIONS_PER_ADDRESS": str(settings.connections_per_address),
             "LIVE_TRUSTED_PROXIES": ",".join(map(str, settings.trusted_proxies)),

@@ -180,10 +180,14 @@ def build(
     return app
 
 
-def config(app: Starlette, port: int, *, front: bool = True) -> uvicorn.Config:
+def config(
+    app: Starlette, port: int, *, front: bool = True, compression: bool = False
+) -> uvicorn.Config:
     """`front`: the front door; else the plain ASGI route behind the guard alone."""
     hosts = Hosts("127.0.0.1")
-    door = FrontDoor(app.state.gateway, hosts=hosts, proxies=app.state.proxies)
+    door = FrontDoor(
+        app.state.gateway, hosts=hosts, proxies=app.state.proxies, compression=compression
+    )
     plain = partial(GuardedHttp, hosts=hosts)
     return uvicorn.Config(
         app,
@@ -261,7 +265,9 @@ async def main(arguments: argparse.Namespace) -> None:
         proxies=Proxies([ip_network(arguments.proxy)] if arguments.proxy else ()),
         presence=presence,
     )
-    server = Server(config(app, arguments.port, front=not arguments.asgi))
+    server = Server(
+        config(app, arguments.port, front=not arguments.asgi, compression=arguments.compression)
+    )
     running = asyncio.create_task(server.serve())
     await server.listening.wait()
     print(f"listening {server.port}", flush=True)  # noqa: T201  # whoever spawned us reads it
@@ -275,6 +281,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--asgi", action="store_true", help="without the front door")
     parser.add_argument("--no-presence", action="store_true")
+    parser.add_argument("--compression", action="store_true", help="where clients offer it")
     parser.add_argument("--limits", default="{}", help="fields of Limits, as JSON")
     parser.add_argument("--admission", default="{}", help="fields of AdmissionLimits, as JSON")
     parser.add_argument("--proxy", default="", help="a trusted network")

@@ -23,6 +23,8 @@ from tests.realtime_app import PermissivePolicy, authenticate
 class Phone:
     """A viewer's end: sends commands, keeps what it gets. `owed` pretends an unread buffer."""
 
+    compresses = False
+
     def __init__(self) -> None:
         self.messages: list[dict[str, object]] = []
         self.writes = 0

@@ -45,6 +45,11 @@ from live.protocol.shared import Shared
 class Port(Protocol):
     """The way out of one connection. No method blocks or raises, also when the peer is gone."""
 
+    @property
+    def compresses(self) -> bool:
+        """Whether it takes the packed form of what many get."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Send one message."""
         ...

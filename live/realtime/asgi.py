@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import ClassVar
 from urllib.parse import parse_qs
 
 import structlog
@@ -51,6 +52,8 @@ def address_of(connection: HTTPConnection) -> str | None:
 
 class WebSocketPort:
     """The way out of one ASGI WebSocket."""
+
+    compresses: ClassVar[bool] = False  # servers would compress for each connection
 
     def __init__(self, socket: WebSocket, codec: Codec) -> None:
         self._socket = socket

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
 
-from live.domain.channels import ChannelKind
 from live.errors import Busy, CallError
 from live.protocol import codes
 from live.protocol.commands import (
@@ -31,7 +30,7 @@ from live.realtime.ports import RpcHandler
 from live.realtime.presence import is_small
 from live.realtime.room import decode_info
 from live.realtime.rpc import SessionCall, failure_of
-from live.realtime.topic import RECOVERY_MAX, Topic
+from live.realtime.topic import DESK_LOGS, RECOVERY_MAX, Topic
 from live.realtime.viewer import Viewer
 
 COMMAND_SECONDS = 4.0  # the SDKs give up at 5 s and reconnect, which makes a storm of a delay
@@ -149,7 +148,7 @@ class Calls:
     async def _present(self, topic: Topic) -> dict[str, ClientInfo]:
         """Who is on a channel: everywhere as of a moment ago, on this process as of now."""
         # Hosts and moderators are at one desk, though they read two logs.
-        logs = _DESK_LOGS if topic.log in _DESK_LOGS else (topic.log,)
+        logs = DESK_LOGS if topic.log in DESK_LOGS else (topic.log,)
         found: dict[str, ClientInfo] = {}
         for name in logs:
             found |= await self._broker.store.read_presence(topic.show, name)
@@ -159,9 +158,6 @@ class Calls:
             if here is not None:
                 found |= {client: decode_info(info) for client, info in here.present.items()}
         return found
-
-
-_DESK_LOGS = (ChannelKind.DESK.value, ChannelKind.STAFF.value)
 
 
 async def _answer_later(call: SessionCall, answer: Awaitable[object], method: str) -> None:

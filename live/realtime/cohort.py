@@ -5,11 +5,13 @@ may owe. Always: a member of a cohort gets each publication after its joining on
 Runs on: the event loop only; no method awaits. Not here: when a pass runs (hub.py).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from live.domain.ids import ShowId
 from live.protocol import codes
 from live.protocol.codec import Codec
+from live.protocol.deflate import SharedStream
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.realtime import metrics
@@ -34,35 +36,54 @@ class Member:
 
 
 class Cohort:
-    """Connections that get the same bytes."""
+    """Connections that get the same bytes; `stream` is None where they are not compressed."""
 
-    __slots__ = ("codec", "latest", "members", "newcomers", "pending", "topics")
+    __slots__ = ("codec", "latest", "members", "newcomers", "pending", "stream", "topics")
 
-    def __init__(self, codec: Codec, topics: frozenset[Topic]) -> None:
+    def __init__(
+        self, codec: Codec, topics: frozenset[Topic], stream: SharedStream | None = None
+    ) -> None:
         self.codec = codec
         self.topics = topics
+        self.stream = stream
         self.members: dict[Member, None] = {}
         # Who joined while publications were pending, with how many of those he has already.
         self.newcomers: dict[Member, int] = {}
         self.pending: list[Entry] = []
         self.latest: dict[Topic, Entry] = {}  # conflated: only the newest counts
 
+    @property
+    def key(self) -> tuple[str, frozenset[Topic], bool]:
+        """What its members have in common, beside their show."""
+        return self.codec.name, self.topics, self.stream is not None
+
     def frames(self, entries: list[Entry]) -> list[Shared]:
         """Join publications into as few messages as the size bound allows."""
+        return [Shared(message, binary=self.codec.binary) for message in self._messages(entries)]
+
+    def packed_frames(self, entries: list[Entry]) -> list[Shared]:
+        """The same, in their compressed form as well: the next messages of the stream."""
+        stream, binary = self.stream, self.codec.binary
+        if stream is None or not self.members:
+            return self.frames(entries)
+        return [
+            Shared(message, binary=binary, packed=stream.pack(message, binary=binary))
+            for message in self._messages(entries)
+        ]
+
+    def _messages(self, entries: list[Entry]) -> Iterator[bytes]:
         codec = self.codec
-        frames: list[Shared] = []
         batch: list[bytes] = []
         size = 0
         for entry in entries:
             push = entry.push(codec)
             if batch and size + len(push) > JOINED_BYTES_MAX:
-                frames.append(Shared(codec.join(batch), binary=codec.binary))
+                yield codec.join(batch)
                 batch, size = [], 0
             batch.append(push)
             size += len(push)
         if batch:
-            frames.append(Shared(codec.join(batch), binary=codec.binary))
-        return frames
+            yield codec.join(batch)
 
 
 @dataclass(slots=True)
@@ -80,7 +101,8 @@ def take_work(cohort: Cohort) -> list[Work]:
     """Take what is pending of a cohort; its newcomers get only what they do not have."""
     pending, latest = cohort.pending, list(cohort.latest.values())
     cohort.pending, cohort.latest = [], {}
-    full = cohort.frames(pending + latest)
+    # Only these are in the stream: who gets others instead reads plain ones for a while.
+    full = cohort.packed_frames(pending + latest)
     lean = cohort.frames(pending) if latest else full
     works = [Work(cohort, list(cohort.members), full, lean)]
     late: dict[int, Work] = {}

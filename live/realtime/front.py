@@ -23,8 +23,10 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from live.protocol.codec import Codec
+from live.protocol.deflate import answer_offer
 from live.realtime.addresses import FORWARDED_FOR, Proxies
 from live.realtime.asgi import PATH, PROTOBUF_NAME, choose_codec
+from live.realtime.deflated import DeflatedConnection
 from live.realtime.gateway import Gateway
 from live.realtime.guard import (
     HEAD_BYTES_MAX,
@@ -63,6 +65,7 @@ class Upgrade:
     forwarded: str  # X-Forwarded-For, "" where there is none
     codec: Codec
     subprotocol: bool
+    extensions: bytes
 
 
 class _Head:
@@ -133,6 +136,7 @@ def _check(headers: dict[bytes, bytes], query: bytes) -> Upgrade | None:
             headers.get(FORWARDED_FOR, b"").decode("ascii"),
             choose_codec(names, query.decode("ascii")),
             PROTOBUF_NAME in names,
+            headers.get(b"sec-websocket-extensions", b""),
         )
     except UnicodeDecodeError:
         return None
@@ -175,8 +179,10 @@ class FrontDoor:
         hosts: Hosts,
         allowed_origins: tuple[str, ...] = (),
         proxies: Proxies | None = None,
+        compression: bool = False,
     ) -> None:
         self.gateway = gateway
+        self.compression = compression
         self._hosts = hosts
         self._proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
@@ -286,9 +292,13 @@ class _Waiting(asyncio.Protocol):
     def _accept(self, transport: Transport, upgrade: Upgrade, address: str | None) -> None:
         bound_socket(transport)
         registry = self._door.registry(self._state)
-        connection = LightConnection(transport, upgrade.codec, registry)
+        taken = answer_offer(upgrade.extensions) if self._door.compression else None
+        kind = LightConnection if taken is None else DeflatedConnection
+        connection = kind(transport, upgrade.codec, registry)
         transport.set_protocol(connection)
         registry.started(connection, address)
         chosen = _CHOSEN if upgrade.subprotocol else b""
+        if taken is not None:
+            chosen += b"Sec-WebSocket-Extensions: %s\r\n" % taken
         transport.write(_SWITCH % (upgrade.accept, chosen))
         connection.session = self._door.gateway.session(connection, upgrade.codec)

@@ -1,9 +1,9 @@
 """Sessions of this process by what they listen to, and how a publication reaches them.
 
-A cohort is all connections of a show with the same channels and codec. A publication is encoded
-once per codec, framed once per cohort, and the same bytes go to every connection. Passes over the
-connections are self-clocked: what arrives while one runs goes with the next, joined into one
-message, so a burst costs one write per viewer and not one per event.
+A cohort is all connections of a show with the same channels, codec and compression. A publication
+is encoded once per codec, framed and compressed once per cohort, and the same bytes go to every
+connection. Passes over the connections are self-clocked: what arrives while one runs goes with the
+next, joined into one message, so a burst costs one write per viewer and not one per event.
 
 Owns: who is in which cohort (cohort.py), and when passes run.
 Always: a member is in at most one cohort; it gets each publication of its topics after the one it
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from live.domain.ids import ShowId
 from live.protocol import codes
 from live.protocol.codes import Close
+from live.protocol.deflate import SharedStream
 from live.protocol.session import Session
 from live.realtime import metrics
 from live.realtime.cohort import Cohort, Member, Work, deliver, take_work
@@ -39,7 +40,7 @@ class _Audience:
     __slots__ = ("cohorts", "count")
 
     def __init__(self) -> None:
-        self.cohorts: dict[tuple[str, frozenset[Topic]], Cohort] = {}
+        self.cohorts: dict[tuple[str, frozenset[Topic], bool], Cohort] = {}
         self.count = 0
 
 
@@ -100,10 +101,13 @@ class Hub:
         if not topics or member.leaving:
             return
         audience = self._audiences[member.show]
-        key = (member.session.codec.name, topics)
+        codec = member.session.codec
+        packs = member.session.port.compresses and not any(topic.private for topic in topics)
+        key = (codec.name, topics, packs)
         cohort = audience.cohorts.get(key)
         if cohort is None:
-            cohort = audience.cohorts[key] = Cohort(member.session.codec, topics)
+            stream = SharedStream() if packs else None
+            cohort = audience.cohorts[key] = Cohort(codec, topics, stream)
             for topic in topics:
                 self._cohorts.setdefault(topic, []).append(cohort)
         member.cohort = cohort
@@ -143,7 +147,7 @@ class Hub:
                 self._cohorts[topic].remove(cohort)
                 if not self._cohorts[topic]:
                     del self._cohorts[topic]
-            del self._audiences[member.show].cohorts[cohort.codec.name, cohort.topics]
+            del self._audiences[member.show].cohorts[cohort.key]
 
     def _settle(self, member: Member, cohort: Cohort) -> None:
         """Write what a member would get from a running and from the next pass, now and alone."""

@@ -12,7 +12,7 @@ Runs on: the event loop; uvloop joins what is written in one loop turn into one 
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import structlog
 from websockets.frames import Frame, Opcode
@@ -63,6 +63,8 @@ class LightConnection(asyncio.Protocol):
         "session",
         "transport",
     )
+
+    compresses: ClassVar[bool] = False
 
     def __init__(self, transport: "Transport", codec: Codec, owner: Owner) -> None:
         self.transport = transport
@@ -123,13 +125,22 @@ class LightConnection(asyncio.Protocol):
         at, end = 0, len(data)
         while end - at >= 6:  # the shortest head with a mask
             length, body = data[at + 1] & 0x7F, at + 6
-            if data[at] != first or data[at + 1] < _MASKED or length == 127:
+            kind = data[at]
+            if kind != first and not self._reads(kind):
+                break
+            if data[at + 1] < _MASKED or length == 127:
                 break
             if length == 126:
                 length, body = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
             if length > MESSAGE_BYTES_MAX or body + length > end:
                 break
-            self._deliver(apply_mask(data[body : body + length], data[body - 4 : body]))
+            message = apply_mask(data[body : body + length], data[body - 4 : body])
+            if kind != first:
+                inflated = self._inflate(message)
+                if inflated is None:
+                    break
+                message = inflated
+            self._deliver(message)
             at = body + length
             if self.promoted:  # closed meanwhile; the rest is the core's
                 self._feed_core(data[at:])
@@ -149,6 +160,14 @@ class LightConnection(asyncio.Protocol):
             self._feed_core(rest)
         else:
             self._rest = rest
+
+    def _reads(self, kind: int) -> bool:
+        """Whether the fast path knows what to do with another first byte of a frame."""
+        return False
+
+    def _inflate(self, data: bytes) -> bytes | None:
+        """Return the message; None leaves the frame, and what is wrong with it, to the core."""
+        raise AssertionError("only connections that compress read such frames")
 
     def eof_received(self) -> None:
         """Close our side, too: there is no half-open WebSocket."""
@@ -174,11 +193,14 @@ class LightConnection(asyncio.Protocol):
     # The core
 
     def _promote(self) -> SansIO:
-        self._core = SansIO(SERVER, state=State.OPEN, max_size=MESSAGE_BYTES_MAX)
+        self._core = self._make_core()
         rest, self._rest = self._rest, b""
         if rest:
             self._core.receive_data(rest)
         return self._core
+
+    def _make_core(self) -> SansIO:
+        return SansIO(SERVER, state=State.OPEN, max_size=MESSAGE_BYTES_MAX)
 
     def _feed_core(self, data: bytes) -> None:
         core = self._core

@@ -22,7 +22,8 @@ from live.protocol.commands import (
 )
 from live.realtime.admission import Admission
 from live.realtime.broker import Broker
-from live.realtime.hub import Hub, Member
+from live.realtime.cohort import Member
+from live.realtime.hub import Hub
 from live.realtime.policy import Grant, Policy
 from live.realtime.ports import Authenticate
 from live.realtime.rpc import failure_of

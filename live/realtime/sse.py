@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from typing import ClassVar
 
 import msgspec
 import structlog
@@ -40,6 +41,8 @@ _DISCONNECT = b'data: {"disconnect"'
 
 class StreamPort:
     """The way out of one event stream."""
+
+    compresses: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._queue: deque[bytes] = deque()

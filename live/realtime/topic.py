@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from live.domain.channels import ChannelKind
 from live.domain.ids import ShowId
 from live.protocol.codec import Codec
 from live.protocol.commands import Publication, Push, SubscribeRequest, SubscribeResult
 
 RECOVERY_MAX = 300  # publications in one recovery; the reference server's limit
+DESK_LOGS = (ChannelKind.DESK.value, ChannelKind.STAFF.value)
 
 
 class Entry:
@@ -77,6 +79,14 @@ class Topic:
         self.floor = 0
         self.recent: deque[Publication] = deque()
         self.present: dict[str, bytes] = {}  # client -> its public info, where presence is kept
+
+    @property
+    def private(self) -> bool:
+        """What only some may read must not be compressed together with what anybody may write.
+
+        The length of a frame would then tell whether a guess was right.
+        """
+        return self.log in DESK_LOGS
 
     def start(self, epoch: str, top: int) -> None:
         """Stand at this position, with nothing before it in memory."""

@@ -48,9 +48,10 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def server(redis_url: str, show: ShowId) -> Iterator[Spawned]:
-    spawned = Spawned(redis_url, show)
+@pytest.fixture(params=["", "--compression"], ids=["plain", "compressed"])
+def server(redis_url: str, show: ShowId, request: pytest.FixtureRequest) -> Iterator[Spawned]:
+    """The `ws` package offers permessage-deflate; the setting decides."""
+    spawned = Spawned(redis_url, show, *filter(None, [request.param]))
     yield spawned
     spawned.close()
 

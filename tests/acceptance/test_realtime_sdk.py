@@ -16,10 +16,10 @@ from live.domain.ids import ShowId
 from tests.realtime_app import Spawned
 
 
-@pytest.fixture(params=["front", "asgi"])
+@pytest.fixture(params=["", "--compression", "--asgi"], ids=["front", "compressed", "asgi"])
 def server(redis_url: str, show: ShowId, request: pytest.FixtureRequest) -> Iterator[Spawned]:
-    """Once through the front door, once through the plain ASGI route."""
-    spawned = Spawned(redis_url, show, *(["--asgi"] if request.param == "asgi" else []))
+    """Through the front door, plain and with compression, and through the plain ASGI route."""
+    spawned = Spawned(redis_url, show, *filter(None, [request.param]))
     yield spawned
     spawned.close()
 

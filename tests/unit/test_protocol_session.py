@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 from msgspec import Raw
@@ -39,6 +40,8 @@ class Clock:
 @dataclass
 class Peer:
     """A port that remembers; `closed` is what the connection ended with."""
+
+    compresses: ClassVar[bool] = False
 
     sent: list[bytes] = field(default_factory=list)
     closed: Close | None = None

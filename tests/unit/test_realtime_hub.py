@@ -26,6 +26,7 @@ class Ear:
     """A session and its port in one: decodes offsets by channel."""
 
     codec = JSON
+    compresses = False
 
     def __init__(self) -> None:
         self.port = self

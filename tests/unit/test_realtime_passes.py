@@ -30,6 +30,7 @@ class Ear:
     """A session and its port in one; each write takes `cost` seconds of the loop."""
 
     codec = JSON
+    compresses = False
 
     def __init__(self, loop: VirtualLoop, cost: float = 0.0) -> None:
         self.port = self
