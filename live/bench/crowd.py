@@ -1,8 +1,8 @@
 """The crowd of `live bench fanout` and `purchase`: thousands of light WebSocket clients.
 
-A process of its own: `python -m live.bench.crowd SECRET SHOW`. Works on the level of frames: what
-is sent was built before anything is measured (with a mask of zeros, which the server must still
-apply), and one connection in `EAR_EVERY` is an ear (phone.py).
+A process of its own: `python -m live.bench.crowd SECRET SHOW KIND`. Works on the level of frames:
+what is sent was built before anything is measured (with a mask of zeros, which the server must
+still apply), and one connection in `EAR_EVERY` is an ear (phone.py).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from uuid import uuid4
 import uvloop
 
 from live.bench.link import Figures, Order, obey
-from live.bench.phone import FIRST_CLICK, Client, text_frame
+from live.bench.phone import FIRST_CLICK, Client, PackedClient, Unpacker, text_frame
 from live.domain.caller import ALL_SHOWS, Role
 from live.errors import EngineError
 from live.process import follow_parent
@@ -36,9 +36,12 @@ TOKEN_SECONDS: Final = 3_600
 class Crowd:
     """All clients, and what they are asked to do together."""
 
-    def __init__(self, secret: str, show: str) -> None:
+    def __init__(self, secret: str, show: str, *, packed: bool) -> None:
         self._auth = Authenticator(secret, guests=Guests.OFF)
         self._show = show
+        self._packed = packed
+        self._unpacker = Unpacker()
+        self.received = 0
         self.clients: list[Client] = []
         self.latencies: list[float] = []
         self._deliveries = 0
@@ -96,7 +99,8 @@ class Crowd:
     async def connect(self, order: Order) -> Figures:
         """Open `number` connections to `port`, `at_once` (or AT_ONCE) handshakes in flight."""
         self._leaving.clear()
-        self.clients = [Client(self, ear=n % EAR_EVERY == 0) for n in range(order.number)]
+        self._unpacker = Unpacker()  # with the first of them a new stream begins
+        self.clients = [self._make(ear=n % EAR_EVERY == 0) for n in range(order.number)]
         return {"seconds": await self._dial(self.clients, order)}
 
     async def join(self, order: Order) -> Figures:
@@ -119,11 +123,16 @@ class Crowd:
             rounds += 1
             await asyncio.sleep(BACK_SECONDS)
             gone, self._away = set(self._away), []
-            again = [Client(self, ear=False) for _ in gone]
+            again = [self._make(ear=False) for _ in gone]
             self.clients = [client for client in self.clients if client not in gone] + again
             await self._dial(again, order)
             await self._enter(again, order)
         return {"rounds": float(rounds), "sent_away": float(len(self._away))}
+
+    def _make(self, *, ear: bool) -> Client:
+        return (
+            PackedClient(self, self._unpacker, ear=ear) if self._packed else Client(self, ear=ear)
+        )
 
     async def _dial(self, clients: list[Client], order: Order) -> float:
         """Open these connections; how long it took."""
@@ -164,13 +173,14 @@ class Crowd:
     async def reset(self, order: Order) -> Figures:
         """Forget what was heard."""
         self.latencies.clear()
-        self._deliveries = self._missing = 0
+        self._deliveries = self._missing = self.received = 0
         return {}
 
     async def wait(self, order: Order) -> Figures:
         """Wait until `number` more deliveries than at the last wait have been heard."""
         await self._until(order.number)
-        return {"deliveries": float(self._deliveries)} | _spread(self.latencies)
+        figures = {"deliveries": float(self._deliveries), "bytes": float(self.received)}
+        return figures | _spread(self.latencies)
 
     async def load(self, order: Order) -> Figures:
         """Put `number` clicks into the hand of each client."""
@@ -266,8 +276,8 @@ def _spread(latencies: list[float]) -> Figures:
     }
 
 
-async def main(secret: str, show: str) -> None:
-    crowd = Crowd(secret, show)
+async def main(secret: str, show: str, kind: str) -> None:
+    crowd = Crowd(secret, show, packed=kind == "packed")
     orders = (crowd.connect, crowd.join, crowd.come_back, crowd.reset, crowd.wait)
     more = (crowd.load, crowd.press, crowd.press_at_random, crowd.leave)
     await obey({order.__name__: order for order in orders + more})

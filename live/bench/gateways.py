@@ -22,7 +22,7 @@ from live.realtime.broker import Broker
 from live.realtime.hub import Hub
 from live.stock.engine import StockEngine
 
-Kind = Literal["ours", "naive"]
+Kind = Literal["ours", "packed", "naive"]  # packed: ours with compression, and phones that take it
 KINDS: Final[tuple[Kind, ...]] = ("ours", "naive")
 WARM_UP: Final = 20  # connections before the first measured one
 
@@ -62,6 +62,7 @@ class Side:
     """One server with its crowd."""
 
     kind: Kind
+    stage: Stage
     server: Child
     crowd: Child
     port: int
@@ -78,9 +79,9 @@ async def open_side(stage: Stage, kind: Kind, *, holders: int = 1) -> AsyncItera
     """Start both processes; `holders` is how many naive Redis connections there are."""
     where = (stage.redis_url, stage.database_url, stage.secret, stage.show)
     server = await Child.start("live.bench.served", kind, *where, str(holders))
-    crowd = await Child.start("live.bench.crowd", stage.secret, stage.show)
+    crowd = await Child.start("live.bench.crowd", stage.secret, stage.show, kind)
     try:
-        side = Side(kind, server, crowd, int((await server.ask("where"))["port"]))
+        side = Side(kind, stage, server, crowd, int((await server.ask("where"))["port"]))
         await side.warm_up()
         yield side
     finally:

@@ -7,11 +7,13 @@ also reads when each publication was sent: the monotonic clock is the same for a
 import asyncio
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 MARK: Final = b"T@"  # before the 18 digits of the nanosecond at which a publication was sent
 HELD: Final = b'"outcome":"held"'
+UNPACKED_MAX: Final = 256  # packed messages that are remembered; later ones come within that
 FIRST_CLICK: Final = 2  # the id of the command; connect is 1
 
 _STAMP = re.compile(rb"T@(\d{18})")
@@ -22,8 +24,10 @@ _PING, _PONG = b"\x81\x02{}", b"\x81\x82\0\0\0\0{}"
 _HEAD = (
     b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
 )
+_OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+_SYNC_TAIL = b"\0\0\xff\xff"
 
 
 def text_frame(text: bytes) -> bytes:
@@ -38,6 +42,7 @@ class Company(Protocol):
     """What a phone tells its crowd."""
 
     latencies: list[float]
+    received: int  # bytes, of publications and what frames them
 
     def arrived(self) -> None:
         """It has done what all were asked to do."""
@@ -68,6 +73,8 @@ class Client(asyncio.Protocol):
         "transport",
     )
 
+    offer: ClassVar[bytes] = b""
+
     def __init__(self, crowd: Company, *, ear: bool) -> None:
         self._crowd = crowd
         self._ear = ear
@@ -81,7 +88,7 @@ class Client(asyncio.Protocol):
     # uvloop's transports have the methods of Transport but are no subclass of it.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        transport.write(_HEAD)
+        transport.write(_HEAD % self.offer)
 
     def data_received(self, data: bytes) -> None:
         self._take(data)
@@ -132,6 +139,7 @@ class Client(asyncio.Protocol):
                 self._crowd.fail(f"connect: {self._rest[:200]!r}")
 
     def _listening(self, data: bytes) -> None:
+        self._crowd.received += len(data)
         if _PING in data:
             self._write(_PONG)
         data = self._rest + data
@@ -175,3 +183,64 @@ class Client(asyncio.Protocol):
             self._crowd.fail(f"click: {data[:200]!r}")
         self._rest = data[max(end, len(data) - _ANSWER_BYTES) :]
         self._crowd.heard(count)
+
+
+class Unpacker:
+    """Inflates for a whole crowd: who shares a stream gets the same bytes, so once is enough."""
+
+    def __init__(self) -> None:
+        self._reader = zlib.decompressobj(wbits=-15)
+        self._known: dict[bytes, list[int]] = {}
+
+    def stamps(self, packed: bytes) -> list[int]:
+        """When each publication in a packed message was sent."""
+        found = self._known.get(packed)
+        if found is None:
+            text = self._reader.decompress(packed + _SYNC_TAIL)
+            found = self._known[packed] = [int(stamp) for stamp in _STAMP.findall(text)]
+            if len(self._known) > UNPACKED_MAX:
+                del self._known[next(iter(self._known))]
+        return found
+
+
+class PackedClient(Client):
+    """A phone that takes compressed broadcasts; it reads whole frames."""
+
+    __slots__ = ("_unpacker",)
+
+    offer: ClassVar[bytes] = _OFFER
+
+    def __init__(self, crowd: Company, unpacker: Unpacker, *, ear: bool) -> None:
+        super().__init__(crowd, ear=ear)
+        self._unpacker = unpacker
+
+    def _listening(self, data: bytes) -> None:
+        self._crowd.received += len(data)
+        data, at, count = self._rest + data, 0, 0
+        while (frame := _read_frame(data, at)) is not None:
+            packed, payload, at = frame
+            if payload == b"{}":
+                self._write(_PONG)
+                continue
+            if packed:
+                stamps = self._unpacker.stamps(payload)
+            else:
+                stamps = [int(stamp) for stamp in _STAMP.findall(payload)]
+            count += len(stamps)
+            if self._ear:
+                now = time.monotonic_ns()
+                self._crowd.latencies += [(now - stamp) / 1e9 for stamp in stamps]
+        self._rest = data[at:]
+        self._crowd.heard(count)
+
+
+def _read_frame(data: bytes, at: int) -> tuple[bool, bytes, int] | None:
+    """Whether it is packed, its payload, and where the next one begins; None if it is not whole."""
+    if len(data) - at < 2:
+        return None
+    length, body = data[at + 1], at + 2
+    if length >= 126:
+        size = 2 if length == 126 else 8
+        length, body = int.from_bytes(data[body : body + size], "big"), body + size
+    end = body + length
+    return None if end > len(data) else (bool(data[at] & 0x40), data[body:end], end)

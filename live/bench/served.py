@@ -1,8 +1,9 @@
 """The servers that `live bench fanout` and `purchase` compare, each in a process of its own.
 
-`python -m live.bench.served ours|naive REDIS_URL DATABASE_URL SECRET SHOW HOLDERS`. `ours` is the
-whole gateway as `live serve` runs it; `naive` is what everybody writes first on the same libraries
-(naive.py). Both obey the same orders, so both are measured in the same way.
+`python -m live.bench.served KIND REDIS_URL DATABASE_URL SECRET SHOW HOLDERS`. Kind `ours` is the
+whole gateway as `live serve` runs it, `packed` the same with compression, and `naive` what
+everybody writes first on the same libraries (naive.py). All obey the same orders, so all are
+measured in the same way.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ async def settle(order: Order) -> Figures:
 
 
 def ours(
-    listener: socket.socket, redis_url: str, database_url: str, secret: str
+    listener: socket.socket, redis_url: str, database_url: str, secret: str, compression: str
 ) -> Awaitable[None]:
     gateway = build_gateway(
         Settings.from_env(
@@ -62,6 +63,7 @@ def ours(
                 "LIVE_REDIS_URL": redis_url,
                 "LIVE_DATABASE_URL": database_url,
                 "LIVE_SECRET": secret,
+                "LIVE_COMPRESSION": compression,
             }
         )
     )
@@ -89,10 +91,11 @@ async def main(
     set_up_logs(role="bench", quiet=True)
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     port = float(listener.getsockname()[1])
-    if kind == "ours":
-        work = ours(listener, redis_url, database_url, secret)
-    else:
+    if kind == "naive":
         work = naive(listener, redis_url, secret, show, int(holders))
+    else:
+        compression = "shared" if kind == "packed" else "off"
+        work = ours(listener, redis_url, database_url, secret, compression)
     serving = asyncio.ensure_future(work)
     watch = Watch()
     watching = asyncio.create_task(watch.run())

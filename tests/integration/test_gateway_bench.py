@@ -14,10 +14,13 @@ async def test_fanout_bench_reports_both_sides(
     assert isinstance(rows, list)
     phases = ("connect", "lone", "burst", "saturated")
     named = {row["name"]: row for row in rows}
-    sides = {f"{side}_{phase}_40" for side in ("ours", "naive") for phase in phases}
+    sides = {f"{side}_{phase}_40" for side in ("ours", "packed", "naive") for phase in phases}
     assert set(named) == sides | {"ratios"}
     assert all(named[name]["bottleneck"] in ("server", "generator") for name in sides)
     assert named["ratios"]["upgrades"] > 0
+    # How many bytes a message has is no matter of speed, so it can be judged here.
+    assert 200 < named["ours_lone_40"]["bytes_per_message"] < 300
+    assert named["packed_lone_40"]["bytes_per_message"] <= 75
     assert named["ours_burst_40"]["p99_ms"] > 0
     assert _goals(report) == [
         "fanout.burst_vs_naive",
@@ -26,6 +29,8 @@ async def test_fanout_bench_reports_both_sides(
         "fanout.kb_per_viewer",
         "fanout.bare_upgrades_per_second",
         "fanout.upgrades_vs_naive",
+        "fanout.compressed_bytes",
+        "fanout.compressed_vs_plain_cpu",
     ]
 
 
