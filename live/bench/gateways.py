@@ -119,6 +119,7 @@ class Cost:
         busy = server["cpu_seconds"] - self._server["cpu_seconds"]
         return {
             "server_cpu_seconds": busy,
+            "writes": server["writes"] - self._server["writes"],
             "server_busy": round(busy / took, 2),
             "crowd_busy": round((crowd["cpu_seconds"] - self._crowd["cpu_seconds"]) / took, 2),
             "lag_p99_ms": round(server["lag_p99_ms"], 1),
