@@ -188,7 +188,7 @@ def _sale(settings: Settings, base: _Base) -> _Sale:
         desk=desk,
         waiters=waiters,
     )
-    join = Join(base.broker, Me(base.stock, book), base.chat)
+    join = Join(base.broker, Me(base.stock, book, base.broker), base.chat)
     reactions = ReactionTally(base.broker)
     rpc = SaleRpc(
         desk=desk,

@@ -85,17 +85,6 @@ class OrderRows:
             return None
         return row.view if row.sub == sub else None
 
-    async def recent(self, show: ShowId, buyer: BuyerId, *, limit: int = 50) -> list[OrderView]:
-        """A buyer's orders in a show, the newest first: part of his snapshot."""
-        rows = await self._pool.fetch(
-            f"""{_ORDER} WHERE o.show = $1 AND o.buyer = $2
-                ORDER BY o.created_at DESC, o.id LIMIT $3""",
-            show,
-            buyer,
-            min(limit, PAGE_MAX),
-        )
-        return [_order_of(row).view for row in rows]
-
     async def list(
         self,
         *,

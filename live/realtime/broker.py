@@ -167,6 +167,20 @@ class Broker:
         found = await self.store.read_state(show)
         return decode_state(found) if found else None
 
+    async def read_personal(self, show: ShowId, buyer: BuyerId) -> list[bytes]:
+        """What was published to a buyer and is still kept, the newest first. Raises Busy.
+
+        A buyer who has no log costs no read: the room knows where every log stands.
+        """
+        room = await self.open_room(show)
+        log_name = keys.log_name(Channel(ChannelKind.PERSONAL, show, buyer))
+        top = room.tops.get(log_name, 0)
+        if not top:
+            return []
+        keep = RETENTION[ChannelKind.PERSONAL].entries
+        found = await self.store.read_back(show, log_name, top, keep)
+        return [bytes(publication.data) for publication in reversed(found)]
+
     async def viewers(self, show: ShowId) -> int:
         """Viewers of a show on all gateways, as of the last second. Raises Busy."""
         return await self.store.count_viewers(show)

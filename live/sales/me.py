@@ -1,18 +1,24 @@
-"""What a buyer has in a show, for the snapshot at connect: one Redis read, nothing from Postgres.
+"""What a buyer has in a show, for the snapshot at connect: from Redis, nothing from Postgres.
 
-Orders are not in it on purpose: a connect costs no query, so ten thousand reconnects cannot reach
-the ledger. Order events stay in the personal log, and `order.get` answers from the ledger.
+Always: a connect costs no query, so ten thousand reconnects cannot reach the ledger. Orders are
+therefore as the buyer's own log told them last; one that the log has lost (it is short and ends a
+day after its last event) is still answered by `order.get`, from the ledger.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import msgspec
 
 from live.domain.caller import Caller
 from live.domain.hold import HoldState, HoldView
-from live.domain.ids import OfferId, ShowId, key_text
+from live.domain.ids import OfferId, OrderId, ShowId, key_text
 from live.domain.order import OrderView
 from live.errors import NotFound
 from live.sales.offers import OfferBook, Offers
-from live.sales.ports import BuyerHas, SaleStock
+from live.sales.ports import BuyerHas, PersonalLog, SaleStock
+
+ORDERS_MAX = 20  # more than a limit per buyer allows in a show; a connect answer stays small
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +36,31 @@ class MeView:
     orders: tuple[OrderView, ...] = ()
 
 
+class _Told(msgspec.Struct, frozen=True):
+    """Of a personal event what concerns orders: order events carry one, others do not."""
+
+    order: OrderView | None = None
+
+
+_told = msgspec.json.Decoder(_Told)
+
+
 class Me:
-    def __init__(self, stock: SaleStock, book: OfferBook) -> None:
+    def __init__(self, stock: SaleStock, book: OfferBook, log: PersonalLog) -> None:
         self._stock = stock
         self._book = book
+        self._log = log
 
     async def view(self, caller: Caller, show: ShowId) -> MeView:
-        """Raises Busy when stock does not answer: an empty snapshot would tell a buyer a lie."""
+        """Raises Busy when Redis does not answer: an empty snapshot would tell a buyer a lie."""
         if caller.buyer is None:
             return MeView()
         has = await self._stock.buyer_state(show, caller.buyer)
-        return me_view(self._book.of(show), has)
+        orders = orders_told(await self._log.read_personal(show, caller.buyer))
+        return me_view(self._book.of(show), has, orders)
 
 
-def me_view(offers: Offers, has: BuyerHas) -> MeView:
+def me_view(offers: Offers, has: BuyerHas, orders: tuple[OrderView, ...] = ()) -> MeView:
     """Live holds and places in line, as far as their offers are known here."""
     holds = []
     for hold in has.holds:
@@ -58,4 +75,18 @@ def me_view(offers: Offers, has: BuyerHas) -> MeView:
         for place in has.waiting
         if (terms := offers.by_slot.get(place.slot)) is not None
     ]
-    return MeView(tuple(holds), tuple(waiting))
+    return MeView(tuple(holds), tuple(waiting), orders)
+
+
+def orders_told(newest_first: Iterable[bytes]) -> tuple[OrderView, ...]:
+    """Each order as its newest event has it, the newest order first, at most ORDERS_MAX."""
+    orders: dict[OrderId, OrderView] = {}
+    for data in newest_first:
+        try:
+            order = _told.decode(data).order
+        except msgspec.MsgspecError:
+            continue  # another version's event must not keep the buyer from his show
+        if order is not None:
+            orders.setdefault(order.order, order)
+    newest = sorted(orders.values(), key=lambda order: order.created_at, reverse=True)
+    return tuple(newest[:ORDERS_MAX])

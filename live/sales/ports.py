@@ -110,6 +110,14 @@ class SaleStock(Protocol):
     async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerHas: ...
 
 
+class PersonalLog(Protocol):
+    """What was published to one buyer in a show. Raises Busy."""
+
+    async def read_personal(self, show: ShowId, buyer: BuyerId) -> Sequence[bytes]:
+        """The data of the events that are kept, the newest first."""
+        ...
+
+
 class Opened(Protocol):
     @property
     def payment(self) -> Payment: ...

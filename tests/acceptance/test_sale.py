@@ -157,6 +157,21 @@ async def test_reload_brings_back_what_the_buyer_has(stage: Stage) -> None:
         assert [one["hold"] for one in after.hello["data"]["me"]["holds"]] == [held["hold"]]
 
 
+async def test_reload_brings_back_what_was_bought(stage: Stage) -> None:
+    """The connect answer holds the buyer's order, once it has been told, and nobody else's."""
+    offer = await stage.offer(4)
+    async with await stage.viewer("cid") as before:
+        key = (await before.hold(offer))["hold"]
+        paid = await before.checkout(key)
+        async with asyncio.timeout(10):
+            confirmed = await before.event("order.confirmed")
+    async with await stage.viewer("cid") as after, await stage.viewer("dot") as stranger:
+        me = after.hello["data"]["me"]
+        assert me["orders"] == [confirmed["order"]]
+        assert (me["orders"][0]["order"], me["holds"]) == (paid["order"]["order"], [])
+        assert stranger.hello["data"]["me"]["orders"] == []
+
+
 async def test_chat_reaches_everybody(stage: Stage) -> None:
     """A line is heard by its writer and by the others, markup and all."""
     async with await stage.viewer() as writer, await stage.viewer() as reader:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -12,10 +13,11 @@ from live.domain.events import AnnouncementEvent, Pulse, PulseOffer
 from live.domain.ids import BuyerId, OfferId, ShowId
 from live.domain.offer import Stock
 from live.protocol import codes
+from live.protocol.commands import Publication
 from live.realtime import broker, keys, metrics
 from live.realtime.broker import RETENTION, Broker
 from live.realtime.gateway import Gateway
-from live.realtime.store import Retention
+from live.realtime.store import Retention, Store
 from live.realtime.topic import RECOVERY_MAX
 from tests.realtime_parts import Phone, dial, gateway
 from tests.show_states import make_state
@@ -71,6 +73,40 @@ async def test_log_keeps_its_bound(redis_url: str, show: ShowId) -> None:
             show, keys.log_name(channel), count=300, since=None, reverse=False
         )
         assert [publication.offset for publication in found] == list(range(6, bound + 6))
+
+
+async def test_buyers_own_log_is_read_newest_first(redis_url: str, show: ShowId) -> None:
+    """All that was published to the buyer, on another gateway too, and nobody else's."""
+    async with gateway(redis_url, show) as here, gateway(redis_url, show) as there:
+        ann, bob = BuyerId(b"a" * 16), BuyerId(b"b" * 16)
+        await here.broker.open_room(show)
+        for buyer, text in ((ann, "first"), (bob, "not yours"), (ann, "second")):
+            channel = Channel(ChannelKind.PERSONAL, show, buyer)
+            await there.broker.publish(channel, announcement(text))
+        await here.broker.catch_up(show)
+        found = await here.broker.read_personal(show, ann)
+        assert [json.loads(data)["text"] for data in found] == ["second", "first"]
+
+
+async def test_buyer_without_a_log_costs_no_read(
+    redis_url: str, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The room knows where every log stands: only a buyer who has one is looked up."""
+    async with gateway(redis_url, show) as made:
+        ann, bob = BuyerId(b"a" * 16), BuyerId(b"b" * 16)
+        store, reads = made.broker.store, []
+
+        async def read_back(*asked: Any) -> list[Publication]:
+            reads.append(asked)
+            return await Store.read_back(store, *asked)
+
+        monkeypatch.setattr(store, "read_back", read_back)
+        await made.broker.publish(Channel(ChannelKind.PERSONAL, show, ann), announcement("x"))
+        await made.broker.open_room(show)
+        assert await made.broker.read_personal(show, bob) == []
+        assert reads == []
+        assert len(await made.broker.read_personal(show, ann)) == 1
+        assert len(reads) == 1
 
 
 async def test_newest_state_wins(redis_url: str, show: ShowId) -> None:

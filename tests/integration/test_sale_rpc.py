@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from live.domain.caller import Caller
-from live.domain.ids import ShowId
+from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Mode
 from live.domain.show import ShowView
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
@@ -50,6 +50,13 @@ class Call:
 
     def fail(self, error: Exception) -> None:
         self.answer.set_exception(error)
+
+
+class NoLogs:
+    """Nothing was published to anybody yet."""
+
+    async def read_personal(self, show: ShowId, buyer: BuyerId) -> list[bytes]:
+        return []
 
 
 @dataclass
@@ -295,7 +302,7 @@ async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None
     await client.call(first, "offer.hold", {"offer": offer, "qty": 2, "key": key})
     joined = await client.call(late, "waitlist.join", {"offer": offer, "qty": 1, "key": place})
     again = await client.call(late, "waitlist.join", {"offer": offer, "qty": 1, "key": place})
-    me = await Me(client.sale.stock, client.sale.book).view(late, client.sale.show)
+    me = await Me(client.sale.stock, client.sale.book, NoLogs()).view(late, client.sale.show)
     await client.call(first, "hold.release", {"hold": key})
     assert late.buyer is not None
     granted = await client.sale.told.wait_for(late.buyer, "hold.granted")
@@ -304,7 +311,7 @@ async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None
     assert [(place.offer, place.position) for place in me.waitlist] == [(offer, 1)]
     assert granted["hold"]["hold"] == place  # type: ignore[index]  # a JSON object
     assert await client.sale.pool.fetchval("SELECT sub FROM waitlist") == late.sub
-    after = await Me(client.sale.stock, client.sale.book).view(late, client.sale.show)
+    after = await Me(client.sale.stock, client.sale.book, NoLogs()).view(late, client.sale.show)
     assert [hold.hold for hold in after.holds] == [place]
 
 

@@ -6,14 +6,14 @@ import orjson
 import pytest
 
 from live.domain.events import OrderEvent
-from live.domain.hold import HoldState, Line, LiveHold, Waiting
+from live.domain.hold import HoldItem, HoldState, Line, LiveHold, Waiting
 from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.payment import PricedLine
 from live.errors import NotFound
 from live.payments.worker import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
-from live.sales.me import me_view
+from live.sales.me import ORDERS_MAX, me_view, orders_told
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
 from tests.ledger_kit import PRICE
@@ -69,7 +69,7 @@ class Has:
 
 
 def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:
-    """Held and paying holds with their prices, places in line, and no orders."""
+    """Held and paying holds with their prices, and places in line."""
     has = Has(
         (
             LiveHold(KEY, HoldState.HELD, (Line(0, 2),), 1_000),
@@ -80,7 +80,54 @@ def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:
     me = me_view(OfferBook(rooms).of(SHOW), has)
     assert [(hold.hold, hold.items[0].price_minor) for hold in me.holds] == [(key_text(KEY), PRICE)]
     assert [(place.offer, place.qty, place.position) for place in me.waitlist] == [("cup", 3, 7)]
-    assert me.orders == ()
+
+
+def told(order: int, kind: str, state: OrderState, *, refunded: int = 0) -> bytes:
+    view = OrderView(
+        order=OrderId(f"order-{order}"),
+        hold=key_text(KEY),
+        show=SHOW,
+        state=state,
+        items=(HoldItem(OfferId("mug"), 1, PRICE),),
+        total_minor=PRICE,
+        refunded_minor=refunded,
+        currency="EUR",
+        created_at=order,
+    )
+    return orjson.dumps({"type": kind, "at": 1, "order": view})
+
+
+def test_me_shows_each_order_as_it_was_told_last() -> None:
+    """The newest event of an order counts, other events pass by; the newest order comes first."""
+    newest_first = [
+        told(1, "order.refunded", OrderState.REFUNDED, refunded=PRICE),
+        orjson.dumps({"type": "chat.message", "at": 1, "text": "mine alone"}),
+        told(2, "order.confirmed", OrderState.CONFIRMED),
+        orjson.dumps({"type": "payment.failed", "at": 1, "hold": key_text(OTHER), "reason": ""}),
+        told(1, "order.confirmed", OrderState.CONFIRMED),
+    ]
+    orders = orders_told(newest_first)
+    assert [(order.order, order.state) for order in orders] == [
+        ("order-2", OrderState.CONFIRMED),
+        ("order-1", OrderState.REFUNDED),
+    ]
+    assert orders[0].items == (HoldItem(OfferId("mug"), 1, PRICE),)
+
+
+def test_me_shows_a_bounded_number_of_orders() -> None:
+    """The bound itself is shown whole; one more costs the oldest."""
+    events = [
+        told(n, "order.confirmed", OrderState.CONFIRMED) for n in range(ORDERS_MAX + 1, 0, -1)
+    ]
+    assert len(orders_told(events[1:])) == ORDERS_MAX
+    assert [order.created_at for order in orders_told(events)][-1] == 2
+
+
+def test_me_survives_an_event_of_another_version() -> None:
+    """What cannot be read is left out: it must not keep the buyer from his show."""
+    strange = orjson.dumps({"type": "order.confirmed", "at": 1, "order": {"id": 7}})
+    orders = orders_told([strange, told(1, "order.confirmed", OrderState.CONFIRMED)])
+    assert [order.order for order in orders] == ["order-1"]
 
 
 def test_me_leaves_out_offers_that_are_not_known_yet(rooms: StaticRooms) -> None:

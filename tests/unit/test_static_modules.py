@@ -133,6 +133,19 @@ def test_snapshot_replaces_what_has_gone(run: Run) -> None:
     assert result == [["a"], 0]
 
 
+def test_snapshot_brings_orders(run: Run) -> None:
+    """Orders of the snapshot are known after a reload, and their holds are over."""
+    result = run(
+        MODEL
+        + """
+        const order = {order: "o", hold: "k", state: "confirmed", items: []};
+        model.welcome({time: 5000, me: {waitlist: [], orders: [order],
+          holds: [{hold: "k", state: "paying", items: [], expires_at: 9}]}});
+        out([[...model.orders.keys()], model.holds.size]);"""
+    )
+    assert result == [["o"], 0]
+
+
 def test_replayed_hold_does_not_come_back(run: Run) -> None:
     """Recovery replays a grant that is over: the newer snapshot knows better."""
     result = run(

@@ -12,7 +12,6 @@ import { SheetView } from "./sheet.js";
 
 const POLLS_MAX = 10;
 const POLL_MS = 1_500;
-const REMEMBERED_MAX = 10;
 const DENIED = 103;
 const UNKNOWN = 1404;
 const BUSY = 111;
@@ -27,8 +26,6 @@ export class Purchase {
     this.viewer = viewer;
     this.busy = new Set(); // offers with a request on its way
     this.view = null; // {kind, hold, offer, qty, order, request, action, alert}
-    this.recalled = false;
-    this.storageKey = `live:${document.body.dataset.show}:checkouts`;
     this.sheet = new SheetView(this);
     byId("bag").addEventListener("click", () => this.openBag());
   }
@@ -141,7 +138,6 @@ export class Purchase {
 
   async checkout(request) {
     const hold = request.hold || request.key;
-    this.remember(hold);
     this.show({ ...this.view, kind: "paying", request });
     try {
       const answer = await this.viewer.connection.call("hold.checkout", request);
@@ -175,26 +171,6 @@ export class Purchase {
   declined(request) {
     if (request.hold) this.show({ kind: "hold", hold: request.hold, alert: "declined" });
     else this.show({ kind: "direct", offer: request.offer, qty: request.qty, alert: "declined" });
-  }
-
-  /** Orders are not in the snapshot; these keys find them again after a reload. */
-  remember(hold) {
-    const known = this.remembered.filter((one) => one !== hold);
-    sessionStorage.setItem(this.storageKey, JSON.stringify([hold, ...known].slice(0, REMEMBERED_MAX)));
-  }
-
-  get remembered() {
-    return JSON.parse(sessionStorage.getItem(this.storageKey) || "[]");
-  }
-
-  /** Once after a load of the page: what became of the checkouts before it? */
-  async recall() {
-    for (const hold of this.remembered) {
-      if (this.model.holds.has(hold)) continue;
-      const order = await this.viewer.connection.call("order.get", { hold }).catch(() => null);
-      if (order) this.model.takeOrder(order, Infinity);
-    }
-    this.viewer.draw(["me"]);
   }
 
   isConfirmed(hold) {
@@ -270,8 +246,6 @@ export class Purchase {
 
   /** After a reconnect: what happened to the hold on show while nobody was listening? */
   resume() {
-    if (!this.recalled) this.recall();
-    this.recalled = true;
     const hold = this.view?.hold;
     if (!hold) return;
     const order = [...this.model.orders.values()].find((one) => one.hold === hold);

@@ -36,7 +36,7 @@ export class ShowModel {
     this.holds = new Map();
     for (const hold of me.holds || []) this.takeHold(hold);
     this.waiting = new Map((me.waitlist || []).map((entry) => [entry.offer, entry]));
-    for (const order of me.orders || []) this.orders.set(order.order, order);
+    for (const order of me.orders || []) this.takeOrder(order, time);
   }
 
   takeShow(show, at) {
