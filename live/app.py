@@ -29,7 +29,7 @@ from live.ledger.waitlist import WaitlistRows
 from live.parts import close_later, open_part, providers_of
 from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
-from live.protocol.codes import FORCED
+from live.protocol.codes import BANNED, FORCED
 from live.realtime.addresses import ForwardedScope, Proxies
 from live.realtime.admission import AdmissionLimits
 from live.realtime.asgi import WebSocketEndpoint
@@ -208,7 +208,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         await broker.kick(sub, FORCED)
 
     async def close_show_sockets(sub: Sub, show: ShowId) -> None:
-        await broker.kick(sub, FORCED, show=show)
+        await broker.kick(sub, BANNED, show=show)
 
     moderation = Moderation(
         base.chat,

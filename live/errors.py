@@ -8,6 +8,7 @@ LiveError
     ├── NotFound         1404  unknown, or somebody else's
     ├── Conflict         1409  the same key with another request; a state that does not allow it
     ├── Denied            103  the role may not do this
+    │   └── Banned             a host sent this person away from the show; a connect closes 3503
     └── Busy              111  rebuilding, overloaded, too many requests: repeat with the same key
 """
 
@@ -47,6 +48,10 @@ class Conflict(CallError):
 
 class Denied(CallError):
     code = 103
+
+
+class Banned(Denied):
+    """Stays away for good: a client that came back would be turned away again."""
 
 
 class Busy(CallError):

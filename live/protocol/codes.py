@@ -59,6 +59,7 @@ INVALID_TOKEN = Close(3500, "invalid token")
 BAD_FRAME = Close(3501, "bad request")
 STALE = Close(3502, "stale")
 FORCED = Close(3503, "force disconnect")
+BANNED = Close(3503, "banned from this show")
 CONNECTION_LIMIT = Close(3504, "connection limit")
 WRONG_PROTOCOL = Close(3506, "inappropriate protocol")
 CLOSED_FOR_ROLE = Close(3507, "permission denied")
@@ -80,6 +81,7 @@ ALL_CLOSES = (
     BAD_FRAME,
     STALE,
     FORCED,
+    BANNED,
     CONNECTION_LIMIT,
     WRONG_PROTOCOL,
     CLOSED_FOR_ROLE,

@@ -16,7 +16,7 @@ import orjson
 import structlog
 from msgspec import UNSET, Raw, UnsetType
 
-from live.errors import Busy, CallError
+from live.errors import Banned, Busy, CallError
 from live.protocol import codes
 from live.protocol.codec import Codec
 from live.protocol.codes import Failure
@@ -217,6 +217,8 @@ class Gateway:
         except (TimeoutError, Busy) as fault:
             # Temporary, so the SDK comes back; any other error would keep it away for good.
             session.refuse(command, failure_of(Busy(str(fault) or "busy")), codes.SERVER_ERROR)
+        except Banned:
+            session.close(codes.BANNED)
         except CallError as fault:
             session.refuse(command, failure_of(fault), codes.CLOSED_NOT_AVAILABLE)
         except Exception:  # the boundary of a task: the client is told, the fault is logged

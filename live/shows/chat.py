@@ -22,7 +22,7 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatMessage
 from live.domain.ids import BuyerId, ShowId
 from live.domain.show import ShowState, ShowStatus
-from live.errors import BadField, Busy, Conflict, Denied
+from live.errors import BadField, Banned, Busy, Conflict, Denied
 from live.ledger.bans import BanRows
 from live.ledger.pool import DATABASE_ERRORS
 from live.shows.chat_store import Admission, Ban, ChatStore, Pace
@@ -106,7 +106,7 @@ class Chat:
         return message
 
     async def refuse_banned(self, caller: Caller, show: ShowId) -> None:
-        """Raises Denied for somebody who was banned from the show; one read of Redis.
+        """Raises Banned for somebody who was banned from the show; one read of Redis.
 
         Without an answer from Redis nobody is kept out: a show must not end because of chat.
         """
@@ -117,7 +117,7 @@ class Chat:
         except UNREACHABLE:
             return
         if until is not None:
-            raise Denied("you were banned from this show")
+            raise Banned("you were banned from this show")
 
     async def load_bans(self, show: ShowId) -> None:
         """Bring Redis' bans in line with Postgres'."""
@@ -181,7 +181,7 @@ def _refuse(admission: Admission) -> None:
         case "ok" | "shadow" | "sampled":
             return
         case "ban":
-            raise Denied("you were banned from this show")
+            raise Banned("you were banned from this show")
         case "mute":
             raise Denied("you are muted")
         case "duplicate":

@@ -33,7 +33,7 @@ class Rooms(Protocol):
 
 
 class Door(Protocol):
-    """Keeps banned people out. Raises Denied."""
+    """Keeps banned people out. Raises Banned."""
 
     async def refuse_banned(self, caller: Caller, show: ShowId) -> None: ...
 

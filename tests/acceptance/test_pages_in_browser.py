@@ -363,6 +363,22 @@ async def test_moderation_reaches_every_page(
         await expect(page.locator("#chat")).not_to_contain_text("second")
 
 
+async def test_banned_viewer_reads_why(visitors: Visitors, stage: Stage) -> None:
+    """The page of a banned person says so at once, and again after a reload; it does not retry."""
+    viewer = await open_viewer(visitors, stage)
+    sub = await viewer.evaluate(
+        "JSON.parse(atob(sessionStorage.getItem('live:token').split('.')[1])).sub"
+    )
+    ban: dict[str, object] = {"action": "ban", "sub": sub}
+    await stage.call("POST", f"/v1/shows/{stage.show}/moderation", ban)
+    words = "You can no longer take part in this show."
+    await expect(viewer.locator("#connection")).to_have_text(words)
+
+    await viewer.reload()
+    await expect(viewer.locator("#connection")).to_have_text(words)
+    assert await viewer.evaluate("document.body.dataset.connection") == "closed"
+
+
 async def test_refund_reaches_the_buyer(visitors: Visitors, stage: Stage, host_token: str) -> None:
     """A host pays an order back from the feed, the buyer is told, and the log has a line of it."""
     await stage.open_offer()

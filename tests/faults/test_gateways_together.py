@@ -148,9 +148,9 @@ async def test_log_out_and_ban_close_sockets_everywhere(
     for service in pair:
         wire = await dial(service.socket_url)
         token = service.token(Role.VIEWER, "max", show)
-        reply = await wire.ask({"connect": {"token": token, "data": {"show": show}}})
-        assert reply["error"]["code"] == 103
-        await wire.socket.close()
+        await wire.send({"id": 1, "connect": {"token": token, "data": {"show": show}}})
+        async with asyncio.timeout(SOON_S):
+            assert await wire.closed() == (3503, "banned from this show")
     assert await say(other, show, "still here") == {}
     await other.socket.close()
 

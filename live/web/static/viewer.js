@@ -20,7 +20,7 @@ const DENIED = 103;
 const ENDINGS = new Map([
   [3500, "closed_token"],
   [109, "closed_token"],
-  [DENIED, "closed_banned"],
+  [DENIED, "closed_token"],
   [3503, "closed_banned"],
 ]);
 
