@@ -153,14 +153,20 @@ def demo(
     """Run the simulated sale on a service of its own; then serve on, unless `once`."""
     set_up_logs(role="demo", quiet=True)
     settings = replace(settings, guests=Guests.BUY)
-    options = DemoOptions(read_feed=read_google, viewers=viewers, seconds=seconds, json=as_json)
+    options = DemoOptions(
+        read_feed=read_google,
+        viewers=viewers,
+        seconds=seconds,
+        json=as_json,
+        serves_on=not once,
+    )
     with engines_of(settings) as (engines, ready):
         asyncio.run(_prepare(ready))
-        return asyncio.run(_demo(engines, ready, options, once=once, next_free_port=next_free_port))
+        return asyncio.run(_demo(engines, ready, options, next_free_port=next_free_port))
 
 
 async def _demo(
-    engines: Engines, settings: Settings, options: DemoOptions, *, once: bool, next_free_port: bool
+    engines: Engines, settings: Settings, options: DemoOptions, *, next_free_port: bool
 ) -> int:
     supervisor = Supervisor(
         settings, gateways=settings.workers, settlers=1, sandbox=True, quiet=True
@@ -168,8 +174,7 @@ async def _demo(
     with stop_on_signals() as stop:
         try:
             await supervisor.start(next_free_port=next_free_port)
-            service = _DemoService(supervisor)
-            selling = asyncio.create_task(perform(service, options))
+            selling = asyncio.create_task(perform(_DemoService(supervisor), options))
             attending = asyncio.create_task(_attend(engines, supervisor, stop))
             await asyncio.wait({selling, attending}, return_when=asyncio.FIRST_COMPLETED)
             if not selling.done():
@@ -177,10 +182,8 @@ async def _demo(
                 await asyncio.wait({selling})
                 return await attending or 130
             verdict = selling.result()
-            if once:
+            if not options.serves_on:
                 stop.set()
-            else:
-                _tell_addresses(service, as_json=options.json)
             return await attending or verdict
         finally:
             await supervisor.stop()
@@ -203,15 +206,6 @@ class _DemoService:
     async def audit(self) -> bytes:
         async with auditor(self._supervisor.settings) as run:
             return orjson.dumps(await run())
-
-
-def _tell_addresses(service: _DemoService, *, as_json: bool) -> None:
-    host = service.token(Role.HOST, "demo-host", shows=[ALL_SHOWS], ttl_seconds=12 * 3600)
-    out = sys.stderr if as_json else sys.stdout
-    out.write(f"\n  viewer page   {service.base_url}/watch/demo\n")
-    out.write(f"  host console  {service.base_url}/console#token={host}\n")
-    out.write("\n  guests may buy here (LIVE_GUESTS=buy); Ctrl-C ends it\n")
-    out.flush()
 
 
 def migrate(settings: Settings) -> list[str]:

@@ -1,6 +1,6 @@
 """The simulated sale, from the feed to the verdict, against a service that is already up.
 
-    run_demo(service, options) -> exit code
+    await perform(service, options) -> exit code
 
 Always: a run makes an offer of its own, so a second run on the same data never meets the ids of the
 first; nothing that it started outlives it. Not here: the service's processes (live/supervisor.py).
@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from live.demo.addresses import HOST_SUB, addresses
 from live.demo.crowd import Crowd, units_on_sale
 from live.demo.ear import HostEar
 from live.demo.host import Host, LedgerOrder, ShowStatus
@@ -25,7 +26,6 @@ from live.domain.offer import Phase
 from live.domain.order import OrderState
 
 OFFER_PREFIX = "flash-"  # offers of the demo; a former run's that is still open gets closed
-HOST_SUB = "demo-host"
 TOKEN_SECONDS = 3_600
 PER_BUYER_LIMIT = 2
 DISCOUNT_PERCENT = 20
@@ -50,13 +50,11 @@ class Sale:
     timing: Timing
 
 
-def run_demo(service: Service, options: DemoOptions) -> int:
-    """Run one sale and show the verdict: 0 if every promise held, else 1."""
-    return asyncio.run(perform(service, options))
-
-
 async def perform(service: Service, options: DemoOptions) -> int:
-    """The same inside a running loop. Raises LiveError where the sale could not be run at all."""
+    """Run one sale and show the verdict: 0 if every promise held, else 1.
+
+    Raises LiveError where the sale could not be run at all.
+    """
     stream = sys.stderr if options.json else sys.stdout
     token = service.token(Role.HOST, HOST_SUB, shows=[ALL_SHOWS], ttl_seconds=TOKEN_SECONDS)
     with Display(stream) as display:
@@ -65,6 +63,9 @@ async def perform(service: Service, options: DemoOptions) -> int:
             evidence = await stageplay.play(token)
     reckoning = reckon(evidence)
     display.reckon(reckoning)
+    if options.serves_on:
+        display.say("", *addresses(service, stageplay.show), "")
+        display.say("  guests may buy here (LIVE_GUESTS=buy); Ctrl-C ends it")
     if options.json:
         sys.stdout.write(final_line(evidence, reckoning).decode() + "\n")
         sys.stdout.flush()
@@ -79,6 +80,7 @@ class _Stageplay:
     display: Display
     run: str = field(default_factory=lambda: uuid4().hex[:8])
     remarks: list[str] = field(default_factory=list)
+    show: str = ""  # until it is on air
     step: str = "preparing"
 
     async def play(self, token: str) -> Evidence:
@@ -127,7 +129,9 @@ class _Stageplay:
         item = items[options.seed % len(items)]
         quantity = units_on_sale(Crowd(), options.viewers)
         await self.host.ensure_available(item.sku, quantity)
-        show = await self._open_show(items)
+        self.show = show = await self._open_show(items)
+        # Now and not only in the end: whoever watches the sale opens the pages before it begins.
+        self.display.say(*addresses(self.service, show))
         await self.host.pin(show, [item.sku])
         sale = Sale(
             show=show,

@@ -58,6 +58,7 @@ class DemoOptions:
     seconds: int = 30  # from the start of the countdown to the closing of the offer
     seed: int = 1
     json: bool = False
+    serves_on: bool = False  # after the sale: then the addresses are told once more
 
     def __post_init__(self) -> None:
         if not 1 <= self.viewers <= VIEWERS_MAX:

@@ -1,12 +1,15 @@
 """`live demo`: the product's first impression, run as its user runs it."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -35,6 +38,7 @@ def _run(data: Path, *options: str) -> dict[str, object]:
     command, environment = _command(data, "--once", "--json", *options)
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()[-4000:]
+    assert b"/console#token=" in done.stderr, "who watches one sale wants the pages, too"
     lines = done.stdout.decode().splitlines()
     assert len(lines) == 1, "standard output holds the one JSON line and nothing else"
     found: dict[str, object] = json.loads(lines[0])
@@ -63,6 +67,57 @@ def test_second_demo_starts_on_the_same_data(data: Path) -> None:
 
     _check(verdict, 60)
     assert len(verdict["offers"]) == 2  # type: ignore[arg-type]  # a list in the JSON
+
+
+def test_demo_tells_its_addresses_before_and_after_the_sale(data: Path) -> None:
+    """Viewer page and console are named once the show is on air, and again below the audit."""
+    options = ("--viewers", "20", "--seconds", "6", "--port", str(free_port()), "--json")
+    command, environment = _command(data, *options)
+    with _piped(command, environment) as demo:
+        assert demo.stdout is not None and demo.stderr is not None
+        before = _addresses(demo.stderr)
+        page = httpx.get(before["viewer page"], trust_env=False)
+        steps = list(itertools.takewhile(lambda line: "every promise" not in line, demo.stderr))
+        after = _addresses(demo.stderr)
+        verdict = json.loads(demo.stdout.readline())
+        base, _, token = after["host console"].partition("/console#token=")
+        headers = {"Authorization": f"Bearer {token}"}
+        products = httpx.get(f"{base}/v1/products", headers=headers, trust_env=False)
+
+    assert page.status_code == 200
+    assert any(line.startswith("the audience comes in") for line in steps), "told before the sale"
+    assert before["viewer page"] == after["viewer page"]
+    assert verdict["ok"] is True
+    assert products.status_code == 200
+
+
+@contextmanager
+def _piped(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The demo with its lines to read; killed in the end, or when it says nothing for too long."""
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        watchdog = threading.Timer(90, demo.kill)
+        watchdog.start()
+        try:
+            yield demo
+            demo.send_signal(signal.SIGINT)
+            demo.wait(40)
+        finally:
+            watchdog.cancel()
+            demo.kill()
+
+
+def _addresses(said: Iterable[str]) -> dict[str, str]:
+    """Read until both addresses were told."""
+    found: dict[str, str] = {}
+    for line in said:
+        name, _, url = line.strip().rpartition("  ")
+        if name.strip() in ("viewer page", "host console"):
+            found[name.strip()] = url
+        if len(found) == 2:
+            return found
+    raise AssertionError("the addresses were never told")
 
 
 def _wait_for_sale(url: str, process: subprocess.Popen[bytes]) -> None:
