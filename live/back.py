@@ -21,7 +21,7 @@ from live.ledger.repair import repair
 from live.ledger.schedule import Schedule
 from live.ledger.settler import Settler
 from live.ledger.shows import ShowRows
-from live.parts import books_of, close_later, open_part, providers_of
+from live.parts import books_of, close_later, open_part, providers_of, unread_of
 from live.payments.port import Provider
 from live.payments.worker import PaymentWorker
 from live.realtime.broker import Broker
@@ -107,10 +107,10 @@ async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
         keeper = Keeper(
             back.pool, carrier, backlog=back.outbox, rebuild=back.rebuild, renew=back.rebuild_anyway
         )
-        books = books_of(back.providers)
+        books, unread = books_of(back.providers), unread_of(back.providers)
 
         async def look() -> None:
-            await audit_and_tell(back.pool, back.stock, back.outbox, books)
+            await audit_and_tell(back.pool, back.stock, back.outbox, books, unread=unread)
 
         async def clean() -> None:
             await keep_house(back.pool)
@@ -140,10 +140,10 @@ async def auditor(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Au
             await open_part(stack, part)
         providers = providers_of(settings)
         close_later(stack, providers.values())
-        books = books_of(providers)
+        books, unread = books_of(providers), unread_of(providers)
 
         async def run() -> AuditReport:
-            return await audit(pool, stock, outbox, books)
+            return await audit(pool, stock, outbox, books, unread=unread)
 
         yield run
 

@@ -31,10 +31,12 @@ from live.engines.doctor import Finding, examine
 from live.engines.embedded import Engines
 from live.errors import EngineError, SettingsError
 from live.ledger.audit import AuditReport
+from live.ledger.audit_books import made_with
 from live.ledger.catalogue import Catalogue
 from live.ledger.migrate import migrate as apply_migrations
 from live.ledger.pool import Pool, make_pool
 from live.payments import sandbox_server
+from live.payments.sandbox import Sandbox
 from live.process import stop_on_signals
 from live.serving import serve_until_stopped
 from live.settings import Guests, Settings, resolve_secret
@@ -244,7 +246,8 @@ def audit(settings: Settings, *, mend: bool) -> AuditReport:
     set_up_logs(role="audit", quiet=True)
     with engines_of(settings) as (_, ready):
         asyncio.run(apply_migrations(ready.database_url or ""))
-        return asyncio.run(_audit(ready, embedded=settings.database_url is None, mend=mend))
+        embedded = settings.database_url is None
+        return asyncio.run(_audit(ready, embedded=embedded, mend=mend))
 
 
 def print_audit(report: AuditReport) -> None:
@@ -271,7 +274,8 @@ def print_audit(report: AuditReport) -> None:
 
 
 async def _audit(settings: Settings, *, embedded: bool, mend: bool) -> AuditReport:
-    supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=embedded, quiet=True)
+    sandbox = embedded or await _sold_with_own_sandbox(settings)
+    supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=sandbox, quiet=True)
     try:
         await supervisor.start()
         if mend:
@@ -281,6 +285,14 @@ async def _audit(settings: Settings, *, embedded: bool, mend: bool) -> AuditRepo
             return await run()
     finally:
         await supervisor.stop()
+
+
+async def _sold_with_own_sandbox(settings: Settings) -> bool:
+    """Whether `live demo` sold on a configured ledger: its sandbox' books are in our directory."""
+    if not _sandbox_books(settings).exists():
+        return False
+    async with make_pool(settings.database_url or "") as pool:
+        return bool(await made_with(pool, [Sandbox.name]))
 
 
 def bench(settings: Settings, name: str) -> dict[str, object]:
@@ -323,10 +335,15 @@ def run_sandbox(settings: Settings, *, uds: str, webhook_url: str) -> None:
     set_up_logs(role="sandbox")
     sandbox_server.main(
         uds=uds,
-        data_dir=settings.data_dir / "sandbox",
+        data_dir=_sandbox_books(settings),
         key=settings.sandbox_key,
         webhook_url=webhook_url or None,
     )
+
+
+def _sandbox_books(settings: Settings) -> Path:
+    """Where a sandbox that we start keeps its books."""
+    return settings.data_dir / "sandbox"
 
 
 def _authenticator(settings: Settings) -> Authenticator:

@@ -39,6 +39,17 @@ def books_of(providers: Mapping[str, Provider]) -> list[Provider]:
     return [one for one in providers.values() if one.name != Invoice.name]
 
 
+def unread_of(providers: Mapping[str, Provider]) -> dict[str, str]:
+    """Providers with books that these settings give no client for, and what would give one."""
+    return {name: mend for name, mend in _GIVES_BOOKS.items() if name not in providers}
+
+
+_GIVES_BOOKS = {
+    Sandbox.name: "set LIVE_SANDBOX_URL and LIVE_SANDBOX_KEY, or LIVE_DATA_DIR to where they are",
+    Stripe.name: "set LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET",
+}
+
+
 class _Part(Protocol):
     async def open(self) -> None: ...
     async def close(self) -> None: ...

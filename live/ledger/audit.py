@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import asyncpg
 import structlog
@@ -23,7 +24,7 @@ from live.domain.offer import Stock
 from live.errors import Busy
 from live.ledger import audit_sql as sql
 from live.ledger import metrics
-from live.ledger.audit_books import compare_books
+from live.ledger.audit_books import compare_books, unread_books
 from live.ledger.pool import Connection, Pool, in_transaction
 from live.ledger.ports import Figures, FiguresPort, OutboxPort, ProviderAuditPort
 from live.ledger.settler import entry_key
@@ -34,6 +35,7 @@ READ_TIMEOUT_S = 60.0  # of one query over a whole sale
 AUDIT_EVERY_S = 60.0
 TOLD_FINDINGS_MAX = 20  # in one log line
 NAMED_MAX = 1_000  # of a kind; more would not be read either
+NOTHING_UNREAD: Mapping[str, str] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -109,9 +111,13 @@ async def audit(
     outbox: OutboxPort,
     providers: Sequence[ProviderAuditPort],
     *,
+    unread: Mapping[str, str] = NOTHING_UNREAD,
     wait_s: float = SETTLE_WAIT_S,
 ) -> AuditReport:
-    """Prove P1, P2 and P5 for all shows. Raises DATABASE_ERRORS where there is no ledger."""
+    """Prove P1, P2 and P5 for all shows. Raises DATABASE_ERRORS where there is no ledger.
+
+    `unread`: providers whose books nobody here can read, each with what would mend that.
+    """
     notes = _Notes([], [])
     offers: list[AuditedOffer] = []
     deadline = time.monotonic() + wait_s
@@ -120,6 +126,7 @@ async def audit(
     await _check_rows(pool, notes)
     for provider in providers:
         await _check_provider(pool, provider, notes)
+    notes.findings += await unread_books(pool, unread)
     totals = await pool.fetchrow(sql.PAYMENT_TOTALS, timeout=READ_TIMEOUT_S)
     assert totals is not None, "an aggregate without GROUP BY has one row"
     metrics.AUDIT_FINDINGS.set(len(notes.findings))
@@ -141,9 +148,11 @@ async def audit_and_tell(
     figures: FiguresPort,
     outbox: OutboxPort,
     providers: Sequence[ProviderAuditPort],
+    *,
+    unread: Mapping[str, str] = NOTHING_UNREAD,
 ) -> None:
     """An audit of which nobody waits for the report: findings go to the log and the metric."""
-    report = await audit(pool, figures, outbox, providers)
+    report = await audit(pool, figures, outbox, providers, unread=unread)
     if report.findings:
         log.error(
             "audit.findings", count=len(report.findings), first=report.findings[:TOLD_FINDINGS_MAX]

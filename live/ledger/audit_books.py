@@ -1,6 +1,6 @@
 """The audit's look at a payment provider's own books, charge by charge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -26,6 +26,29 @@ WHERE p.id = ANY($1::uuid[]) GROUP BY p.id"""
 _CAPTURED = """
 SELECT DISTINCT e.payment FROM payment_entries e JOIN payments p ON p.id = e.payment
 WHERE e.kind = 'captured' AND p.provider = $1 AND e.amount_minor > 0"""
+
+
+_USED = """
+SELECT provider, count(*) AS payments FROM payments WHERE provider = ANY($1::text[])
+GROUP BY provider ORDER BY provider"""
+
+
+async def made_with(pool: Pool, names: Sequence[str]) -> dict[str, int]:
+    """How many payments were made with each of these providers; none of it where there are none."""
+    rows = await pool.fetch(_USED, names, timeout=READ_TIMEOUT_S)
+    return {row["provider"]: row["payments"] for row in rows}
+
+
+async def unread_books(pool: Pool, unread: Mapping[str, str]) -> list[str]:
+    """Providers that took money and cannot be asked: an audit that skipped them would not be one.
+
+    `unread`: each provider without a client here, and what would mend that.
+    """
+    used = await made_with(pool, list(unread))
+    return [
+        f"P5 provider {name}: has {count} payments, its books were not read: {unread[name]}"
+        for name, count in used.items()
+    ]
 
 
 async def compare_books(

@@ -3,7 +3,7 @@
 Method: a real sale with orders in every state, then one fault at a time, written past all guards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -48,8 +48,12 @@ class SilentBooks(Books):
         raise ConnectionRefusedError("nobody answers")
 
 
-async def run_audit(sale: Sale, *books: Books, wait_s: float = 0) -> AuditReport:
-    return await audit(sale.pool, sale.engine, sale.outbox, books, wait_s=wait_s)
+async def run_audit(
+    sale: Sale, *books: Books, unread: Mapping[str, str] | None = None, wait_s: float = 0
+) -> AuditReport:
+    return await audit(
+        sale.pool, sale.engine, sale.outbox, books, unread=unread or {}, wait_s=wait_s
+    )
 
 
 async def sell_some(sale: Sale) -> tuple[Buyer, ...]:
@@ -232,3 +236,17 @@ async def test_audit_compares_the_providers_books(sale: Sale) -> None:
     assert len(other.findings) == 2
     assert "authorised there, voided here" in unvoided.findings[0]
     assert "no books to compare" in silent.findings[0]
+
+
+async def test_audit_tells_whose_books_it_could_not_read(sale: Sale) -> None:
+    """Payments of a provider that is not configured are a finding; one that nobody used is none."""
+    unread = {"sandbox": "set LIVE_SANDBOX_URL", "stripe": "set LIVE_STRIPE_KEY"}
+    unused = await run_audit(sale, unread=unread)
+    await sell_some(sale)
+
+    used = await run_audit(sale, unread=unread)
+
+    assert unused.ok
+    assert used.findings == (
+        "P5 provider sandbox: has 3 payments, its books were not read: set LIVE_SANDBOX_URL",
+    )
