@@ -72,13 +72,15 @@ def engines_of(settings: Settings) -> Iterator[tuple[Engines, Settings]]:
 
 
 def serve(settings: Settings, *, role: str) -> int:
-    """Run until SIGTERM or Ctrl-C. 1: a part could not be kept alive."""
+    """Run until SIGTERM or Ctrl-C. 1: a part could not be kept alive.
+
+    Roles on embedded engines share them: the first command starts engines and sandbox, another one
+    on the same data directory adopts the engines, and its sandbox waits for the first one's books.
+    """
     set_up_logs(role="supervisor")
     gateways = settings.workers if role in ("all", "gateway") else 0
     settlers = 1 if role in ("all", "settler") else 0
     configured = settings.redis_url is not None and settings.database_url is not None
-    if role != "all" and not configured:
-        raise SettingsError("a role of its own needs LIVE_REDIS_URL and LIVE_DATABASE_URL")
     with engines_of(settings) as (engines, ready):
         asyncio.run(_prepare(ready))
         return asyncio.run(
