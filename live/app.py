@@ -62,6 +62,7 @@ from live.web.auth import Authenticator
 from live.web.join import Join
 from live.web.limits import AddressLimit
 from live.web.ops import Probe, ops_routes
+from live.web.problems import HANDLERS
 from live.web.rpc import SaleRpc
 from live.web.rpc_schema import METHODS
 
@@ -131,6 +132,7 @@ def build_gateway(settings: Settings) -> GatewayApp:
         routes=_routes(settings, base, sale, gateway),
         middleware=[Middleware(ForwardedScope, proxies)],
         lifespan=_lifespan(base, sale, gateway),
+        exception_handlers=HANDLERS,
     )
     door = FrontDoor(
         gateway,

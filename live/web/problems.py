@@ -5,13 +5,17 @@ unexpected fault carries a reference under which the log tells the rest.
 """
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import ClassVar
 from uuid import uuid4
 
 import msgspec
 import orjson
 import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
 from live.web.auth import ExpiredToken, InvalidToken
@@ -134,6 +138,35 @@ def answer_fault(error: Exception, *, path: str) -> Response:
         reference=reference,
     )
     return _response(problem, {})
+
+
+async def answer_http(request: Request, error: Exception) -> Response:
+    """No call of ours took the request: an unknown path, or a method that is not for it."""
+    assert isinstance(error, HTTPException), error
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route; a path here has one route a method.
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    phrase = HTTPStatus(error.status_code).phrase.capitalize()
+    problem = Problem(
+        title=phrase,
+        status=error.status_code,
+        detail=f"{request.method} {request.url.path}: {phrase.lower()}",
+        code=_CODES.get(error.status_code, CallError.code),
+    )
+    return _response(problem, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in here for method in route.methods or ()}
+
+
+_CODES = {404: NotFound.code, 405: 1405}
+
+HANDLERS = {HTTPException: answer_http}
+"""For the application: what its router refuses by itself."""
 
 
 def _response(problem: Problem, headers: dict[str, str]) -> Response:

@@ -9,8 +9,10 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import jwt
 import pytest
+from jsonschema import Draft202012Validator
 
 from live.domain.caller import Role
 from tests.acceptance.conftest import SECRET, Service, Stage
@@ -273,6 +275,29 @@ async def test_foreign_origin_is_refused(service: Service) -> None:
     for origin in ("https://evil.example", f"http://127.0.0.1:{service.port}.evil.example"):
         with pytest.raises(Exception, match="403"):
             await dial(service.socket_url, origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/v1/nowhere", 404, None),
+        ("GET", "/nowhere", 404, None),
+        ("PUT", "/v1/products", 405, "GET, HEAD, POST"),
+        ("POST", "/healthz", 405, "GET, HEAD"),
+    ],
+)
+async def test_unknown_path_or_method_is_a_problem(
+    service: Service, method: str, path: str, status: int, allow: str | None
+) -> None:
+    """Also beside the API's own calls an error is a problem document; 405 names what goes."""
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:
+        answer = await http.request(method, path)
+        schema = (await http.get("/openapi.json")).json()["components"]["schemas"]["Problem"]
+
+    assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    Draft202012Validator(schema).validate(answer.json())
 
 
 async def test_audit_holds_after_all_that(service: Service, stage: Stage) -> None:
