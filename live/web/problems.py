@@ -52,12 +52,16 @@ class NotAllowedHere(CallError):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of every error answer."""
+    """The body of every error answer.
+
+    `reason`: which of the failures with this code it is, a stable word such as `webhook.stale`.
+    """
 
     title: str
     status: int
     detail: str
     code: int
+    reason: str | None = None
     type: str = "about:blank"
     field: str | None = None
     temporary: bool = False
@@ -140,6 +144,15 @@ def answer_fault(error: Exception, *, path: str) -> Response:
     return _response(problem, {})
 
 
+def answer_refused_webhook(status: int, detail: str, reason: str) -> Response:
+    """The provider's operators read this, so it says what is wrong in words of its own."""
+    code = _CODES.get(status, BadField.code)
+    problem = Problem(
+        title="Webhook refused", status=status, detail=detail, code=code, reason=reason
+    )
+    return _response(problem, {})
+
+
 async def answer_http(request: Request, error: Exception) -> Response:
     """No call of ours took the request: an unknown path, or a method that is not for it."""
     assert isinstance(error, HTTPException), error
@@ -163,7 +176,8 @@ def _methods(request: Request) -> set[str]:
     return {method for route in here for method in route.methods or ()}
 
 
-_CODES = {404: NotFound.code, 405: 1405}
+_CODES = {401: InvalidToken.code, 404: NotFound.code, 405: 1405, 413: TooLarge.code}
+"""By HTTP status, for failures that are no CallError."""
 
 HANDLERS = {HTTPException: answer_http}
 """For the application: what its router refuses by itself."""

@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from live.domain.caller import Role
+from live.payments.webhooks import signed_headers, signing_key
 from tests.acceptance.conftest import SECRET, Service, Stage
 from tests.wire import Wire, dial
 
@@ -297,6 +298,26 @@ async def test_unknown_path_or_method_is_a_problem(
     assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+    Draft202012Validator(schema).validate(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("age_s", "status", "reason"), [(0, 401, "webhook.signature"), (3600, 400, "webhook.stale")]
+)
+async def test_refused_webhook_is_the_documented_problem(
+    service: Service, age_s: int, status: int, reason: str
+) -> None:
+    """A wrong signature and an old one have their words, in an answer as openapi.json has it."""
+    then, body = int(time.time()) - age_s, b"{}"
+    key = (service.data / "sandbox.key").read_text() if age_s else "not the provider's key"
+    known = signing_key(key.strip())
+    headers = signed_headers(known, event="evt_1", timestamp=then, body=body)
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:
+        answer = await http.post("/v1/payments/sandbox/webhook", content=body, headers=headers)
+        schema = (await http.get("/openapi.json")).json()["components"]["schemas"]["Problem"]
+
+    assert (answer.status_code, answer.json()["reason"]) == (status, reason)
+    assert answer.headers["content-type"] == "application/problem+json"
     Draft202012Validator(schema).validate(answer.json())
 
 

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-import orjson
 from starlette.responses import Response
 
 from live.domain.caller import Caller, Role
@@ -17,7 +16,7 @@ from live.web.api.call import read_body
 from live.web.api.deps import ApiDeps
 from live.web.api.paging import read_cursor, read_limit, write_cursor
 from live.web.api.table import ApiCall
-from live.web.problems import MEDIA_TYPE, BadInput
+from live.web.problems import BadInput, answer_refused_webhook
 
 
 async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
@@ -77,10 +76,7 @@ async def take_webhook(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing | Respons
     try:
         await deps.take_webhook(call.path["provider"], headers, body)
     except WebhookRefused as refused:
-        # The provider's operators read this, so it says what is wrong in words of its own.
-        problem = {"title": "Webhook refused", "status": refused.status, "detail": str(refused)}
-        content = orjson.dumps(problem | {"code": refused.code})
-        return Response(content, refused.status, media_type=MEDIA_TYPE)
+        return answer_refused_webhook(refused.status, str(refused), refused.code)
     return Nothing()
 
 
