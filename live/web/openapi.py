@@ -22,6 +22,10 @@ _ERRORS = {
     429: "Too many requests",
     503: "One moment: repeat with the same key",
 }
+_KEY = "the same key and body give the same answer, another body 409"
+_KEY_OF_SECRET = (
+    "another body with the same key gives 409; no answer is stored: a repeat makes it anew"
+)
 _PARAMETER = re.compile(r"\{(?P<name>\w+)(:\w+)?\}")
 
 # Any, here and below: a JSON document's values are whatever JSON has, and a table's endpoints
@@ -95,7 +99,7 @@ def _parameters(endpoint: Endpoint[Any]) -> list[Json]:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "schema": {"type": "string", "maxLength": 255},
-                "description": "the same key and body give the same answer, another body 409",
+                "description": _KEY_OF_SECRET if endpoint.secret else _KEY,
             }
         )
     return parameters

@@ -191,6 +191,24 @@ async def test_service_makes_tokens_within_its_own_shows(stage: Stage) -> None:
     assert (await ask(["*"], shows=[])).status_code == 400
 
 
+async def test_token_key_is_one_wish_and_no_token_is_stored(stage: Stage) -> None:
+    """A repeat makes the same person's token anew; another body is a conflict; no token is kept."""
+    body = {"role": "viewer", "sub": "ada", "shows": ["a"], "ttl_seconds": 60}
+    key = {"idempotency-key": str(uuid4())}
+
+    async def ask(**changes: object) -> httpx.Response:
+        asked = body | changes
+        return await stage.call("POST", "/v1/tokens", asked, role=Role.SERVICE, headers=key)
+
+    first, again, other = await ask(), await ask(), await ask(sub="eve")
+
+    assert (first.status_code, again.status_code, other.status_code) == (201, 201, 409)
+    subs = [stage.auth.caller(made.json()["token"]).sub for made in (first, again)]
+    assert subs == ["ada", "ada"]
+    kept = await stage.pool.fetch("SELECT body FROM idempotency WHERE key = $1", *key.values())
+    assert [row["body"] for row in kept] == [b""]
+
+
 async def test_user_is_logged_out_by_his_whole_name(stage: Stage) -> None:
     """A `sub` is any text, also one with slashes and signs."""
     for sub, path in (("ada", "ada"), ("shop|7/ß", "shop%7C7/%C3%9F")):

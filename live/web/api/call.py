@@ -2,7 +2,8 @@
 
 Always: in this order. Who may not call learns nothing about what exists or which field is wrong;
 nothing is run with a body that was not checked; every failure is a problem document. With an
-Idempotency-Key the handler runs once, and a repeat gets the same bytes.
+Idempotency-Key the handler runs once, and a repeat gets the same bytes (but for secrets, which are
+not stored: a repeat makes an equal one).
 """
 
 import hashlib
@@ -206,7 +207,7 @@ async def _run_once(deps: ApiDeps, endpoint: Endpoint[B], call: ApiCall[B], raw:
     owner = f"{call.caller.role.value}:{call.caller.sub}"
     request = hashlib.sha256(b"\n".join((b"POST", call.request.url.path.encode(), raw))).digest()
     stored = await deps.idempotency.begin(owner, call.key, request)
-    if stored is not None:
+    if stored is not None and not endpoint.secret:
         return Response(stored.body, stored.status, {"Idempotent-Replayed": "true"}, _JSON)
     try:
         response = _response(endpoint, await endpoint.handler(deps, call))
@@ -214,7 +215,8 @@ async def _run_once(deps: ApiDeps, endpoint: Endpoint[B], call: ApiCall[B], raw:
         # Nothing was done. Any other failure leaves the key taken: what was done is not known.
         await deps.idempotency.forget(owner, call.key)
         raise
-    await deps.idempotency.finish(owner, call.key, response.status_code, bytes(response.body))
+    kept = b"" if endpoint.secret else bytes(response.body)
+    await deps.idempotency.finish(owner, call.key, response.status_code, kept)
     return response
 
 

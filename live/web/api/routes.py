@@ -190,6 +190,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         access=ANYONE, handler=orders.take_webhook, body=Empty, answer=Nothing,
         keyed=False, raw=True,
     ),
+    # Without a key, here and for guests: nobody is known to whom the key could belong, and a repeat
+    # only makes another cookie, or another guest.
     Endpoint(
         method="POST", path="/v1/session", summary="Log in to the console",
         access=ANYONE, handler=access.log_in, body=SessionBody, answer=SessionAnswer, keyed=False,
@@ -207,10 +209,9 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         access=ANYONE, handler=access.make_guest, body=Empty, answer=GuestAnswer, keyed=False,
     ),
     Endpoint(
-        # Not keyed: stored answers would be tokens at rest.
         method="POST", path="/v1/tokens", summary="Make a token for a person", status=201,
         access=SERVICES, handler=access.make_token, body=TokenBody, answer=TokenAnswer,
-        keyed=False,
+        secret=True,
     ),
     Endpoint(
         method="POST", path="/v1/users/{sub:path}/logout", summary="Close a person's sockets",

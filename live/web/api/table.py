@@ -104,4 +104,5 @@ class Endpoint(Generic[B]):
     status: int = 200
     query: tuple[str, ...] = ()
     keyed: bool = True  # POSTs only: takes an Idempotency-Key
+    secret: bool = False  # the answer is not stored: a repeat with the same key is answered anew
     raw: bool = False  # the handler reads the body itself, bytes for bytes (signatures)
