@@ -51,7 +51,6 @@ from live.web.api.table import (
     OFFER_STAFF,
     SERVICES,
     SHOW_HOSTS,
-    SHOW_READERS,
     SHOW_STAFF,
     STAFF,
     Endpoint,
@@ -88,7 +87,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
     Endpoint(
         method="GET", path="/v1/shows/{show}", summary="Read a show with its offers",
-        access=SHOW_READERS, handler=shows.get_show, body=Empty, answer=ShowView,
+        access=SHOW_STAFF, handler=shows.get_show, body=Empty, answer=ShowView,
     ),
     Endpoint(
         method="PATCH", path="/v1/shows/{show}", summary="Change a show's settings",

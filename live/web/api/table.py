@@ -45,7 +45,6 @@ SHOW_STAFF = Access(frozenset({M, H, S}), Where.SHOW)
 OFFER_HOSTS = Access(frozenset({H, S}), Where.OFFER)
 OFFER_STAFF = Access(frozenset({M, H, S}), Where.OFFER)
 BUYERS = Access(frozenset({V, H, S}))
-SHOW_READERS = Access(frozenset({V, M, H, S}), Where.SHOW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
