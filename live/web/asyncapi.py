@@ -78,7 +78,7 @@ def asyncapi(*, version: str, rpc: Mapping[str, tuple[type, type]] | None = None
             "version": version,
             "description": "The Centrifuge client protocol, JSON or Protobuf, over WebSocket. "
             'A show is joined with connect data {"show": id}, a rehearsal with '
-            '{"show": id, "passcode": text}.',
+            '{"show": id, "passcode": text}; the answer\'s data is a Snapshot, as of show.state.',
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",

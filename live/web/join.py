@@ -6,6 +6,7 @@ Postgres query. A viewer sees no drafts, and a rehearsal only with its passcode.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Protocol
 
@@ -68,14 +69,38 @@ def _check_passcode(state: ShowState, asked: bytes) -> None:
         raise Denied("the show is being rehearsed: its passcode is needed")
 
 
+def _check_joined(state: ShowState, *, joined: bool) -> None:
+    """Raises Denied for a viewer of a rehearsal who did not join it, which takes its passcode."""
+    if state.status is ShowStatus.REHEARSAL and not joined:
+        raise Denied("the show is being rehearsed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The `data` of a connect answer, and the answer of `show.state`; `time` is Unix ms."""
+
+    show: ShowView
+    me: MeView
+    time: int
+
+
 class Join:
     def __init__(self, rooms: Rooms, me: Belongings, door: Door) -> None:
         self._rooms = rooms
         self._me = me
         self._door = door
 
-    async def snapshot(self, caller: Caller, show: ShowId, asked: bytes = b"") -> object:
-        """The `data` of the connect answer to `asked`. Raises NotFound, Denied, BadField, Busy."""
+    async def snapshot(self, caller: Caller, show: ShowId, asked: bytes = b"") -> Snapshot:
+        """For a connect with the data `asked`. Raises NotFound, Denied, BadField, Busy."""
+        return await self._snapshot(caller, show, lambda state: _check_passcode(state, asked))
+
+    async def state(self, caller: Caller, show: ShowId, *, joined: bool) -> Snapshot:
+        """The same later on, by a connection that `joined` the show or another one."""
+        return await self._snapshot(caller, show, lambda state: _check_joined(state, joined=joined))
+
+    async def _snapshot(
+        self, caller: Caller, show: ShowId, check: Callable[[ShowState], None]
+    ) -> Snapshot:
         await self.view(show)  # first, so that an unknown show is told as such
         await self._door.refuse_banned(caller, show)
         me = await self._me.view(caller, show)
@@ -85,9 +110,9 @@ class Join:
         if room.state is None:
             raise NotFound(f"unknown show {show}")
         if not caller.may_moderate(show):
-            _check_passcode(room.state, asked)
+            check(room.state)
         view = view_show(room.state, room.stock, drafts=caller.may_moderate(show))
-        return {"show": view, "me": me, "time": time.time_ns() // 1_000_000}
+        return Snapshot(show=view, me=me, time=time.time_ns() // 1_000_000)
 
     async def view(self, show: ShowId) -> ShowView:
         """The show with its latest figures. Raises NotFound, Busy."""

@@ -16,12 +16,12 @@ from msgspec import UNSET
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderView
-from live.domain.show import ShowStatus, ShowView
-from live.errors import BadField, Busy, CallError, Denied, NotFound
+from live.errors import BadField, Busy, CallError, NotFound
 from live.sales.checkout import Checkout, Purchase
 from live.sales.hold import HoldDesk, Wanted, require_buyer
 from live.sales.waitlist import Waitlist
 from live.web import fields
+from live.web.join import Snapshot
 from live.web.limits import AddressLimit
 
 log = structlog.get_logger()
@@ -62,9 +62,9 @@ class Orders(Protocol):
 
 
 class Shows(Protocol):
-    """`view` gives the `show` object of the contract. Raises NotFound."""
+    """The snapshot of a show. Raises NotFound, Denied, Busy."""
 
-    async def view(self, show: ShowId) -> ShowView: ...
+    async def state(self, caller: Caller, show: ShowId, *, joined: bool) -> Snapshot: ...
 
 
 class Reactions(Protocol):
@@ -116,11 +116,8 @@ class SaleRpc:
             self._desk.submit_cart(caller, show, key, wanted, answer=call.reply, fail=call.fail)
 
     async def show_state(self, call: RpcCall, request: fields.ShowName) -> object:
-        view = await self._shows.view(_visible(call, request.show))
-        hidden = view.status is ShowStatus.REHEARSAL and call.show != view.id
-        if hidden and not call.caller.may_moderate(view.id):
-            raise Denied("the show is being rehearsed")
-        return view
+        show = _visible(call, request.show)
+        return await self._shows.state(call.caller, show, joined=call.show == show)
 
     async def release(self, call: RpcCall, request: fields.HoldName) -> object:
         outcome = await self._desk.release(call.caller, _joined(call), _key(request.hold))

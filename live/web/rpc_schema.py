@@ -12,9 +12,9 @@ from live.domain.hold import HoldItem
 from live.domain.order import OrderView
 from live.domain.outcomes import Outcome
 from live.domain.payment import Action
-from live.domain.show import ShowView
 from live.sales.waitlist import WaitlistAnswer
 from live.web import fields
+from live.web.join import Snapshot
 
 
 class TimeAnswer(msgspec.Struct):
@@ -61,7 +61,7 @@ class Nothing(msgspec.Struct):
 
 METHODS: Mapping[str, tuple[type, type]] = {
     "time.now": (fields.Nothing, TimeAnswer),
-    "show.state": (fields.ShowName, ShowView),
+    "show.state": (fields.ShowName, Snapshot),
     "offer.hold": (fields.HoldRequest, HoldAnswer),
     "hold.release": (fields.HoldName, OutcomeAnswer),
     "hold.checkout": (fields.CheckoutRequest, CheckoutAnswer),

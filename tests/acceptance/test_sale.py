@@ -172,6 +172,21 @@ async def test_reload_brings_back_what_was_bought(stage: Stage) -> None:
         assert stranger.hello["data"]["me"]["orders"] == []
 
 
+async def test_show_state_is_the_snapshot_of_the_connect(stage: Stage) -> None:
+    """The show with its offers, what the buyer has in it, and the time: as a connect answers."""
+    offer = await stage.offer(4)
+    async with await stage.viewer("eva") as before:
+        held = await before.hold(offer)
+    async with await stage.viewer("eva") as after:
+        joined = after.hello["data"]
+        again = await after.rpc("show.state", {"show": stage.show})
+
+    assert again.keys() == joined.keys() == {"show", "me", "time"}
+    assert (again["show"], again["me"]) == (joined["show"], joined["me"])
+    assert [one["hold"] for one in again["me"]["holds"]] == [held["hold"]]
+    assert again["time"] >= joined["time"]
+
+
 async def test_chat_reaches_everybody(stage: Stage) -> None:
     """A line is heard by its writer and by the others, markup and all."""
     async with await stage.viewer() as writer, await stage.viewer() as reader:

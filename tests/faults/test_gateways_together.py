@@ -97,7 +97,7 @@ async def test_one_pace_on_all_gateways(pair: tuple[Service, Service], stage: St
 
         async def told() -> bool:
             state = await there.rpc("show.state", {"show": show})
-            return bool(state["slow_mode_seconds"] == 60)
+            return bool(state["show"]["slow_mode_seconds"] == 60)
 
         await until(told)
         slow = await say(there, show, "something else")

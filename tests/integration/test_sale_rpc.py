@@ -14,15 +14,15 @@ import pytest
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Mode
-from live.domain.show import ShowView
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
 from live.ledger.pool import Pool
 from live.ledger.waitlist import WaitlistRows
 from live.sales.hold import HoldDesk
-from live.sales.me import Me
+from live.sales.me import Me, MeView
 from live.sales.waitlist import Waitlist
 from live.settings import Guests
 from live.shows.views import view_show
+from live.web.join import Snapshot
 from live.web.rpc import REACTIONS_BURST, SaleRpc
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
@@ -65,10 +65,11 @@ class Shows:
 
     reactions: list[tuple[ShowId, str]] = field(default_factory=list)
 
-    async def view(self, show: ShowId) -> ShowView:
+    async def state(self, caller: Caller, show: ShowId, *, joined: bool) -> Snapshot:
         if show == "nowhere":
             raise NotFound("unknown show nowhere")
-        return view_show(make_state(show, version=1), {}, drafts=False)
+        view = view_show(make_state(show, version=1), {}, drafts=False)
+        return Snapshot(show=view, me=MeView(), time=1)
 
     def add(self, show: ShowId, kind: str) -> None:
         self.reactions.append((show, kind))
@@ -355,7 +356,7 @@ async def test_small_methods_answer(client: Client) -> None:
     """`time.now`, `show.state` and `react`."""
     assert (await client.call(viewer(), "time.now", b""))["time"] > 1_700_000_000_000
     state = await client.call(viewer(), "show.state", {"show": client.sale.show})
-    assert (state["id"], state["version"]) == (client.sale.show, 1)
+    assert (state["show"]["id"], state["show"]["version"]) == (client.sale.show, 1)
     assert await client.call(viewer(), "react", {"show": client.sale.show, "kind": "fire"}) == {}
     assert client.shows.reactions == [(client.sale.show, "fire")]
 
