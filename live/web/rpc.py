@@ -160,7 +160,8 @@ class SaleRpc:
         """Raises Busy beyond what a person taps."""
         show = _visible(call, request.show)
         if show != call.show:
-            await self._shows.view(show)  # or anybody could leave counters of shows that are not
+            # Asked first, or anybody could leave counters of shows that are not.
+            await self._shows.state(call.caller, show, joined=False)
         if not self._taps.take(call.connection, now=time.monotonic()):
             raise Busy("too many reactions", retry_ms=int(1_000 / REACTIONS_PER_SECOND))
         self._reactions.add(show, request.kind)

@@ -1,5 +1,7 @@
 """The containers' description is valid, and says what the service relies on."""
 
+import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from live import settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -49,6 +53,24 @@ def test_compose_is_read_by_docker() -> None:
     assert (full.returncode, full.stderr) == (0, "")
     assert bare.returncode != 0
     assert "POSTGRES_PASSWORD" in bare.stderr or "LIVE_SECRET" in bare.stderr
+
+
+def test_compose_passes_on_what_the_service_reads(services: dict[str, dict[str, object]]) -> None:
+    """Everything that switches something on outside; addresses and data are the containers' own."""
+    own = {"LIVE_HOST", "LIVE_PORT", "LIVE_WORKERS", "LIVE_DATA_DIR"}
+    own |= {"LIVE_APPENDFSYNC", "LIVE_VALKEY_BINARY", "LIVE_POSTGRES_BIN_DIR"}
+    own |= {"LIVE_SANDBOX_URL", "LIVE_SANDBOX_KEY"}  # no sandbox where money is real
+    read = set(re.findall(r'"(LIVE_[A-Z_]+)"', inspect.getsource(settings)))
+
+    for name in ("gateway", "settler"):
+        environment = services[name]["environment"]
+        assert isinstance(environment, dict)
+        assert read - own <= environment.keys()
+
+
+def test_compose_names_the_length_of_the_secret() -> None:
+    """What it asks for is what the settings accept."""
+    assert f"at least {settings.SECRET_BYTES_MIN} bytes" in COMPOSE.read_text()
 
 
 def test_every_service_has_a_health_check(services: dict[str, dict[str, object]]) -> None:
