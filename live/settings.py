@@ -215,7 +215,9 @@ _PG_SCHEMES = ("postgresql", "postgres")
 
 
 def resolve_secret(settings: Settings) -> str:
-    """Return the key that signs tokens; make `$data_dir/secret` (0600) once where none is set.
+    """Return the key of tokens and of buyers' digests.
+
+    Makes `$data_dir/secret` (0600) once where none is set.
 
     Raises SettingsError where a database is configured but no secret is: two gateways with secrets
     of their own would refuse each other's tokens.
@@ -223,7 +225,10 @@ def resolve_secret(settings: Settings) -> str:
     if settings.secret is not None:
         return settings.secret
     if settings.database_url is not None:
-        raise SettingsError("LIVE_SECRET must be set where LIVE_DATABASE_URL is")
+        raise SettingsError(
+            "LIVE_SECRET must be set where LIVE_DATABASE_URL is: it also keys the digests by which "
+            "Redis and the ledger know buyers, so LIVE_JWKS_URL does not replace it"
+        )
     path = settings.data_dir / "secret"
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch = settings.data_dir / f"secret.{os.getpid()}"

@@ -84,8 +84,6 @@ def _data_dir(settings: Settings) -> Finding:
 def _secret(settings: Settings) -> Finding:
     if settings.secret is not None:  # its length was checked when the settings were read
         return Finding("secret", True, "set by LIVE_SECRET")
-    if settings.jwks_url is not None and settings.database_url is None:
-        return Finding("secret", True, "tokens are checked by LIVE_JWKS_URL")
     if settings.database_url is not None:
         return Finding("secret", False, "not set", "set LIVE_SECRET, as a database is configured")
     return _secret_file(settings.data_dir / "secret")

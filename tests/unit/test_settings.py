@@ -1,11 +1,14 @@
-"""What the environment says, and every fault of it at once."""
+"""What the environment says, every fault of it at once, and what has to be there."""
 
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
 from live.errors import SettingsError
-from live.settings import Settings
+from live.settings import Settings, resolve_secret
+
+CONFIGURED = {"LIVE_DATABASE_URL": "postgresql://db/live", "LIVE_REDIS_URL": "redis://db"}
 
 
 def test_trusted_proxies_are_addresses_and_networks() -> None:
@@ -36,3 +39,22 @@ def test_allowed_hosts_are_names() -> None:
     assert Settings.from_env({}).allowed_hosts == ()
     found = Settings.from_env({"LIVE_ALLOWED_HOSTS": "live.example, 10.0.0.5,::1,[::2]"})
     assert found.allowed_hosts == ("live.example", "10.0.0.5", "::1", "[::2]")
+
+
+def test_key_set_does_not_replace_the_secret() -> None:
+    """With a ledger of one's own the secret is needed beside LIVE_JWKS_URL; the error says why."""
+    settings = Settings.from_env(CONFIGURED | {"LIVE_JWKS_URL": "https://shop.example/keys"})
+
+    with pytest.raises(SettingsError, match="LIVE_SECRET must be set") as caught:
+        resolve_secret(settings)
+
+    assert "LIVE_JWKS_URL" in str(caught.value)
+    assert "buyers" in str(caught.value)
+
+
+def test_secret_is_made_once_where_no_ledger_is_configured(tmp_path: Path) -> None:
+    """Every command on the data directory reads the same one."""
+    settings = Settings.from_env({"LIVE_DATA_DIR": str(tmp_path / "data")})
+
+    assert resolve_secret(settings) == resolve_secret(settings)
+    assert (tmp_path / "data" / "secret").stat().st_mode & 0o777 == 0o600
