@@ -5,6 +5,7 @@ Always: only this machine is loaded, unless LIVE_LOADTEST_ALLOW_HOST names anoth
     LIVE_SHOW                 the show (default: demo); made if it is not there
     LIVE_SECRET               signs the tokens; else `$LIVE_DATA_DIR/secret` (default: .live/secret)
     LIVE_LOADTEST_ALLOW_HOST  a host name beside loopback that may be loaded
+    LIVE_LOADTEST_PROVIDER    how buyers pay (default: sandbox; invoice where there is none)
 """
 
 import ipaddress
@@ -18,6 +19,7 @@ import jwt
 
 TOKEN_SECONDS = 4 * 3_600
 SHOW = os.environ.get("LIVE_SHOW") or "demo"
+PROVIDER = os.environ.get("LIVE_LOADTEST_PROVIDER") or "sandbox"
 
 
 class TargetError(Exception):

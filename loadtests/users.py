@@ -12,13 +12,39 @@ from locust.exception import StopUser
 from live.demo.seen import AnswerSeen
 from live.domain.channels import ChannelKind, wire_name
 from live.domain.ids import ShowId
-from loadtests.client import CallFailed, NoAnswer
-from loadtests.guard import SHOW, TargetError, http_url, token
+from live.errors import BadField
+from loadtests.client import CallFailed, Client, NoAnswer
+from loadtests.guard import PROVIDER, SHOW, TargetError, http_url, token
 from loadtests.person import Person
 from loadtests.target import SKU
 
 GRANT_SECONDS = 30.0  # how long a buyer waits in line
 VERDICT_SECONDS = 10.0  # after `processing`
+
+
+class Paying:
+    """The provider of all buyers of this process: as told, or invoice where the server has no such.
+
+    Only on engines that it started itself does a server run the sandbox.
+    """
+
+    provider = PROVIDER
+    known = False
+
+    @classmethod
+    def ask_once(cls, client: Client) -> None:
+        """Ask with a hold that nobody has: the server looks at the provider before the hold."""
+        if cls.known:
+            return
+        key = str(uuid4())
+        try:
+            client.rpc("hold.checkout", {"hold": key, "provider": cls.provider, "key": key})
+        except CallFailed as fault:
+            if fault.code == BadField.code and not cls.known:
+                cls.provider = "invoice"
+            cls.known = not fault.temporary
+        except NoAnswer:
+            pass  # the next buyer asks
 
 
 class Viewer(Person):
@@ -65,6 +91,10 @@ class Buyer(Person):
     abandon = 0.1
     decline = 0.05
     waits = 0.5
+
+    def on_start(self) -> None:
+        super().on_start()
+        Paying.ask_once(self.client)
 
     @task
     def buy(self) -> None:
@@ -113,7 +143,7 @@ class Buyer(Person):
     def pay(self, key: str, card: str) -> None:
         request: dict[str, object] = {
             "hold": key,
-            "provider": "sandbox",
+            "provider": Paying.provider,
             "token": card,
             "key": str(uuid4()),
         }
