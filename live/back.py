@@ -16,7 +16,7 @@ from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
 from live.ledger.notices import NoticeSender
 from live.ledger.payments import PaymentRows
 from live.ledger.pool import Pool, make_pool
-from live.ledger.rebuild import rebuild_show
+from live.ledger.rebuild import Rebuilder
 from live.ledger.repair import repair
 from live.ledger.schedule import Schedule
 from live.ledger.settler import Settler
@@ -45,24 +45,12 @@ class _Back:
     notices: NoticeSender
     worker: PaymentWorker
     settler: Settler
+    rebuilder: Rebuilder
     providers: Mapping[str, Provider]
-
-    async def rebuild(self, show: ShowId) -> None:
-        await self._rebuild(show, force=False)
 
     async def rebuild_anyway(self, show: ShowId) -> None:
         """Redis sold what the ledger cannot accept: it is not to be believed."""
-        await self._rebuild(show, force=True)
-
-    async def _rebuild(self, show: ShowId, *, force: bool) -> None:
-        await rebuild_show(
-            self.pool,
-            show,
-            stock=self.stock,
-            outbox=self.outbox,
-            settler=self.settler,
-            force=force,
-        )
+        await self.rebuilder.rebuild(show, force=True)
 
 
 @asynccontextmanager
@@ -87,6 +75,7 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
             back.notices.wake()
             back.worker.wake()
 
+        settler = Settler(pool, outbox, announce, on_mismatch, on_settled=on_settled)
         back = _Back(
             pool,
             stock,
@@ -94,7 +83,8 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
             broker,
             NoticeSender(pool, announce),
             PaymentWorker(PaymentRows(pool), stock, providers),
-            Settler(pool, outbox, announce, on_mismatch, on_settled=on_settled),
+            settler,
+            Rebuilder(pool, stock=stock, outbox=outbox, settler=settler),
             providers,
         )
         yield back
@@ -105,7 +95,11 @@ async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
     async with _back_of(settings) as back:
         carrier = Carrier(back.stock, back.broker)
         keeper = Keeper(
-            back.pool, carrier, backlog=back.outbox, rebuild=back.rebuild, renew=back.rebuild_anyway
+            back.pool,
+            carrier,
+            backlog=back.outbox,
+            rebuild=back.rebuilder.rebuild,
+            renew=back.rebuild_anyway,
         )
         books, unread = books_of(back.providers), unread_of(back.providers)
 
@@ -126,7 +120,7 @@ async def prepare_stock(settings: Settings) -> None:
     """Rebuild what a restarted Redis has to be told, before anybody is let in."""
     async with _back_of(settings) as back:
         for show in await ShowRows(back.pool).active():
-            await back.rebuild(show.id)
+            await back.rebuilder.rebuild(show.id)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """The way to Postgres: one pool per process, and what may be repeated when it fails.
 
-Always: every statement has a deadline; a lost connection costs the statement that ran on it and
-no other, the pool opens a new one by itself.
+Always: every statement has a deadline, and so has the wait for a connection; a lost connection
+costs the statement that ran on it and no other, the pool opens a new one by itself.
 Called by: every module of this room; on the event loop.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import asyncpg
 
 if TYPE_CHECKING:  # asyncpg's classes take parameters in its stubs only
-    from asyncpg.pool import PoolConnectionProxy
+    from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
     type_of_pool = asyncpg.Pool[asyncpg.Record]
     type_of_connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
@@ -28,7 +28,11 @@ POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8  # per process: 8 workers with 8 each stay under Postgres' default of 100
 COMMAND_TIMEOUT_S = 2.0  # a checkout answers within 3 s, and this is most of its wait
 CONNECT_TIMEOUT_S = 5.0
+# A hanging statement frees its connection after 2 s: a pool that has none for so long is stuck,
+# and whoever waits for it must let go of what it holds.
+ACQUIRE_TIMEOUT_S = 5.0
 IDLE_CONNECTION_S = 300.0
+QUERIES_A_CONNECTION_MAX = 50_000  # asyncpg's own default; it then opens a fresh one
 TRANSACTION_TRIES_MAX = 3
 
 DATABASE_ERRORS = (
@@ -54,12 +58,25 @@ _REPEATABLE = (
 )
 
 
+class _ImpatientPool(type_of_pool):
+    """Every wait for a connection ends, also that of `fetch` and its like, which ask here."""
+
+    def acquire(
+        self, *, timeout: float | None = None
+    ) -> "PoolAcquireContext[asyncpg.Record]":  # Raises TimeoutError
+        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
+
+
 def make_pool(
     url: str, *, size: int = POOL_SIZE_MAX, command_timeout_s: float = COMMAND_TIMEOUT_S
 ) -> Pool:
     """Make a pool of at most `size` connections; `await` or `async with` opens it."""
-    return asyncpg.create_pool(
+    return _ImpatientPool(
         url,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        max_queries=QUERIES_A_CONNECTION_MAX,
         min_size=POOL_SIZE_MIN,
         max_size=size,
         command_timeout=command_timeout_s,

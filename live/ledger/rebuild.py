@@ -7,6 +7,8 @@ Called by: the keeper and every start of the service, where the server's run is 
 the settler's `on_mismatch`.
 """
 
+import asyncio
+
 import structlog
 
 from live.domain.hold import HoldState, Line
@@ -23,6 +25,9 @@ from live.ledger.settler import Settler
 LOCK_SPACE = 0x7262  # first half of the advisory lock: one rebuild of a show at a time
 LOCK_TIMEOUT_S = 60.0  # the other rebuild drains an outbox first
 READ_TIMEOUT_S = 30.0  # 100,000 orders take less than a second
+# Each keeps one connection for its lock and works with another; of the pool's 8, leadership and
+# two schedules keep one each. More at once would wait for each other's connections for ever.
+REBUILDS_AT_ONCE_MAX = 2
 PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may take its units
 
 log = structlog.get_logger()
@@ -35,6 +40,28 @@ async def needs_rebuild(stock: StockPort, show: ShowId) -> bool:
     except Busy:
         return True
     return False
+
+
+class Rebuilder:
+    """All rebuilds of one process: however many shows are lost at once, few are made at a time."""
+
+    def __init__(
+        self, pool: Pool, *, stock: StockPort, outbox: OutboxPort, settler: Settler
+    ) -> None:
+        self._pool, self._stock, self._outbox, self._settler = pool, stock, outbox, settler
+        self._gate = asyncio.Semaphore(REBUILDS_AT_ONCE_MAX)
+
+    async def rebuild(self, show: ShowId, *, force: bool = False) -> bool:
+        """`rebuild_show`, when its turn has come."""
+        async with self._gate:
+            return await rebuild_show(
+                self._pool,
+                show,
+                stock=self._stock,
+                outbox=self._outbox,
+                settler=self._settler,
+                force=force,
+            )
 
 
 async def rebuild_show(
