@@ -98,9 +98,11 @@ async def fail(connection: Connection, job: MoneyJob, reason: str) -> None:
 
 
 async def retry(pool: Pool, job: MoneyJob, *, ms: int, reason: str) -> None:
+    """Due again in so many ms; one that was refused keeps the reason of that."""
     await pool.execute(
-        """UPDATE money_jobs SET due_at = now() + make_interval(secs => $2), reason = $3
-           WHERE id = $1 AND state = 'due'""",
+        """UPDATE money_jobs SET due_at = now() + make_interval(secs => $2),
+               reason = CASE WHEN state = 'due' THEN $3 ELSE reason END
+           WHERE id = $1 AND state <> 'done'""",
         job.id,
         ms / 1000,
         reason,

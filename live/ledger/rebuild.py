@@ -244,7 +244,8 @@ WHERE o.show = $1 AND o.state NOT IN ('cancelled', 'rejected')
 GROUP BY o.id"""
 
 # 2. A payment under way keeps its units. In first_paid mode it has none before it is authorised
-# and sold, so there a sale that Redis forgot is simply tried again by the payment worker.
+# and sold, so there a sale that Redis forgot is simply tried again by the payment worker. An offer
+# closes when nothing of it is held any more: who still pays for a closed one has no units.
 _PAYING = """
 SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities,
        (floor(extract(epoch FROM greatest(h.expires_at, now() + make_interval(secs => $2)))
@@ -257,6 +258,8 @@ WHERE p.show = $1 AND p.mode = 'hold'
   AND NOT EXISTS (SELECT FROM orders o
                   WHERE o.show = p.show AND o.buyer = p.buyer AND o.key = p.hold)
   AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void')
+  AND NOT EXISTS (SELECT FROM offers f WHERE f.show = p.show AND f.slot = ANY(p.slots)
+                  AND f.phase = 'closed')
   AND (h.state IS NULL OR h.state NOT IN ('released', 'cancelled'))"""
 
 # 3. A hold that has not ended keeps its deadline.

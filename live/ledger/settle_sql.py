@@ -1,5 +1,7 @@
 """The settler's statements. Sets of rows travel as arrays through unnest."""
 
+from live.ledger.open_money import OPEN_MONEY
+
 # Hosts' commands lock the show first, and so do we: the other order would deadlock.
 LOCK_SHOW = "SELECT 1 FROM shows WHERE id = $1 FOR KEY SHARE"
 
@@ -151,14 +153,11 @@ ORDER BY status = 'live' DESC, created_at DESC
 LIMIT $1"""
 
 # Shows that are over, but an order of theirs may still be cancelled or a hold may expire.
-LATE_SHOWS = """
+LATE_SHOWS = f"""
 SELECT id FROM shows s
 WHERE status = 'ended' AND (
     EXISTS (SELECT FROM holds h WHERE h.show = s.id AND h.state IN ('held', 'paying'))
-    OR id IN (SELECT p.show FROM money_jobs j JOIN payments p ON p.id = j.payment
-              WHERE j.kind = 'capture'
-                AND (j.state = 'due'
-                     OR (j.state = 'failed' AND j.due_at > now() - interval '1 day'))))
+    OR id IN ({OPEN_MONEY}))
 ORDER BY created_at DESC
 LIMIT $1"""
 

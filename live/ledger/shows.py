@@ -19,6 +19,7 @@ from live.domain.offer import Mode, OfferTerms, Phase
 from live.domain.show import Announcement, ShowState, ShowStatus, passcode_digest
 from live.errors import BadField, Busy, Conflict, NotFound
 from live.ledger import actions, rehearsal
+from live.ledger.open_money import OPEN_MONEY
 from live.ledger.pool import Connection, Pool
 
 ACTIVE_SHOWS_MAX = 1_000  # per keeper; the rest waits for its turn in the next listing
@@ -184,9 +185,10 @@ class ShowRows:
         return await read_show(self._pool, show)
 
     async def active(self) -> list[ActiveShow]:
-        """Shows that are not over, and ended ones whose end Redis does not know yet."""
+        """Shows that are not over, and ended ones with an end that Redis does not know yet or with
+        money that may need their stock."""
         rows = await self._pool.fetch(
-            """SELECT id, version, status IN ('rehearsal', 'live', 'paused') AS running,
+            f"""SELECT id, version, status IN ('rehearsal', 'live', 'paused') AS running,
                       rehearsed AND status <> 'rehearsal' AS rehearsed,
                       EXISTS (SELECT FROM offers WHERE show = shows.id AND phase IN
                               ('scheduled', 'open', 'paused', 'closing')) AS selling
@@ -194,6 +196,7 @@ class ShowRows:
                WHERE status <> 'ended' OR carried_version < version OR rehearsed
                      OR EXISTS (SELECT FROM offers WHERE show = shows.id
                                 AND phase NOT IN ('draft', 'closed'))
+                     OR id IN ({OPEN_MONEY})
                ORDER BY selling DESC, running DESC, created_at DESC LIMIT $1""",
             ACTIVE_SHOWS_MAX,
         )
