@@ -19,7 +19,7 @@ from live.ledger.rebuild import read_show_stock
 from live.ledger.shows import ShowRows
 from live.payments.port import authorise_request
 from tests.api_kit import settings
-from tests.integration.test_payment_worker import opened
+from tests.payment_kit import opened
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import KEY, SandboxServer
 from tests.servers import Valkey

@@ -5,22 +5,22 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from live.domain.caller import Caller
-from live.domain.ids import HoldKey, ShowId, new_order_id
-from live.domain.offer import Mode, Stock
+from live.domain.ids import ShowId
+from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.domain.payment import NewPayment, Payment, PaymentId, PaymentState, PricedLine
+from live.domain.payment import PaymentState
 from live.ledger.audit import audit
 from live.ledger.pool import Pool
 from live.payments.breaker import LOST_MAX
 from live.payments.port import MoneyRequest, Verdict, authorise_request
 from live.payments.worker import PaymentWorker
 from tests.ledger_kit import PRICE
-from tests.sale_kit import Sale, new_key, open_sale, viewer
+from tests.payment_kit import authorised, only_payment, opened
+from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer
 
 
@@ -51,51 +51,6 @@ async def sale(
     async with open_sale(pool, redis_url, server, show, units=(2,), provider_timeout_s=0.5) as sale:
         yield sale
     await server.misbehave()
-
-
-async def opened(
-    sale: Sale,
-    caller: Caller,
-    hold: HoldKey,
-    token: str = "tok_approve",
-    *,
-    mode: Mode = Mode.HOLD,
-    window_ms: int = 1,
-) -> Payment:
-    """What a gateway has done when it dies just before it calls the provider."""
-    assert caller.buyer is not None
-    held_until = 0
-    if mode is Mode.HOLD:
-        began = await sale.stock.begin(sale.show, caller.buyer, hold, window_ms=window_ms)
-        held_until = began.held_until
-    found = await sale.payments.open_payment(
-        NewPayment(
-            id=PaymentId(str(uuid4())),
-            order=new_order_id(),
-            show=sale.show,
-            buyer=caller.buyer,
-            sub=caller.sub,
-            hold=hold,
-            attempt=new_key(),
-            mode=mode,
-            lines=(PricedLine(0, 1, PRICE),),
-            amount_minor=PRICE,
-            currency="EUR",
-            provider="sandbox",
-            token=token,
-            contact=None,
-            held_until=held_until,
-        )
-    )
-    return found.payment
-
-
-async def authorised(sale: Sale, caller: Caller, hold: HoldKey) -> Payment:
-    """What a gateway has done when it dies between the provider's yes and its confirmation."""
-    payment = await opened(sale, caller, hold)
-    said = await sale.provider.authorise(authorise_request(payment))
-    await sale.payments.record(payment.id, PaymentState.AUTHORISED, ref=said.ref)
-    return payment
 
 
 @pytest.mark.parametrize("token", ["tok_approve", "tok_timeout_after_charge"])
@@ -405,7 +360,3 @@ async def expire(sale: Sale, caller: Caller) -> None:
         while "hold.expired" not in sale.told.types(caller.buyer):
             await sale.stock.reap(sale.show)
             await asyncio.sleep(0.02)  # the deadline is Redis' time, which tells nobody
-
-
-async def only_payment(sale: Sale) -> PaymentId:
-    return PaymentId(str(await sale.pool.fetchval("SELECT id FROM payments")))
