@@ -151,4 +151,5 @@ async def repair_ledger(settings: Settings) -> list[str]:
             outbox=back.outbox,
             settler=back.settler,
             work=back.worker.run_once,
+            providers=books_of(back.providers),
         )

@@ -1,6 +1,6 @@
 """The audit's look at a payment provider's own books, charge by charge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -59,13 +59,11 @@ async def compare_books(
     Raises whatever the provider's client raises: an audit without its books is none.
     """
     captured_there: set[UUID] = set()
-    cursor: str | None = None
     # Ours are read first: what we captured must be there, while new charges of theirs may come.
     ours = {row["payment"] for row in await pool.fetch(_CAPTURED, provider.name)}
-    for _ in range(PAGES_MAX):
-        page = await provider.list_charges(cursor=cursor, limit=PAGE)
-        rows = await _our_rows(pool, page.charges)
-        for charge in page.charges:
+    async for charges in charge_pages(provider):
+        rows = await _our_rows(pool, charges)
+        for charge in charges:
             row = rows.get(charge.payment)
             if charge.captured_minor and row is not None:
                 captured_there.add(row["id"])
@@ -73,22 +71,34 @@ async def compare_books(
             if text:
                 named = f"P5 payment {charge.payment} at {provider.name}: {text}"
                 (in_flight if row is not None and row["moving"] else findings).append(named)
-        cursor = page.cursor
-        if cursor is None:
-            break
     findings += [
         f"P5 payment {payment} at {provider.name}: captured here, not in the provider's books"
         for payment in sorted(ours - captured_there)
     ]
 
 
+async def charge_pages(provider: ProviderAuditPort) -> AsyncIterator[Sequence[ProviderCharge]]:
+    """All charges in a provider's books, a page at a time. Raises whatever its client raises."""
+    cursor: str | None = None
+    for _ in range(PAGES_MAX):
+        page = await provider.list_charges(cursor=cursor, limit=PAGE)
+        yield page.charges
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def our_id(charge: ProviderCharge) -> UUID | None:
+    """None for a charge that cannot be one of ours."""
+    try:
+        return UUID(charge.payment)
+    except ValueError:
+        return None
+
+
 async def _our_rows(pool: Pool, charges: Sequence[ProviderCharge]) -> dict[str, asyncpg.Record]:
-    ids = []
-    for charge in charges:
-        try:
-            ids.append(UUID(charge.payment))
-        except ValueError:
-            continue  # not one of ours; told as unknown below
+    # One without such an id is told as unknown below.
+    ids = [found for charge in charges if (found := our_id(charge)) is not None]
     rows = await pool.fetch(_BOOKS, ids, timeout=READ_TIMEOUT_S)
     return {str(row["id"]): row for row in rows}
 

@@ -12,6 +12,7 @@ from live.domain.offer import Mode
 from live.domain.order import OrderState
 from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState, PricedLine
 from live.ledger.arrays import array_text
+from live.ledger.late_money import DUE_AGAIN, GIVEN_UP, MAY_HOLD_MONEY
 
 S = PaymentState
 _OPEN = {S.AUTHORISED, S.ACTION_REQUIRED, S.UNKNOWN, S.DECLINED, S.VOIDED, S.AUTHORISING}
@@ -160,14 +161,15 @@ SELECT coalesce((SELECT state FROM moved), (SELECT state FROM old)) AS state"""
 
 # What MOVE does, for many payments at once and only for steps that concern no order and no sums.
 # Locks in the order of the ids, so that two batches cannot wait for each other. Each id once.
+# Money for a payment that was given up is sent back in the same statement (late_money.py).
 #   arrays: $1 id  $2 new state  $3 ref  $4 reason  $5 action  $6 entry kind  $7 notify
-#   $8 allowed steps, as `from>to`
-MOVE_MANY = """
+#   $8 allowed steps, as `from>to`  $9 states in which the provider may hold money
+MOVE_MANY = f"""
 WITH n AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                          $7::boolean[]) AS n(id, state, ref, reason, action, kind, notify)
 ), old AS (
-    SELECT id, state, provider_ref FROM payments
+    SELECT id, state, amount_minor FROM payments
     WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 ), moved AS (
     UPDATE payments p
@@ -181,6 +183,12 @@ WITH n AS (
     FROM old JOIN n ON n.id = old.id
     WHERE p.id = old.id AND old.state || '>' || n.state <> ALL($8::text[])
       AND p.provider_ref IS NULL AND n.ref IS NOT NULL
+), late AS (
+    INSERT INTO money_jobs (payment, kind, amount_minor, reason)
+    SELECT old.id, 'void', old.amount_minor, n.state || ' when it was ' || old.state
+    FROM old JOIN n ON n.id = old.id
+    WHERE old.state IN {GIVEN_UP} AND n.state = ANY($9::text[])
+    {DUE_AGAIN}
 ), entries AS (
     INSERT INTO payment_entries (payment, kind, amount_minor, detail)
     SELECT id, kind, CASE WHEN kind = 'authorised' THEN amount_minor ELSE 0 END, reason
@@ -326,6 +334,7 @@ def move_many_arguments(steps: Sequence[Step]) -> tuple[object, ...]:
         [ENTRY_KIND[one.state] for one in steps],
         [one.notify for one in steps],
         STEPS,
+        [state.value for state in MAY_HOLD_MONEY],
     )
 
 

@@ -16,7 +16,7 @@ import asyncpg
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.payment import Action, MoneyJob, NewPayment, Payment, PaymentId, PaymentState
 from live.errors import Busy, Conflict, NotFound
-from live.ledger import metrics, money_jobs
+from live.ledger import metrics, money_jobs, webhook_events
 from live.ledger import payment_sql as sql
 from live.ledger.group_commit import GroupCommit
 from live.ledger.pool import DATA_FAULTS, DATABASE_ERRORS, Connection, Pool, in_transaction
@@ -111,6 +111,8 @@ class PaymentRows:
     ) -> PaymentState:
         """Move the payment to `state` if that is a step forward; the state it is in afterwards.
 
+        Where that is `declined` or `voided` although the provider says that it holds money, or may
+        come to, the money's void is asked for with it.
         `amount_minor` is what was captured, or what was refunded in total; None means all of it.
         With `notify` the buyer is told `payment.failed`. Raises NotFound. Steps of a burst of
         checkouts share one commit; those that touch money are transactions of their own.
@@ -237,32 +239,28 @@ class PaymentRows:
         )
 
     async def note_event(
-        self, provider: str, event: str, *, kind: str, payment: PaymentId | None, ref: str | None
+        self,
+        provider: str,
+        event: str,
+        *,
+        kind: str,
+        payment: PaymentId | None,
+        ref: str | None,
+        authorised: bool = False,
     ) -> bool:
-        """Remember a webhook's id and make its payment due now; False if the id was known."""
-        noted = await self._pool.fetchval(
-            """WITH found AS (
-                   SELECT id FROM payments
-                   WHERE id = $4 OR (provider = $1 AND provider_ref = $5) LIMIT 1
-               ), noted AS (
-                   INSERT INTO webhook_events (provider, id, payment, kind)
-                   SELECT $1, $2, (SELECT id FROM found), $3
-                   ON CONFLICT DO NOTHING RETURNING id
-               ), due AS (
-                   -- Only what waits for the provider: created and authorised are in the hands
-                   -- of a checkout, which is faster than the event and keeps its lease.
-                   UPDATE payments SET lease_until = now()
-                   WHERE id = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
-                     AND state IN ('authorising', 'unknown', 'action_required')
-               )
-               SELECT count(*) FROM noted""",
+        """Remember a webhook's id and make its payment due now; False if the id was known.
+
+        `authorised`: it tells of money set aside, which goes back if we gave the payment up.
+        """
+        return await webhook_events.note(
+            self._pool,
             provider,
             event,
-            kind,
-            _uuid_or_none(payment),
-            ref,
+            kind=kind,
+            payment=payment,
+            ref=ref,
+            authorised=authorised,
         )
-        return bool(noted)
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
         """Lease due money jobs, also captures refused for good whose order still stands."""
@@ -281,11 +279,3 @@ class PaymentRows:
     async def retry_job(self, job: MoneyJob, *, ms: int, reason: str) -> None:
         """The job is due again in so many ms."""
         await money_jobs.retry(self._pool, job, ms=ms, reason=reason)
-
-
-def _uuid_or_none(text: str | None) -> UUID | None:
-    """A provider may send anything as our id."""
-    try:
-        return None if text is None else UUID(text)
-    except ValueError:
-        return None

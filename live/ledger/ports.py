@@ -101,10 +101,12 @@ class AnnouncePort(Protocol):
 
 
 class ProviderCharge(Protocol):
-    """One charge in a provider's own books; `payment` is our id of it."""
+    """One charge in a provider's own books; `payment` is our id of it, `ref` the provider's."""
 
     @property
     def payment(self) -> str: ...
+    @property
+    def ref(self) -> str: ...
     @property
     def state(self) -> PaymentState: ...
     @property

@@ -1,13 +1,14 @@
 """Repair: what `live audit --repair` does about the differences that an audit finds.
 
 Always: it only goes on where something was left: settles what the outbox holds, asks again for
-money moves that were forgotten or refused, sends back what no order owns, tells Redis what hosts
-decided, and makes a show's stock anew where Redis still differs. It never raises `allotted`, never
-deletes, and leaves to a person what it cannot explain; the audit after it tells what remains.
+money moves that were forgotten or refused, sends back what no order owns and what a provider holds
+for a payment that was given up, tells Redis what hosts decided, and makes a show's stock anew where
+Redis still differs. It never raises `allotted`, never deletes, and leaves to a person what it
+cannot explain; the audit after it tells what remains.
 Called by: `live audit --repair`, beside a running service or alone. Safe to repeat at any point.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -17,8 +18,10 @@ from live.domain.offer import OfferTerms
 from live.errors import Busy
 from live.ledger import audit_sql
 from live.ledger.audit import differences
+from live.ledger.audit_books import charge_pages, our_id
+from live.ledger.late_money import MAY_HOLD_MONEY, void_given_up
 from live.ledger.pool import Pool
-from live.ledger.ports import OutboxPort, StockPort
+from live.ledger.ports import OutboxPort, ProviderAuditPort, StockPort
 from live.ledger.rebuild import read_show_stock, rebuild_show
 from live.ledger.settler import Settler
 
@@ -43,11 +46,13 @@ async def repair(
     outbox: OutboxPort,
     settler: Settler,
     work: Callable[[], Awaitable[bool]],
+    providers: Sequence[ProviderAuditPort] = (),
     grace_s: float = GRACE_S,
 ) -> list[str]:
     """Mend what can be mended; one line for each thing done. Raises DATABASE_ERRORS.
 
-    `work` is one pass of the payment worker; it tells whether it found anything to do.
+    `providers` are those whose books can be read. `work` is one pass of the payment worker; it
+    tells whether it found anything to do.
     """
     shows = [ShowId(row["id"]) for row in await pool.fetch(audit_sql.SHOWS)]
     parts = _Parts(pool, stock, outbox, settler)
@@ -56,6 +61,8 @@ async def repair(
     for query in _MONEY:
         rows = await pool.fetch(query, grace_s, timeout=STATEMENT_TIMEOUT_S)
         parts.note(*(row["done"] for row in rows))
+    for provider in providers:
+        await parts.void_late(provider)
     for _ in range(WORK_ROUNDS_MAX):
         if not await work():
             break
@@ -89,6 +96,20 @@ class _Parts:
                 await self.stock.apply_offer(terms)
         except Busy as error:
             self.note(f"show {show}: left alone, {error}")
+
+    async def void_late(self, provider: ProviderAuditPort) -> None:
+        """What the provider holds for a payment that was given up goes back."""
+        try:
+            async for charges in charge_pages(provider):
+                kept = [
+                    (found, charge.ref)
+                    for charge in charges
+                    if charge.state in MAY_HOLD_MONEY and (found := our_id(charge)) is not None
+                ]
+                for payment in await void_given_up(self.pool, kept):
+                    self.note(f"payment {payment}: its late authorisation is being voided")
+        except Exception as error:  # another room's client; the audit after it says the same
+            self.note(f"provider {provider.name}: left alone, no books to read ({error!r})")
 
     async def compare(self, show: ShowId) -> None:
         """Where Redis and the ledger still differ, the ledger is right."""

@@ -23,7 +23,14 @@ class Events(Protocol):
     """The ledger's payment rows. `note_event` gives False for an event that was known."""
 
     async def note_event(
-        self, provider: str, event: str, *, kind: str, payment: PaymentId | None, ref: str | None
+        self,
+        provider: str,
+        event: str,
+        *,
+        kind: str,
+        payment: PaymentId | None,
+        ref: str | None,
+        authorised: bool = False,
     ) -> bool: ...
 
     async def record(
@@ -63,7 +70,12 @@ class WebhookInbox:
                 # Before the event is remembered: if this breaks, the provider sends it again.
                 await self._sync_refund(provider, event)
             fresh = await self._events.note_event(
-                name, event.id, kind=event.kind, payment=event.payment, ref=event.ref
+                name,
+                event.id,
+                kind=event.kind,
+                payment=event.payment,
+                ref=event.ref,
+                authorised=event.authorised,
             )
             EVENTS.labels(name, "new" if fresh else "repeat").inc()
 

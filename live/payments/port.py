@@ -96,6 +96,7 @@ class ProviderEvent:
     twice and out of order, so the provider is asked for the state that counts.
 
     `refund` marks money that went back, perhaps by a person at the provider: we may not know of it.
+    `authorised` marks money that was set aside, perhaps after we gave the payment up.
     """
 
     provider: str
@@ -104,6 +105,7 @@ class ProviderEvent:
     payment: PaymentId | None
     ref: str | None
     refund: bool = False
+    authorised: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,8 @@ class Rows(Protocol):
     ) -> PaymentState:
         """Move the payment to `state` if that is a step forward, with its payment entry; with
         `notify`, the buyer's `payment.failed` notice in the same transaction. Returns the state
-        that the row is in afterwards."""
+        that the row is in afterwards; where it was given up before, what the provider holds is
+        voided."""
         ...
 
     async def postpone(self, payment: PaymentId, *, ms: int) -> None:
@@ -61,10 +62,18 @@ class Rows(Protocol):
         ...
 
     async def note_event(
-        self, provider: str, event: str, *, kind: str, payment: PaymentId | None, ref: str | None
+        self,
+        provider: str,
+        event: str,
+        *,
+        kind: str,
+        payment: PaymentId | None,
+        ref: str | None,
+        authorised: bool = False,
     ) -> bool:
         """Remember a webhook's id and make its payment due now (found by id or `ref`); False if
-        the id was known, and then nothing changes."""
+        the id was known, and then nothing changes. With `authorised` the money goes back if the
+        payment was given up."""
         ...
 
 

@@ -131,6 +131,7 @@ class Sandbox:
                 payment=payment,
                 ref=read.ref,
                 refund=read.type in _REFUND_EVENTS,
+                authorised=read.type == "charge.authorised",
             )
         ]
 

@@ -183,6 +183,7 @@ class Stripe:
                 payment=None if payment is None else PaymentId(payment),
                 ref=about.id if about.object == "payment_intent" else about.payment_intent,
                 refund=event.type == "charge.refunded",
+                authorised=event.type == "payment_intent.amount_capturable_updated",
             )
         ]
 

@@ -17,7 +17,7 @@ import structlog
 from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
-from live.domain.payment import JobKind, MoneyJob, Payment, PaymentState
+from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState
 from live.errors import Busy, NotFound
 from live.failpoint import failpoint
 from live.payments.metrics import DECISIONS, JOBS
@@ -158,7 +158,11 @@ class PaymentWorker:
     async def _apply(self, payment: Payment, truth: Authorisation, window_ms: int) -> str:
         match truth.state:
             case PaymentState.AUTHORISED | PaymentState.CAPTURED:
-                await self._record(payment, truth, PaymentState.AUTHORISED)
+                state = await self._record(payment, truth, PaymentState.AUTHORISED)
+                if state in FINAL_STATES:
+                    # Somebody gave it up meanwhile; recording has asked for the void.
+                    self.wake()
+                    return f"void: authorised when it was {state}"
                 return await self._secure(payment)
             case PaymentState.DECLINED | PaymentState.VOIDED:
                 await self._give_up(payment, truth, truth.state, truth.reason or truth.state)
@@ -194,8 +198,8 @@ class PaymentWorker:
 
     async def _record(
         self, payment: Payment, truth: Authorisation, state: PaymentState, failure: str = ""
-    ) -> None:
-        await self._rows.record(
+    ) -> PaymentState:
+        return await self._rows.record(
             payment.id,
             state,
             ref=truth.ref,

@@ -22,6 +22,7 @@ class Charge:
     state: PaymentState
     captured_minor: int
     refunded_minor: int
+    ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,145 @@
+"""Money set aside after we gave its payment up goes back, whoever hears of it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from live.domain.ids import ShowId
+from live.domain.payment import Payment, PaymentState
+from live.ledger.audit import audit
+from live.ledger.pool import Pool
+from live.ledger.repair import repair
+from live.payments.inbox import WebhookInbox
+from live.payments.port import authorise_request
+from tests.integration.test_webhooks import event
+from tests.payment_kit import opened
+from tests.sale_kit import Sale, open_sale, viewer
+from tests.sandbox import SandboxServer
+
+
+@pytest.fixture(scope="module")
+def server(scratch: Path) -> Iterator[SandboxServer]:
+    directory = scratch / "sandbox-late"
+    directory.mkdir()
+    server = SandboxServer(directory)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def sale(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> AsyncIterator[Sale]:
+    async with open_sale(pool, redis_url, server, show, units=(2,), provider_timeout_s=0.5) as sale:
+        yield sale
+    await server.misbehave()
+
+
+async def given_up(sale: Sale) -> Payment:
+    """A payment that was declined because its window passed and nobody had charged anything.
+
+    Returns it as the process sees it that was frozen just before its call to the provider.
+    """
+    ada = viewer()
+    payment = await opened(sale, ada, await sale.hold(ada))
+    await sale.pool.execute("UPDATE payments SET created_at = now() - interval '1 hour'")
+    await sale.work_until("declined", None)
+    return payment
+
+
+async def at_provider(sale: Sale, payment: Payment) -> PaymentState:
+    return (await sale.provider.look_up(payment.id, None)).state
+
+
+async def work(sale: Sale) -> None:
+    """Let the worker do all that is due, and what follows from it."""
+    while await sale.worker.run_once():
+        pass
+
+
+async def test_call_of_a_frozen_worker_is_voided(sale: Sale) -> None:
+    """It wakes up, sends the call that it was about to send, and learns that it came too late."""
+    payment = await given_up(sale)
+    said = await sale.provider.authorise(authorise_request(payment))
+
+    decision = await sale.worker.decide(payment)
+    await work(sale)
+
+    assert said.state is PaymentState.AUTHORISED
+    assert decision == "void: authorised when it was declined"
+    assert await at_provider(sale, payment) is PaymentState.VOIDED
+    assert await sale.payment_states() == [("declined", None)]
+
+
+async def test_call_of_a_frozen_gateway_is_voided(sale: Sale) -> None:
+    """The same where a checkout tells what the provider said."""
+    payment = await given_up(sale)
+    said = await sale.provider.authorise(authorise_request(payment))
+
+    state = await sale.payments.record(payment.id, said.state, ref=said.ref)
+    await work(sale)
+
+    assert state is PaymentState.DECLINED
+    assert await at_provider(sale, payment) is PaymentState.VOIDED
+
+
+async def test_money_after_a_void_of_nothing_is_voided_too(sale: Sale) -> None:
+    """The void came before the charge, so there was nothing to void; then the charge arrives."""
+    ada = viewer()
+    payment = await opened(sale, ada, await sale.hold(ada))
+    await sale.payments.ask_void(payment.id, reason="the test's")
+    await work(sale)
+    before = await sale.payment_states()
+    said = await sale.provider.authorise(authorise_request(payment))
+
+    await sale.payments.record(payment.id, said.state, ref=said.ref)
+    await work(sale)
+
+    assert before == [("voided", None)]
+    assert await at_provider(sale, payment) is PaymentState.VOIDED
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [("authorised", PaymentState.VOIDED), ("declined", PaymentState.AUTHORISED)],
+)
+async def test_event_of_a_late_authorisation_voids_it(
+    sale: Sale, kind: str, state: PaymentState
+) -> None:
+    """Only the provider tells, by a webhook; an event about something else asks for nothing."""
+    payment = await given_up(sale)
+    await sale.provider.authorise(authorise_request(payment))
+    inbox = WebhookInbox({"sandbox": sale.provider}, sale.payments)
+
+    await inbox.take("sandbox", *event(payment.id, kind))
+    await work(sale)
+
+    assert await at_provider(sale, payment) is state
+    jobs = await sale.pool.fetchval("SELECT count(*) FROM money_jobs")
+    assert jobs == (1 if kind == "authorised" else 0)
+
+
+async def test_repair_voids_what_only_the_books_tell(sale: Sale) -> None:
+    """Nobody told us: the audit finds it in the provider's books and the repair sends it back."""
+    payment = await given_up(sale)
+    await sale.provider.authorise(authorise_request(payment))
+    await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
+    found = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=0)
+
+    done = await repair(
+        sale.pool,
+        stock=sale.stock,
+        outbox=sale.outbox,
+        settler=sale.settler,
+        work=sale.worker.run_once,
+        providers=[sale.provider],
+        grace_s=0,
+    )
+
+    assert any(
+        payment.id in one and "authorised there, declined here" in one for one in found.findings
+    )
+    assert any(payment.id in line for line in done)
+    assert await at_provider(sale, payment) is PaymentState.VOIDED
