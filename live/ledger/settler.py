@@ -102,7 +102,8 @@ class Settler:
         self._all = _Place()  # duties about no place
         self._places: dict[str, _Place] = {}
         self._absent: dict[ShowId, float] = {}  # until when we do not look again
-        self._closings: dict[tuple[ShowId, str], Movement] = {}
+        # By (show, entry): the slots of all offers that the entry closes.
+        self._closings: dict[tuple[ShowId, str], list[int]] = {}
         self._mismatches: dict[ShowId, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -351,9 +352,10 @@ class Settler:
         entries = []
         for batch in chunk:
             closed = [one for one in batch.movements if one.kind is MovementKind.CLOSED]
-            for one in closed:
-                self._closings[(show, batch.entry)] = one
-            if not closed:
+            if closed:
+                slots = [line.slot for one in closed for line in one.lines]
+                self._closings[(show, batch.entry)] = slots
+            else:
                 entries.append(batch.entry)
         if entries:
             await self._outbox.ack(show, entries)
@@ -367,22 +369,22 @@ class Settler:
             first = await self._outbox.first_unsettled(show)
             if first is not None and entry_key(first) < entry_key(entry):
                 continue
-            closed = self._closings.get((show, entry))
-            if closed is None:
+            slots = self._closings.get((show, entry))
+            if slots is None:
                 continue  # a drain, which runs beside this loop, has closed it
-            await self._close(show, closed)
+            await self._close(show, slots)
             failpoint("close.committed")
             await self._outbox.ack(show, [entry])
             self._closings.pop((show, entry), None)
 
-    async def _close(self, show: ShowId, closed: Movement) -> None:
+    async def _close(self, show: ShowId, slots: Sequence[int]) -> None:
         async def work(connection: Connection) -> None:
-            for line in closed.lines:
-                await close_offer(connection, show, line.slot)
+            for slot in slots:
+                await close_offer(connection, show, slot)
             failpoint("close.before_commit")
 
         await in_transaction(self._pool, work)
-        log.info("settler.closed", show=show, slots=[line.slot for line in closed.lines])
+        log.info("settler.closed", show=show, slots=slots)
 
     async def _claimed(self, shows: Sequence[ShowId]) -> list[OutboxBatch]:
         """Entries that a dead settler left, and our own that failed."""

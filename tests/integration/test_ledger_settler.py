@@ -302,6 +302,23 @@ async def test_closed_waits_for_everything_before_it(
     assert given == -4
 
 
+async def test_entry_may_close_several_offers(
+    pool: Pool, outbox: StreamOutbox, show: ShowId
+) -> None:
+    """A show that ends closes all its offers in one call of the engine: one entry for all."""
+    await make_show(pool, show, 5, 3)
+    await outbox.install(show)
+    await outbox.add(
+        outbox.move(show, K.CLOSED, None, Line(0, 0)), outbox.move(show, K.CLOSED, None, Line(1, 0))
+    )
+
+    await make_settler(pool, outbox).run_once()
+
+    rows = await pool.fetch("SELECT phase, allotted FROM offers")
+    assert [tuple(row) for row in rows] == [("closed", 0), ("closed", 0)]
+    assert (await outbox.backlog(show)).pending == 0
+
+
 async def test_expiry_and_grant_are_told_before_ack(
     pool: Pool, outbox: StreamOutbox, show: ShowId
 ) -> None:
