@@ -5,6 +5,9 @@ from live.ledger.open_money import OPEN_MONEY
 # Hosts' commands lock the show first, and so do we: the other order would deadlock.
 LOCK_SHOW = "SELECT 1 FROM shows WHERE id = $1 FOR KEY SHARE"
 
+# The same where the row may be updated: in full at once, since an upgrade would deadlock with them.
+LOCK_SHOW_TO_CHANGE = "SELECT 1 FROM shows WHERE id = $1 FOR NO KEY UPDATE"
+
 # Lock the batch's offers, always in the order of their ids.
 LOCK_OFFERS = """
 SELECT slot, allotted, sold FROM offers
@@ -88,7 +91,8 @@ SELECT 1 FROM payments WHERE id = ANY(ARRAY(
     ) a))
 ORDER BY id FOR NO KEY UPDATE"""
 
-# Cancel what was sold: the units go back once, the money is voided or refunded.
+# Cancel what was sold: the units go back once, the money is voided or refunded. A closed offer
+# sells no more, so its units go on to the product, and Redis is to be told how few it has now.
 CANCEL_ORDERS = """
 WITH gone AS (
     UPDATE orders o SET state = 'cancelled', seq = n.seq
@@ -97,16 +101,35 @@ WITH gone AS (
       AND o.state IN ('confirmed', 'paid') AND o.seq < n.seq
     RETURNING o.id, o.buyer, o.payment
 ), lines AS MATERIALIZED (
-    SELECT i.order_id, i.offer, i.qty, f.sku
+    SELECT i.order_id, i.offer, i.qty, f.sku, f.phase = 'closed' AS closed
     FROM gone g JOIN order_items i ON i.order_id = g.id JOIN offers f ON f.id = i.offer
 ), moves AS (
     INSERT INTO stock_movements (sku, offer, order_id, kind, qty)
     SELECT sku, offer, order_id, 'cancelled', -qty FROM lines
     ON CONFLICT DO NOTHING
+), given_back AS (
+    INSERT INTO stock_movements (sku, offer, order_id, kind, qty, reason)
+    SELECT sku, offer, order_id, 'given_back', -qty, 'cancelled after the close'
+    FROM lines WHERE closed
 ), counted AS (
-    UPDATE offers f SET sold = f.sold - n.units
-    FROM (SELECT offer, sum(qty) AS units FROM lines GROUP BY offer) n
+    UPDATE offers f
+    SET sold = f.sold - n.units,
+        allotted = f.allotted - CASE WHEN n.closed THEN n.units ELSE 0 END,
+        version = f.version + n.closed::integer
+    FROM (SELECT offer, closed, sum(qty) AS units FROM lines GROUP BY offer, closed) n
     WHERE f.id = n.offer
+), shelves AS MATERIALIZED (
+    -- In order: settlers of two shows may give back to the same products.
+    SELECT sku FROM products WHERE sku IN (SELECT sku FROM lines WHERE closed)
+    ORDER BY sku FOR NO KEY UPDATE
+), shelved AS (
+    UPDATE products p SET allotted = p.allotted - n.units
+    FROM (SELECT sku, sum(qty) AS units FROM lines JOIN shelves USING (sku) WHERE closed
+          GROUP BY sku) n
+    WHERE p.sku = n.sku
+), noted AS (
+    UPDATE shows SET version = version + 1
+    WHERE id = $1 AND EXISTS (SELECT FROM lines WHERE closed)
 ), stopped AS (
     UPDATE money_jobs j SET state = 'failed', reason = 'order cancelled'
     FROM gone g WHERE j.payment = g.payment AND j.kind = 'capture' AND j.state = 'due'

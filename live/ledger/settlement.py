@@ -3,7 +3,7 @@
 Always: units sold never pass what is allotted (decided under the offers' locks, and by a CHECK);
 an order exists once per (show, buyer, key) and its counters, movements, jobs and notices follow
 from the rows that the INSERT really made, so a redelivery does nothing.
-Locks in the order show, holds, offers by id, payments; every settler keeps it.
+Locks in the order show, holds, offers by id, payments, products; every settler keeps it.
 Not here: reading, acknowledging and announcing (settler.py).
 """
 
@@ -75,13 +75,13 @@ async def settle(
         for line in one.lines:
             if line.slot not in offers:
                 raise UnknownOffer(f"slot {line.slot} of show {show}")
-    await connection.execute(sql.LOCK_SHOW, show)
+    cancelled = [one for one in movements if one.kind is MovementKind.CANCELLED]
+    await connection.execute(sql.LOCK_SHOW_TO_CHANGE if cancelled else sql.LOCK_SHOW, show)
     await journal(connection, show, movements)
     done = Settled()
     sales = _first_of_each([one for one in movements if one.kind in SELLS])
     if sales:
         await _settle_sales(connection, show, sales, offers, done)
-    cancelled = [one for one in movements if one.kind is MovementKind.CANCELLED]
     if cancelled:
         done.cancelled = await _cancel(connection, show, cancelled)
     return done
@@ -318,7 +318,6 @@ async def close_offer(connection: Connection, show: ShowId, slot: int) -> bool:
 
     The caller has made sure that everything before the `closed` entry is settled.
     """
-    # The row will be updated, so its lock is taken in full at once: no upgrade, no deadlock.
-    await connection.execute("SELECT 1 FROM shows WHERE id = $1 FOR NO KEY UPDATE", show)
+    await connection.execute(sql.LOCK_SHOW_TO_CHANGE, show)
     closed = await connection.fetchval(sql.CLOSE_OFFER, show, slot, timeout=SETTLE_TIMEOUT_S)
     return bool(closed)

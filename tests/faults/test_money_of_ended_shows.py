@@ -14,6 +14,7 @@ import pytest
 
 from live.back import run_settler
 from live.domain.ids import ShowId
+from live.ledger.audit import audit
 from live.ledger.pool import Pool
 from live.ledger.rebuild import read_show_stock
 from live.ledger.shows import ShowRows
@@ -114,6 +115,8 @@ async def test_refused_capture_is_cancelled_although_redis_forgot_the_ended_show
 
     assert await sale.money() == (0, 0)
     assert await sale.pool.fetchval("SELECT sold FROM offers") == 0
+    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=5)
+    assert report.findings == ()
 
 
 async def test_undecided_payment_is_voided_although_redis_forgot_the_ended_show(
