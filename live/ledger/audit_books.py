@@ -5,6 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
+from live.ledger.audit_sql import DUE_S, UNDECIDED_S
 from live.ledger.pool import Pool
 from live.ledger.ports import ProviderAuditPort, ProviderCharge
 
@@ -12,13 +13,16 @@ PAGE = 500
 PAGES_MAX = 10_000
 READ_TIMEOUT_S = 60.0
 
-_BOOKS = """
-SELECT p.id, p.state,
+# A payment that moves may differ from the provider's books, but it may not move for ever.
+_BOOKS = f"""
+SELECT p.id, p.state, p.amount_minor, p.currency,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'captured'), 0)::bigint AS captured,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS refunded,
        p.updated_at > now() - interval '30 seconds'
            OR p.state IN ('created', 'authorising', 'unknown', 'action_required')
-           OR EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+              AND p.created_at > now() - interval '{UNDECIDED_S} seconds'
+           OR EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due'
+                      AND j.created_at > now() - interval '{DUE_S} seconds')
            AS moving
 FROM payments p LEFT JOIN payment_entries e ON e.payment = p.id
 WHERE p.id = ANY($1::uuid[]) GROUP BY p.id"""
@@ -54,27 +58,36 @@ async def unread_books(pool: Pool, unread: Mapping[str, str]) -> list[str]:
 async def compare_books(
     pool: Pool, provider: ProviderAuditPort, findings: list[str], in_flight: list[str]
 ) -> None:
-    """Every charge there is a payment here with the same sums, and the other way round.
+    """Every charge there is a payment here with the same sums, and the other way round; each once.
 
     Raises whatever the provider's client raises: an audit without its books is none.
     """
-    captured_there: set[UUID] = set()
+    captured_there: dict[UUID, str] = {}  # the first charge that was captured, by its ref
     # Ours are read first: what we captured must be there, while new charges of theirs may come.
     ours = {row["payment"] for row in await pool.fetch(_CAPTURED, provider.name)}
     async for charges in charge_pages(provider):
         rows = await _our_rows(pool, charges)
         for charge in charges:
             row = rows.get(charge.payment)
-            if charge.captured_minor and row is not None:
-                captured_there.add(row["id"])
+            named = f"P5 payment {charge.payment} at {provider.name}"
+            if row is not None and _is_second(charge, row["id"], captured_there):
+                findings.append(f"{named}: captured more than once there")
             text = _difference(charge, row)
             if text:
-                named = f"P5 payment {charge.payment} at {provider.name}: {text}"
-                (in_flight if row is not None and row["moving"] else findings).append(named)
+                (in_flight if row is not None and row["moving"] else findings).append(
+                    f"{named}: {text}"
+                )
     findings += [
         f"P5 payment {payment} at {provider.name}: captured here, not in the provider's books"
-        for payment in sorted(ours - captured_there)
+        for payment in sorted(ours - captured_there.keys())
     ]
+
+
+def _is_second(charge: ProviderCharge, payment: UUID, captured_there: dict[UUID, str]) -> bool:
+    """Whether another charge of this payment was captured, too; remembers this one."""
+    if charge.captured_minor == 0:
+        return False
+    return captured_there.setdefault(payment, charge.ref) != charge.ref
 
 
 async def charge_pages(provider: ProviderAuditPort) -> AsyncIterator[Sequence[ProviderCharge]]:
@@ -106,6 +119,11 @@ async def _our_rows(pool: Pool, charges: Sequence[ProviderCharge]) -> dict[str, 
 def _difference(charge: ProviderCharge, row: asyncpg.Record | None) -> str:
     if row is None:
         return "charged there, unknown here"
+    if (charge.amount_minor, charge.currency) != (row["amount_minor"], row["currency"]):
+        return (
+            f"charged {charge.amount_minor} {charge.currency} there, "
+            f"{row['amount_minor']} {row['currency']} here"
+        )
     if (charge.captured_minor, charge.refunded_minor) != (row["captured"], row["refunded"]):
         return (
             f"captured {charge.captured_minor} and refunded {charge.refunded_minor} there, "

@@ -3,6 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
+# The longest way of paying takes ten minutes, and the payment worker looks at least every five:
+# what is not decided after half an hour will not be without a person.
+UNDECIDED_S = 1_800
+# A capture, void or refund that a provider neither did nor refused in so many tries (every five
+# minutes at least): it may be down, and buyers' money waits.
+DUE_S = 1_800
+REFUSED_S = 300  # a refused capture cancels its order within seconds; a rebuild may lie between
+UNATTENDED_S = 300  # a lease is seconds long, so somebody should have come long ago
+
+_UNDECIDED = "('created', 'authorising', 'authorised', 'unknown', 'action_required')"
+
 SHOWS = """
 SELECT id FROM shows s
 WHERE EXISTS (SELECT FROM offers f WHERE f.show = s.id AND f.phase <> 'draft')
@@ -134,12 +145,15 @@ CHECKS = (
     ),
     Check(
         "P2",
-        """-- An order that waits for its money has a job that fetches it.
+        f"""-- An order that waits for its money has a job that fetches it, or was refused lately.
         SELECT 'order ' || o.id AS name, 'is confirmed and nobody will capture its payment' AS text
         FROM orders o JOIN payments p ON p.id = o.payment
         WHERE o.state = 'confirmed' AND p.captured_minor = 0
           AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'capture'
-                          AND j.state IN ('due', 'failed'))
+                          AND (j.state = 'due' OR j.state = 'failed' AND EXISTS (
+                              SELECT FROM payment_entries e
+                              WHERE e.payment = p.id AND e.kind = 'declined'
+                                AND e.created_at > now() - interval '{REFUSED_S} seconds')))
         LIMIT $1""",
     ),
     Check(
@@ -191,14 +205,28 @@ CHECKS = (
     ),
     Check(
         "P5",
-        """-- Somebody looks after every authorisation: a lease, an order or a void job.
+        f"""-- Somebody looks after every authorisation: a lease, an order or a void job.
         SELECT 'payment ' || p.id AS name,
                'is ' || p.state || ' and nobody has looked after it since '
                    || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
                    AS text
         FROM payments p
-        WHERE p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
-          AND p.lease_until < now() - interval '5 minutes'
+        WHERE p.state IN {_UNDECIDED}
+          AND p.lease_until < now() - interval '{UNATTENDED_S} seconds'
+          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+        LIMIT $1""",
+    ),
+    Check(
+        "P5",
+        f"""-- Looking after a payment comes to an end: it is decided soon after its window.
+        SELECT 'payment ' || p.id AS name,
+               'is ' || p.state || ' after ' || p.tries || ' tries since '
+                   || to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                   AS text
+        FROM payments p
+        WHERE p.state IN {_UNDECIDED}
+          AND p.lease_until >= now() - interval '{UNATTENDED_S} seconds'
+          AND p.created_at < now() - interval '{UNDECIDED_S} seconds'
           AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
         LIMIT $1""",
     ),
@@ -215,17 +243,41 @@ CHECKS = (
     ),
     Check(
         "P5",
-        """-- Money moves that are on their way.
+        f"""-- What is asked of a provider is done or refused within a bound.
+        SELECT 'payment ' || payment AS name,
+               'its ' || kind || ' is due since '
+                   || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                   || ': ' || reason AS text
+        FROM money_jobs
+        WHERE state = 'due' AND created_at < now() - interval '{DUE_S} seconds'
+        ORDER BY id LIMIT $1""",
+    ),
+    Check(
+        "P5",
+        f"""-- Money moves that are on their way.
         SELECT 'payment ' || payment AS name, kind || ' of ' || amount_minor || ' is due' AS text
-        FROM money_jobs WHERE state = 'due' ORDER BY id LIMIT $1""",
+        FROM money_jobs
+        WHERE state = 'due' AND created_at >= now() - interval '{DUE_S} seconds'
+        ORDER BY id LIMIT $1""",
         in_flight=True,
     ),
     Check(
         "P5",
-        """-- Payments that are not decided yet.
+        """-- Orders that are about to be cancelled, because their money was refused.
+        SELECT 'payment ' || j.payment AS name,
+               'capture of ' || j.amount_minor || ' was refused: ' || j.reason AS text
+        FROM money_jobs j JOIN payments p ON p.id = j.payment JOIN orders o ON o.id = p.order_id
+        WHERE j.state = 'failed' AND j.kind = 'capture' AND o.state = 'confirmed'
+        ORDER BY j.id LIMIT $1""",
+        in_flight=True,
+    ),
+    Check(
+        "P5",
+        f"""-- Payments that are not decided yet.
         SELECT 'payment ' || id AS name, 'is ' || state AS text FROM payments
-        WHERE state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
-          AND lease_until >= now() - interval '5 minutes' ORDER BY id LIMIT $1""",
+        WHERE state IN {_UNDECIDED}
+          AND lease_until >= now() - interval '{UNATTENDED_S} seconds'
+          AND created_at >= now() - interval '{UNDECIDED_S} seconds' ORDER BY id LIMIT $1""",
         in_flight=True,
     ),
     Check(

@@ -139,7 +139,8 @@ class _Parts:
 # Each takes the grace in seconds as $1 and returns what it did as `done`.
 _MONEY = (
     """-- Money moves that a provider refused, and that are still needed.
-    UPDATE money_jobs j SET state = 'due', due_at = now(), reason = 'repair: asked again'
+    UPDATE money_jobs j
+    SET state = 'due', due_at = now(), created_at = now(), reason = 'repair: asked again'
     FROM payments p
     WHERE p.id = j.payment AND j.state = 'failed'
       AND p.updated_at < now() - make_interval(secs => $1)

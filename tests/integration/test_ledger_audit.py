@@ -4,7 +4,7 @@ Method: a real sale with orders in every state, then one fault at a time, writte
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 import pytest
@@ -13,7 +13,7 @@ from live.domain.hold import Line
 from live.domain.payment import PaymentState
 from live.ledger.audit import AuditReport, audit
 from live.ledger.orders import OrderRows
-from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer
+from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Charge:
     captured_minor: int
     refunded_minor: int
     ref: str = ""
+    amount_minor: int = PRICE
+    currency: str = "EUR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,33 @@ PLANTED = {
            WHERE state = 'voided'""",
         "nobody has looked after it since",
     ),
+    "payment that breaks for ever": (
+        """UPDATE payments SET state = 'unknown', tries = 99, lease_until = now() + interval '20 s',
+               created_at = now() - interval '1 day' WHERE state = 'voided'""",
+        "is unknown after 99 tries since",
+    ),
+    "void that is never done": (
+        """UPDATE money_jobs SET state = 'due', created_at = now() - interval '1 day',
+               reason = 'no answer' WHERE kind = 'void'""",
+        "its void is due since",
+    ),
+    "refund that is never done": (
+        """UPDATE money_jobs SET state = 'due', created_at = now() - interval '1 day'
+           WHERE kind = 'refund'""",
+        "its refund is due since",
+    ),
+    "refused capture that stays": (
+        """ALTER TABLE payment_entries DISABLE TRIGGER USER;
+           UPDATE orders SET state = 'confirmed' WHERE state = 'paid';
+           DELETE FROM payment_entries WHERE kind = 'captured' AND amount_minor = 4500;
+           UPDATE payments SET state = 'capturing', captured_minor = 0 WHERE amount_minor = 4500;
+           INSERT INTO payment_entries (payment, kind, detail, created_at)
+               SELECT id, 'declined', 'capture refused: no', now() - interval '1 hour'
+               FROM payments WHERE amount_minor = 4500;
+           UPDATE money_jobs SET state = 'failed', reason = 'no'
+           WHERE kind = 'capture' AND amount_minor = 4500""",
+        "nobody will capture",
+    ),
     "poison": (
         "INSERT INTO poison VALUES ((SELECT id FROM shows), '1-1', 1, '{}', 'odd')",
         "outbox entry",
@@ -191,6 +220,24 @@ async def test_audit_finds_a_planted_fault(sale: Sale, fault: str) -> None:
     assert any(told in finding for finding in report.findings), report.findings
 
 
+async def test_audit_leaves_time_for_what_goes_wrong(sale: Sale) -> None:
+    """A refused capture, a due void, a payment that broke once: named as under way at first."""
+    await sale.buy(new_buyer())
+    await sale.settle()
+    (job,) = await sale.rows.take_jobs(lease_ms=0, limit=10)
+    await sale.rows.fail_job(job, reason="no")
+    await sale.rows.open_payment(other := new_payment(sale.show, new_buyer()))
+    await sale.rows.ask_void(other.id, reason="too late")
+
+    report = await run_audit(sale)
+
+    assert report.findings == ()
+    named = "\n".join(report.in_flight)
+    assert f"{job.payment.id}: capture of {PRICE} was refused" in named
+    assert f"{other.id}: void of {PRICE} is due" in named
+    assert f"{other.id}: is created" in named
+
+
 async def test_audit_finds_units_that_redis_sold_alone(sale: Sale) -> None:
     """A sale in Redis that the ledger rejected is a difference between the two."""
     buyer = new_buyer()
@@ -205,16 +252,30 @@ async def test_audit_finds_units_that_redis_sold_alone(sale: Sale) -> None:
     assert sale.mismatches.shows == [sale.show]
 
 
+async def charges_of(sale: Sale) -> list[Charge]:
+    """The books of a provider that agrees with every payment here."""
+    rows = await sale.pool.fetch(
+        "SELECT id, state, captured_minor, refunded_minor, amount_minor, currency FROM payments"
+    )
+    return [
+        Charge(
+            str(row["id"]),
+            PaymentState(row["state"]),
+            row["captured_minor"],
+            row["refunded_minor"],
+            f"ref-{row['id']}",
+            row["amount_minor"],
+            row["currency"],
+        )
+        for row in rows
+    ]
+
+
 async def test_audit_compares_the_providers_books(sale: Sale) -> None:
     """Charged there only, captured here only, other sums: each is told; equal books are quiet."""
     await sell_some(sale)
     await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
-    rows = await sale.pool.fetch("SELECT id, state, captured_minor, refunded_minor FROM payments")
-    equal = [
-        Charge(str(row["id"]), PaymentState(row["state"]), row["captured_minor"],
-               row["refunded_minor"])
-        for row in rows
-    ]  # fmt: skip
+    equal = await charges_of(sale)
     captured = [charge for charge in equal if charge.captured_minor]
     stranger = Charge("6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10", PaymentState.CAPTURED, 5, 0)
     voided = next(charge for charge in equal if charge.state is PaymentState.VOIDED)
@@ -224,10 +285,15 @@ async def test_audit_compares_the_providers_books(sale: Sale) -> None:
     missing = await run_audit(sale, Books([one for one in equal if one is not captured[0]]))
     other = await run_audit(
         sale,
-        Books([Charge(one.payment, one.state, one.captured_minor + 1, 0) for one in captured]),
+        Books(
+            [
+                replace(one, captured_minor=one.captured_minor + 1, refunded_minor=0)
+                for one in captured
+            ]
+        ),
     )
     unvoided = await run_audit(
-        sale, Books([*captured, Charge(voided.payment, PaymentState.AUTHORISED, 0, 0)])
+        sale, Books([*captured, replace(voided, state=PaymentState.AUTHORISED)])
     )
     silent = await run_audit(sale, SilentBooks())
 
@@ -251,3 +317,44 @@ async def test_audit_tells_whose_books_it_could_not_read(sale: Sale) -> None:
     assert used.findings == (
         "P5 provider sandbox: has 3 payments, its books were not read: set LIVE_SANDBOX_URL",
     )
+
+
+CHARGED = {
+    "twice": ({"ref": "another"}, True, "captured more than once there"),
+    "another amount": ({"amount_minor": PRICE + 100}, False, f"{PRICE + 100} EUR there"),
+    "another currency": ({"currency": "USD"}, False, f"{PRICE} USD there, {PRICE} EUR here"),
+}
+"""What a charge differs in, whether it is there beside the right one, and what is told."""
+
+
+@pytest.mark.parametrize("fault", CHARGED)
+async def test_audit_finds_a_wrong_charge(sale: Sale, fault: str) -> None:
+    """A buyer who paid twice, or something else than he ordered, is named."""
+    await sale.buy(new_buyer())
+    await sale.settle()
+    await sale.capture_all()
+    await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
+    changes, beside, told = CHARGED[fault]
+    right = await charges_of(sale)
+    wrong = [replace(charge, **changes) for charge in right]  # type: ignore[arg-type]  # a table
+
+    quiet = await run_audit(sale, Books(right))
+    found = await run_audit(sale, Books([*right, *wrong] if beside else wrong))
+
+    assert quiet.ok
+    assert [told in finding for finding in found.findings] == [True]
+
+
+async def test_payment_does_not_move_for_ever_in_the_books(sale: Sale) -> None:
+    """What the provider captured for a payment that we never decide is told in the end."""
+    await sale.rows.open_payment(new := new_payment(sale.show, new_buyer()))
+    await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
+    charged = Books([Charge(new.id, PaymentState.CAPTURED, PRICE, 0)])
+
+    moving = await run_audit(sale, charged)
+    await sale.pool.execute("UPDATE payments SET created_at = now() - interval '1 day'")
+    stuck = await run_audit(sale, charged)
+
+    told = f"P5 payment {new.id} at sandbox: captured {PRICE} and refunded 0 there, 0 and 0 here"
+    assert moving.ok and told in moving.in_flight
+    assert told in stuck.findings
