@@ -1,7 +1,8 @@
 """The keeper: makes time pass for every show, and brings Redis up to what Postgres says.
 
 Owns no truth. Always: each duty may run twice at once and may be left out for a while; what is due
-is then late, never wrong. Deadlines are judged by Redis (holds) and Postgres (offers), not here.
+is then late, never wrong. A show may be over at any await, so no duty takes it for granted.
+Deadlines are judged by Redis (holds) and Postgres (offers), not here.
 
 | duty     | every  | does                                                                     |
 |----------|--------|--------------------------------------------------------------------------|
@@ -171,11 +172,15 @@ class Keeper:
     async def _catch_up(self, show: ShowId) -> None:
         """Carry what Redis lacks; find out whether Redis lost the show's stock."""
         now = time.monotonic()
-        if self._led[show].rehearsed:
+        led = self._led.get(show)
+        if led is not None and led.rehearsed:
             await self._clear(show)
+            led = self._led.get(show)
+        if led is None:
+            return
         known = self._states.get(show)
         checked = now - self._checked.get(show, -FULL_CHECK_S) < FULL_CHECK_S
-        if known is not None and checked and self._led[show].version <= known.version:
+        if known is not None and checked and led.version <= known.version:
             return
         state = await self._shows.read_state(show)
         try:
@@ -192,8 +197,10 @@ class Keeper:
         await self._carry(await self._shows.read_state(show))
         await self._renew(show)
         await self._broker.forget_reactions(show)
-        self._led[show] = replace(self._led[show], rehearsed=False)
-        self._states.pop(show)
+        led = self._led.get(show)
+        if led is not None:
+            self._led[show] = replace(led, rehearsed=False)
+        self._states.pop(show, None)
 
     async def _look_for_loss(self, show: ShowId, now: float) -> None:
         # Raises Busy itself where Redis does not answer at all: then nothing is known to be lost.
@@ -216,7 +223,9 @@ class Keeper:
         await self._stock.close_offers(show)
 
     async def _pulse(self, show: ShowId) -> None:
-        state = self._states[show]
+        state = self._states.get(show)
+        if state is None:
+            return
         pulses = self._pulses.setdefault(show, Pulses())
         figures = await self._stock.figures(show)
         for notice in pulses.notices(state, figures):
@@ -229,7 +238,9 @@ class Keeper:
             await self._broker.publish_pulse(show, pulse)
 
     async def _desk(self, show: ShowId) -> None:
-        state = self._states[show]
+        state = self._states.get(show)
+        if state is None:
+            return
         figures = await self._stock.figures(show)
         orders, revenue_minor = await self._shows.sum_orders(show)
         backlog = await self._backlog.backlog(show)

@@ -17,7 +17,7 @@ from live.ledger.offer_rows import OfferRows
 from live.ledger.pool import Pool
 from live.ledger.shows import ShowRows
 from live.shows.duty import Duty
-from live.shows.keeper import Keeper
+from live.shows.keeper import Keeper, Rebuild
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
 from tests.api_kit import Stage, open_stage
@@ -317,3 +317,54 @@ async def test_bug_in_a_duty_is_not_swallowed() -> None:
 
     with pytest.raises(KeyError):
         await Duty("test", 0.01, shows_of("any"), work).run(asyncio.Event())
+
+
+@asynccontextmanager
+async def leading(
+    stage: Stage, stream: Outbox, *, renew: Rebuild | None = None
+) -> AsyncIterator[Keeper]:
+    """A keeper that leads what is active now, and does only what the test asks of it."""
+    keeper = Keeper(
+        stage.pool, stage.carrier, backlog=stream, rebuild=Rebuilds(), renew=renew or Rebuilds()
+    )
+    await keeper.lead_once()
+    try:
+        yield keeper
+    finally:
+        await keeper._leadership.give_up()
+
+
+async def end_at_once(stage: Stage, keeper: Keeper) -> None:
+    """The show is over and Redis knows; this keeper hears of it now."""
+    await stage.pool.execute("UPDATE offers SET phase = 'closed'")
+    await stage.pool.execute("UPDATE shows SET status = 'ended', carried_version = version")
+    await keeper.lead_once()
+
+
+@pytest.mark.parametrize("duty", ["_catch_up", "_pulse", "_desk"])
+async def test_show_that_ends_before_its_turn_is_left_alone(
+    stage: Stage, stream: Outbox, show: ShowId, duty: str
+) -> None:
+    """Between the listing of a round and the work nobody promises that the show is still there."""
+    await on_sale(stage, show)
+    async with leading(stage, stream) as keeper:
+        await end_at_once(stage, keeper)
+
+        await getattr(keeper, duty)(show)
+
+
+async def test_show_that_ends_while_its_rehearsal_is_cleared_is_left_alone(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """The rebuild takes a while, and the show may be over after it."""
+    await on_sale(stage, show)
+    await stage.pool.execute("UPDATE shows SET rehearsed = true")
+
+    async def renew(_: ShowId) -> None:
+        await stage.pool.execute("UPDATE shows SET rehearsed = false")
+        await end_at_once(stage, keeper)
+
+    async with leading(stage, stream, renew=renew) as keeper:
+        await keeper._catch_up(show)
+
+        assert await keeper._all() == []
