@@ -38,6 +38,7 @@ LAST_READ_S = 0.3  # of it, kept for the one Postgres read when no event came
 FLOWS_MAX = 5_000  # checkouts under way in one process; beyond it: Busy
 FLOW_S = 9.0  # then this process lets go: the row's lease ends at 10, and one alone may decide
 SOON_MS = 500  # when the worker looks at a payment that this process cannot finish
+TOO_SLOW = "this way of paying takes too long"  # in `first_paid` mode, which waits for the money
 TRUTH_READS_MAX = 8  # Postgres reads at once for those whom stock has nothing for
 
 log = structlog.get_logger()
@@ -245,7 +246,7 @@ class Checkout:
         if terms.mode is not Mode.FIRST_PAID:
             raise BadField("hold: is missing: this offer is sold by holds")
         if call.provider.is_asynchronous(call.purchase.token):
-            return call.says(Outcome.DECLINED, reason="this way of paying takes too long")
+            return call.says(Outcome.DECLINED, reason=TOO_SLOW)
         seen = await self._stock.peek(call.show, call.buyer, lines)
         if seen.outcome is not Outcome.HELD:
             return await self._refused_direct(call, seen.outcome)
@@ -308,8 +309,10 @@ class Checkout:
         """Write down what the provider said, then do what follows from it."""
         state = said.state
         if state is PaymentState.AUTHORISING and payment.mode is Mode.FIRST_PAID:
-            await self._payments.ask_void(payment.id, reason="this way of paying takes too long")
-            return call.says(Outcome.DECLINED, reason="this way of paying takes too long")
+            # The void needs the provider's own id, so what it said comes first.
+            await self._payments.record(payment.id, state, ref=said.ref)
+            await self._payments.ask_void(payment.id, reason=TOO_SLOW)
+            return call.says(Outcome.DECLINED, reason=TOO_SLOW)
         if state not in _ANSWERS and state is not PaymentState.AUTHORISED:
             state = PaymentState.UNKNOWN
         reason = said.reason

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from live.domain.ids import ShowId
+from live.domain.offer import Mode
+from live.domain.outcomes import Outcome
 from live.domain.payment import Payment, PaymentState
 from live.ledger.audit import audit
 from live.ledger.pool import Pool
@@ -14,7 +16,7 @@ from live.payments.inbox import WebhookInbox
 from live.payments.port import authorise_request
 from tests.integration.test_webhooks import event
 from tests.payment_kit import opened
-from tests.sale_kit import Sale, open_sale, viewer
+from tests.sale_kit import Sale, new_key, open_sale, viewer
 from tests.sandbox import SandboxServer
 
 
@@ -143,3 +145,18 @@ async def test_repair_voids_what_only_the_books_tell(sale: Sale) -> None:
     )
     assert any(payment.id in line for line in done)
     assert await at_provider(sale, payment) is PaymentState.VOIDED
+
+
+async def test_answer_that_comes_too_late_to_buy_keeps_its_ref(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> None:
+    """A way of paying that turns out slow is voided in `first_paid` mode, by the provider's id."""
+    async with open_sale(pool, redis_url, server, show, units=(2,), mode=Mode.FIRST_PAID) as sale:
+        sale.provider.is_asynchronous = lambda token: False  # type: ignore[method-assign]
+        answer = await sale.buy(viewer(), "tok_async", key=new_key())
+        row = await pool.fetchrow("SELECT state, provider_ref FROM payments")
+        await work(sale)
+
+        assert answer.outcome is Outcome.DECLINED
+        assert row["state"] == "authorising" and row["provider_ref"].startswith("ch_")
+        assert await sale.payment_states() == [("voided", None)]
