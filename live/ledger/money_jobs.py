@@ -2,6 +2,8 @@
 
 Always: a job is written in the transaction that makes it necessary and done at least once; the
 payment's figures move once however often its end is reported, because they are set to totals.
+What was refused is not forgotten: a capture comes back until its order is cancelled, a void until
+the provider holds nothing any more.
 Called by: PaymentRows, which the payment worker holds.
 """
 
@@ -11,9 +13,10 @@ from live.domain.payment import JobKind, MoneyJob, PaymentState
 from live.ledger import payment_sql as sql
 from live.ledger.pool import Connection, Pool
 
-REFUSED_CAPTURE_RETRY_S = (
-    60.0  # how long the worker has to cancel the order before it is asked again
-)
+# How long the worker has to cancel the order before it is asked again.
+REFUSED_CAPTURE_RETRY_S = 60.0
+# A provider does not change its mind in seconds; each refusal doubles the pause up to an hour.
+REFUSED_VOID_RETRY_S, REFUSED_VOID_RETRY_S_MAX = 60.0, 3_600.0
 
 
 async def take(pool: Pool, *, lease_ms: int, limit: int) -> list[MoneyJob]:
@@ -28,15 +31,21 @@ async def take(pool: Pool, *, lease_ms: int, limit: int) -> list[MoneyJob]:
                 WHERE j.state = 'failed' AND j.kind = 'capture' AND j.due_at <= now()
                   AND c.state = 'confirmed'
                 ORDER BY j.due_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED
+            ), kept AS (
+                -- The provider would not let the money go; perhaps it does now.
+                SELECT id FROM money_jobs
+                WHERE state = 'failed' AND kind = 'void' AND due_at <= now()
+                ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
             ), due AS (
-                SELECT id FROM asked UNION ALL SELECT id FROM refused LIMIT $2
+                SELECT id FROM asked UNION ALL SELECT id FROM refused UNION ALL SELECT id FROM kept
+                LIMIT $2
             ), leased AS (
                 UPDATE money_jobs j
                 SET due_at = now() + make_interval(secs => $1), tries = j.tries + 1
                 FROM due WHERE j.id = due.id
                 RETURNING j.id AS job, j.kind, j.amount_minor AS job_amount, j.reason AS job_reason,
                           j.request, j.tries AS job_tries, j.payment,
-                          j.state = 'failed' AS refused
+                          j.state = 'failed' AND j.kind = 'capture' AS refused
             )
             SELECT leased.*, {sql.COLUMNS}
             FROM leased JOIN payments p ON p.id = leased.payment
@@ -82,19 +91,32 @@ async def finish(connection: Connection, job: MoneyJob) -> None:
 
 
 async def fail(connection: Connection, job: MoneyJob, reason: str) -> None:
-    """Called inside a transaction. A refused capture is asked for again until its order is gone."""
+    """Called inside a transaction. Repeated refusals of a void leave one entry."""
     await connection.execute(
-        """WITH failed AS (
-               UPDATE money_jobs
+        """WITH old AS (
+               SELECT id, state FROM money_jobs WHERE id = $1 FOR UPDATE
+           ), failed AS (
+               UPDATE money_jobs j
                SET state = 'failed', reason = $2, due_at = now() + make_interval(secs => $3)
-               WHERE id = $1 AND state = 'due' RETURNING payment, kind
+               FROM old
+               WHERE j.id = old.id
+                 AND (old.state = 'due' OR old.state = 'failed' AND j.kind = 'void')
+               RETURNING j.payment, j.kind, old.state AS before
            )
            INSERT INTO payment_entries (payment, kind, detail)
-           SELECT payment, 'declined', kind || ' refused: ' || $2 FROM failed""",
+           SELECT payment, 'declined', kind || ' refused: ' || $2
+           FROM failed WHERE before = 'due'""",
         job.id,
         reason,
-        REFUSED_CAPTURE_RETRY_S,
+        _pause_s(job),
     )
+
+
+def _pause_s(job: MoneyJob) -> float:
+    """How long a job rests that was refused."""
+    if job.kind is not JobKind.VOID:
+        return REFUSED_CAPTURE_RETRY_S
+    return float(min(REFUSED_VOID_RETRY_S * 2 ** min(job.tries, 20), REFUSED_VOID_RETRY_S_MAX))
 
 
 async def retry(pool: Pool, job: MoneyJob, *, ms: int, reason: str) -> None:

@@ -263,7 +263,8 @@ class PaymentRows:
         )
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
-        """Lease due money jobs, also captures refused for good whose order still stands."""
+        """Lease due money jobs, also captures refused for good whose order still stands, and voids
+        that were refused a good while ago."""
         return await money_jobs.take(self._pool, lease_ms=lease_ms, limit=min(limit, TAKE_MAX))
 
     async def finish_job(self, job: MoneyJob) -> None:

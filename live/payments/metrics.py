@@ -18,3 +18,8 @@ JOBS = Counter(
 EVENTS = Counter(
     "live_payments_webhooks", "Webhooks by what became of them", ["provider", "result"]
 )
+REFUSED_VOIDS = Counter(
+    "live_payments_refused_voids",
+    "ALARM: money stays set aside, because the provider refuses to let it go",
+    ["provider"],
+)

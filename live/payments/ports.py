@@ -54,7 +54,8 @@ class Rows(Protocol):
 
     async def fail_job(self, job: MoneyJob, *, reason: str) -> None:
         """The provider refused for good: job `failed`, payment entry. A refused capture comes back
-        from `take_jobs` with `refused` set until its order is cancelled."""
+        from `take_jobs` with `refused` set until its order is cancelled; a refused void comes back
+        to be tried again, after a long pause."""
         ...
 
     async def retry_job(self, job: MoneyJob, *, ms: int, reason: str) -> None:

@@ -20,7 +20,7 @@ from live.domain.outcomes import Outcome
 from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState
 from live.errors import Busy, NotFound
 from live.failpoint import failpoint
-from live.payments.metrics import DECISIONS, JOBS
+from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
 from live.payments.port import (
     Authorisation,
     CaptureResult,
@@ -288,6 +288,8 @@ class PaymentWorker:
         failpoint("worker.after_fail")
         if job.kind is JobKind.CAPTURE:
             await self._cancel(job)
+        elif job.kind is JobKind.VOID:
+            REFUSED_VOIDS.labels(payment.provider).inc()
         return "refused"
 
     async def _finish(self, job: MoneyJob) -> str:
@@ -345,4 +347,6 @@ async def _refund(provider: Provider, request: MoneyRequest) -> CaptureResult:
 
 _CALLS = {JobKind.CAPTURE: _capture, JobKind.VOID: _void, JobKind.REFUND: _refund}
 _SOLD = frozenset({Outcome.HELD, Outcome.CONFIRMED})
-_NOTHING_HELD = frozenset({PaymentState.VOIDED, PaymentState.DECLINED, PaymentState.CREATED})
+_NOTHING_HELD = frozenset(
+    {PaymentState.VOIDED, PaymentState.DECLINED, PaymentState.CREATED, PaymentState.REFUNDED}
+)

@@ -1,6 +1,7 @@
 """Money set aside after we gave its payment up goes back, whoever hears of it."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from live.ledger.audit import audit
 from live.ledger.pool import Pool
 from live.ledger.repair import repair
 from live.payments.inbox import WebhookInbox
-from live.payments.port import authorise_request
+from live.payments.metrics import REFUSED_VOIDS
+from live.payments.port import CaptureResult, MoneyRequest, Verdict, authorise_request
 from tests.integration.test_webhooks import event
-from tests.payment_kit import opened
+from tests.ledger_kit import PRICE
+from tests.payment_kit import authorised, opened
 from tests.sale_kit import Sale, new_key, open_sale, viewer
 from tests.sandbox import SandboxServer
 
@@ -160,3 +163,67 @@ async def test_answer_that_comes_too_late_to_buy_keeps_its_ref(
         assert answer.outcome is Outcome.DECLINED
         assert row["state"] == "authorising" and row["provider_ref"].startswith("ch_")
         assert await sale.payment_states() == [("voided", None)]
+
+
+async def test_refused_void_is_asked_for_until_nothing_is_held(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that refuses a void today may do it tomorrow; until then the alarm stands."""
+    bob = viewer()
+    hold = await sale.hold(bob)
+    payment = await authorised(sale, bob, hold)
+    await sale.desk.release(bob, sale.show, hold)
+    alarms = REFUSED_VOIDS.labels("sandbox")._value.get()
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(sale.provider, "void", refuse)
+        await sale.expire_leases()
+        await work(sale)
+        first = await due_in_s(sale)
+        await sale.pool.execute("UPDATE money_jobs SET due_at = now()")
+        await work(sale)
+    second = await due_in_s(sale)
+    report = await audit(sale.pool, sale.stock, sale.outbox, [], wait_s=0)
+    idle = await sale.worker.run_once()
+    await sale.pool.execute("UPDATE money_jobs SET due_at = now()")
+    await work(sale)
+
+    assert REFUSED_VOIDS.labels("sandbox")._value.get() == alarms + 2
+    assert 50 < first < second <= 3_600, "a long pause, doubled"
+    assert not idle
+    assert any("its void failed: not now" in finding for finding in report.findings)
+    assert await at_provider(sale, payment) is PaymentState.VOIDED
+    assert await sale.payment_states() == [("voided", None)]
+    entries = "SELECT count(*) FROM payment_entries WHERE detail LIKE 'void refused%'"
+    assert await sale.pool.fetchval(entries) == 1
+
+
+async def test_refused_void_of_money_that_went_back_by_hand_is_done(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person captured and refunded it at the provider: there is nothing left to void."""
+    bob = viewer()
+    hold = await sale.hold(bob)
+    payment = await authorised(sale, bob, hold)
+    await sale.desk.release(bob, sale.show, hold)
+    asked = MoneyRequest(
+        payment=payment.id, ref=None, amount_minor=PRICE, currency="EUR", key=payment.id
+    )
+    await sale.provider.capture(asked)
+    await sale.provider.refund(replace(asked, key=f"{payment.id}:back"))
+
+    await sale.expire_leases()
+    await work(sale)
+
+    assert await sale.pool.fetchval("SELECT state FROM money_jobs") == "done"
+
+
+async def refuse(request: MoneyRequest) -> CaptureResult:
+    return CaptureResult(Verdict.REFUSED, "not now")
+
+
+async def due_in_s(sale: Sale) -> float:
+    """How long the one job of the sale waits for its next try."""
+    query = "SELECT extract(epoch FROM due_at - now())::float8 FROM money_jobs"
+    found: float = await sale.pool.fetchval(query)
+    return found
