@@ -3,7 +3,8 @@
 Always: units sold never pass what is allotted (decided under the offers' locks, and by a CHECK);
 an order exists once per (show, buyer, key) and its counters, movements, jobs and notices follow
 from the rows that the INSERT really made, so a redelivery does nothing.
-Locks in the order show, holds, offers by id, payments, products; every settler keeps it.
+Locks in the order show, holds, offers by id (all that a batch concerns, at once), payments,
+products; every settler keeps it.
 Not here: reading, acknowledging and announcing (settler.py).
 """
 
@@ -80,8 +81,9 @@ async def settle(
     await journal(connection, show, movements)
     done = Settled()
     sales = _first_of_each([one for one in movements if one.kind in SELLS])
+    free = await _lock_offers(connection, show, [*sales, *cancelled])
     if sales:
-        await _settle_sales(connection, show, sales, offers, done)
+        await _settle_sales(connection, show, sales, offers, free, done)
     if cancelled:
         done.cancelled = await _cancel(connection, show, cancelled)
     return done
@@ -95,16 +97,25 @@ def _first_of_each(sales: Sequence[Movement]) -> list[Movement]:
     return list(first.values())
 
 
+async def _lock_offers(
+    connection: Connection, show: ShowId, movements: Sequence[Movement]
+) -> dict[int, int]:
+    """The units of each offer that are not sold, by slot; true until we commit."""
+    slots = {line.slot for one in movements for line in one.lines}
+    if not slots:
+        return {}
+    rows = await connection.fetch(sql.LOCK_OFFERS, show, list(slots), timeout=SETTLE_TIMEOUT_S)
+    return {row["slot"]: row["allotted"] - row["sold"] for row in rows}
+
+
 async def _settle_sales(
     connection: Connection,
     show: ShowId,
     sales: Sequence[Movement],
     offers: dict[int, OfferFacts],
+    free: dict[int, int],
     done: Settled,
 ) -> None:
-    slots = {line.slot for one in sales for line in one.lines}
-    rows = await connection.fetch(sql.LOCK_OFFERS, show, list(slots), timeout=SETTLE_TIMEOUT_S)
-    free = {row["slot"]: row["allotted"] - row["sold"] for row in rows}
     buyers, keys = [one.buyer for one in sales], [UUID(bytes=one.key) for one in sales]
     taken = await connection.fetch(sql.TAKE_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_S)
     ours = {row["id"] for row in taken}
@@ -298,9 +309,7 @@ _NOTICE = {"rejected": "order.rejected", "cancelled": "order.cancelled"}
 
 
 async def _cancel(connection: Connection, show: ShowId, cancelled: Sequence[Movement]) -> int:
-    slots = {line.slot for one in cancelled for line in one.lines}
     buyers, keys = [one.buyer for one in cancelled], [UUID(bytes=one.key) for one in cancelled]
-    await connection.fetch(sql.LOCK_OFFERS, show, list(slots), timeout=SETTLE_TIMEOUT_S)
     await connection.fetch(sql.LOCK_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_S)
     rows = await connection.fetch(
         sql.CANCEL_ORDERS,
@@ -313,11 +322,12 @@ async def _cancel(connection: Connection, show: ShowId, cancelled: Sequence[Move
     return len(rows)
 
 
-async def close_offer(connection: Connection, show: ShowId, slot: int) -> bool:
-    """Give unsold units back to the product; True if the offer was not closed before.
+async def close_offers(connection: Connection, show: ShowId, slots: Sequence[int]) -> None:
+    """Give unsold units back to the product; nothing happens to offers that are closed already.
 
     The caller has made sure that everything before the `closed` entry is settled.
     """
     await connection.execute(sql.LOCK_SHOW_TO_CHANGE, show)
-    closed = await connection.fetchval(sql.CLOSE_OFFER, show, slot, timeout=SETTLE_TIMEOUT_S)
-    return bool(closed)
+    await connection.fetch(sql.LOCK_OFFERS, show, slots, timeout=SETTLE_TIMEOUT_S)
+    for slot in slots:
+        await connection.execute(sql.CLOSE_OFFER, show, slot, timeout=SETTLE_TIMEOUT_S)

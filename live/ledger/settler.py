@@ -31,7 +31,7 @@ from live.ledger.hold_news import HoldNews
 from live.ledger.offers_by_slot import OfferFacts, OffersBySlot
 from live.ledger.pool import Connection, Pool, in_transaction, is_transient
 from live.ledger.ports import AnnouncePort, OnMismatch, OutboxBatch, OutboxPort
-from live.ledger.settlement import Settled, close_offer, settle
+from live.ledger.settlement import Settled, close_offers, settle
 
 ACTIVE_SHOWS_MAX = 1_000
 SHOWS_EVERY_S = 0.2  # with BLOCK_MS: a new show is noticed within 0.5 s
@@ -379,8 +379,7 @@ class Settler:
 
     async def _close(self, show: ShowId, slots: Sequence[int]) -> None:
         async def work(connection: Connection) -> None:
-            for slot in slots:
-                await close_offer(connection, show, slot)
+            await close_offers(connection, show, slots)
             failpoint("close.before_commit")
 
         await in_transaction(self._pool, work)

@@ -2,14 +2,18 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
-from live.domain.hold import Line
+from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
+from live.ledger import settle_sql
 from live.ledger.audit import audit
+from live.ledger.offers_by_slot import OffersBySlot
 from live.ledger.pool import Pool
 from live.ledger.rebuild import read_show_stock
-from tests.ledger_kit import Sale, close_sale, new_buyer, open_sale
+from live.ledger.settlement import settle
+from tests.ledger_kit import Sale, StreamOutbox, close_sale, new_buyer, open_sale
 
 
 @pytest.fixture
@@ -105,3 +109,23 @@ async def test_units_cancelled_before_the_close_are_on_sale_again(sale: Sale) ->
     assert during == ("open", 10, 0, 10)
     assert (await shelf(sale))[0] == ("closed", 0, 0, 0)
     await assert_sound(sale)
+
+
+async def test_batch_locks_its_offers_in_one_statement(sale: Sale, outbox: StreamOutbox) -> None:
+    """Sales and cancellations together: two batches that mix them crosswise cannot deadlock."""
+    movements = [
+        outbox.move(sale.show, MovementKind.CONFIRMED, new_buyer(), Line(1, 1)),
+        outbox.move(sale.show, MovementKind.CANCELLED, new_buyer(), Line(0, 1)),
+    ]
+    offers = await OffersBySlot(sale.pool).of(sale.show, {0, 1})
+    locked: list[list[int]] = []
+
+    def note(query: asyncpg.connection.LoggedQuery) -> None:
+        if query.query == settle_sql.LOCK_OFFERS:
+            locked.append(sorted(query.args[1]))
+
+    async with sale.pool.acquire() as connection, connection.transaction():
+        with connection.query_logger(note):
+            await settle(connection, sale.show, movements, offers)
+
+    assert locked == [[0, 1]]
