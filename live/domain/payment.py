@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NewType
 
-from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
+from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState
 
@@ -119,6 +119,16 @@ class Payment:
     age_ms: int  # since it was created, by Postgres' clock
     order_state: OrderState | None
     held_until: int = 0  # see NewPayment
+
+
+def log_ids(payment: Payment) -> dict[str, str]:
+    """What every log line about a payment carries; the ids that clients and hosts know."""
+    return {
+        "payment": payment.id,
+        "show": payment.show,
+        "hold": key_text(payment.hold),
+        "order": payment.order,
+    }
 
 
 class JobKind(StrEnum):

@@ -52,7 +52,10 @@ class HoldNews:
                 # entry comes back.
                 if not left:
                     metrics.FAILURES.labels("announce").inc()
-                    log.warning("hold.untold", show=one.show, seq=one.seq, error=repr(error))
+                    hold = key_text(one.key)
+                    log.warning(
+                        "hold.untold", show=one.show, hold=hold, seq=one.seq, error=repr(error)
+                    )
 
 
 def hold_event(one: Movement, offers: dict[int, OfferFacts]) -> HoldEvent:

@@ -13,11 +13,12 @@ import random
 from collections.abc import Coroutine, Mapping
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
-from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState
+from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState, log_ids
 from live.errors import Busy, NotFound
 from live.failpoint import failpoint
 from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
@@ -122,16 +123,16 @@ class PaymentWorker:
     # Payments that nobody finished.
 
     async def _guarded_payment(self, payment: Payment) -> None:
-        ids = {"payment": payment.id, "show": payment.show, "hold": payment.hold.hex()}
+        bind_contextvars(**log_ids(payment))  # this task's lines, whoever writes them
         try:
             decision = await self._decide_or_postpone(payment)
         except Exception as error:
             # One payment's fault must not stop the others; its lease brings it back.
-            log.error("payment.undecided", error=repr(error), **ids)
+            log.error("payment.undecided", error=repr(error))
             return
         DECISIONS.labels(decision.partition(":")[0]).inc()
         level = log.error if payment.age_ms > AGE_ALARM_MS else log.info
-        level("payment.decided", decision=decision, tries=payment.tries, **ids)
+        level("payment.decided", decision=decision, tries=payment.tries)
 
     async def _decide_or_postpone(self, payment: Payment) -> str:
         try:
@@ -245,16 +246,16 @@ class PaymentWorker:
     # Captures, voids and refunds.
 
     async def _guarded_job(self, job: MoneyJob) -> None:
-        ids = {"job": job.id, "kind": job.kind, "payment": job.payment.id}
+        bind_contextvars(job=job.id, kind=job.kind.value, **log_ids(job.payment))
         try:
             result = await self._do_or_retry(job)
         except Exception as error:
             # One job's fault must not stop the others; its lease brings it back.
-            log.error("money_job.broken", error=repr(error), **ids)
+            log.error("money_job.broken", error=repr(error))
             result = "broken"
         JOBS.labels(job.kind, result).inc()
         if result != "done":
-            log.warning("money_job.not_done", result=result, tries=job.tries, **ids)
+            log.warning("money_job.not_done", result=result, tries=job.tries)
 
     async def _do_or_retry(self, job: MoneyJob) -> str:
         try:
@@ -307,7 +308,7 @@ class PaymentWorker:
             await self._stock.cancel(payment.show, payment.buyer, payment.hold)
         except NotFound:
             # Redis no longer remembers the sale. The ledger does, and its rebuild reads the order.
-            log.error("money_job.cancel_unknown", payment=payment.id, order=payment.order)
+            log.error("money_job.cancel_unknown")
         failpoint("worker.after_cancel")
         return "refused"
 

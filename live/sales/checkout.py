@@ -11,9 +11,11 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from live.domain.caller import Caller
 from live.domain.hold import HoldState, Line
@@ -22,7 +24,7 @@ from live.domain.money import total_minor
 from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.outcomes import Outcome
-from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState
+from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState, log_ids
 from live.domain.show import ShowStatus
 from live.errors import BadField, Busy, CallError, Conflict, NotFound
 from live.failpoint import failpoint
@@ -81,7 +83,8 @@ class _Call:
     """One call under way. `opened`: its payment row may exist, so it must be answered for.
 
     `failure`: why the payment failed, once that is known; `processing`: the buyer was answered so
-    before, and everything later must reach him on his channel.
+    before, and everything later must reach him on his channel. `payment` is what the call is about,
+    once that is known.
     """
 
     show: ShowId
@@ -94,9 +97,20 @@ class _Call:
     opened: bool = False
     failure: str | None = None
     processing: bool = False
+    payment: Payment | None = None
 
     def seconds_left(self) -> float:
         return self.answer_by - asyncio.get_running_loop().time()
+
+    def concerns(self, payment: Payment) -> None:
+        """From here on this flow's log lines carry the payment's ids, whoever writes them."""
+        self.payment = payment
+        bind_contextvars(**log_ids(payment))
+
+    def log_ids(self) -> dict[str, str]:
+        if self.payment is not None:
+            return log_ids(self.payment)
+        return {"show": self.show, "hold": key_text(self.hold)}
 
     def says(
         self, outcome: Outcome, *, action: Action | None = None, reason: str = ""
@@ -195,7 +209,7 @@ class Checkout:
         """Answer by the deadline; the flow itself goes on, and nobody's disconnect ends it."""
         task = asyncio.create_task(flow)
         self._flows.add(task)
-        task.add_done_callback(self._flow_ended)
+        task.add_done_callback(partial(self._flow_ended, call))
         done, _ = await asyncio.wait({task}, timeout=self._answer_s)
         if not done:
             if not call.opened:
@@ -212,11 +226,11 @@ class Checkout:
             return call.says(Outcome.PROCESSING)
         raise error
 
-    def _flow_ended(self, task: asyncio.Task[CheckoutAnswer]) -> None:
+    def _flow_ended(self, call: _Call, task: asyncio.Task[CheckoutAnswer]) -> None:
         self._flows.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, CallError):
-            log.error("checkout.broke", error=repr(error))
+            log.error("checkout.broke", error=repr(error), **call.log_ids())
 
     async def _pay_hold(self, call: _Call) -> CheckoutAnswer:
         window_ms = call.provider.payment_window_ms(call.purchase.token)
@@ -271,6 +285,7 @@ class Checkout:
             call.opened = False  # nothing was charged: the client repeats it with the same key
             raise
         failpoint("checkout.after_open")
+        call.concerns(opened.payment)
         if not opened.fresh:
             return await self._truth(call, opened.payment)
         async with asyncio.timeout(FLOW_S):
@@ -345,7 +360,7 @@ class Checkout:
             )
         except (Busy, NotFound) as error:
             # The failure counts more: the hold goes on to its deadline as a paying one.
-            log.warning("checkout.not_reverted", payment=payment.id, reason=str(error))
+            log.warning("checkout.not_reverted", reason=str(error))
 
     async def _secure(self, call: _Call, payment: Payment) -> CheckoutAnswer:
         """The money is set aside: turn the hold into a sale and wait for its order."""
@@ -370,7 +385,7 @@ class Checkout:
             if moved.done and moved.state is HoldState.CONFIRMED:
                 return None
         except (Busy, NotFound) as error:
-            log.warning("checkout.left_to_worker", payment=payment.id, reason=str(error))
+            log.warning("checkout.left_to_worker", reason=str(error))
         # Paid, but the hold is over or stock does not answer: the worker retakes or voids.
         await self._payments.postpone(payment.id, ms=SOON_MS)
         return call.says(Outcome.PROCESSING)
@@ -396,6 +411,7 @@ class Checkout:
 
     async def _truth(self, call: _Call, payment: Payment) -> CheckoutAnswer:
         """What a payment that was there before this call has come to."""
+        call.concerns(payment)
         mine = payment.attempt == call.purchase.key
         if mine and (payment.provider, payment.token) != (
             call.provider.name,

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
-from live.domain.ids import ShowId
+from live.domain.ids import ShowId, key_text
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.errors import BadField, Conflict, NotFound
@@ -279,3 +281,24 @@ async def test_first_paid_refuses_asynchronous_methods(rush: Sale) -> None:
     answer = await rush.buy(viewer(), "tok_async", key=new_key())
     assert answer.outcome is Outcome.DECLINED
     assert await rush.payment_states() == []
+
+
+async def test_logs_of_a_broken_checkout_name_it(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours in a checkout is logged with the ids of what it was about."""
+    ada = viewer()
+    hold = await sale.hold(ada)
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sale.payments, "record", broken)
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        answer = await sale.pay(ada, hold)
+
+    assert answer.outcome is Outcome.PROCESSING
+    line = next(line for line in lines if line["event"] == "checkout.broke")
+    row = await sale.pool.fetchrow("SELECT id, order_id FROM payments")
+    assert (line["show"], line["hold"]) == (sale.show, key_text(hold))
+    assert (line["payment"], line["order"]) == (str(row["id"]), str(row["order_id"]))

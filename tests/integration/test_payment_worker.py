@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from live.domain.caller import Caller
-from live.domain.ids import ShowId
+from live.domain.ids import ShowId, key_text
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.payment import PaymentState
@@ -360,3 +362,25 @@ async def expire(sale: Sale, caller: Caller) -> None:
         while "hold.expired" not in sale.told.types(caller.buyer):
             await sale.stock.reap(sale.show)
             await asyncio.sleep(0.02)  # the deadline is Redis' time, which tells nobody
+
+
+async def test_logs_name_show_hold_and_order(sale: Sale) -> None:
+    """Whoever looks for a buyer's purchase finds every line about it, by any of its ids."""
+    ada, bob = viewer(), viewer()
+    payment = await opened(sale, ada, await sale.hold(ada))
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        await sale.work_until("captured", "paid")
+        await sale.server.misbehave(refuse_captures=True)
+        await sale.pay(bob, await sale.hold(bob))
+        await sale.worker.run_once()
+
+    decided = next(line for line in lines if line["event"] == "payment.decided")
+    undone = next(line for line in lines if line["event"] == "money_job.not_done")
+    ids = {
+        "payment": payment.id,
+        "show": sale.show,
+        "hold": key_text(payment.hold),
+        "order": payment.order,
+    }
+    assert {name: decided[name] for name in ids} == ids
+    assert ids.keys() <= undone.keys() and undone["show"] == sale.show
