@@ -1,4 +1,7 @@
-"""A proxy between engine and Redis that can swallow replies: the command runs, nobody hears."""
+"""A proxy between engine and Redis that can swallow replies: the command runs, nobody hears.
+
+It may also be pointed at another server, as an address is after a failover.
+"""
 
 import asyncio
 from pathlib import Path
@@ -15,6 +18,10 @@ class Proxy:
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._accept, self._listen)
+
+    def point_to(self, target: Path) -> None:
+        """Where new connections go; the old ones last as long as their server."""
+        self._target = target
 
     async def close(self) -> None:
         assert self._server is not None
