@@ -15,6 +15,7 @@ import asyncpg
 from live.domain.ids import Sku
 from live.domain.show import ProductView
 from live.errors import Conflict, NotFound
+from live.ledger.idempotency import CallKey, mark_done
 from live.ledger.pool import Connection, Pool
 
 PAGE_MAX = 201  # a page of the API and the row that tells of a next one
@@ -85,9 +86,11 @@ class Catalogue:
         )
         return [_view(row) for row in rows]
 
-    async def create(self, product: NewProduct) -> ProductView:
+    async def create(self, product: NewProduct, *, call: CallKey | None = None) -> ProductView:
         """Raises Conflict where the SKU exists: its stock would be counted twice."""
         async with self._pool.acquire() as connection, connection.transaction():
+            if not await mark_done(connection, call):
+                return await self._read(connection, product.sku)
             try:
                 await connection.execute(
                     """INSERT INTO products
@@ -171,7 +174,7 @@ class Catalogue:
 
     async def _read(self, connection: Connection, sku: Sku) -> ProductView:
         row = await connection.fetchrow(f"{_VIEW} WHERE sku = $1", sku)
-        assert row is not None, "the row is locked by this transaction"
+        assert row is not None, "it exists: no product is ever deleted"
         return _view(row)
 
 

@@ -1,18 +1,28 @@
 """Answers of HTTP calls by (caller, Idempotency-Key).
 
 Always: of any number of calls with one key, one runs at a time; once it was answered, every
-repeat with the same request gets that answer and another request is a conflict.
-Called by: the HTTP layer, around every POST. A call that died unanswered may be repeated after
-`ABANDONED_S`; what it calls is idempotent by itself.
+repeat with the same request gets that answer and another request is a conflict. A command marks
+its key as done in its own transaction, so it is done once, whenever and whoever dies.
+Called by: the HTTP layer, around every POST; commands of this room (`mark_done`). A call that
+died unanswered may be repeated after `ABANDONED_S`.
 """
 
 from dataclasses import dataclass
 
 from live.errors import Conflict
-from live.ledger.pool import Pool
+from live.ledger.pool import Connection, Pool
 
 ABANDONED_S = 30.0  # far above any HTTP call's deadline
 KEPT_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class CallKey:
+    """One call: who made it, with which key; `request` is the SHA-256 of method, path and body."""
+
+    caller: str
+    key: str
+    request: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +39,10 @@ class IdempotencyRows:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def begin(self, caller: str, key: str, request: bytes) -> StoredAnswer | None:
+    async def begin(self, call: CallKey) -> StoredAnswer | None:
         """Take the key: None means go on and call `finish` or `forget`.
 
-        `request` is the SHA-256 of method, path and body. Raises Conflict for the same key with
-        another request, InFlight while the first call runs.
+        Raises Conflict for the same key with another request, InFlight while the first call runs.
         """
         # The no-op update makes the row of a repeat come back, in one statement.
         row = await self._pool.fetchrow(
@@ -43,13 +52,13 @@ class IdempotencyRows:
                              AND i.created_at < now() - make_interval(secs => $4)
                         THEN now() ELSE i.created_at END
                RETURNING request, status, body, created_at = now() AS taken""",
-            caller,
-            key,
-            request,
+            call.caller,
+            call.key,
+            call.request,
             ABANDONED_S,
         )
         assert row is not None, "an upsert returns its row"
-        if row["request"] != request:
+        if row["request"] != call.request:
             raise Conflict("this Idempotency-Key was used with another request")
         if row["status"] is not None:
             return StoredAnswer(row["status"], row["body"])
@@ -57,20 +66,28 @@ class IdempotencyRows:
             raise InFlight("a call with this Idempotency-Key still runs")
         return None
 
-    async def finish(self, caller: str, key: str, status: int, body: bytes) -> None:
+    async def finish(self, call: CallKey, status: int, body: bytes) -> None:
         await self._pool.execute(
             """UPDATE idempotency SET status = $3, body = $4
                WHERE caller = $1 AND key = $2 AND status IS NULL""",
-            caller,
-            key,
+            call.caller,
+            call.key,
             status,
             body,
         )
 
-    async def forget(self, caller: str, key: str) -> None:
-        """Give the key back: the call had no effect, so a repeat should be tried anew."""
+    async def forget(self, call: CallKey) -> None:
+        """Give the key back, so that a repeat is tried anew; what was done stays marked."""
         await self._pool.execute(
-            "DELETE FROM idempotency WHERE caller = $1 AND key = $2 AND status IS NULL", caller, key
+            """WITH unmarked AS (
+                   DELETE FROM idempotency
+                   WHERE caller = $1 AND key = $2 AND status IS NULL AND NOT done
+               )
+               UPDATE idempotency SET created_at = now() - make_interval(secs => $3)
+               WHERE caller = $1 AND key = $2 AND status IS NULL AND done""",
+            call.caller,
+            call.key,
+            2 * ABANDONED_S,
         )
 
     async def sweep(self) -> None:
@@ -79,3 +96,28 @@ class IdempotencyRows:
             "DELETE FROM idempotency WHERE created_at < now() - make_interval(hours => $1)",
             KEPT_HOURS,
         )
+
+
+async def mark_done(connection: Connection, call: CallKey | None) -> bool:
+    """Say in the command's own transaction that its call is done; False if it was before.
+
+    The row stays locked until the command commits or fails. Without a key there is nothing to
+    mark. Raises Conflict where the key was given back meanwhile.
+    """
+    if call is None:
+        return True
+    before = await connection.fetchval(
+        "SELECT done FROM idempotency WHERE caller = $1 AND key = $2 AND request = $3 FOR UPDATE",
+        call.caller,
+        call.key,
+        call.request,
+    )
+    if before is None:
+        raise Conflict("another call with this Idempotency-Key has failed: repeat it")
+    if not before:
+        await connection.execute(
+            "UPDATE idempotency SET done = true WHERE caller = $1 AND key = $2",
+            call.caller,
+            call.key,
+        )
+    return not before

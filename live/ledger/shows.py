@@ -19,6 +19,7 @@ from live.domain.offer import Mode, OfferTerms, Phase
 from live.domain.show import Announcement, ShowState, ShowStatus, passcode_digest
 from live.errors import BadField, Busy, Conflict, NotFound
 from live.ledger import actions, rehearsal
+from live.ledger.idempotency import CallKey, mark_done
 from live.ledger.open_money import OPEN_MONEY
 from live.ledger.pool import Connection, Pool
 
@@ -32,6 +33,15 @@ class Actor:
     sub: str
     role: Role
     address: str = ""
+    call: CallKey | None = None  # with it the command is done once, however often it is repeated
+
+
+class DoneBefore(Exception):
+    """The command of this call has committed before; nothing was changed now."""
+
+    def __init__(self, show: ShowId) -> None:
+        super().__init__(show)
+        self.show = show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +125,10 @@ class Command:
 async def show_command(
     pool: Pool, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
 ) -> AsyncIterator[Command]:
-    """Run the block inside the transaction of one command. Raises NotFound for an unknown show."""
+    """Run the block inside the transaction of one command.
+
+    Raises NotFound for an unknown show, DoneBefore where the actor's call was done before.
+    """
     async with pool.acquire() as connection, connection.transaction():
         # NO KEY: orders and holds that refer to the show go on being written meanwhile.
         row = await connection.fetchrow(
@@ -124,6 +137,8 @@ async def show_command(
         )
         if row is None:
             raise NotFound(f"unknown show {show}")
+        if not await mark_done(connection, actor.call):
+            raise DoneBefore(show)
         status = ShowStatus(row["status"])
         command = Command(
             connection, show, status, row["frozen"], row["rehearsed"], row["currency"], detail
@@ -234,8 +249,10 @@ class ShowRows:
         return row["orders"], row["revenue_minor"]
 
     async def create(self, new: NewShow, actor: Actor) -> ShowState:
-        """Raises Conflict where the id is taken."""
+        """Raises Conflict where the id is taken, DoneBefore for a repeat."""
         async with self._pool.acquire() as connection, connection.transaction():
+            if not await mark_done(connection, actor.call):
+                raise DoneBefore(new.id)
             created = await connection.fetchval(
                 """INSERT INTO shows (id, title, currency, language, playback_url,
                                       paid_partnership, starts_at)

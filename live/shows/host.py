@@ -1,13 +1,14 @@
 """What hosts do: Postgres first, then the stock engine, then everybody's screen.
 
 Always: once Postgres has committed, the command is done. Where Redis cannot be reached after that,
-the answer says so (`delayed`) and the keeper brings Redis up to date; a host who repeated the
-command because of an error would only meet a Conflict.
+the answer says so (`delayed`) and the keeper brings Redis up to date. A repeat of a command that
+committed, with the same key, changes nothing and is answered with the show as it is now.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from uuid import uuid4
 
 import structlog
@@ -16,8 +17,9 @@ from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import OfferView
 from live.domain.show import ShowState, ShowView
 from live.errors import Busy
+from live.ledger.idempotency import CallKey
 from live.ledger.offer_rows import NewOffer, OfferRows
-from live.ledger.shows import Actor, NewShow, ShowPatch, ShowRows
+from live.ledger.shows import Actor, DoneBefore, NewShow, ShowPatch, ShowRows
 from live.shows.carry import Carrier
 from live.shows.ports import UNREACHABLE
 from live.shows.views import Stocks, view_show, view_terms
@@ -71,49 +73,49 @@ class HostCommands:
         return await self._offers.show_of(offer)
 
     async def create_show(self, new: NewShow, actor: Actor) -> Done:
-        return await self._carry(await self._shows.create(new, actor), fresh=True)
+        return await self._carry(self._shows.create(new, actor), fresh=True)
 
     async def patch_show(self, show: ShowId, patch: ShowPatch, actor: Actor) -> Done:
-        return await self._carry(await self._shows.patch(show, patch, actor))
+        return await self._carry(self._shows.patch(show, patch, actor))
 
     async def start_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(await self._shows.start(show, actor))
+        return await self._carry(self._shows.start(show, actor))
 
     async def rehearse_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(await self._shows.rehearse(show, actor))
+        return await self._carry(self._shows.rehearse(show, actor))
 
     async def pause_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(await self._shows.pause(show, actor))
+        return await self._carry(self._shows.pause(show, actor))
 
     async def resume_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(await self._shows.resume(show, actor))
+        return await self._carry(self._shows.resume(show, actor))
 
     async def end_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(await self._shows.end(show, actor))
+        return await self._carry(self._shows.end(show, actor))
 
     async def set_run_order(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> Done:
-        return await self._carry(await self._shows.set_run_order(show, skus, actor))
+        return await self._carry(self._shows.set_run_order(show, skus, actor))
 
     async def pin(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> Done:
-        return await self._carry(await self._shows.pin(show, skus, actor))
+        return await self._carry(self._shows.pin(show, skus, actor))
 
     async def announce(self, show: ShowId, text: str, until: int | None, actor: Actor) -> Done:
-        return await self._carry(await self._shows.announce(show, text, until, actor))
+        return await self._carry(self._shows.announce(show, text, until, actor))
 
     async def create_offer(self, show: ShowId, new: NewOffer, actor: Actor) -> Done:
-        return await self._carry(await self._offers.create(show, new, actor))
+        return await self._carry(self._offers.create(show, new, actor))
 
     async def edit_offer(self, offer: OfferId, changes: Mapping[str, object], actor: Actor) -> Done:
-        return await self._carry(await self._offers.edit(offer, changes, actor))
+        return await self._carry(self._offers.edit(offer, changes, actor))
 
     async def mark_sold_out(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(await self._offers.mark_sold_out(offer, actor))
+        return await self._carry(self._offers.mark_sold_out(offer, actor))
 
     async def open_offer(self, offer: OfferId, actor: Actor) -> Done:
         """Raises Busy where a rehearsal takes longer to go away than a host wants to wait."""
         for left in reversed(range(CLEARED_TRIES_MAX)):
             try:
-                return await self._carry(await self._offers.open(offer, actor))
+                return await self._carry(self._offers.open(offer, actor))
             except Busy:
                 if not left:
                     raise
@@ -121,21 +123,25 @@ class HostCommands:
         raise AssertionError("the last try returns or raises")
 
     async def pause_offer(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(await self._offers.pause(offer, actor))
+        return await self._carry(self._offers.pause(offer, actor))
 
     async def resume_offer(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(await self._offers.resume(offer, actor))
+        return await self._carry(self._offers.resume(offer, actor))
 
     async def close_offer(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(await self._offers.close(offer, actor))
+        return await self._carry(self._offers.close(offer, actor))
 
     async def extend_offer(self, offer: OfferId, seconds: int, actor: Actor) -> Done:
-        return await self._carry(await self._offers.extend(offer, seconds, actor))
+        return await self._carry(self._offers.extend(offer, seconds, actor))
 
     async def restock_offer(self, offer: OfferId, quantity: int, actor: Actor) -> Done:
-        return await self._carry(await self._offers.restock(offer, quantity, actor))
+        return await self._carry(self._offers.restock(offer, quantity, actor))
 
-    async def _carry(self, state: ShowState, *, fresh: bool = False) -> Done:
+    async def _carry(self, command: Awaitable[ShowState], *, fresh: bool = False) -> Done:
+        try:
+            state = await command
+        except DoneBefore as before:
+            state = await self._shows.read_state(before.show)
         try:
             stocks = await self._carrier.carry(state, fresh=fresh)
         except UNREACHABLE as error:
@@ -144,6 +150,10 @@ class HostCommands:
         return Done(state, stocks, delayed=False)
 
 
-def new_id(prefix: str) -> str:
-    """An id for a show or an offer that its host did not name."""
-    return f"{prefix}-{uuid4().hex[:12]}"
+def new_id(prefix: str, call: CallKey | None) -> str:
+    """An id for a show or an offer that its host did not name; a repeated call gets the same."""
+    if call is None:
+        return f"{prefix}-{uuid4().hex[:12]}"
+    # A key has no line break, so no two calls are the same text.
+    whole = sha256(f"{call.key}\n{call.caller}".encode())
+    return f"{prefix}-{whole.hexdigest()[:12]}"

@@ -4,7 +4,8 @@ Always: a restriction counts on every gateway with the next message, because eve
 Redis; whoever is banned also loses his connections to the show. Every command is told on the desk.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +16,7 @@ from live.domain.events import ChatDeleted, ChatPinned, Event, ModerationEvent
 from live.domain.ids import ShowId, Sub
 from live.errors import NotFound
 from live.ledger.bans import BanRows
-from live.ledger.shows import Actor, ShowRows
+from live.ledger.shows import Actor, DoneBefore, ShowRows
 from live.shows.chat import Chat
 from live.shows.chat_store import ChatStore
 from live.shows.desk import publish
@@ -72,13 +73,16 @@ class Moderation:
                 await self._on_message(show, command, actor)
             case "unban":
                 # One word lifts both: a moderator cannot know which kind another one chose.
-                await self._bans.lift(show, command.sub, ("ban", "shadow_ban"), actor)
+                with _once():
+                    await self._bans.lift(show, command.sub, ("ban", "shadow_ban"), actor)
                 await self._renew(show)
             case "unmute":
-                await self._bans.lift(show, command.sub, ("mute",), actor)
+                with _once():
+                    await self._bans.lift(show, command.sub, ("mute",), actor)
                 await self._renew(show)
             case "mute" | "shadow_ban" | "ban":
-                await self._bans.set(show, command.sub, command.action, command.seconds, actor)
+                with _once():
+                    await self._bans.set(show, command.sub, command.action, command.seconds, actor)
                 await self._renew(show)
                 if command.action == "ban":
                     await self._close_sockets(Sub(command.sub), show)
@@ -95,9 +99,10 @@ class Moderation:
             event = ChatPinned(at=at, id=command.message, text="")
         else:
             event = ChatDeleted(at=at, id=command.message)
-        await self._shows.log_action(
-            show, actor, f"chat.{command.action}", {"message": command.message}
-        )
+        with _once():
+            await self._shows.log_action(
+                show, actor, f"chat.{command.action}", {"message": command.message}
+            )
         if command.action == "delete":
             await self._store.drop_message(show, command.message)
         await self._broker.publish(Channel(ChannelKind.CHAT, show), event)
@@ -123,3 +128,15 @@ class Moderation:
         except UNREACHABLE as error:
             # Postgres has it; the keeper loads it again when Redis is back.
             log.warning("bans_delayed", show=show, error=str(error))
+
+
+@contextmanager
+def _once() -> Iterator[None]:
+    """Around what Postgres does: a repeat changes nothing there, but goes on to Redis.
+
+    Nothing else would bring a deletion or a closed socket there after a death in between.
+    """
+    try:
+        yield
+    except DoneBefore:
+        pass

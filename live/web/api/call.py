@@ -20,6 +20,8 @@ from starlette.routing import Route
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, ShowId, is_id, is_sub
 from live.errors import CallError, Denied, NotFound
+from live.failpoint import failpoint
+from live.ledger.idempotency import CallKey
 from live.ledger.pool import DATABASE_ERRORS
 from live.ledger.shows import Actor
 from live.shows.ports import UNREACHABLE
@@ -85,17 +87,21 @@ async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Respon
     raw = b"" if endpoint.raw or endpoint.method == "GET" else await read_body(request)
     call = ApiCall(
         caller=caller,
-        actor=Actor(sub=caller.sub, role=caller.role, address=address_of(request)),
+        actor=Actor(
+            sub=caller.sub,
+            role=caller.role,
+            address=address_of(request),
+            call=_call_key(endpoint, caller, request, raw),
+        ),
         body=_decode(endpoint.body, raw, request),
         path=request.path_params,
         query=_query(endpoint, request),
-        key=_key(endpoint, request),
         request=request,
         show=show,
     )
-    if not call.key:
+    if call.actor.call is None:
         return _response(endpoint, await endpoint.handler(deps, call))
-    return await _run_once(deps, endpoint, call, raw)
+    return await _run_once(deps, endpoint, call, call.actor.call)
 
 
 async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Caller:
@@ -194,29 +200,35 @@ def _query(endpoint: Endpoint[B], request: Request) -> dict[str, str]:
     return dict(request.query_params)
 
 
-def _key(endpoint: Endpoint[B], request: Request) -> str:
+def _call_key(
+    endpoint: Endpoint[B], caller: Caller, request: Request, raw: bytes
+) -> CallKey | None:
     if endpoint.method != "POST" or not endpoint.keyed:
-        return ""
+        return None
     key = request.headers.get("idempotency-key", "")
     if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
         raise BadInput("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
-    return key
+    if not key:
+        return None
+    digest = hashlib.sha256(b"\n".join((b"POST", request.url.path.encode(), raw))).digest()
+    return CallKey(f"{caller.role.value}:{caller.sub}", key, digest)
 
 
-async def _run_once(deps: ApiDeps, endpoint: Endpoint[B], call: ApiCall[B], raw: bytes) -> Response:
-    owner = f"{call.caller.role.value}:{call.caller.sub}"
-    request = hashlib.sha256(b"\n".join((b"POST", call.request.url.path.encode(), raw))).digest()
-    stored = await deps.idempotency.begin(owner, call.key, request)
+async def _run_once(
+    deps: ApiDeps, endpoint: Endpoint[B], call: ApiCall[B], key: CallKey
+) -> Response:
+    stored = await deps.idempotency.begin(key)
     if stored is not None and not endpoint.secret:
         return Response(stored.body, stored.status, {"Idempotent-Replayed": "true"}, _JSON)
     try:
         response = _response(endpoint, await endpoint.handler(deps, call))
     except (CallError, asyncpg.TransactionRollbackError):
-        # Nothing was done. Any other failure leaves the key taken: what was done is not known.
-        await deps.idempotency.forget(owner, call.key)
+        # Tried to its end. Any other failure leaves the key taken: the call may still be under way.
+        await deps.idempotency.forget(key)
         raise
+    failpoint("api.before_answer")
     kept = b"" if endpoint.secret else bytes(response.body)
-    await deps.idempotency.finish(owner, call.key, response.status_code, kept)
+    await deps.idempotency.finish(key, response.status_code, kept)
     return response
 
 

@@ -15,7 +15,8 @@ from live.web.problems import BadInput
 
 async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> Answer:
     body = call.body
-    offer = OfferId(new_id("offer") if isinstance(body.id, UnsetType) else body.id)
+    name = new_id("offer", call.actor.call) if isinstance(body.id, UnsetType) else body.id
+    offer = OfferId(name)
     new = NewOffer(
         id=offer,
         sku=Sku(body.sku),

@@ -52,7 +52,7 @@ async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderView:
 
 async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
     found = await _find(deps, call.caller, call.order_id)
-    if not call.key:
+    if call.actor.call is None:
         # Without a key, a repeat after a lost answer would pay twice.
         raise BadInput("Idempotency-Key", "a refund needs this header")
     body = call.body
@@ -61,7 +61,7 @@ async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
         amount_minor=body.amount_minor,
         reason=body.reason,
         restock=body.restock,
-        request_key=call.key,
+        request_key=call.actor.call.key,
     )
     detail: dict[str, object] = {"order": found.view.order, "amount_minor": body.amount_minor}
     detail |= {"reason": body.reason, "restock": body.restock}

@@ -21,7 +21,8 @@ async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> ProductVi
             price_minor=body.price_minor,
             currency=body.currency,
             on_hand=body.on_hand,
-        )
+        ),
+        call=call.actor.call,
     )
 
 

@@ -32,7 +32,7 @@ async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> Answer:
     body = call.body
     if body.id is UNSET and not call.caller.everywhere:
         raise Denied("name the show: the token covers certain shows only")
-    show = ShowId(new_id("show") if isinstance(body.id, UnsetType) else body.id)
+    show = ShowId(new_id("show", call.actor.call) if isinstance(body.id, UnsetType) else body.id)
     if not call.caller.may_see(show):
         raise Denied("the token does not cover this show")
     new = NewShow(

@@ -59,7 +59,6 @@ class ApiCall(Generic[B]):
     body: B
     path: Mapping[str, str]
     query: Mapping[str, str]
-    key: str  # Idempotency-Key, or ""
     request: Request  # for cookies, headers and raw bodies only
     show: ShowId | None = None
 
