@@ -17,6 +17,7 @@ from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.order import OrderState, OrderView
 from live.errors import BadField, Conflict, NotFound
 from live.ledger.pool import Connection, Pool, in_transaction
+from live.ledger.shows import Actor, DoneBefore, command_on
 
 PAGE_MAX = 200
 
@@ -124,8 +125,11 @@ class OrderRows:
         reason: str,
         restock: bool,
         request_key: str,
+        actor: Actor,
     ) -> OrderRow:
         """Ask for money back; None means the rest. The same key asks once.
+
+        The audit log tells who asked, in the same transaction.
 
         Raises NotFound, BadField, and Conflict for more than captured - refunded, which is nothing
         for an order without a payment.
@@ -133,11 +137,20 @@ class OrderRows:
         if amount_minor is not None and amount_minor <= 0:
             raise BadField("amount_minor must be above 0")
         wanted = _order_uuid(order)
+        show = (await self.get(order)).view.show
+        detail: dict[str, object] = {"order": order, "amount_minor": amount_minor}
+        detail |= {"reason": reason, "restock": restock}
 
         async def work(connection: Connection) -> None:
-            await _refund(connection, wanted, amount_minor, reason, restock, f"host:{request_key}")
+            async with command_on(connection, show, actor, "order.refund", detail) as command:
+                command.nothing_done = not await _refund(
+                    connection, wanted, amount_minor, reason, restock, f"host:{request_key}"
+                )
 
-        await in_transaction(self._pool, work)
+        try:
+            await in_transaction(self._pool, work)
+        except DoneBefore:
+            pass  # a repeat, of which the answer was lost
         return await self.get(order)
 
     async def report(self, show: ShowId) -> ShowReport:
@@ -173,7 +186,8 @@ async def _refund(
     reason: str,
     restock: bool,
     request: str,
-) -> None:
+) -> bool:
+    """Write the refund's job; False where this request wrote it before."""
     payment = await connection.fetchrow(
         """SELECT p.id, p.captured_minor, p.refunded_minor, o.state AS order_state
            FROM orders o JOIN payments p ON p.id = o.payment
@@ -196,7 +210,7 @@ async def _refund(
     if jobs["same"] is not None:
         if amount_minor not in (None, jobs["same"]):
             raise Conflict("this key asked for another refund before")
-        return
+        return False
     rest = payment["captured_minor"] - payment["refunded_minor"] - jobs["due"]
     amount = rest if amount_minor is None else amount_minor
     if amount <= 0 or amount > rest:
@@ -211,6 +225,7 @@ async def _refund(
     )
     if restock:
         await connection.execute(_RESTOCK, order, reason)
+    return True
 
 
 def _only(rows: Sequence[asyncpg.Record]) -> OrderRow:

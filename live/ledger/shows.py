@@ -130,32 +130,42 @@ async def show_command(
     Raises NotFound for an unknown show, DoneBefore where the actor's call was done before.
     """
     async with pool.acquire() as connection, connection.transaction():
-        # NO KEY: orders and holds that refer to the show go on being written meanwhile.
-        row = await connection.fetchrow(
-            "SELECT status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE",
-            show,
-        )
-        if row is None:
-            raise NotFound(f"unknown show {show}")
-        if not await mark_done(connection, actor.call):
-            raise DoneBefore(show)
-        status = ShowStatus(row["status"])
-        command = Command(
-            connection, show, status, row["frozen"], row["rehearsed"], row["currency"], detail
-        )
-        yield command
-        if not command.nothing_done:
-            await connection.execute("UPDATE shows SET version = version + 1 WHERE id = $1", show)
-            await actions.append(
-                connection,
-                show=show,
-                caller=actor.sub,
-                role=actor.role,
-                action=action,
-                detail=command.detail,
-                address=actor.address,
-            )
+        async with command_on(connection, show, actor, action, detail) as command:
+            yield command
         command.result = await read_show(connection, show)
+
+
+@asynccontextmanager
+async def command_on(
+    connection: Connection, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
+) -> AsyncIterator[Command]:
+    """The same in a transaction that the caller has begun; `state` is not read."""
+    # NO KEY: orders and holds that refer to the show go on being written meanwhile.
+    row = await connection.fetchrow(
+        "SELECT status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE",
+        show,
+    )
+    if row is None:
+        raise NotFound(f"unknown show {show}")
+    if not await mark_done(connection, actor.call):
+        raise DoneBefore(show)
+    status = ShowStatus(row["status"])
+    command = Command(
+        connection, show, status, row["frozen"], row["rehearsed"], row["currency"], detail
+    )
+    yield command
+    if command.nothing_done:
+        return
+    await connection.execute("UPDATE shows SET version = version + 1 WHERE id = $1", show)
+    await actions.append(
+        connection,
+        show=show,
+        caller=actor.sub,
+        role=actor.role,
+        action=action,
+        detail=command.detail,
+        address=actor.address,
+    )
 
 
 _SHOW = """

@@ -22,6 +22,7 @@ from live.ledger.pool import Pool, open_pool
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer
+from tests.shows_kit import HOST
 
 CHILD_S = 30.0
 
@@ -234,7 +235,12 @@ async def test_worker_dead_after_a_refund_refunds_once(sale: Sale, children: Chi
     await sale.work_until("captured", "paid")
     assert answer.order is not None
     await sale.orders.request_refund(
-        answer.order.order, amount_minor=500, reason="late", request_key="r", restock=False
+        answer.order.order,
+        amount_minor=500,
+        reason="late",
+        request_key="r",
+        restock=False,
+        actor=HOST,
     )
     died = await children.run("work", failpoint="worker.after_refund")
     await sale.work_until("partially_refunded", "partially_refunded")

@@ -9,11 +9,13 @@ import pytest
 
 from live.domain.caller import Role
 from live.domain.ids import ShowId
+from live.ledger.payments import PaymentRows
 from live.ledger.pool import Pool
 from live.settings import Guests
 from live.web.api.deps import GUESTS_BURST
 from live.web.auth import GUEST_PREFIX, SESSION_AUDIENCE, InvalidToken
 from tests.api_kit import Stage, open_stage
+from tests.ledger_kit import make_show, new_buyer, pay
 from tests.shows_kit import set_stage
 
 LOOPBACK, SECURE, PLAIN = "http://localhost", "https://shop.example", "http://shop.example"
@@ -279,3 +281,37 @@ async def test_refund_needs_a_key_and_captured_money(stage: Stage, show: ShowId)
     assert (keyless.status_code, keyless.json()["field"]) == (400, "Idempotency-Key")
     assert (foreign.status_code, nothing.status_code) == (404, 409)
     assert await stage.pool.fetchval("SELECT count(*) FROM money_jobs") == 0
+
+
+async def test_refund_and_its_row_of_the_audit_log_are_written_together(
+    stage: Stage, show: ShowId
+) -> None:
+    """Where the log cannot be written no money goes back; one key is one row of both."""
+    await make_show(stage.pool, show, 5)
+    order = await place_order(stage, show)
+    paid = await pay(PaymentRows(stage.pool), show, new_buyer())
+    await stage.pool.execute("UPDATE orders SET payment = $1", paid.id)
+    await stage.pool.execute(
+        "UPDATE payments SET state = 'captured', captured_minor = amount_minor"
+    )
+    await stage.pool.execute(
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN RAISE EXCEPTION 'no room'; END $$;
+           CREATE TRIGGER no_room BEFORE INSERT ON host_actions
+           FOR EACH ROW EXECUTE FUNCTION refuse()"""
+    )
+    path, body = f"/v1/orders/{order}/refund", {"amount_minor": 1, "reason": "late"}
+    refused = await stage.call("POST", path, body)
+    asked = "SELECT count(*) FROM money_jobs WHERE kind = 'refund'"
+    assert (refused.status_code, await stage.pool.fetchval(asked)) == (503, 0)
+
+    await stage.pool.execute("DROP TRIGGER no_room ON host_actions")
+    key = {"idempotency-key": "once"}
+    answers = []
+    for _ in range(2):
+        answers.append(await stage.call("POST", path, body, headers=key))
+        await stage.pool.execute("UPDATE idempotency SET status = NULL, created_at = '2020-01-01'")
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    logged = "SELECT count(*) FROM host_actions WHERE action = 'order.refund'"
+    assert (await stage.pool.fetchval(asked), await stage.pool.fetchval(logged)) == (1, 1)

@@ -14,6 +14,7 @@ from live.domain.payment import PaymentState
 from live.ledger.audit import AuditReport, audit
 from live.ledger.orders import OrderRows
 from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment
+from tests.shows_kit import HOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ async def sell_some(sale: Sale) -> tuple[Buyer, ...]:
     await sale.settle()
     await sale.capture_all()
     await OrderRows(sale.pool).request_refund(
-        money.order, amount_minor=None, reason="", restock=True, request_key="k"
+        money.order, amount_minor=None, reason="", restock=True, request_key="k", actor=HOST
     )
     await sale.capture_all()
     await sale.pool.execute("DELETE FROM notices")

@@ -27,6 +27,7 @@ from tests.ledger_kit import (
     new_payment,
     pay,
 )
+from tests.shows_kit import HOST
 
 S = PaymentState
 
@@ -327,7 +328,12 @@ async def test_refunds_never_pass_what_was_captured(
 
     async def refund(amount: int | None, key: str, *, restock: bool = False) -> None:
         await orders.request_refund(
-            paid.order, amount_minor=amount, reason="late", restock=restock, request_key=key
+            paid.order,
+            amount_minor=amount,
+            reason="late",
+            restock=restock,
+            request_key=key,
+            actor=HOST,
         )
 
     with pytest.raises(Conflict):
@@ -369,7 +375,7 @@ async def test_refund_of_an_order_that_nobody_paid_is_a_conflict(
     for order, error in ((paid.order, Conflict), (new_order_id(), NotFound)):
         with pytest.raises(error):
             await orders.request_refund(
-                order, amount_minor=1, reason="late", restock=False, request_key="a"
+                order, amount_minor=1, reason="late", restock=False, request_key="a", actor=HOST
             )
 
 
@@ -381,7 +387,7 @@ async def test_webhook_that_tells_a_refund_first_counts_it_once(
     rows, orders = PaymentRows(pool), OrderRows(pool)
     await capture(rows)
     await orders.request_refund(
-        paid.order, amount_minor=500, reason="", restock=False, request_key="k"
+        paid.order, amount_minor=500, reason="", restock=False, request_key="k", actor=HOST
     )
     (job,) = await rows.take_jobs(lease_ms=0, limit=10)
 

@@ -24,6 +24,7 @@ from tests.ledger_kit import PRICE
 from tests.payment_kit import authorised, only_payment, opened
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer
+from tests.shows_kit import HOST
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +311,12 @@ async def test_refund_is_paid_back_once(sale: Sale) -> None:
     assert answer.order is not None
     for key in ("a", "a", "b"):
         await sale.orders.request_refund(
-            answer.order.order, amount_minor=500, reason="scratched", request_key=key, restock=False
+            answer.order.order,
+            amount_minor=500,
+            reason="scratched",
+            request_key=key,
+            restock=False,
+            actor=HOST,
         )
     await sale.work_until("partially_refunded", "partially_refunded")
     async with asyncio.timeout(10):

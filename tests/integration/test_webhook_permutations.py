@@ -27,6 +27,7 @@ from live.payments.webhooks import signed_headers
 from tests.ledger_kit import PRICE
 from tests.sale_kit import SETTLED_S, Sale, open_sale, viewer
 from tests.sandbox import KEY, SandboxServer
+from tests.shows_kit import HOST
 from tests.stripe_server import StripeServer, signed_event
 
 Signed = tuple[dict[str, str], bytes]
@@ -250,7 +251,7 @@ async def test_partial_refunds_there_and_here_add_up(world: World) -> None:
     order = OrderId(str(await world.sale.pool.fetchval("SELECT id FROM orders")))
     for _ in range(2):  # asked twice with one key: once
         await world.sale.orders.request_refund(
-            order, amount_minor=200, reason="late", request_key="k", restock=False
+            order, amount_minor=200, reason="late", request_key="k", restock=False, actor=HOST
         )
     await world.sale.worker.run_once()
     await world.deliver(("partially_refunded",), one)

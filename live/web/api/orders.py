@@ -62,10 +62,8 @@ async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
         reason=body.reason,
         restock=body.restock,
         request_key=call.actor.call.key,
+        actor=call.actor,
     )
-    detail: dict[str, object] = {"order": found.view.order, "amount_minor": body.amount_minor}
-    detail |= {"reason": body.reason, "restock": body.restock}
-    await deps.shows.log_action(found.view.show, call.actor, "order.refund", detail)
     return refunded.view
 
 
