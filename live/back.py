@@ -13,6 +13,7 @@ from live.domain.events import Event
 from live.domain.ids import ShowId
 from live.ledger.audit import AUDIT_EVERY_S, AuditReport, audit, audit_and_tell
 from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
+from live.ledger.lag import LagWatch
 from live.ledger.notices import NoticeSender
 from live.ledger.payments import PaymentRows
 from live.ledger.pool import Pool, make_pool
@@ -111,8 +112,9 @@ async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
 
         audits = Schedule(back.pool, "audit", look, every_s=AUDIT_EVERY_S)
         house = Schedule(back.pool, "housekeeping", clean, every_s=HOUSEKEEPING_EVERY_S)
+        lag = LagWatch(back.outbox, back.settler.shows)
         async with asyncio.TaskGroup() as group:
-            for job in (back.settler, back.notices, back.worker, keeper, audits, house):
+            for job in (back.settler, back.notices, back.worker, keeper, audits, house, lag):
                 group.create_task(job.run(stop))
 
 

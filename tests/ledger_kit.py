@@ -43,7 +43,7 @@ class Batch:
 class Backlog:
     length: int
     pending: int
-    oldest_pending_ms: int
+    oldest_ms: int
 
 
 @dataclass(frozen=True, slots=True)

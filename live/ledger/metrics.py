@@ -17,7 +17,7 @@ REJECTED = Counter(
 POISON = Counter("live_ledger_poison_entries_total", "ALARM: records put aside unsettled", ["show"])
 LAG = Gauge(
     "live_ledger_settlement_lag_seconds",
-    "Age of the newest record when it was committed",
+    "Age of the oldest record that is not settled, of all shows",
     multiprocess_mode=LAST,
 )
 BATCH = Histogram(
@@ -26,6 +26,12 @@ BATCH = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 FAILURES = Counter("live_ledger_failures_total", "Failed passes that are repeated", ["where"])
+OUTBOX_LENGTH = Gauge(
+    "live_ledger_outbox_length_entries",
+    "Not settled, delivered to a settler or not",
+    ["show"],
+    multiprocess_mode=LAST,
+)
 OUTBOX_PENDING = Gauge(
     "live_ledger_outbox_pending_entries",
     "Delivered, not settled",
@@ -34,7 +40,7 @@ OUTBOX_PENDING = Gauge(
 )
 OUTBOX_OLDEST = Gauge(
     "live_ledger_outbox_oldest_seconds",
-    "Age of the oldest pending",
+    "Age of the oldest entry that is not settled",
     ["show"],
     multiprocess_mode=LAST,
 )

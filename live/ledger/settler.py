@@ -123,6 +123,10 @@ class Settler:
         for task in self._mismatches.values():
             task.cancel()
 
+    def shows(self) -> list[ShowId]:
+        """Whose outboxes this settler reads; while Postgres is away, the last ones known."""
+        return list(dict.fromkeys([*self._shows, *self._late_shows]))
+
     async def run_once(self) -> int:
         """One pass over all shows. Returns the number of entries settled."""
         await self._look_for_shows()
@@ -181,7 +185,7 @@ class Settler:
     def _sort(self) -> None:
         """Give each show to the place where its outbox is now; a place without shows goes."""
         shows_of: dict[str, list[ShowId]] = {}
-        for show in dict.fromkeys([*self._shows, *self._late_shows]):
+        for show in self.shows():
             shows_of.setdefault(self._outbox.place_of(show), []).append(show)
         self._places = {name: self._places.get(name) or _Place() for name in shows_of}
         for name, shows in shows_of.items():
@@ -322,8 +326,6 @@ class Settler:
     def _count(self, show: ShowId, movements: Sequence[Movement], done: Settled) -> None:
         for kind, count in Counter(one.kind for one in movements).items():
             metrics.MOVEMENTS.labels(kind.value).inc(count)
-        if movements:
-            metrics.LAG.set(max(0.0, time.time() - movements[-1].at / 1000))
         metrics.SETTLED.labels("confirmed").inc(done.orders)
         metrics.SETTLED.labels("cancelled").inc(done.cancelled)
         if done.rejected:
@@ -406,12 +408,8 @@ class Settler:
         for show in shows:
             try:
                 await self._outbox.trim(show)
-                backlog = await self._outbox.backlog(show)
             except Busy:
                 self._leave_out(show)
-                continue
-            metrics.OUTBOX_PENDING.labels(show).set(backlog.pending)
-            metrics.OUTBOX_OLDEST.labels(show).set(backlog.oldest_pending_ms / 1000)
 
 
 def _body(one: Movement) -> str:

@@ -253,7 +253,7 @@ class Keeper:
             orders=orders,
             revenue_minor=revenue_minor,
             currency=state.currency,
-            settlement_lag_ms=backlog.oldest_pending_ms,
+            settlement_lag_ms=backlog.oldest_ms,
         )
         await self._broker.publish_figures(show, ChannelKind.DESK.value, orjson.dumps(desk))
         await self._broker.publish_figures(

@@ -50,7 +50,7 @@ class BrokerPort(Protocol):
 
 class Backlog(Protocol):
     @property
-    def oldest_pending_ms(self) -> int: ...
+    def oldest_ms(self) -> int: ...
 
 
 class BacklogPort(Protocol):

@@ -51,11 +51,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """`length`: entries not yet delivered or not yet acknowledged."""
+    """`length`: entries not delivered or not acknowledged; `oldest_ms`: age of the first one."""
 
     length: int
     pending: int
-    oldest_pending_ms: int
+    oldest_ms: int
 
 
 class Outbox:
@@ -170,14 +170,12 @@ class Outbox:
     async def backlog(self, show: ShowId) -> Backlog:
         key = show_keys(show).outbox
         pending, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP, show=show))
-        undelivered: object = None
-        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key, show=show)):
-            fields = as_list(group)
-            facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
-            if facts[b"name"] == _GROUP:
-                undelivered = facts[b"lag"]
+        facts = await self._group_facts(show)
+        undelivered = facts.get(b"lag")
         if undelivered is None:  # Redis cannot tell after some trims: an upper bound then
             undelivered = await self._calls.send(b"XLEN", key, show=show)
+        if oldest is None and facts:
+            oldest = await self._first_after(show, facts)
         age_ms = 0
         if oldest is not None:
             age_ms = int(time() * 1000) - int(as_bytes(oldest).partition(b"-")[0])
@@ -190,15 +188,10 @@ class Outbox:
         # Undelivered before pending: an entry that is delivered in between is found twice, and one
         # that is acknowledged in between is named once too often, never the other way round.
         found: list[str] = []
-        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key, show=show)):
-            fields = as_list(group)
-            facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
-            if facts[b"name"] == _GROUP:
-                after = b"(" + as_bytes(facts[b"last-delivered-id"])
-                rest = await self._calls.send(
-                    b"XRANGE", key, after, b"+", b"COUNT", b"1", show=show
-                )
-                found += [as_bytes(as_list(entry)[0]).decode() for entry in as_list(rest)]
+        facts = await self._group_facts(show)
+        undelivered = await self._first_after(show, facts) if facts else None
+        if undelivered is not None:
+            found.append(undelivered.decode())
         _, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP, show=show))
         if oldest is not None:
             found.append(as_bytes(oldest).decode())
@@ -213,6 +206,24 @@ class Outbox:
             if "BUSYGROUP" not in str(error):
                 raise
             await self._calls.send(b"XGROUP", b"SETID", key, _GROUP, b"0", show=show)
+
+    async def _group_facts(self, show: ShowId) -> dict[bytes, object]:
+        """What Redis tells of the consumer group; empty where it is gone."""
+        key = show_keys(show).outbox
+        for group in as_list(await self._calls.send(b"XINFO", b"GROUPS", key, show=show)):
+            fields = as_list(group)
+            facts = dict(zip(map(as_bytes, fields[0::2]), fields[1::2], strict=True))
+            if facts[b"name"] == _GROUP:
+                return facts
+        return {}
+
+    async def _first_after(self, show: ShowId, facts: dict[bytes, object]) -> bytes | None:
+        """The oldest entry that was never delivered."""
+        after = b"(" + as_bytes(facts[b"last-delivered-id"])
+        key = show_keys(show).outbox
+        reply = await self._calls.send(b"XRANGE", key, after, b"+", b"COUNT", b"1", show=show)
+        rest = as_list(reply)
+        return as_bytes(as_list(rest[0])[0]) if rest else None
 
     async def _read(self, parts: tuple[bytes, ...], seconds: float) -> object:
         try:

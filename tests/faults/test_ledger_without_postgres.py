@@ -13,8 +13,10 @@ from contextlib import suppress
 import asyncpg
 import psutil
 import pytest
+from prometheus_client import REGISTRY
 
 from live.domain.ids import ShowId
+from live.ledger.lag import LagWatch
 from live.ledger.migrate import migrate
 from live.ledger.pool import open_pool
 from live.ledger.settler import Settler
@@ -57,11 +59,19 @@ async def fragile(cluster: Postgres, redis_url: str, show: ShowId) -> AsyncItera
 
 
 async def run_settler(sale: Sale) -> tuple[asyncio.Task[None], asyncio.Event]:
+    """As a settler's process does: settle, and tell how far behind that is."""
     stop = asyncio.Event()
     settler = Settler(
         sale.pool, sale.outbox, Announced(), Mismatches(), claim_min_idle_ms=200
     )  # fmt: skip
-    return asyncio.create_task(settler.run(stop)), stop
+    watch = LagWatch(sale.outbox, settler.shows, every_s=0.05)
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(settler.run(stop))
+            group.create_task(watch.run(stop))
+
+    return asyncio.create_task(run()), stop
 
 
 async def pay_for_holds(sale: Sale, count: int) -> list[Buyer]:
@@ -148,3 +158,39 @@ async def test_settlement_resumes_after_postgres_froze(fragile: Sale, cluster: P
     assert await orders_of(cluster) == 20
     assert await fragile.pool.fetchval("SELECT sold FROM offers") == 20
     assert await fragile.pool.fetchval("SELECT count(*) FROM notices") == 20
+
+
+def told(figure: str, **labels: str) -> float:
+    """A gauge of the ledger as Prometheus reads it."""
+    return REGISTRY.get_sample_value(f"live_ledger_{figure}", labels) or 0.0
+
+
+async def test_lag_and_outbox_are_told_while_postgres_is_away(
+    fragile: Sale, cluster: Postgres
+) -> None:
+    """Nothing is settled: the outbox gets longer, the lag grows; both are 0 when it is back."""
+    buyers = await pay_for_holds(fragile, 6)
+    running, stop = await run_settler(fragile)
+    await settled(fragile)
+    assert cluster.process is not None
+    cluster.process.send_signal(signal.SIGQUIT)
+    cluster.process.wait(RECOVERY_S)
+
+    await confirm(fragile, buyers)
+    async with asyncio.timeout(RECOVERY_S):
+        while told("outbox_length_entries", show=fragile.show) < len(buyers):  # noqa: ASYNC110  # a gauge tells no one
+            await asyncio.sleep(0.02)
+        before = told("settlement_lag_seconds")
+        while told("settlement_lag_seconds") < before + 0.3:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert told("outbox_oldest_seconds", show=fragile.show) > 0
+
+    cluster.start()
+    await settled(fragile)
+    async with asyncio.timeout(RECOVERY_S):
+        while told("outbox_length_entries", show=fragile.show):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        while told("settlement_lag_seconds"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    stop.set()
+    await asyncio.wait_for(running, RECOVERY_S)

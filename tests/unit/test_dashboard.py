@@ -75,6 +75,18 @@ def test_panels_have_ids_of_their_own_and_a_data_source_to_choose() -> None:
     assert [one["name"] for one in DASHBOARD["templating"]["list"]] == ["source"]
 
 
+def test_how_far_settlement_is_behind_is_shown() -> None:
+    """Lag and length tell of a settler that is stuck, which shows nowhere else."""
+    shown = " ".join(EXPRESSIONS)
+    for gauge in (
+        live.ledger.metrics.LAG,
+        live.ledger.metrics.OUTBOX_LENGTH,
+        live.ledger.metrics.OUTBOX_PENDING,
+        live.ledger.metrics.OUTBOX_OLDEST,
+    ):
+        assert gauge._name in shown
+
+
 def test_every_alarm_of_the_ledger_is_shown() -> None:
     """A figure whose help text begins with ALARM has a panel."""
     alarms = [
