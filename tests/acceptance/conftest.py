@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,17 +24,21 @@ from tests.wire import Wire, join
 
 SECRET = "a secret of the acceptance tests only"
 READY_SECONDS = 90
+_SERVING = re.compile(rb'"url": "http://[^"]*:(\d+)"[^\n]*"event": "serving"')
 
 
 @dataclass
 class Service:
-    """`live serve` with engines of its own; what tests need to talk to it."""
+    """`live serve` with engines of its own; what tests need to talk to it.
+
+    It takes a port that is free when it binds it, and keeps it over restarts.
+    """
 
     data: Path
-    port: int
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    port: int = 0
 
     @property
     def url(self) -> str:
@@ -56,16 +60,17 @@ class Service:
 
     def start(self) -> None:
         log = (self.data / "log").open("ab")
+        told_before = log.tell()
         command = [sys.executable, "-m", "live", "serve", "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
         log.close()
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
+            # Said when it is ready, with the port that it took.
+            found = _SERVING.search((self.data / "log").read_bytes(), told_before)
+            if found is not None:
+                self.port = int(found[1])
+                return
             time.sleep(0.05)
         self.stop()
         raise RuntimeError(f"not ready: {(self.data / 'log').read_text()[-4000:]}")
@@ -84,15 +89,9 @@ class Service:
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    found = Service(scratch_directory(), free_port())
+    found = Service(scratch_directory())
     found.start()
     yield found
     found.stop()

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.acceptance.conftest import Service, free_port
+from tests.acceptance.conftest import Service
 from tests.servers import Postgres, Valkey, scratch_directory
 
 pytestmark = pytest.mark.timeout(120)
@@ -25,8 +25,8 @@ def sold(scratch: Path, postgres: Postgres) -> Iterator[Service]:
     valkey = Valkey(directory)
     valkey.start()
     engines = {"LIVE_REDIS_URL": valkey.url, "LIVE_DATABASE_URL": postgres.url(name)}
-    found = Service(scratch_directory(), free_port(), (), engines)
-    options = ("--once", "--json", "--viewers", "20", "--seconds", "6", "--port", str(found.port))
+    found = Service(scratch_directory(), (), engines)
+    options = ("--once", "--json", "--viewers", "20", "--seconds", "6", "--port", "0")
     done = found.live("demo", "--data", str(found.data), *options, timeout=90)
     assert done.returncode == 0, done.stderr
     yield found

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.conftest import Service, Stage, free_port, on_air, until
+from tests.acceptance.conftest import Service, Stage, on_air, until
 from tests.cluster import Cluster
 from tests.servers import scratch_directory
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(90)
 async def spread(cluster: Cluster, database_url: str) -> AsyncIterator[Service]:
     """`live serve` that is told where its engines are."""
     urls = {"LIVE_REDIS_URL": cluster.url, "LIVE_DATABASE_URL": database_url}
-    found = Service(scratch_directory(), free_port(), environment=urls)
+    found = Service(scratch_directory(), environment=urls)
     await asyncio.to_thread(found.start)
     yield found
     await asyncio.to_thread(found.stop)

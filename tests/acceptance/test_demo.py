@@ -16,7 +16,6 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import free_port
 from tests.servers import scratch_directory
 
 AUDIENCE = "live.demo.audience"
@@ -58,14 +57,14 @@ def _check(verdict: dict[str, object], viewers: int) -> None:
 
 def test_demo_sells_out_and_the_audit_holds(data: Path) -> None:
     """200 viewers, one offer: sold, refused, declined, expired; nothing oversold, nothing lost."""
-    verdict = _run(data, "--viewers", "200", "--seconds", "8", "--port", str(free_port()))
+    verdict = _run(data, "--viewers", "200", "--seconds", "8", "--port", "0")
 
     _check(verdict, 200)
 
 
 def test_second_demo_starts_on_the_same_data(data: Path) -> None:
     """A new run rebuilds Redis from the ledger, and the first run's orders are still audited."""
-    verdict = _run(data, "--viewers", "60", "--seconds", "8", "--port", str(free_port()))
+    verdict = _run(data, "--viewers", "60", "--seconds", "8", "--port", "0")
 
     _check(verdict, 60)
     assert len(verdict["offers"]) == 2  # type: ignore[arg-type]  # a list in the JSON
@@ -73,7 +72,7 @@ def test_second_demo_starts_on_the_same_data(data: Path) -> None:
 
 def test_demo_tells_its_addresses_before_and_after_the_sale(data: Path) -> None:
     """Viewer page and console are named once the show is on air, and again below the audit."""
-    options = ("--viewers", "20", "--seconds", "6", "--port", str(free_port()), "--json")
+    options = ("--viewers", "20", "--seconds", "6", "--port", "0", "--json")
     command, environment = _command(data, *options)
     with _piped(command, environment) as demo:
         assert demo.stdout is not None and demo.stderr is not None
@@ -122,15 +121,21 @@ def _addresses(said: Iterable[str]) -> dict[str, str]:
     raise AssertionError("the addresses were never told")
 
 
-def _wait_for_sale(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_for_sale(process: subprocess.Popen[bytes]) -> None:
+    """Until the show is on air, at the port that the demo took."""
+    demo = psutil.Process(process.pid)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, "the demo ended by itself"
-        try:
-            if "demo" in httpx.get(f"{url}/shows.json", trust_env=False).text:
-                return
-        except httpx.HTTPError:
-            pass
+        for each in demo.net_connections("tcp"):
+            if each.status != psutil.CONN_LISTEN:
+                continue
+            url = f"http://127.0.0.1:{each.laddr.port}/shows.json"
+            try:
+                if "demo" in httpx.get(url, trust_env=False).text:
+                    return
+            except httpx.HTTPError:
+                pass
         time.sleep(0.05)
     raise AssertionError("the show never came on air")
 
@@ -152,8 +157,7 @@ def _wait_for_audience(process: subprocess.Popen[bytes]) -> None:
 
 def test_killed_demo_leaves_no_process_behind(data: Path) -> None:
     """kill -9 in mid-sale: engines, gateway, settler, sandbox and audience end by themselves."""
-    port = free_port()
-    command, environment = _command(data, "--viewers", "100", "--port", str(port))
+    command, environment = _command(data, "--viewers", "100", "--port", "0")
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -172,12 +176,11 @@ def test_killed_demo_leaves_no_process_behind(data: Path) -> None:
 
 def test_interrupted_demo_stops_in_order(data: Path) -> None:
     """Ctrl-C: exit within seconds, nothing left."""
-    port = free_port()
-    command, environment = _command(data, "--viewers", "20", "--port", str(port))
+    command, environment = _command(data, "--viewers", "20", "--port", "0")
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _wait_for_sale(f"http://127.0.0.1:{port}", process)
+    _wait_for_sale(process)
     family = psutil.Process(process.pid).children(recursive=True)
 
     process.send_signal(signal.SIGINT)

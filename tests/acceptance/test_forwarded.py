@@ -8,7 +8,7 @@ import pytest
 
 from live.domain.caller import Role
 from live.web.api.deps import GUESTS_BURST
-from tests.acceptance.conftest import Service, free_port
+from tests.acceptance.conftest import Service
 from tests.servers import scratch_directory
 
 pytestmark = pytest.mark.timeout(90)
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(90)
 def behind_proxy() -> Iterator[Service]:
     """A service that takes this machine for a proxy."""
     own = {"LIVE_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8"}
-    found = Service(scratch_directory(), free_port(), environment=own)
+    found = Service(scratch_directory(), environment=own)
     found.start()
     yield found
     found.stop()

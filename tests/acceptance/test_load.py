@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.acceptance.conftest import Service, Stage, free_port
+from tests.acceptance.conftest import Service, Stage
 from tests.servers import Postgres, Valkey, scratch_directory
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
@@ -28,7 +28,7 @@ def deployed(scratch: Path, postgres: Postgres) -> Iterator[Service]:
     valkey = Valkey(scratch / name)
     valkey.start()
     engines = {"LIVE_REDIS_URL": valkey.url, "LIVE_DATABASE_URL": postgres.url(name)}
-    found = Service(scratch_directory(), free_port(), (), engines)
+    found = Service(scratch_directory(), (), engines)
     found.start()
     yield found
     found.stop()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import Service, Stage, free_port
+from tests.acceptance.conftest import Service, Stage
 from tests.servers import scratch_directory
 
 pytestmark = pytest.mark.timeout(120)
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     """`live serve --role gateway`, and `--role settler` beside it."""
-    gateway = Service(scratch_directory(), free_port(), ("--role", "gateway"))
+    gateway = Service(scratch_directory(), ("--role", "gateway"))
     gateway.start()
     command = [sys.executable, "-m", "live", "serve", "--role", "settler"]
     with (gateway.data / "settler.log").open("wb") as log:

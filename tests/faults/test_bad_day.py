@@ -27,7 +27,7 @@ from live.demo.viewer import Viewer
 from live.domain.caller import Role
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from tests.acceptance.conftest import Service, Stage, free_port
+from tests.acceptance.conftest import Service, Stage
 from tests.faults.bad_day import BadDay
 from tests.servers import scratch_directory
 
@@ -61,7 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 async def own_stage() -> AsyncIterator[Stage]:
     """A service of its own, because it will be harmed, with a show on air."""
-    service = Service(scratch_directory(), free_port(), options=("--workers", "2"))
+    service = Service(scratch_directory(), options=("--workers", "2"))
     try:
         service.start()
     except RuntimeError:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from live.domain.caller import Role
-from tests.acceptance.conftest import Service, Stage, free_port, until
+from tests.acceptance.conftest import Service, Stage, until
 from tests.servers import Postgres, Valkey, scratch_directory
 from tests.wire import Wire, dial, join
 
@@ -32,8 +32,8 @@ def pair(valkey: Valkey, postgres: Postgres) -> Iterator[tuple[Service, Service]
     name = f"t{uuid4().hex}"
     asyncio.run(_execute(postgres.url(), f'CREATE DATABASE "{name}"'))
     engines = {"LIVE_REDIS_URL": valkey.url, "LIVE_DATABASE_URL": postgres.url(name)}
-    first = Service(scratch_directory(), free_port(), ("--workers", "2"), engines)
-    second = Service(scratch_directory(), free_port(), ("--role", "gateway"), engines)
+    first = Service(scratch_directory(), ("--workers", "2"), engines)
+    second = Service(scratch_directory(), ("--role", "gateway"), engines)
     done = first.live("migrate")
     assert done.returncode == 0, done.stderr
     first.start()

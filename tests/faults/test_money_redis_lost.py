@@ -26,7 +26,7 @@ from live.errors import Busy
 from live.ledger.audit import audit
 from live.ledger.pool import Pool
 from live.ledger.rebuild import Rebuilder
-from tests.acceptance.conftest import free_port
+from tests.cluster import free_ports
 from tests.ledger_kit import PRICE
 from tests.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
 from tests.sandbox import SandboxServer
@@ -53,7 +53,7 @@ class Servers:
 @pytest.fixture
 def engines(scratch: Path, show: ShowId) -> Iterator[tuple[Valkey, Valkey]]:
     """A server and its replica, which follows it by TCP."""
-    port = str(free_port())
+    port = str(free_ports(1)[0])
     roles = {"p": ("--port", port), "r": ("--replicaof", f"127.0.0.1 {port}")}
     started = []
     for name, role in roles.items():

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from live.domain.caller import Role
-from tests.acceptance.conftest import Service, free_port
+from tests.acceptance.conftest import Service
 from tests.servers import scratch_directory
 
 VIEWERS = 24
@@ -86,7 +86,7 @@ class Viewer:
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Service]:
     """A service with two gateway workers."""
-    found = Service(scratch_directory(), free_port(), options=("--workers", "2"))
+    found = Service(scratch_directory(), options=("--workers", "2"))
     try:
         found.start()
         yield found
