@@ -17,7 +17,8 @@ COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 LIVE_DATA_DIR=/data
 WORKDIR /app
 USER live
-EXPOSE 8000
+# Gateways; settlers with --ops-port.
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 CMD ["live", "serve", "--role", "gateway", "--host", "0.0.0.0", "--port", "8000"]

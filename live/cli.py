@@ -81,9 +81,15 @@ def demo(
 @click.option("--workers", type=click.IntRange(1, 64), help="Gateway processes.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535))
+@click.option("--ops-port", type=click.IntRange(0, 65535), help="Of --role settler: its health.")
 @with_settings
 def serve(
-    settings: Settings, role: str, workers: int | None, host: str | None, port: int | None
+    settings: Settings,
+    role: str,
+    workers: int | None,
+    host: str | None,
+    port: int | None,
+    ops_port: int | None,
 ) -> None:
     """Run the service; embedded engines are started only where no URL is configured."""
     settings = replace(
@@ -91,6 +97,7 @@ def serve(
         workers=workers or settings.workers,
         host=host or settings.host,
         port=port if port is not None else settings.port,
+        ops_port=ops_port if ops_port is not None else settings.ops_port,
     )
     raise SystemExit(commands.serve(settings, role=role))
 
@@ -176,10 +183,11 @@ def run_gateway(settings: Settings, fd: int) -> None:
 
 
 @main.command("run-settler", hidden=True)
+@click.option("--fd", type=int, help="The socket for health and metrics, inherited.")
 @with_settings
-def run_settler(settings: Settings) -> None:
+def run_settler(settings: Settings, fd: int | None) -> None:
     """One settler; started by the supervisor."""
-    commands.run_settler(settings)
+    commands.run_settler(settings, fd=fd)
 
 
 @main.command("run-sandbox", hidden=True)

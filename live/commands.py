@@ -19,6 +19,7 @@ import structlog
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from starlette.applications import Starlette
 
 from live.app import build_gateway
 from live.back import auditor, prepare_stock, repair_ledger
@@ -38,13 +39,14 @@ from live.ledger.pool import Pool, make_pool
 from live.payments import sandbox_server
 from live.payments.sandbox import Sandbox
 from live.process import stop_on_signals
-from live.serving import serve_until_stopped
+from live.serving import serve_beside, serve_until_stopped
 from live.settings import Guests, Settings, resolve_secret
 from live.shows.feed import import_feed as read_and_import
 from live.shows.feed import read_google
 from live.supervisor import Supervisor
 from live.telemetry import set_up_logs
 from live.web.auth import Authenticator
+from live.web.ops import Probe, ops_routes
 
 ENGINE_CHECK_S = 0.5
 ENGINE_TRIES_MAX = 5  # starts of an engine that fail in a row
@@ -97,12 +99,13 @@ async def _prepare(settings: Settings) -> None:
 async def _serve(
     engines: Engines, settings: Settings, *, gateways: int, settlers: int, sandbox: bool
 ) -> int:
-    supervisor = Supervisor(settings, gateways=gateways, settlers=settlers, sandbox=sandbox)
+    supervisor = Supervisor(
+        settings, gateways=gateways, settlers=settlers, sandbox=sandbox, ops=True
+    )
     with stop_on_signals() as stop:
         try:
             await supervisor.start()
-            if gateways:
-                log.info("serving", url=supervisor.base_url)
+            log.info("serving", url=supervisor.base_url)
             return await _attend(engines, supervisor, stop)
         finally:
             await supervisor.stop()
@@ -322,15 +325,32 @@ def run_gateway(settings: Settings, *, fd: int) -> None:
     uvloop.run(run())
 
 
-def run_settler(settings: Settings) -> None:
-    """One settler with the payment worker, the notice sender and the keeper."""
+def run_settler(settings: Settings, *, fd: int | None) -> None:
+    """One settler with the payment worker, the notice sender and the keeper.
+
+    `fd`: the inherited socket on which it serves health, readiness and metrics.
+    """
     set_up_logs(role="settler")
 
     async def run() -> None:
         with stop_on_signals() as stop:
-            await settle(settings, stop)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(settle(settings, stop))
+                if fd is not None:
+                    group.create_task(_serve_ops(settings, socket(fileno=fd), stop))
 
     uvloop.run(run())
+
+
+async def _serve_ops(settings: Settings, listener: socket, stop: asyncio.Event) -> None:
+    assert settings.redis_url and settings.database_url, "engines come first"
+    # A pool of its own: the probe must not wait for a connection behind the settler's work.
+    async with make_pool(settings.database_url, size=1) as pool:
+        probe = Probe(pool, settings.redis_url)
+        try:
+            await serve_beside(Starlette(routes=ops_routes(probe)), listener, stop)
+        finally:
+            await probe.close()
 
 
 def run_sandbox(settings: Settings, *, uds: str, webhook_url: str) -> None:

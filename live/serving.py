@@ -1,7 +1,8 @@
 """Runs one ASGI application on an inherited or bound socket, and drains it on SIGTERM.
 
 Always: from the signal on `/readyz` says 503, then `drain` sends viewers elsewhere, and only then
-the server stops taking and finishing requests.
+the server stops taking and finishing requests. What a settler serves beside its work has nobody
+to drain.
 """
 
 import asyncio
@@ -25,6 +26,28 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def serve_beside(app: Starlette, listener: socket, stop: asyncio.Event) -> None:
+    """Serve plain HTTP until `stop`, on the loop of something more important."""
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=HTTP_GRACE_S,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving
 
 
 async def serve_until_stopped(

@@ -58,6 +58,7 @@ class Settings:
     data_dir: Path = Path(".live")
     host: str = "127.0.0.1"
     port: int = 8000
+    ops_port: int = 8001  # of settlers that run alone: health, readiness, metrics
     workers: int = 1
     allowed_origins: tuple[str, ...] = ()  # empty: the page's own origin only
     allowed_hosts: tuple[str, ...] = ()  # empty: realtime/hosts.py says which then
@@ -97,6 +98,7 @@ class _Reader:
             "data_dir": Path(self.text("LIVE_DATA_DIR", ".live")).absolute(),
             "host": self.text("LIVE_HOST", "127.0.0.1"),
             "port": self.number("LIVE_PORT", 8000, low=0, high=PORT_MAX),
+            "ops_port": self.number("LIVE_OPS_PORT", 8001, low=0, high=PORT_MAX),
             "workers": self.number("LIVE_WORKERS", 1, low=1, high=WORKERS_MAX),
             "allowed_origins": self.origins(),
             "allowed_hosts": self.hosts("LIVE_ALLOWED_HOSTS"),

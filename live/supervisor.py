@@ -78,11 +78,14 @@ class Supervisor:
         gateways: int,
         settlers: int,
         sandbox: bool,
+        ops: bool = False,
         quiet: bool = False,
     ) -> None:
+        """`ops`: settlers without a gateway beside them serve health and metrics themselves."""
         self.settings = settings
         self._gateways = gateways
         self._settlers = settlers
+        self._ops = ops and not gateways
         self._quiet = quiet
         self._sandbox = sandbox and settings.sandbox_url is None
         self._children: list[_Child] = []
@@ -99,23 +102,32 @@ class Supervisor:
         return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
 
     async def start(self, *, next_free_port: bool = False) -> Self:
-        """Bind, start everything, return when a gateway is ready. Raises EngineError if none is."""
+        """Bind, start everything, return when it is ready. Raises EngineError if it never is."""
         settings = self.settings
         if self._gateways:
             self._socket = _bind(settings.host, settings.port, next_free=next_free_port)
+        elif self._ops:
+            self._socket = _bind(settings.host, settings.ops_port, next_free=False)
         environment = self._environment()
         if self._sandbox:
             environment |= await self._start_sandbox(environment)
         for _ in range(self._settlers):
-            await self._start(_Child("settler", ("run-settler",), environment))
+            await self._start(self._settler(environment))
         for _ in range(self._gateways):
             assert self._socket is not None
             fd = self._socket.fileno()
             arguments = ("run-gateway", "--fd", str(fd))
             await self._start(_Child("gateway", arguments, environment, fds=(fd,)))
-        if self._gateways:
+        if self._socket is not None:
             await self._wait_ready()
         return self
+
+    def _settler(self, environment: Mapping[str, str]) -> _Child:
+        if not self._ops:
+            return _Child("settler", ("run-settler",), environment)
+        assert self._socket is not None, "start() binds the socket"
+        fd = self._socket.fileno()
+        return _Child("settler", ("run-settler", "--fd", str(fd)), environment, fds=(fd,))
 
     async def stop(self) -> None:
         """Stop gateways first, then settlers, then the sandbox; within a bound, then by force."""
@@ -165,7 +177,7 @@ class Supervisor:
             "LIVE_SANDBOX_KEY": self.settings.sandbox_key or kept_key(self.settings.data_dir),
         }
         arguments = ["run-sandbox", "--uds", str(path)]
-        if self._socket is not None:
+        if self._gateways:
             arguments += ["--webhook-url", f"{self.base_url}/v1/payments/sandbox/webhook"]
         await self._start(_Child("sandbox", tuple(arguments), environment | own))
         await self._wait_listening(path)

@@ -84,6 +84,17 @@ def test_every_service_has_a_health_check(services: dict[str, dict[str, object]]
     assert lacking == ["migrate"]
 
 
+def test_gateway_and_settler_are_asked_whether_they_are_ready(
+    services: dict[str, dict[str, object]],
+) -> None:
+    """Both at the port that their command names."""
+    for name, port in (("gateway", "8000"), ("settler", "8001")):
+        command, check = services[name]["command"], services[name]["healthcheck"]
+        assert isinstance(command, list) and isinstance(check, dict)
+        assert port in command
+        assert f":{port}/readyz" in check["test"][-1]
+
+
 def test_stock_engine_is_durable_and_never_evicts(services: dict[str, dict[str, object]]) -> None:
     """The container's Valkey keeps the promises of the embedded one."""
     command = services["valkey"]["command"]
