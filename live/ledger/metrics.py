@@ -45,6 +45,9 @@ OUTBOX_OLDEST = Gauge(
     multiprocess_mode=LAST,
 )
 NOTICES = Counter("live_ledger_notices_total", "Notices, by what became of them", ["result"])
+NOTICES_GIVEN_UP = Counter(
+    "live_ledger_notices_given_up_total", "ALARM: notices that their buyers will never get"
+)
 OPENED = Histogram(
     "live_ledger_payments_per_flush_rows",
     "Payments opened by one group commit",

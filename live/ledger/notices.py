@@ -2,7 +2,8 @@
 
 Always: a notice is published at least once after its row was committed, with its id as
 idempotency key, so the channel's log holds it once; it is deleted only after that. A notice that
-cannot be published waits longer each time and never holds up another one.
+cannot be published waits longer each time and never holds up another one; it is given up, with an
+alarm, only after `TRIES_MAX` rounds in which others were published.
 Runs on: one task per process; several processes share the table by leases.
 """
 
@@ -26,7 +27,7 @@ from live.ledger.ports import AnnouncePort
 
 TAKE_MAX = 500
 LEASE_S = 10.0  # of notices being published; what a dead sender left is taken again after it
-TRIES_MAX = 50  # over an hour of lease after lease; then the log of the orders has to do
+TRIES_MAX = 50  # over an hour of lease after lease while others are told; then it is the notice
 PUBLISHING_MAX = 32  # at once
 IDLE_S = 0.5  # a look at the table where nobody woke us (notices of other processes)
 PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 5.0
@@ -71,23 +72,40 @@ class NoticeSender:
             return 0
         orders = await self._orders.views([row["order_id"] for row in rows if row["order_id"]])
         done: list[int] = []
+        failed: list[asyncpg.Record] = []
         gate = asyncio.Semaphore(PUBLISHING_MAX)
         # The notices of one buyer follow each other; those of different buyers do not wait.
         by_buyer: dict[bytes, list[asyncpg.Record]] = {}
         for row in sorted(rows, key=lambda row: row["id"]):
             by_buyer.setdefault(row["buyer"], []).append(row)
         await asyncio.gather(
-            *(self._send_in_order(mine, orders, done, gate) for mine in by_buyer.values())
+            *(self._send_in_order(mine, orders, done, failed, gate) for mine in by_buyer.values())
         )
         await self._pool.execute("DELETE FROM notices WHERE id = ANY($1::bigint[])", done)
         metrics.NOTICES.labels("sent").inc(len(done))
+        await self._count_tries(rows, done, failed)
         return len(rows)
+
+    async def _count_tries(
+        self, rows: Sequence[asyncpg.Record], done: list[int], failed: list[asyncpg.Record]
+    ) -> None:
+        """A try counts against a notice only where it failed and others did not."""
+        blamed = {row["id"]: row["tries"] for row in failed} if done else {}
+        settled = {*blamed, *done}
+        spared = [row["id"] for row in rows if row["id"] not in settled]
+        if spared:
+            await self._pool.execute(_GIVE_BACK, spared)
+        lost = [notice for notice, tries in blamed.items() if tries >= TRIES_MAX]
+        if lost:
+            metrics.NOTICES_GIVEN_UP.inc(len(lost))
+            log.error("notices.given_up", notices=lost)
 
     async def _send_in_order(
         self,
         rows: Sequence[asyncpg.Record],
         orders: dict[str, OrderRow],
         done: list[int],
+        failed: list[asyncpg.Record],
         gate: asyncio.Semaphore,
     ) -> None:
         async with gate:
@@ -99,6 +117,7 @@ class NoticeSender:
                     # this buyer with it.
                     metrics.NOTICES.labels("failed").inc()
                     log.warning("notices.unsent", notice=row["id"], error=repr(error))
+                    failed.append(row)
                     return
                 done.append(row["id"])
 
@@ -158,4 +177,6 @@ UPDATE notices n SET due_at = now() + make_interval(secs => $2 * least(n.tries +
 FROM (SELECT id FROM notices WHERE due_at <= now() AND tries < $3
       ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED) due
 WHERE n.id = due.id
-RETURNING n.id, n.show, n.buyer, n.kind, n.order_id, n.body::text AS body"""
+RETURNING n.id, n.show, n.buyer, n.kind, n.order_id, n.body::text AS body, n.tries"""
+
+_GIVE_BACK = "UPDATE notices SET tries = tries - 1 WHERE id = ANY($1::bigint[]) AND tries > 0"

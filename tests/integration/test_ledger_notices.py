@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from prometheus_client import REGISTRY
 
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import Event, OrderEvent, PaymentFailed
@@ -75,6 +76,62 @@ async def test_unsent_notice_comes_back_with_the_same_key(sale: Sale) -> None:
         key for channel, _, key in flaky.events if channel.kind is ChannelKind.PERSONAL
     )
     assert sorted(personal.values()) == [2, 2, 2]
+
+
+class Deaf(Announced):
+    """Nothing can be published to one buyer; with `everybody`, to no one."""
+
+    def __init__(self, buyer: bytes, *, everybody: bool = False) -> None:
+        super().__init__()
+        self.buyer, self.everybody = buyer, everybody
+
+    async def __call__(self, channel: Channel, event: Event, *, key: str) -> None:
+        if self.everybody or channel.buyer == self.buyer:
+            raise ConnectionError("the broker is away")
+        await Announced.__call__(self, channel, event, key=key)
+
+
+def given_up() -> float:
+    return REGISTRY.get_sample_value("live_ledger_notices_given_up_total") or 0.0
+
+
+async def test_notice_is_not_given_up_while_nothing_can_be_published(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the broker is away, its return brings every notice to its buyer."""
+    monkeypatch.setattr(notices, "TRIES_MAX", 2)
+    buyers, before = [new_buyer(), new_buyer()], given_up()
+    for buyer in buyers:
+        await sale.buy(buyer)
+    await sale.settle()
+    deaf = Deaf(b"", everybody=True)
+    sender = NoticeSender(sale.pool, deaf, lease_s=0)
+
+    for _ in range(5):
+        assert await sender.send_due() == 2
+    deaf.everybody = False
+    await sender.send_due()
+
+    told = [channel.buyer for channel, _, _ in deaf.events if channel.buyer]
+    assert sorted(told) == sorted(buyer.id for buyer in buyers)
+    assert given_up() == before
+
+
+async def test_notice_that_alone_cannot_be_published_raises_an_alarm(
+    sale: Sale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are told in the same rounds, so it is the notice: given up, once, and not silently."""
+    monkeypatch.setattr(notices, "TRIES_MAX", 2)
+    before, lost = given_up(), new_buyer()
+    await sale.buy(lost)
+    sender = NoticeSender(sale.pool, Deaf(lost.id), lease_s=0)
+    for _ in range(3):
+        await sale.buy(new_buyer())
+        await sale.settle()
+        await sender.send_due()
+
+    assert given_up() == before + 1
+    assert await sale.pool.fetchval("SELECT count(*) FROM notices") == 1
 
 
 async def test_two_senders_share_the_work(sale: Sale) -> None:
