@@ -22,8 +22,8 @@ import structlog
 from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Stock
 from live.errors import Busy
+from live.ledger import actions, metrics
 from live.ledger import audit_sql as sql
-from live.ledger import metrics
 from live.ledger.audit_books import compare_books, unread_books
 from live.ledger.pool import Connection, Pool, in_transaction
 from live.ledger.ports import Figures, FiguresPort, OutboxPort, ProviderAuditPort
@@ -114,7 +114,9 @@ async def audit(
     unread: Mapping[str, str] = NOTHING_UNREAD,
     wait_s: float = SETTLE_WAIT_S,
 ) -> AuditReport:
-    """Prove P1, P2 and P5 for all shows. Raises DATABASE_ERRORS where there is no ledger.
+    """Prove P1, P2, P5 and the hosts' logs of all shows.
+
+    Raises DATABASE_ERRORS where there is no ledger.
 
     `unread`: providers whose books nobody here can read, each with what would mend that.
     """
@@ -124,6 +126,7 @@ async def audit(
     for row in await pool.fetch(sql.SHOWS):
         offers += await _audit_show(pool, figures, outbox, ShowId(row["id"]), deadline, notes)
     await _check_rows(pool, notes)
+    await _check_logs(pool, notes)
     for provider in providers:
         await _check_provider(pool, provider, notes)
     notes.findings += await unread_books(pool, unread)
@@ -293,6 +296,18 @@ async def _check_rows(pool: Pool, notes: _Notes) -> None:
             notes.in_flight += named
         else:
             notes.findings += named
+
+
+async def _check_logs(pool: Pool, notes: _Notes) -> None:
+    """The hosts' logs are what was written: nothing changed, nothing missing."""
+    for row in await pool.fetch(sql.LOGGED_SHOWS, timeout=READ_TIMEOUT_S):
+        show = ShowId(row["show"])
+        async with pool.acquire() as connection:
+            broken = await actions.verify(connection, show)
+        if broken is not None:
+            notes.findings.append(
+                f"log of show {show}: row {broken} is not what was written, or follows a gap"
+            )
 
 
 async def _check_provider(pool: Pool, provider: ProviderAuditPort, notes: _Notes) -> None:

@@ -19,6 +19,8 @@ SELECT id FROM shows s
 WHERE EXISTS (SELECT FROM offers f WHERE f.show = s.id AND f.phase <> 'draft')
 ORDER BY created_at, id"""
 
+LOGGED_SHOWS = "SELECT DISTINCT show FROM host_actions ORDER BY show"
+
 # Units sold by movements; orders that stand; allotted as the host decided it.
 OFFERS = """
 SELECT f.id, f.slot, f.allotted, f.phase = 'closed' AS closed,

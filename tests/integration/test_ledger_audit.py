@@ -13,6 +13,7 @@ from live.domain.hold import Line
 from live.domain.payment import PaymentState
 from live.ledger.audit import AuditReport, audit
 from live.ledger.orders import OrderRows
+from live.ledger.shows import ShowRows
 from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment
 from tests.shows_kit import HOST
 
@@ -237,6 +238,23 @@ async def test_audit_leaves_time_for_what_goes_wrong(sale: Sale) -> None:
     assert f"{job.payment.id}: capture of {PRICE} was refused" in named
     assert f"{other.id}: void of {PRICE} is due" in named
     assert f"{other.id}: is created" in named
+
+
+async def test_audit_finds_a_log_that_was_tampered_with(sale: Sale) -> None:
+    """Whoever changed a row of the hosts' log behind its trigger is found out."""
+    shows = ShowRows(sale.pool)
+    for text in ("one", "two", "three"):
+        await shows.announce(sale.show, text, None, HOST)
+    assert (await run_audit(sale)).ok
+
+    second = await sale.pool.fetchval("SELECT id FROM host_actions ORDER BY id OFFSET 1 LIMIT 1")
+    await sale.pool.execute("ALTER TABLE host_actions DISABLE TRIGGER USER")
+    await sale.pool.execute("UPDATE host_actions SET caller = 'another' WHERE id = $1", second)
+    report = await run_audit(sale)
+
+    assert report.findings == (
+        f"log of show {sale.show}: row {second} is not what was written, or follows a gap",
+    )
 
 
 async def test_audit_finds_units_that_redis_sold_alone(sale: Sale) -> None:
