@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 import pytest
+from prometheus_client import REGISTRY
 
 from live.domain.hold import Line
 from live.domain.payment import PaymentState
-from live.ledger.audit import AuditReport, audit
+from live.ledger.audit import AuditReport, audit, audit_and_tell
 from live.ledger.orders import OrderRows
+from live.ledger.schedule import Schedule
 from live.ledger.shows import ShowRows
 from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment
 from tests.shows_kit import HOST
@@ -238,6 +240,28 @@ async def test_audit_leaves_time_for_what_goes_wrong(sale: Sale) -> None:
     assert f"{job.payment.id}: capture of {PRICE} was refused" in named
     assert f"{other.id}: void of {PRICE} is due" in named
     assert f"{other.id}: is created" in named
+
+
+async def test_audit_on_a_schedule_raises_the_metric(sale: Sale) -> None:
+    """Nobody reads its report, so the gauge tells: 0, then what was planted, then 0 again."""
+
+    async def look() -> None:
+        await audit_and_tell(sale.pool, sale.engine, sale.outbox, ())
+
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("live_ledger_audit_findings_count")
+
+    schedule = Schedule(sale.pool, "audit", look, every_s=60)
+    await sell_some(sale)
+    assert await schedule.run_once()
+    sound = told()
+    await sale.pool.execute(PLANTED["poison"][0])
+    assert await schedule.run_once()
+    planted = told()
+    await sale.pool.execute("DELETE FROM poison")
+    assert await schedule.run_once()
+
+    assert (sound, planted, told()) == (0, 1, 0)
 
 
 async def test_audit_finds_a_log_that_was_tampered_with(sale: Sale) -> None:
