@@ -95,6 +95,7 @@ async def _rebuild(
     await stock.stop_show(show)
     failpoint("rebuild.stopped")
     await outbox.recreate_group(show)
+    failpoint("rebuild.grouped")
     await settler.drain(show)
     failpoint("rebuild.drained")
     found = await raise_epoch(pool, show)

@@ -377,6 +377,7 @@ class Settler:
             await self._close(show, slots)
             failpoint("close.committed")
             await self._outbox.ack(show, [entry])
+            failpoint("close.acknowledged")
             self._closings.pop((show, entry), None)
 
     async def _close(self, show: ShowId, slots: Sequence[int]) -> None:

@@ -219,6 +219,7 @@ class PaymentWorker:
             await self._rows.postpone(payment.id, ms=max(backoff_ms(payment.tries), 2_000))
             return "confirmed"
         await self._rows.ask_void(payment.id, reason=refusal)
+        failpoint("worker.after_ask_void")
         self.wake()
         return f"void: {refusal}"
 

@@ -333,6 +333,7 @@ class Checkout:
         reason = said.reason
         if state in _OVER:
             await self._revert(payment)
+            failpoint("checkout.after_revert")
             reason = call.failure = reason or state.value
         # From here on the answer is `declined`; who read `processing` is told on his channel.
         notify = call.failure is not None and call.processing
@@ -380,6 +381,7 @@ class Checkout:
                 if sold.outcome in _SOLD:
                     return None
                 await self._payments.ask_void(payment.id, reason=sold.outcome)
+                failpoint("checkout.after_ask_void")
                 return call.says(sold.outcome)
             moved = await self._stock.confirm(call.show, call.buyer, call.hold)
             if moved.done and moved.state is HoldState.CONFIRMED:

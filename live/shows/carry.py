@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from live.domain.channels import ChannelKind
 from live.domain.show import ShowState
+from live.failpoint import failpoint
 from live.shows.changes import changes_between
 from live.shows.desk import publish
 from live.shows.ports import BrokerPort, StockPort
@@ -32,6 +33,7 @@ class Carrier:
         for terms in state.offers:
             if terms.version > known.get(terms.id, 0):
                 await self.stock.apply_offer(terms)
+        failpoint("carry.applied")
         figures = await self.stock.figures(state.id)
         changes = changes_between(seen, state, figures.offers, at=figures.at)
         # The state goes with the last event: a crash before it leaves the difference to be found.

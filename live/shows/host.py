@@ -17,6 +17,7 @@ from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import OfferView
 from live.domain.show import ShowState, ShowView
 from live.errors import Busy
+from live.failpoint import failpoint
 from live.ledger.idempotency import CallKey
 from live.ledger.offer_rows import NewOffer, OfferRows
 from live.ledger.shows import Actor, DoneBefore, NewShow, ShowPatch, ShowRows
@@ -142,6 +143,7 @@ class HostCommands:
             state = await command
         except DoneBefore as before:
             state = await self._shows.read_state(before.show)
+        failpoint("host.committed")
         try:
             stocks = await self._carrier.carry(state, fresh=fresh)
         except UNREACHABLE as error:

@@ -30,6 +30,7 @@ from live.domain.ids import ShowId
 from live.domain.offer import Phase
 from live.domain.show import ShowState, ShowStatus
 from live.errors import Busy
+from live.failpoint import failpoint
 from live.ledger.offer_rows import OfferRows
 from live.ledger.pool import Pool
 from live.ledger.shows import ActiveShow, ShowRows
@@ -220,7 +221,8 @@ class Keeper:
             await self._shows.note_carried(state.id, state.version)
 
     async def _close(self, show: ShowId) -> None:
-        await self._stock.close_offers(show)
+        if await self._stock.close_offers(show):
+            failpoint("close.entered")
 
     async def _pulse(self, show: ShowId) -> None:
         state = self._states.get(show)

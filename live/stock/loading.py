@@ -12,6 +12,7 @@ from live.domain.hold import HoldState
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Stock
 from live.domain.stock import RebuiltWaiting, ShowStock
+from live.failpoint import failpoint
 from live.stock.calls import RUN_ID, Calls
 from live.stock.keys import GROUP, show_keys, staging_keys
 from live.stock.records import (
@@ -34,6 +35,7 @@ async def load_show(calls: Calls, show: ShowId, stock: ShowStock) -> None:
     await _write(calls, show, b"HSET", staged.buyers, _buyers(stock))
     await _write(calls, show, b"ZADD", staged.deadlines, _deadlines(stock))
     await _write(calls, show, b"ZADD", staged.wait, _places(stock))
+    failpoint("rebuild.staged")
     keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
     staging = (staged.offers, staged.buyers, staged.deadlines, staged.wait)
     longest = max((terms.hold_seconds for terms in stock.offers), default=0)

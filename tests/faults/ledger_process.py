@@ -1,6 +1,6 @@
-"""A settler, or one rebuild, as a process of its own: something that a test can really kill.
+"""A settler, a keeper, or one rebuild, as a process of its own: something that a test can kill.
 
-    python -m tests.faults.ledger_process settle|rebuild DATABASE_URL REDIS_URL SHOW
+    python -m tests.faults.ledger_process settle|keep|rebuild DATABASE_URL REDIS_URL SHOW
 
 What it announces goes to a Redis stream, so the test can count what was told.
 """
@@ -16,6 +16,10 @@ from live.domain.ids import ShowId
 from live.ledger.pool import open_pool
 from live.ledger.rebuild import rebuild_show
 from live.ledger.settler import Settler
+from live.realtime.broker import Broker
+from live.realtime.hub import Hub
+from live.shows.carry import Carrier
+from live.shows.keeper import Keeper
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 
@@ -44,6 +48,12 @@ async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> Non
         await rebuild_show(
             pool, show, stock=engine, outbox=outbox, settler=settler, force=True
         )  # fmt: skip
+    elif what == "keep":
+        broker = Broker(redis_url, Hub())
+        await broker.open()
+        carrier = Carrier(engine, broker)
+        keeper = Keeper(pool, carrier, backlog=outbox, rebuild=on_mismatch, renew=on_mismatch)
+        await keeper.run(asyncio.Event())
     else:
         await settler.run(asyncio.Event())
 

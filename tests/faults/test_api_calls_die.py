@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +35,14 @@ class Desk:
     database_url: str
     redis_url: str
 
-    async def die_calling(self, path: str, body: dict[str, Any]) -> None:
+    async def die_calling(
+        self, path: str, body: dict[str, Any], *, failpoint: str = "api.before_answer"
+    ) -> None:
         """Make the call in a process that dies before it answers."""
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.api_process",
             self.database_url, self.redis_url, path, json.dumps(body), KEY["idempotency-key"],
-            env=failpoint_environment("api.before_answer"),
+            env=failpoint_environment(failpoint),
         )  # fmt: skip
         async with asyncio.timeout(EXIT_S):
             assert await child.wait() == DIED
@@ -65,8 +68,10 @@ class Desk:
         return [tuple(row) for row in rows]
 
 
-@pytest.fixture
-async def desk(pool: Pool, redis_url: str, database_url: str, show: ShowId) -> AsyncIterator[Desk]:
+@asynccontextmanager
+async def open_desk(
+    pool: Pool, redis_url: str, database_url: str, show: ShowId
+) -> AsyncIterator[Desk]:
     async with open_stage(pool, redis_url) as stage:
         await begin(stage, show)
         more = {"sku": "lamp", "delta": 100, "reason": "in", "key": "setup"}
@@ -77,6 +82,12 @@ async def desk(pool: Pool, redis_url: str, database_url: str, show: ShowId) -> A
         name = made.json()["id"]
         await stage.call("POST", f"/v1/offers/{name}/open")
         yield Desk(stage, show, name, database_url, redis_url)
+
+
+@pytest.fixture
+async def desk(pool: Pool, redis_url: str, database_url: str, show: ShowId) -> AsyncIterator[Desk]:
+    async with open_desk(pool, redis_url, database_url, show) as found:
+        yield found
 
 
 CALLS: list[tuple[str, dict[str, Any], int]] = [

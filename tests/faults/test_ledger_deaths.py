@@ -13,6 +13,7 @@ import pytest
 import redis.asyncio
 
 from live.domain.hold import Line
+from live.domain.ids import ShowId
 from live.domain.offer import Phase
 from live.failpoint import DIED
 from live.ledger.audit import audit
@@ -27,6 +28,12 @@ SETTLE_S = 20
 async def spawn(
     what: str, sale: Sale, database_url: str, redis_url: str, *, failpoint: str = ""
 ) -> Process:
+    return await spawn_ledger(what, database_url, redis_url, sale.show, failpoint)
+
+
+async def spawn_ledger(
+    what: str, database_url: str, redis_url: str, show: ShowId, failpoint: str = ""
+) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -34,7 +41,7 @@ async def spawn(
         what,
         database_url,
         redis_url,
-        sale.show,
+        show,
         env=failpoint_environment(failpoint),
     )
 
@@ -103,7 +110,7 @@ async def test_settler_dead_at_a_boundary_loses_and_doubles_nothing(
     await assert_sound(sale)
 
 
-@pytest.mark.parametrize("point", ["close.before_commit", "close.committed"])
+@pytest.mark.parametrize("point", ["close.before_commit", "close.committed", "close.acknowledged"])
 async def test_close_survives_a_death_at_its_boundary(
     sale: Sale, database_url: str, redis_url: str, point: str
 ) -> None:
@@ -135,7 +142,14 @@ async def test_close_survives_a_death_at_its_boundary(
     assert moved == [-9]
 
 
-REBUILD_POINTS = ("rebuild.stopped", "rebuild.drained", "rebuild.raised", "rebuild.loaded")
+REBUILD_POINTS = (
+    "rebuild.stopped",
+    "rebuild.grouped",
+    "rebuild.drained",
+    "rebuild.raised",
+    "rebuild.staged",
+    "rebuild.loaded",
+)
 
 
 @pytest.mark.parametrize("point", REBUILD_POINTS)

@@ -6,19 +6,21 @@ way. Afterwards money and stock agree: one order per charge that was kept, nothi
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from live.domain.ids import ShowId
-from live.domain.offer import Mode, Stock
+from live.domain.ids import HoldKey, ShowId
+from live.domain.offer import Mode, Phase, Stock
 from live.failpoint import DIED
 from live.ledger.migrate import migrate
 from live.ledger.pool import Pool, open_pool
+from live.ledger.rebuild import read_show_stock
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer
@@ -164,6 +166,41 @@ async def test_dead_worker_is_followed_by_another(
     assert await sale.figures() == Stock(left=1, held=0, sold=1)
 
 
+async def test_checkout_dead_before_its_decline_is_noted_declines(
+    sale: Sale, children: Children
+) -> None:
+    """The hold is back, the row not over: the worker notes the decline and tells the buyer."""
+    buyer, key = viewer(), uuid4()
+    task = f"buy:{buyer.sub}:{key}:tok_decline"
+    died = await children.run(task, failpoint="checkout.after_revert")
+    assert died == DIED
+    assert await sale.payment_states() == [("created", None)]
+    await sale.work_until("declined", None)
+    assert await sale.figures() == Stock(left=1, held=1, sold=0)
+    assert buyer.buyer is not None
+    await sale.told.wait_for(buyer.buyer, "payment.failed")
+
+
+async def test_dead_direct_purchase_that_came_too_late_is_voided(
+    rush: Sale, children: Children, server: SandboxServer
+) -> None:
+    """Authorised, off sale meanwhile, the void asked for, dead: the money is let go."""
+    task = f"buy:{viewer().sub}:{uuid4()}:tok_approve"
+    server.signal(signal.SIGSTOP)  # the charge waits until the offer is off sale
+    try:
+        dying = asyncio.create_task(children.run(task, failpoint="checkout.after_ask_void"))
+        async with asyncio.timeout(CHILD_S):
+            while not await rush.payment_states():  # noqa: ASYNC110  # another process opens it
+                await asyncio.sleep(0.01)
+        terms = (await read_show_stock(rush.pool, rush.show)).offers[0]
+        await rush.stock.apply_offer(replace(terms, phase=Phase.PAUSED, version=9))
+    finally:
+        server.signal(signal.SIGCONT)
+    assert await dying == DIED
+    await rush.work_until("voided", None)
+    assert await rush.money() == (0, 0)
+
+
 async def test_failure_that_nobody_wrote_down_is_found_again(
     sale: Sale, children: Children
 ) -> None:
@@ -210,6 +247,20 @@ async def test_worker_dead_during_a_refused_capture_still_cancels(
     assert died == DIED
     assert await sale.money() == (0, 0)
     assert await sale.figures() == Stock(left=2, held=0, sold=0)
+
+
+async def test_worker_dead_after_asking_for_a_void_voids(sale: Sale, children: Children) -> None:
+    """The hold was given back while its payment went through; the void that is due is done."""
+    buyer, key = viewer(), uuid4()
+    task = f"buy:{buyer.sub}:{key}:tok_approve"
+    await children.run(task, failpoint="checkout.after_record")
+    assert buyer.buyer is not None
+    await sale.stock.release(sale.show, buyer.buyer, HoldKey(key.bytes))
+    await sale.expire_leases()
+    died = await children.run("work", failpoint="worker.after_ask_void")
+    await sale.work_until("voided", None)
+    assert died == DIED
+    assert await sale.money() == (0, 0)
 
 
 async def test_worker_dead_after_a_void_voids_once(sale: Sale, children: Children) -> None:
