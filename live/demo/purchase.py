@@ -46,6 +46,7 @@ class Purchase:
     settled: bool = False
     outcome: str = ""  # the last refusal, "" before any answer
     expires_at: int = 0
+    _attempts: int = 0  # to pay
     _news: asyncio.Queue[EventSeen] = field(default_factory=asyncio.Queue)
 
     def tell(self, event: EventSeen) -> None:
@@ -166,6 +167,7 @@ class Purchase:
         """One attempt; leaves the purchase unsettled only where the card was declined."""
         tally = self.buyer.tally
         tally.checkouts += 1
+        self._attempts += 1
         self.outcome = ""
         pressed = time.monotonic()
         request = {
@@ -220,8 +222,8 @@ class Purchase:
                 self.settle(Verdict.OK, event.type, order=event.order.order)
             case "order.rejected" | "order.cancelled":
                 self._refuse(event.type)
-            case "payment.failed":
-                self._declined()
+            case "payment.failed" if self._attempts == 1:
+                self._declined()  # of a second attempt it may be the first one's, come late: ask
             case "hold.expired":
                 self._refuse(Outcome.EXPIRED)
             case _:

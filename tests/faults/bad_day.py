@@ -1,17 +1,71 @@
-"""Faults by dice: what a bad day does to the processes of a running service."""
+"""Faults by dice: what a bad day does to the processes of a running service.
+
+Always: the faults, their order and their pauses are drawn from the seed before the day begins;
+which process is hit, where there are several, is drawn with them. A fault whose victim is just
+being started again waits for it, so a day of one seed always has the same faults.
+"""
 
 import asyncio
 import random
 import signal
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 import psutil
 
-FAULTS_S = 14.0  # how long the bad time lasts
-PAUSE_S = (0.5, 1.5)  # between two faults
-FREEZE_S = (0.5, 2.5)
-KILLS_OF_A_CHILD_MAX = 6  # a service that fails more often in a minute gives up, rightly
+FAULTS_S: Final = 14.0  # how long the bad time lasts, about
+PAUSE_S: Final = (0.5, 1.5)  # between two faults
+FREEZE_S: Final = (0.5, 2.5)
+KILLS_OF_A_CHILD_MAX: Final = 6  # a service that fails more often in a minute gives up, rightly
+BACK_S: Final = 60.0  # the supervisor starts a process again long before this
+
+KILL, FREEZE, CUT_OFF, KILL_BACKEND = "kill", "freeze", "cut off", "kill a backend of"
+FAULTS: Final = (
+    (KILL, "run-gateway"),
+    (KILL, "run-settler"),
+    (KILL, "run-settler"),
+    (KILL, "run-sandbox"),
+    (KILL, "valkey-server"),
+    (CUT_OFF, "postgres"),
+    (KILL_BACKEND, "postgres"),
+    (FREEZE, "run-gateway"),
+    (FREEZE, "run-settler"),
+    (FREEZE, "run-sandbox"),
+    (FREEZE, "valkey-server"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`which`: a number that chooses among the victims there are; `lasts_s` of a freeze."""
+
+    what: str
+    victim: str
+    which: int
+    lasts_s: float
+    pause_s: float
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.victim}"
+
+
+def plan_day(seed: int) -> list[Fault]:
+    """The faults of a day, in order."""
+    dice = random.Random(seed)
+    faults: list[Fault] = []
+    kills: Counter[str] = Counter()
+    seconds = 0.0
+    while seconds < FAULTS_S:
+        what, victim = dice.choice(FAULTS)
+        which = dice.randrange(1 << 16)
+        lasts_s, pause_s = dice.uniform(*FREEZE_S), dice.uniform(*PAUSE_S)
+        if what == KILL and kills[victim] == KILLS_OF_A_CHILD_MAX:
+            continue
+        kills[victim] += what == KILL
+        faults.append(Fault(what, victim, which, lasts_s, pause_s))
+        seconds += pause_s + (lasts_s if what == FREEZE else 0.0)
+    return faults
 
 
 @dataclass
@@ -19,79 +73,70 @@ class BadDay:
     """Harms the descendants of one process, and nothing else, as a seed decides."""
 
     root: psutil.Process
-    dice: random.Random
+    seed: int
     done: list[str] = field(default_factory=list)
-    kills: dict[str, int] = field(default_factory=dict)
 
     async def go_on(self) -> None:
-        """One fault after the other, then everybody is let go on."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + FAULTS_S
-        faults: list[tuple[str, Callable[[str], object]]] = [
-            ("run-gateway", self.kill),
-            ("run-settler", self.kill),
-            ("run-settler", self.kill),
-            ("run-sandbox", self.kill),
-            ("valkey-server", self.kill),
-            ("postgres", self.restart_postgres),
-            ("postgres", self.kill_a_backend),
-        ]
-        frozen = ("run-gateway", "run-settler", "run-sandbox", "valkey-server")
-        faults_of_a_day = [*faults, *((name, None) for name in frozen)]
-        while loop.time() < end:
-            name, fault = self.dice.choice(faults_of_a_day)
-            if fault is None:
-                await self.freeze(name)
-            else:
-                fault(name)
-            await asyncio.sleep(self.dice.uniform(*PAUSE_S))
+        """One fault after the other; whoever was frozen has been let go on in the end."""
+        for fault in plan_day(self.seed):
+            await self._do(fault)
+            self.done.append(str(fault))
+            await asyncio.sleep(fault.pause_s)
 
-    def kill(self, name: str) -> None:
-        """As the kernel does when memory ends."""
-        victims = self._find(name)
-        if victims and self.kills.get(name, 0) < KILLS_OF_A_CHILD_MAX:
-            self.kills[name] = self.kills.get(name, 0) + 1
-            self._send(self.dice.choice(victims), signal.SIGKILL, f"kill {name}")
+    async def _do(self, fault: Fault) -> None:
+        match fault.what:
+            case "kill":  # as the kernel does when memory ends
+                await self._hit(fault, signal.SIGKILL)
+            case "cut off":  # as a power cut: it recovers from its log when it is started again
+                await self._hit(fault, signal.SIGQUIT)
+            case "kill a backend of":  # Postgres drops all sessions: shared memory may be torn
+                await self._hit(fault, signal.SIGKILL, child=True)
+            case "freeze":  # a machine that swaps, a disk that hangs: alive, and silent
+                victim = await self._hit(fault, signal.SIGSTOP)
+                try:
+                    await asyncio.sleep(fault.lasts_s)
+                finally:
+                    _send(victim, signal.SIGCONT)
+            case other:
+                raise AssertionError(f"unknown fault {other}")
 
-    async def freeze(self, name: str) -> None:
-        """A machine that swaps, a disk that hangs: alive, and silent for a while."""
-        victims = self._find(name)
-        if not victims:
-            return
-        victim = self.dice.choice(victims)
-        self._send(victim, signal.SIGSTOP, f"freeze {name}")
-        try:
-            await asyncio.sleep(self.dice.uniform(*FREEZE_S))
-        finally:
-            self._send(victim, signal.SIGCONT, "")
-
-    def restart_postgres(self, name: str) -> None:
-        """At once, as after a power cut: it recovers from its log when it is started again."""
-        for postmaster in self._find(name):
-            self._send(postmaster, signal.SIGQUIT, "cut postgres off")
-
-    def kill_a_backend(self, name: str) -> None:
-        """Postgres then drops all sessions, because shared memory may be torn."""
-        backends = [child for found in self._find(name) for child in found.children()]
-        if backends:
-            self._send(self.dice.choice(backends), signal.SIGKILL, "kill a postgres backend")
+    async def _hit(self, fault: Fault, number: int, *, child: bool = False) -> psutil.Process:
+        """Send the signal to a victim, and to another one where that has just died."""
+        async with asyncio.timeout(BACK_S):
+            while True:
+                victims = self._find(fault.victim)
+                if child:
+                    victims = [one for found in victims for one in _children(found)]
+                if victims:
+                    victim = victims[fault.which % len(victims)]
+                    if _send(victim, number):
+                        return victim
+                await asyncio.sleep(0.02)
 
     def _find(self, name: str) -> list[psutil.Process]:
         """Children of the service that run this program or role."""
-        found = []
-        for process in self.root.children():
-            try:
-                words = process.cmdline()
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-            if any(word.rpartition("/")[2] == name for word in words[:4]):
-                found.append(process)
-        return found
+        return [child for child in _children(self.root) if runs(child, name)]
 
-    def _send(self, victim: psutil.Process, number: int, what: str) -> None:
-        try:
-            victim.send_signal(number)
-        except psutil.NoSuchProcess:
-            return  # it died of something else in the meantime
-        if what:
-            self.done.append(what)
+
+def runs(process: psutil.Process, name: str) -> bool:
+    """Whether this process runs the program or role; one that has just died does not."""
+    try:
+        # Valkey writes a title of its own over its arguments; a role is one of Python's arguments.
+        return process.name() == name or name in process.cmdline()[:4]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _send(victim: psutil.Process, number: int) -> bool:
+    try:
+        victim.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False  # it died of something else in the meantime
+    return True

@@ -1,0 +1,43 @@
+"""The reckoning after a bad day: the ledger held against what each buyer was told."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from live.demo.host import LedgerOrder
+from live.demo.tally import Told, Verdict
+from live.domain.outcomes import Outcome
+
+NEVER_SOLD: Final = frozenset(
+    {
+        Outcome.SOLD_OUT,
+        Outcome.LIMIT_REACHED,
+        Outcome.NOT_OPEN,
+        Outcome.PAUSED,
+        Outcome.CLOSED,
+        Outcome.DECLINED,
+        Outcome.EXPIRED,
+        Outcome.RELEASED,
+        Outcome.ALREADY_RELEASED,
+    }
+)
+"""Last words after which no order may stand: the key never had units, or lost them."""
+
+
+def faults_of(told: Sequence[Told], orders: Sequence[LedgerOrder], units: int) -> list[str]:
+    """Where the ledger does not keep what the buyers were told."""
+    kept = [order for order in orders if order.state not in ("rejected", "cancelled")]
+    by_hold = Counter(order.hold for order in kept)
+    standing = {order.order: order.hold for order in kept}
+    faults = [f"{hold} has {count} orders" for hold, count in by_hold.items() if count > 1]
+    for one in told:
+        if one.verdict is Verdict.OK and standing.get(one.order) != one.key:
+            faults.append(f"{one.key} was confirmed as {one.order}, which is not in the ledger")
+        if one.verdict is Verdict.REFUSED and one.outcome in NEVER_SOLD and by_hold[one.key]:
+            faults.append(f"{one.key} was told {one.outcome} and has an order")
+    keys = {one.key for one in told}
+    faults += [f"an order for {hold}, which nobody asked for" for hold in by_hold.keys() - keys]
+    sold = sum(item.qty for order in kept for item in order.items)
+    if sold > units:
+        faults.append(f"{sold} units sold of {units}")
+    return faults

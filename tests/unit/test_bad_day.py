@@ -1,0 +1,56 @@
+"""The bad day's own parts: its faults follow from the seed, its reckoning finds broken words."""
+
+import pytest
+
+from live.demo.host import ItemSeen, LedgerOrder
+from live.demo.tally import Told, Verdict
+from tests.faults.bad_day import FAULTS, plan_day
+from tests.faults.reckoning import faults_of
+
+
+def test_same_seed_is_the_same_day() -> None:
+    """A seed that failed can be played again; another seed is another day."""
+    assert plan_day(7) == plan_day(7) != plan_day(8)
+
+
+def test_days_are_bad_and_of_every_kind() -> None:
+    """Each of twenty days has faults enough to prove something; together they have them all."""
+    days = [plan_day(seed) for seed in range(1, 21)]
+
+    assert all(len(day) >= 5 for day in days)
+    assert {(fault.what, fault.victim) for day in days for fault in day} == set(FAULTS)
+
+
+def told(verdict: Verdict, outcome: str, *, order: str = "") -> Told:
+    return Told(sub="ada", key="k", qty=1, verdict=verdict, outcome=outcome, order=order)
+
+
+def order(*, state: str = "paid", number: str = "o", qty: int = 1) -> LedgerOrder:
+    return LedgerOrder(order=number, hold="k", state=state, items=[ItemSeen(offer="lamp", qty=qty)])
+
+
+@pytest.mark.parametrize("outcome", ["sold_out", "declined", "expired", "released"])
+def test_refused_buyer_with_an_order_is_a_fault(outcome: str) -> None:
+    """Whoever was told no in the end has bought nothing; what was taken back does not count."""
+    refused = [told(Verdict.REFUSED, outcome)]
+
+    assert faults_of(refused, [order()], 5) == [f"k was told {outcome} and has an order"]
+    assert faults_of(refused, [order(state="cancelled")], 5) == []
+
+
+def test_broken_promises_are_faults() -> None:
+    """Confirmed and not there, there twice, for nobody, and more than there was."""
+    confirmed = [told(Verdict.OK, "confirmed", order="o")]
+
+    assert faults_of(confirmed, [order()], 5) == []
+    assert len(faults_of(confirmed, [], 5)) == 1
+    assert faults_of(confirmed, [order(), order(number="p")], 5) == ["k has 2 orders"]
+    assert len(faults_of([], [order()], 5)) == 1
+    assert faults_of(confirmed, [order(qty=6)], 5) == ["6 units sold of 5"]
+
+
+def test_unknown_may_be_sold_once_or_not() -> None:
+    """Nobody told him, so both are true to what he knows."""
+    unknown = [told(Verdict.UNKNOWN, "no answer")]
+
+    assert faults_of(unknown, [], 5) == faults_of(unknown, [order()], 5) == []
