@@ -10,11 +10,13 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from live.domain.hold import HoldState
 from live.domain.ids import ShowId, key_text
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.errors import BadField, Conflict, NotFound
 from live.ledger.pool import Pool
+from live.payments.sandbox import ASYNC_WINDOW_MS, PAYMENT_WINDOW_MS
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, new_key, open_sale, viewer
 from tests.sandbox import SandboxServer
@@ -130,6 +132,28 @@ async def test_slow_provider_is_answered_with_processing_in_time(sale: Sale) -> 
     assert ada.buyer is not None
     event = await sale.told.wait_for(ada.buyer, "order.confirmed")
     assert event["type"] == "order.confirmed"
+
+
+@pytest.mark.parametrize(
+    ("token", "window_ms"),
+    [("tok_action_required", PAYMENT_WINDOW_MS), ("tok_async", ASYNC_WINDOW_MS)],
+)
+async def test_asynchronous_payment_keeps_its_units_longer(
+    sale: Sale, token: str, window_ms: int
+) -> None:
+    """The deadline moves to now and the window of this way of paying, by Redis' clock."""
+    ada = viewer()
+    hold = await sale.hold(ada)
+    assert ada.buyer is not None
+
+    before = (await sale.stock.figures(sale.show)).at
+    await sale.pay(ada, hold, token)
+    after = (await sale.stock.figures(sale.show)).at
+    (paying,) = (await sale.stock.buyer_state(sale.show, ada.buyer)).holds
+
+    assert paying.state is HoldState.PAYING
+    assert before + window_ms <= paying.expires_at <= after + window_ms
+    assert ASYNC_WINDOW_MS > PAYMENT_WINDOW_MS
 
 
 async def test_action_required_goes_on_after_the_buyer_approved(sale: Sale) -> None:
