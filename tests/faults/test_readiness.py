@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
+from live.ledger.migrate import migrate
+from live.ledger.pool import make_pool
+from live.web.ops import Probe
 from tests.acceptance.conftest import Service, until
 from tests.servers import Postgres, Valkey, scratch_directory
 
@@ -77,6 +80,19 @@ async def test_readiness_names_the_engine_that_is_away(
 
 async def _is(service: Service, status: int, names: set[str]) -> bool:
     return await reasons(service) == (status, names)
+
+
+async def test_process_on_its_way_out_is_not_ready(engines: tuple[Valkey, Postgres]) -> None:
+    """With both engines well: who drains says so, and gets no new traffic."""
+    await migrate(engines[1].url())
+    async with make_pool(engines[1].url()) as pool:
+        probe = Probe(pool, engines[0].url)
+        ready = await probe.faults()
+        probe.draining = True
+        draining = await probe.faults()
+        await probe.close()
+
+    assert (ready, draining) == ({}, {"gateway": "draining"})
 
 
 async def test_role_that_runs_alone_tells_its_metrics(role: Service) -> None:

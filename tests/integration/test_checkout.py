@@ -1,7 +1,6 @@
 """Checkout on real engines and a real provider process: every way that a purchase can go."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,16 +119,15 @@ async def test_decline_after_processing_is_told_and_the_hold_is_held_again(sale:
 
 
 async def test_slow_provider_is_answered_with_processing_in_time(sale: Sale) -> None:
-    """Within 3 s the buyer reads `processing`; the order comes later by itself."""
+    """Before the provider answers the buyer reads `processing`; the order comes by itself."""
     ada = viewer()
     hold = await sale.hold(ada)
-    started = time.monotonic()
 
     answer = await sale.pay(ada, hold, "tok_slow")
 
     assert answer.outcome is Outcome.PROCESSING
-    assert time.monotonic() - started < 3
     assert ada.buyer is not None
+    assert "order.confirmed" not in sale.told.types(ada.buyer)  # answered before the provider did
     event = await sale.told.wait_for(ada.buyer, "order.confirmed")
     assert event["type"] == "order.confirmed"
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -246,6 +246,12 @@ async def test_one_broken_row_does_not_stop_the_others(sale: Sale) -> None:
     assert ("unknown", None) in await sale.payment_states()
 
 
+def held_back() -> float:
+    """Authorisations that the breaker did not let through."""
+    labels = {"provider": "sandbox", "call": "authorise", "result": "held_back"}
+    return REGISTRY.get_sample_value("live_payments_provider_calls_total", labels) or 0.0
+
+
 async def test_breaker_spares_buyers_the_wait_for_a_dead_provider(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> None:
@@ -262,12 +268,12 @@ async def test_breaker_spares_buyers_the_wait_for_a_dead_provider(
                 for buyer, hold in zip(buyers[:LOST_MAX], holds[:LOST_MAX], strict=True)
             ]
             answers = await asyncio.gather(*first)
-            started = time.monotonic()
+            before = held_back()
             answers += [
                 await sale.pay(buyers[-2], holds[-2]),
                 await sale.pay(buyers[-1], holds[-1]),
             ]
-            waited = time.monotonic() - started
+            spared = held_back() - before
         finally:
             server.signal(signal.SIGCONT)
         async with asyncio.timeout(20):
@@ -278,7 +284,7 @@ async def test_breaker_spares_buyers_the_wait_for_a_dead_provider(
                     await asyncio.sleep(0.05)
 
         assert {answer.outcome for answer in answers} == {Outcome.PROCESSING}
-        assert waited < 0.5  # less than one call's deadline, for two checkouts
+        assert spared >= 1  # a probe may have been let through in between
         assert await sale.money() == (PRICE * len(buyers), 0)
         assert await sale.figures() == Stock(left=10 - len(buyers), held=0, sold=len(buyers))
 
@@ -293,14 +299,17 @@ async def test_slow_capture_holds_up_nobody_else(
         slow, quick = viewer(), viewer()
         await sale.pay(slow, await sale.hold(slow), "tok_capture_hangs")
         await sale.pay(quick, await sale.hold(quick))
-        async with asyncio.timeout(5):  # the hanging call ends after 6 s
+        async with asyncio.timeout(60):
             # Rows of another task, which tells nobody when it is done.
             while ("captured", "paid") not in await sale.payment_states():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        hanging = await sale.payment_states()
+        first = await pool.fetchval(
+            """SELECT p.sub FROM payment_entries e JOIN payments p ON p.id = e.payment
+               WHERE e.kind = 'captured' ORDER BY e.id LIMIT 1"""
+        )
         stop.set()
         await working
-    assert hanging == [("capturing", "confirmed"), ("captured", "paid")]
+    assert first == quick.sub
 
 
 async def test_refund_is_paid_back_once(sale: Sale) -> None:

@@ -1,6 +1,7 @@
 """Deadlines: units come back in time, and at once where a buyer would be refused."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -51,6 +52,32 @@ async def test_hold_is_not_ended_before_its_deadline(
     [held, expired] = [movement for batch in batches for movement in batch.movements]
     assert (held.kind, expired.kind) == (MovementKind.HELD, MovementKind.EXPIRED)
     assert held.expires_at == answer.expires_at <= expired.at
+
+
+async def test_our_clock_decides_nothing(
+    engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour ahead or back on this machine ends no hold and opens no offer: Redis TIME judges."""
+    now = await engine_now(engine, show)
+    await engine.apply_offer(terms(show, opens_at=now + 600_000))
+    await engine.apply_offer(terms(show, 1, hold_seconds=60))
+    answer = await engine.hold(show, buyer(1), key(), one(1))
+
+    real = time.time
+    for jump_s in (3_600, -3_600):
+        monkeypatch.setattr(time, "time", lambda jump_s=jump_s: real() + jump_s)
+        monkeypatch.setattr(time, "time_ns", lambda jump_s=jump_s: int((real() + jump_s) * 1e9))
+        assert await engine.reap(show) == 0
+        early = await engine.hold(show, buyer(2), key(), one())
+        assert early.outcome is Outcome.NOT_OPEN
+
+    (kept,) = (await engine.buyer_state(show, buyer(1))).holds
+    assert kept.expires_at == answer.expires_at
+    assert (await engine.figures(show)).offers[1] == Stock(9, 1, 0)
+
+
+async def engine_now(engine: StockEngine, show: ShowId) -> int:
+    return (await engine.figures(show)).at
 
 
 async def test_due_units_are_sold_at_once_without_a_keeper(
