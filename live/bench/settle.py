@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from live.bench.settle_pace import Paced, pace
+from live.bench.settle_pace import pace
+from live.bench.settle_rebuild import rebuild
 from live.bench.settle_rows import (
     COLUMNS,
     COPIED,
@@ -81,7 +82,7 @@ async def run(
         await admin.execute(f'CREATE DATABASE "{name}"')
         own_url = urlsplit(database_url)._replace(path=f"/{name}").geturl()
         with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("settle", total=rounds * len(SIZES) + 1)
+            task = progress.add_task("settle", total=rounds * len(SIZES) + 2)
             report = await _measure(
                 redis_url, own_url, rounds, scale, lambda: progress.advance(task)
             )
@@ -102,6 +103,7 @@ async def _measure(
     for part in (engine, outbox, commands):
         await part.open()
     show = ShowId(f"bench-{token_hex(4)}")
+    again = ShowId(f"{show}-again")  # the same prefix, so both go away at the end
     bench = _Bench(pool, engine, outbox, show)
     try:
         await bench.open_show()
@@ -111,6 +113,8 @@ async def _measure(
                 step()
         paced = await pace(pool, engine, outbox, show, seconds=5 / scale)
         step()
+        rebuilt = await rebuild(pool, engine, commands, again, scale=scale)
+        step()
         server = await pool.fetchval("SHOW server_version")
     finally:
         await unlink_shows(commands, show.encode())
@@ -118,7 +122,7 @@ async def _measure(
         await outbox.close()
         await engine.close()
         await pool.close()
-    return bench.report(server, paced, scale)
+    return bench.report(server, [paced.row(), rebuilt.row()], scale)
 
 
 class _Bench:
@@ -227,7 +231,9 @@ class _Bench:
     def _note(self, way: str, size: int, seconds: float) -> None:
         self.seconds.setdefault((way, size), []).append(seconds)
 
-    def report(self, server: str, paced: Paced, scale: int) -> dict[str, object]:
+    def report(
+        self, server: str, more: Sequence[dict[str, object]], scale: int
+    ) -> dict[str, object]:
         rows: list[dict[str, object]] = [
             {
                 "name": f"{way}_{size}",
@@ -242,7 +248,7 @@ class _Bench:
             {"name": f"ratio_{size}", "vs_copy": self._ratio(size)}
             for size in (size // scale for size in SIZES)
         ]
-        rows.append(paced.row())
+        rows += more
         value = self._ratio(SIZES[-1] // scale)
         return {
             "bench": "settle",

@@ -14,7 +14,7 @@ from live.domain.offer import Stock
 from live.domain.stock import RebuiltWaiting, ShowStock
 from live.failpoint import failpoint
 from live.stock.calls import RUN_ID, Calls
-from live.stock.keys import GROUP, show_keys, staging_keys
+from live.stock.keys import GROUP, ShowKeys, show_keys, staging_keys
 from live.stock.records import (
     COUNTER_BITS,
     HEAD_OF_LINE,
@@ -30,12 +30,24 @@ STAGING_SECONDS: Final = 3_600  # what a rebuild that died left behind goes away
 
 async def load_show(calls: Calls, show: ShowId, stock: ShowStock) -> None:
     """Raises Busy where Redis does not answer; the next try starts over."""
-    k, staged = show_keys(show), staging_keys(show, stock.stock_epoch)
+    staged = await stage(calls, show, stock)
+    failpoint("rebuild.staged")
+    await swap_in(calls, staged, show, stock)
+
+
+async def stage(calls: Calls, show: ShowId, stock: ShowStock) -> ShowKeys:
+    """Write the stock where nobody reads it."""
+    staged = staging_keys(show, stock.stock_epoch)
     await _write(calls, show, b"HSET", staged.offers, _offers(stock))
     await _write(calls, show, b"HSET", staged.buyers, _buyers(stock))
     await _write(calls, show, b"ZADD", staged.deadlines, _deadlines(stock))
     await _write(calls, show, b"ZADD", staged.wait, _places(stock))
-    failpoint("rebuild.staged")
+    return staged
+
+
+async def swap_in(calls: Calls, staged: ShowKeys, show: ShowId, stock: ShowStock) -> None:
+    """Make what was staged the stock of the show."""
+    k = show_keys(show)
     keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
     staging = (staged.offers, staged.buyers, staged.deadlines, staged.wait)
     longest = max((terms.hold_seconds for terms in stock.offers), default=0)

@@ -17,7 +17,11 @@ async def test_bench_reports_both_ways_and_leaves_nothing(
     rows = {row["name"]: row for row in report["rows"]}  # type: ignore[attr-defined]  # a list
     assert rows["copy_100"]["orders_per_second"] > 0
     assert rows["settle_100"]["orders_per_second"] > 0
-    assert rows["sale_at_1000_per_second"]["orders"] == 100
+    paced, rebuilt = rows["sale_at_1000_per_second"], rows["rebuild_100k"]
+    assert paced["orders"] == 100
+    assert paced["begun_per_second"] >= paced["confirmed_per_second"] > 0
+    assert rebuilt["orders"] == 2_000
+    assert rebuilt["work_s"] >= rebuilt["read_s"] > 0
     (goal,) = report["goals"]  # type: ignore[misc]  # a list
     assert goal["id"] == "settle.vs_copy" and goal["value"] > 0
     client = redis.asyncio.Redis.from_url(redis_url)
