@@ -35,6 +35,8 @@ BUYERS = 2_000
 LIMIT = 2
 HOLD_SECONDS = 10
 AFTERGLOW_S = 3.0
+ENOUGH = BUYERS // 20  # orders of which buyers have heard: a day without any proves little
+ENOUGH_S = 60.0  # for them, when all is well again
 FINISH_S = 30.0  # for the buyers to get their answers when all is well again
 CALM_S = 60.0  # until nothing is under way any more
 
@@ -72,7 +74,7 @@ async def own_stage() -> AsyncIterator[Stage]:
     shutil.rmtree(service.data)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_bad_day_keeps_every_promise(own_stage: Stage, seed: int, buyers: int) -> None:
     """Whatever was killed: acknowledged once, unknown at most once, never oversold."""
     units = buyers // 2
@@ -95,8 +97,7 @@ async def test_bad_day_keeps_every_promise(own_stage: Stage, seed: int, buyers: 
     assert faults_of(evening.told, orders, units) == [], (day.done, evening.tally.failures)
     assert report["findings"] == [], day.done
     print(f"seed {seed}: {day.done}, told {Counter(one.verdict for one in evening.told)}")  # noqa: T201  # the record of a long run
-    # On a very bad day nobody hears of his order in time; it is sold all the same.
-    assert len(orders) > units // 10, (day.done, evening.tally.outcomes)
+    assert len(orders) >= ENOUGH, (day.done, evening.tally.outcomes)
 
 
 def invite(
@@ -133,9 +134,12 @@ async def demand(stage: Stage, path: str) -> None:
 
 
 async def end_of_sale(stage: Stage, offer: str, evening: Evening, cast: Sequence[Viewer]) -> None:
-    """Close the offer; give the buyers time to hear how their purchases ended."""
+    """Close the offer when enough was sold; let the buyers hear how their purchases ended."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(AFTERGLOW_S)  # the last buyers come when all is well again
+    deadline = loop.time() + ENOUGH_S
+    while evening.tally.confirmed < ENOUGH and loop.time() < deadline:  # noqa: ASYNC110  # buyers count
+        await asyncio.sleep(0.1)
     deadline = loop.time() + FINISH_S
     while loop.time() < deadline:
         try:
