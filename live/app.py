@@ -16,9 +16,9 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from live.domain.ids import ShowId, Sub, buyer_of
-from live.ledger import actions
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
+from live.ledger.desk_rows import DeskRows
 from live.ledger.idempotency import IdempotencyRows
 from live.ledger.offer_rows import OfferRows
 from live.ledger.orders import OrderRows
@@ -233,7 +233,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         take_webhook=WebhookInbox(base.providers, base.payments).take,
         close_sockets=close_sockets,
         count_viewers=broker.viewers,
-        read_actions=_read_actions(base.pool),
+        desk=DeskRows(base.pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
         version=version("live-shopping"),
         rpc=METHODS,
@@ -278,14 +278,6 @@ def _lifespan(
             yield
 
     return lifespan
-
-
-def _read_actions(pool: Pool) -> Callable[[ShowId, int, int], Awaitable[list[actions.Action]]]:
-    async def read(show: ShowId, after: int, limit: int) -> list[actions.Action]:
-        async with pool.acquire() as connection:
-            return await actions.read(connection, show, after=after, limit=limit)
-
-    return read
 
 
 def _now_ms() -> int:

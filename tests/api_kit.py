@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from live.domain.caller import Role
 from live.domain.ids import ShowId, Sub, buyer_of
 from live.domain.show import ShowState
-from live.ledger import actions
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
+from live.ledger.desk_rows import DeskRows
 from live.ledger.idempotency import IdempotencyRows
 from live.ledger.offer_rows import OfferRows
 from live.ledger.orders import OrderRows
@@ -124,10 +124,6 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
     async def take_webhook(provider: str, headers: Mapping[str, str], body: bytes) -> None:
         stage.webhooks.append((provider, headers, body))
 
-    async def read_actions(show: ShowId, after: int, limit: int) -> list[actions.Action]:
-        async with pool.acquire() as connection:
-            return await actions.read(connection, show, after=after, limit=limit)
-
     chat = Chat(
         store,
         bans,
@@ -158,7 +154,7 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
         take_webhook=take_webhook,
         close_sockets=close_sockets,
         count_viewers=broker.viewers,
-        read_actions=read_actions,
+        desk=DeskRows(pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
         version="0",
         rpc={},

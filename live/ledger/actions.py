@@ -96,12 +96,19 @@ async def verify(connection: Connection, show: ShowId) -> int | None:
 
 
 async def read(
-    connection: Connection, show: ShowId, *, after: int = 0, limit: int = 100
+    connection: Connection,
+    show: ShowId,
+    *,
+    after: int = 0,
+    limit: int = 100,
+    newest_first: bool = False,
 ) -> list[Action]:
-    """A page of the log in order; `after` is the last id of the page before."""
+    """A page of the log in order; `after` is the last id of the page before, 0 on the first."""
+    beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
     rows = await connection.fetch(
-        """SELECT id, caller, role, action, detail, address, created_at
-           FROM host_actions WHERE show = $1 AND id > $2 ORDER BY id LIMIT $3""",
+        f"""SELECT id, caller, role, action, detail, address, created_at
+            FROM host_actions WHERE show = $1 AND ($2::bigint = 0 OR id {beyond} $2)
+            ORDER BY id {order} LIMIT $3""",
         show,
         after,
         limit,

@@ -25,6 +25,7 @@ from live.errors import Busy
 from live.ledger import actions, metrics
 from live.ledger import audit_sql as sql
 from live.ledger.audit_books import compare_books, unread_books
+from live.ledger.desk_rows import note_audit
 from live.ledger.pool import Connection, Pool, in_transaction
 from live.ledger.ports import Figures, FiguresPort, OutboxPort, ProviderAuditPort
 from live.ledger.settler import entry_key
@@ -154,8 +155,10 @@ async def audit_and_tell(
     *,
     unread: Mapping[str, str] = NOTHING_UNREAD,
 ) -> None:
-    """An audit of which nobody waits for the report: findings go to the log and the metric."""
+    """An audit of which nobody waits for the report: findings go to the log, the metric and a row
+    that the console reads."""
     report = await audit(pool, figures, outbox, providers, unread=unread)
+    await note_audit(pool, findings=len(report.findings), in_flight=len(report.in_flight))
     if report.findings:
         log.error(
             "audit.findings", count=len(report.findings), first=report.findings[:TOLD_FINDINGS_MAX]

@@ -93,16 +93,18 @@ class OrderRows:
         sub: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
+        newest_first: bool = False,
     ) -> OrderPage:
         """Orders of a show, of a person or of both, the oldest first. Raises BadField."""
+        beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
         size = min(limit, PAGE_MAX)
         after = None if cursor is None else _cursor_uuid(cursor)
         rows = await self._pool.fetch(
             f"""{_ORDER}
                 WHERE ($1::text IS NULL OR o.show = $1) AND ($2::text IS NULL OR o.sub = $2)
-                  AND ($3::uuid IS NULL OR (o.created_at, o.id) >
+                  AND ($3::uuid IS NULL OR (o.created_at, o.id) {beyond}
                        (SELECT c.created_at, c.id FROM orders c WHERE c.id = $3))
-                ORDER BY o.created_at, o.id LIMIT $4""",
+                ORDER BY o.created_at {order}, o.id {order} LIMIT $4""",
             show,
             sub,
             after,

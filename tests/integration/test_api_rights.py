@@ -24,6 +24,8 @@ WHO: dict[str, set[Role]] = {
     "GET /v1/products/{sku}": {H, M, S},
     "POST /v1/stock/adjustments": {H, S},
     "POST /v1/shows": {H, S},
+    "GET /v1/shows": {H, M, S},
+    "GET /v1/shows/{show}/restrictions": {H, M, S},
     "GET /v1/shows/{show}": {H, M, S},
     "PATCH /v1/shows/{show}": {H, S},
     "POST /v1/shows/{show}/start": {H, S},

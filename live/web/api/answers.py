@@ -6,6 +6,8 @@ from live.domain.ids import ShowId
 from live.domain.order import OrderView
 from live.domain.show import ProductView
 from live.ledger.actions import Action
+from live.ledger.bans import BanRow
+from live.ledger.desk_rows import AuditResult, ShowSummary
 from live.ledger.orders import OfferReport
 
 
@@ -20,6 +22,19 @@ class ProductPage:
 
     items: list[ProductView]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPage:
+    items: list[ShowSummary]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restrictions:
+    """People who may not speak in a show, or not come in, at this moment."""
+
+    items: list[BanRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,8 @@ class SessionAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportAnswer:
-    """`viewers` are those watching now; null while Redis cannot be asked."""
+    """`viewers` are those watching now; null while Redis cannot be asked. `audit` is the latest of
+    the schedule, of all shows together; null before the first."""
 
     show: ShowId
     currency: str
@@ -68,3 +84,4 @@ class ReportAnswer:
     conversion: float
     average_order_minor: int
     offers: list[OfferReport]
+    audit: AuditResult | None

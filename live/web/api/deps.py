@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from live.domain.ids import ShowId, Sub
-from live.ledger.actions import Action
 from live.ledger.catalogue import Catalogue
+from live.ledger.desk_rows import DeskRows
 from live.ledger.idempotency import IdempotencyRows
 from live.ledger.orders import OrderRows
 from live.ledger.shows import ShowRows
@@ -23,8 +23,6 @@ TakeWebhook = Callable[[str, Mapping[str, str], bytes], Awaitable[None]]
 """(provider, headers in lower case, raw body); raises a LiveError with `status` where refused."""
 CloseSockets = Callable[[Sub], Awaitable[None]]
 CountViewers = Callable[[ShowId], Awaitable[int]]
-ReadActions = Callable[[ShowId, int, int], Awaitable[list[Action]]]
-"""(show, after, limit)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ class ApiDeps:
     take_webhook: TakeWebhook
     close_sockets: CloseSockets
     count_viewers: CountViewers
-    read_actions: ReadActions
+    desk: DeskRows
     guest_limit: AddressLimit
     version: str
     rpc: Mapping[str, tuple[type, type]]  # method -> request and answer type, for AsyncAPI

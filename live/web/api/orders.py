@@ -14,7 +14,7 @@ from live.web.api.answers import Nothing, OrderPage
 from live.web.api.bodies import Empty, RefundBody
 from live.web.api.call import read_body
 from live.web.api.deps import ApiDeps
-from live.web.api.paging import read_cursor, read_limit, write_cursor
+from live.web.api.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.web.api.table import ApiCall
 from live.web.problems import BadInput, answer_refused_webhook
 
@@ -39,6 +39,7 @@ async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
         sub=buyer,
         cursor=read_cursor(query) or None,
         limit=read_limit(query),
+        newest_first=read_newest_first(query),
     )
     return OrderPage(
         [row.view for row in page.orders],

@@ -38,6 +38,14 @@ def read_cursor(query: Mapping[str, str]) -> str:
     return name
 
 
+def read_newest_first(query: Mapping[str, str]) -> bool:
+    """`order=oldest`, for a machine that copies a list, or `newest`, for a person."""
+    order = query.get("order", "oldest")
+    if order not in ("oldest", "newest"):
+        raise BadInput("order", "oldest or newest")
+    return order == "newest"
+
+
 def write_cursor(name: str) -> str:
     """Opaque on purpose: a client that builds its own would break with the next change."""
     return base64.urlsafe_b64encode(name.encode()).decode()

@@ -4,10 +4,10 @@ from msgspec import UNSET, UnsetType
 
 from live.shows.moderation import ModerationCommand
 from live.shows.ports import UNREACHABLE
-from live.web.api.answers import ActionPage, Nothing, ReportAnswer
+from live.web.api.answers import ActionPage, Nothing, ReportAnswer, Restrictions
 from live.web.api.bodies import Empty, ModerationBody
 from live.web.api.deps import ApiDeps
-from live.web.api.paging import read_cursor, read_limit, write_cursor
+from live.web.api.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.web.api.table import ApiCall
 from live.web.problems import BadInput
 
@@ -34,6 +34,10 @@ async def moderate(deps: ApiDeps, call: ApiCall[ModerationBody]) -> Nothing:
     return Nothing()
 
 
+async def read_restrictions(deps: ApiDeps, call: ApiCall[Empty]) -> Restrictions:
+    return Restrictions(await deps.desk.restrictions(call.show_id))
+
+
 async def read_report(deps: ApiDeps, call: ApiCall[Empty]) -> ReportAnswer:
     found = await deps.orders.report(call.show_id)
     return ReportAnswer(
@@ -47,6 +51,7 @@ async def read_report(deps: ApiDeps, call: ApiCall[Empty]) -> ReportAnswer:
         conversion=round(found.orders / found.holds, 4) if found.holds else 0.0,
         average_order_minor=found.revenue_minor // found.orders if found.orders else 0,
         offers=list(found.offers),
+        audit=await deps.desk.last_audit(),
     )
 
 
@@ -62,6 +67,11 @@ async def read_audit_log(deps: ApiDeps, call: ApiCall[Empty]) -> ActionPage:
     cursor = read_cursor(call.query) or "0"
     if not (cursor.isascii() and cursor.isdecimal()) or len(cursor) > 18:
         raise BadInput("cursor", "not a cursor of this list")
-    found = await deps.read_actions(call.show_id, int(cursor), limit + 1)
+    found = await deps.desk.actions(
+        call.show_id,
+        after=int(cursor),
+        limit=limit + 1,
+        newest_first=read_newest_first(call.query),
+    )
     items = found[:limit]
     return ActionPage(items, write_cursor(str(items[-1].id)) if len(found) > limit else None)

@@ -18,7 +18,9 @@ from live.web.api.answers import (
     OrderPage,
     ProductPage,
     ReportAnswer,
+    Restrictions,
     SessionAnswer,
+    ShowPage,
     TokenAnswer,
 )
 from live.web.api.bodies import (
@@ -59,6 +61,7 @@ from live.web.asyncapi import asyncapi
 from live.web.openapi import openapi
 
 _PAGE = ("cursor", "limit")
+_SORTED_PAGE = ("order", *_PAGE)
 
 # Any: each line has a body type of its own, and a tuple's element has one type only; between a
 # line's body, handler and answer the types do agree, which mypy checks line by line.
@@ -84,6 +87,10 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/shows", summary="Create a show", status=201,
         access=HOSTS_ANYWHERE, handler=shows.create_show, body=ShowBody, answer=ShowView,
+    ),
+    Endpoint(
+        method="GET", path="/v1/shows", summary="List the caller's shows, the newest first",
+        query=_PAGE, access=STAFF, handler=shows.list_shows, body=Empty, answer=ShowPage,
     ),
     Endpoint(
         method="GET", path="/v1/shows/{show}", summary="Read a show with its offers",
@@ -172,8 +179,12 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         body=ModerationBody, answer=Nothing,
     ),
     Endpoint(
+        method="GET", path="/v1/shows/{show}/restrictions", summary="Who is muted or banned",
+        access=SHOW_STAFF, handler=reports.read_restrictions, body=Empty, answer=Restrictions,
+    ),
+    Endpoint(
         method="GET", path="/v1/orders", summary="List orders; a viewer sees his own",
-        query=("show", "buyer", *_PAGE), access=BUYERS, handler=orders.list_orders,
+        query=("show", "buyer", *_SORTED_PAGE), access=BUYERS, handler=orders.list_orders,
         body=Empty, answer=OrderPage,
     ),
     Endpoint(
@@ -221,8 +232,9 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         access=SHOW_HOSTS, handler=reports.read_report, body=Empty, answer=ReportAnswer,
     ),
     Endpoint(
-        method="GET", path="/v1/shows/{show}/audit-log", summary="What hosts did", query=_PAGE,
-        access=SHOW_HOSTS, handler=reports.read_audit_log, body=Empty, answer=ActionPage,
+        method="GET", path="/v1/shows/{show}/audit-log", summary="What hosts did",
+        query=_SORTED_PAGE, access=SHOW_HOSTS, handler=reports.read_audit_log,
+        body=Empty, answer=ActionPage,
     ),
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from live.errors import Denied
 from live.ledger.shows import NewShow, ShowPatch
 from live.shows.host import DELAYED_NOTE, Done, new_id
 from live.shows.views import view_show
+from live.web.api.answers import ShowPage
 from live.web.api.bodies import (
     AnnouncementBody,
     Empty,
@@ -18,6 +19,7 @@ from live.web.api.bodies import (
     StartBody,
 )
 from live.web.api.deps import ApiDeps
+from live.web.api.paging import read_cursor, read_limit, write_cursor
 from live.web.api.table import Answer, ApiCall
 
 NOTE_HEADER = "Live-Note"
@@ -45,6 +47,16 @@ async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> Answer:
         paid_partnership=body.paid_partnership,
     )
     return _answer(await deps.host.create_show(new, call.actor))
+
+
+async def list_shows(deps: ApiDeps, call: ApiCall[Empty]) -> ShowPage:
+    limit = read_limit(call.query)
+    only = None if call.caller.everywhere else sorted(call.caller.shows)
+    cursor = read_cursor(call.query)
+    after = ShowId(cursor) if cursor else None
+    found = await deps.desk.list_shows(only=only, after=after, limit=limit + 1)
+    items = found[:limit]
+    return ShowPage(items, write_cursor(items[-1].id) if len(found) > limit else None)
 
 
 async def get_show(deps: ApiDeps, call: ApiCall[Empty]) -> ShowView:
