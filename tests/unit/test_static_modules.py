@@ -441,3 +441,27 @@ def test_chart_stays_in_its_box(run: Run) -> None:
         ["0.0,38.0", "100.0,38.0"],
         ["0.0,2.0"],
     ]
+
+
+def test_log_says_in_words_what_was_done(run: Run) -> None:
+    """Titles for ids, spans for seconds, money for minor units; nothing twice, nothing empty."""
+    script = """import { detailTexts } from "./desk-log.js";
+        import { moderationText } from "./desk-feed.js";
+        const ways = { titleOf: () => "Moon lamp", money: (minor) => `EUR ${minor / 100}` };
+        out([detailTexts({ offer: "o1", sku: "p1", price_minor: 1950, hold_seconds: 120,
+                           waitlist: true, until: null, skus: [], seconds: 90 }, ways),
+             moderationText({ action: "mute", sub: "bob", seconds: 300 }),
+             moderationText({ action: "delete", message: "m1" })]);"""
+    assert run(script) == [
+        ["Moon lamp", "price EUR 19.5", "hold 2 min", "waitlist: yes", "none", "90 s"],
+        "muted bob for 5 min",
+        "deleted a chat line",
+    ]
+
+
+def test_token_is_found_in_a_pasted_link(run: Run) -> None:
+    """A link, a link with a show, or the bare token."""
+    script = """import { tokenIn } from "./claims.js";
+        out(["http://h/console#token=a.b.c", " http://h/console?show=s#x&token=a.b.c ", " a.b.c "]
+          .map(tokenIn));"""
+    assert run(script) == ["a.b.c"] * 3

@@ -34,11 +34,8 @@ export class Sparkline {
   }
 
   draw(values) {
-    if (values.length < 2 || !values.some(Boolean)) {
-      this.line.removeAttribute("points"); // nothing but zeros says nothing
-      return this.area.removeAttribute("d");
-    }
-    const points = linePoints(values);
+    // One value, or nothing but zeros, is a line on the floor: the box is never empty.
+    const points = linePoints(values.length > 1 ? values : [values[0] || 0, values[0] || 0]);
     this.line.setAttribute("points", points.join(" "));
     this.area.setAttribute("d", `M0,${HEIGHT} L${points.join(" L")} L${WIDTH},${HEIGHT} Z`);
   }

@@ -2,13 +2,21 @@
 
 /** Take `#token=…` out of the address and keep it for this tab. Returns the token kept, or null. */
 export function takeToken(storageKey) {
-  const match = /[#&]token=([^&]+)/.exec(location.hash);
-  if (match) {
+  if (/[#&]token=/.test(location.hash)) {
+    const token = tokenIn(location.hash);
     // Before anything else: it must stay neither in the history nor in a copied address.
     history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(storageKey, decodeURIComponent(match[1]));
+    keepToken(storageKey, token);
   }
   return sessionStorage.getItem(storageKey);
+}
+
+export const keepToken = (storageKey, token) => sessionStorage.setItem(storageKey, token);
+
+/** The token in a pasted link, or the pasted text itself. */
+export function tokenIn(text) {
+  const match = /[#&]token=([^&\s]+)/.exec(text);
+  return match ? decodeURIComponent(match[1]) : text.trim();
 }
 
 /** What a JWT says about its owner, or null. Only the server's answer decides what he may do. */

@@ -3,61 +3,62 @@
 import { ApiError, get, post, request } from "./api.js";
 import { CallError, Connection } from "./client.js";
 import { ServerClock } from "./clock.js";
+import { Bar } from "./desk-bar.js";
 import { DeskChat } from "./desk-chat.js";
 import { Feed } from "./desk-feed.js";
 import { Figures } from "./desk-figures.js";
 import { Forms } from "./desk-forms.js";
 import { Gate } from "./desk-gate.js";
+import { Log } from "./desk-log.js";
+import { closedFor } from "./desk-offer.js";
+import { People } from "./desk-people.js";
 import { RunOfShow } from "./desk-run.js";
-import { byId, h, keyed, setHidden, setText, toast } from "./dom.js";
+import { byId, setHidden, setText, toast } from "./dom.js";
 import { ShowModel } from "./state.js";
 
 const TICK_MS = 500;
 const CHAT_BACKLOG = 50;
 const PAGES_MAX = 20; // of the product list; a run of show has at most 100 products
-const STATUS_WORDS = { scheduled: "Scheduled", rehearsal: "Rehearsal", live: "Live", paused: "Paused", ended: "Ended" };
-const SHOW_ACTIONS = {
-  scheduled: [["start", "Start the show", "primary"], ["rehearse", "Rehearse", "quiet"]],
-  rehearsal: [["start", "Go live", "primary"], ["end", "End the rehearsal", "quiet"]],
-  live: [["pause", "Pause", "quiet"], ["end", "End the show", "quiet"]],
-  paused: [["resume", "Resume", "primary"], ["end", "End the show", "quiet"]],
-  ended: [],
-};
-const KEYS = [
-  ["O", "open the next prepared offer"],
+const HOST_KEYS = [
+  ["O", "open the selected product's prepared offer, or the next one"],
   ["N", "prepare an offer"],
   ["Space", "pause or resume the current offer"],
   ["E", "extend the current offer"],
   ["R", "restock the current offer"],
   ["C", "close the current offer"],
   ["P", "pin or unpin the selected product"],
-  ["1 – 9", "select a product"],
-  ["↑ ↓", "go through the run of show"],
   ["Alt ↑ ↓", "move the selected product"],
   ["A", "announcement"],
+];
+const KEYS = [
+  ["1 – 9", "select a product"],
+  ["↑ ↓", "go through the run of show"],
   ["/", "write in the chat"],
   ["?", "this list"],
 ];
+const PRODUCTS_AGAIN_MS = 1_000; // figures of products are asked for once for a burst of changes
 
 class Desk {
   constructor() {
     this.language = navigator.language;
     this.keysOn = localStorage.getItem("live:keys") !== "off";
     this.drawing = false; // a frame is asked for already
+    this.clock = new ServerClock();
     this.forms = new Forms(this);
     this.gate = new Gate(this);
+    this.bar = new Bar(this);
+    this.log = new Log(this);
+    this.people = new People(this);
     this.products = new Map();
   }
 
-  async start() {
-    this.applyTheme(localStorage.getItem("live:theme"));
-    byId("theme").onclick = () => this.switchTheme();
-    byId("help").onclick = () => this.showKeys();
-    byId("settings").onclick = () => this.forms.settings();
-    byId("log").onclick = () => this.feed.showLog();
-    byId("freeze").onclick = () => this.switchFreeze();
+  start() {
     document.addEventListener("keydown", (event) => this.keydown(event));
     setInterval(() => this.tick(), TICK_MS);
+    return this.enter();
+  }
+
+  async enter() {
     if (await this.gate.logIn()) await this.gate.firstShow();
   }
 
@@ -88,26 +89,24 @@ class Desk {
   }
 
   leaveShow() {
+    this.model = null; // first: the end of this connection is no news
     this.connection?.stop();
     this.connection = null;
-    this.model = null;
-    for (const id of ["settings", "log", "freeze"]) setHidden(byId(id), true);
-    byId("show-actions").replaceChildren();
+    this.bar.close();
   }
 
   openDesk(show) {
     this.showId = show.id;
     this.model = new ShowModel();
-    this.clock = new ServerClock();
     this.model.welcome({ show });
     this.run = new RunOfShow(this);
     this.chat = new DeskChat(this);
     this.figures = new Figures(this);
     this.feed = new Feed(this);
     this.gate.open();
-    for (const id of ["settings", "log", "freeze"]) setHidden(byId(id), !this.isHost);
+    this.bar.open();
+    this.welcomed = false;
     this.connect();
-    if (this.isHost) this.feed.load();
     this.draw();
   }
 
@@ -125,18 +124,30 @@ class Desk {
     this.connection.start();
   }
 
+  /** With a new token: the desk stays as it is, and catches up with what it missed. */
+  reconnect() {
+    this.connection.stop();
+    this.connect();
+  }
+
   connectionChanged(state, { reason }) {
     const line = byId("connection");
-    setHidden(line, state === "connected" || state === "connecting");
+    // An outage is a row of waits and new tries: only a connection ends it.
+    if (state === "connected") setHidden(line, true);
     if (state === "waiting") setText(line, "Connection lost. Coming back…");
-    if (state === "closed") setText(line, `Connection closed: ${reason}. Log in again to go on.`);
+    if (state === "closed") setText(line, `Connection closed: ${reason}.`);
+    if (state === "waiting" || (state === "closed" && this.model)) setHidden(line, false);
   }
 
   welcome(snapshot) {
     this.clock.hint(snapshot.time);
     this.model.welcome(snapshot);
     this.measureTime();
-    if (!this.model.chat.length) this.loadChat();
+    if (!this.welcomed) {
+      this.welcomed = true;
+      this.loadChat();
+      this.feed.load(this.connection);
+    }
     this.draw();
   }
 
@@ -156,6 +167,7 @@ class Desk {
     this.model.fold(event);
     if (event.type === "desk.figures") this.figures.heard(event);
     else this.feed.heard(event);
+    if (event.offer) this.renewProducts();
     this.draw();
   }
 
@@ -169,28 +181,14 @@ class Desk {
   }
 
   render() {
-    const { show } = this.model;
-    setText(byId("title"), show.title);
-    document.title = `${show.title} · Host console`;
-    const chip = byId("status");
-    chip.dataset.status = show.status;
-    setText(chip, STATUS_WORDS[show.status]);
-    setHidden(chip, false);
-    setText(byId("freeze"), show.frozen ? "❄ Frozen" : "Freeze");
-    byId("freeze").setAttribute("aria-pressed", show.frozen === true);
-    const actions = this.isHost ? SHOW_ACTIONS[show.status] : [];
-    keyed(
-      byId("show-actions"),
-      actions,
-      ([name, label]) => name + label,
-      ([name, label, kind]) => h("button", { type: "button", class: kind, onclick: () => this.showAction(name) }, label),
-    );
+    this.bar.render();
     this.run.render();
     this.chat.render();
     this.feed.render();
   }
 
   tick() {
+    this.gate.watchEnd();
     if (!this.model) return;
     this.run.tick();
     this.figures.readReport();
@@ -209,6 +207,15 @@ class Desk {
       for (const product of body.items) this.products.set(product.sku, product);
       path = body.next ? `/v1/products?cursor=${encodeURIComponent(body.next)}` : null;
     }
+  }
+
+  /** What is available changes with every offer. */
+  renewProducts() {
+    clearTimeout(this.productsTimer);
+    this.productsTimer = setTimeout(async () => {
+      await this.loadProducts().catch(() => null); // the next change asks again
+      this.draw();
+    }, PRODUCTS_AGAIN_MS);
   }
 
   post(path, body) {
@@ -243,27 +250,16 @@ class Desk {
     return inForm ? act() : this.attempt(act);
   }
 
-  showAction(name) {
-    if (name === "rehearse") return this.showCall("POST", "/start", { rehearsal: true }, "Rehearsing: viewers need the passcode");
-    const go = () => this.showCall("POST", `/${name}`, {});
-    if (name !== "end" || this.model.show.status === "rehearsal") return go();
-    return this.forms.confirm("End the show?", "All offers close, and viewers are told that it is over.", "End the show", go);
-  }
-
-  /** During the peak: prepared offers may be opened and closed, nothing else may change. */
-  switchFreeze() {
-    const frozen = !this.model.show.frozen;
-    this.showCall("PATCH", "", { frozen }, frozen ? "Frozen: only prepared offers may be opened" : "No longer frozen");
-  }
-
   async offerCall(id, name, body = {}) {
     this.takeOffer(await post(`/v1/offers/${id}/${name}`, body));
+    this.renewProducts();
   }
 
   offerAction(name, id) {
     const offer = this.model.offers.get(id);
     if (name === "extend") return this.forms.extend(offer);
     if (name === "restock") return this.forms.restock(offer);
+    if (name === "edit") return this.forms.editOffer(offer);
     if (name === "close") {
       if (offer.phase === "draft") {
         return this.forms.confirm(`Discard ${offer.title}?`, "It was never open. Its units go back to the product.", "Discard", () => this.offerCall(id, name));
@@ -292,7 +288,7 @@ class Desk {
     const current = this.run.current();
     const acts = {
       o: () => this.openNext(),
-      n: () => this.forms.prepareOffer(this.run.selected),
+      n: () => this.prepareOffer(),
       a: () => this.forms.announce(),
       p: () => this.run.selected && this.run.togglePin(this.run.selected),
       " ": current && (() => this.offerAction(current.phase === "paused" ? "resume" : "pause", current.id)),
@@ -303,6 +299,11 @@ class Desk {
     return acts[key.toLowerCase()];
   }
 
+  prepareOffer() {
+    const why = closedFor(this.model.show);
+    return why ? toast(`${why}.`, "bad") : this.forms.prepareOffer(this.run.selected);
+  }
+
   openNext() {
     const offer = this.run.nextPrepared();
     if (!offer) return toast("No offer is prepared. Press N to prepare one.");
@@ -310,22 +311,10 @@ class Desk {
   }
 
   showKeys() {
-    this.forms.keys(KEYS, this.keysOn, (on) => {
+    this.forms.keys(this.isHost ? [...HOST_KEYS, ...KEYS] : KEYS, this.keysOn, (on) => {
       this.keysOn = on;
       localStorage.setItem("live:keys", on ? "on" : "off");
     });
-  }
-
-  applyTheme(theme) {
-    if (theme) document.documentElement.dataset.theme = theme;
-  }
-
-  switchTheme() {
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
-    const next = now === "dark" ? "light" : "dark";
-    localStorage.setItem("live:theme", next);
-    this.applyTheme(next);
   }
 }
 

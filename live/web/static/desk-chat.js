@@ -19,6 +19,7 @@ export class DeskChat {
       this.send();
     };
     byId("slow").disabled = !desk.isHost;
+    byId("unpin").onclick = () => this.moderate("unpin", { message: this.desk.model.pinned.id }, "Taken down");
   }
 
   render() {
@@ -33,7 +34,7 @@ export class DeskChat {
     );
     if (atEnd) list.scrollTop = list.scrollHeight;
     setHidden(byId("pinned"), !model.pinned);
-    setText(byId("pinned"), model.pinned ? `📌 ${model.pinned.text}` : "");
+    setText(byId("pinned-text"), model.pinned ? `📌 ${model.pinned.text}` : "");
     this.renderSlow(String(model.show.slow_mode_seconds || 0));
   }
 
@@ -53,6 +54,7 @@ export class DeskChat {
         label,
       );
     const moderate = (action, extra, said) => () => this.moderate(action, extra, said);
+    const answered = this.desk.model.chat.find((line) => line.id === message.reply_to);
     const own = message.sub === this.desk.sub;
     const line = { message: message.id };
     const person = { sub: message.sub };
@@ -63,14 +65,20 @@ export class DeskChat {
       act("Pin", moderate("pin", line, "Pinned")),
       act("Delete", moderate("delete", line, "Deleted")),
       own ? null : act("Mute 5 min", moderate("mute", { ...person, seconds: MUTE_SECONDS }, "Muted for 5 minutes")),
-      own ? null : act("Unmute", moderate("unmute", person, "Unmuted")),
       own ? null : act("Shadow-ban", moderate("shadow_ban", person, "Only they see their lines now")),
       own ? null : act("Ban", moderate("ban", person, "Banned")),
     );
     return h(
       "li",
       {},
-      h("p", {}, h("b", { dir: "auto" }, message.name), " ", h("span", { dir: "auto" }, message.text)),
+      h(
+        "p",
+        {},
+        answered ? h("span", { class: "quote", dir: "auto" }, `${answered.name}: ${answered.text}`) : null,
+        h("b", { dir: "auto" }, message.name),
+        " ",
+        h("span", { dir: "auto" }, message.text),
+      ),
       this.toggle(`Moderate ${message.name}`, tools),
       tools,
     );

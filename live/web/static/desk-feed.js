@@ -1,16 +1,14 @@
-/** Orders and what happened, newest first; refunds; the log of what hosts did. */
+/** Orders and what happened, newest first, with refunds and older orders on demand. */
 
 import { get } from "./api.js";
 import { byId, h, keyed, setHidden, toast } from "./dom.js";
 import { formatMoney, toDecimal, toMinor } from "./money.js";
 
-const LINES_MAX = 80;
-const FIRST_ORDERS = 30;
-const ACTIONS_SHOWN = 100;
-const PAGE = 200; // the server's largest
-const PAGES_MAX = 20; // the log is read from its beginning; beyond this its end is not reached
+const LINES_MAX = 400;
+const ORDERS_A_PAGE = 30;
+const BACKLOG = 100; // of the desk's own log, read when the page opens
 const REFUNDABLE = new Set(["confirmed", "paid", "partially_refunded"]); // the server knows what was captured
-const STATE_WORDS = {
+const ORDER_WORDS = {
   confirmed: "confirmed",
   paid: "paid",
   partially_refunded: "partly refunded",
@@ -18,47 +16,107 @@ const STATE_WORDS = {
   cancelled: "cancelled",
   rejected: "rejected",
 };
+const SHOW_WORDS = {
+  "show.started": "The show is on air",
+  "show.paused": "The show pauses",
+  "show.resumed": "The show goes on",
+  "show.ended": "The show is over",
+};
+const OFFER_WORDS = {
+  "offer.scheduled": "Countdown",
+  "offer.opened": "Open",
+  "offer.paused": "Paused",
+  "offer.sold_out": "Sold out",
+  "offer.restocked": "Restocked",
+  "offer.closing": "Closing",
+  "offer.closed": "Closed",
+};
+const MODERATION_WORDS = {
+  delete: "deleted a chat line",
+  pin: "pinned a chat line",
+  unpin: "took the pinned line down",
+  mute: "muted",
+  unmute: "let speak again",
+  shadow_ban: "shadow-banned",
+  ban: "banned",
+  unban: "lifted the ban of",
+};
+
+/** What a moderator did, as a sentence without its subject. */
+export function moderationText({ action, sub, seconds }) {
+  const what = MODERATION_WORDS[action] || action;
+  const whom = sub ? ` ${sub}` : "";
+  return `${what}${whom}${seconds ? ` for ${spanOf(seconds)}` : ""}`;
+}
+
+export const spanOf = (seconds) => (seconds % 60 ? `${seconds} s` : `${seconds / 60} min`);
 
 export class Feed {
   constructor(desk) {
     this.desk = desk;
-    this.lines = []; // {key, at, order?, text?}; an order has one line, in its latest state
+    this.lines = new Map(); // key -> {at, order?, text?}; an order has one line, in its latest state
+    this.next = null; // cursor of the orders before those that are here
     byId("feed").replaceChildren();
+    byId("feed-more").onclick = () => this.loadOrders();
   }
 
-  /** Orders from before this page was opened. */
-  async load() {
-    const path = `/v1/orders?show=${encodeURIComponent(this.desk.showId)}&limit=${FIRST_ORDERS}`;
+  /** What happened before this page was opened: orders for hosts, the desk's own log for all. */
+  async load(connection) {
+    if (this.desk.isHost) await this.loadOrders();
+    const found = await connection.history(`desk:${this.desk.showId}`, BACKLOG).catch(() => null);
+    for (const { data } of (found?.publications || []).reverse()) {
+      // An order that the list gave us is in a later state than its old news.
+      if (!(data.order && this.lines.has(data.order.order))) this.heard(data);
+    }
+    this.render();
+  }
+
+  async loadOrders() {
+    const cursor = this.next ? `&cursor=${encodeURIComponent(this.next)}` : "";
+    const path = `/v1/orders?show=${encodeURIComponent(this.desk.showId)}&order=newest&limit=${ORDERS_A_PAGE}${cursor}`;
     await this.desk.attempt(async () => {
-      const { items } = await get(path);
-      for (const order of items.reverse()) this.addOrder(order, order.created_at);
+      const { items, next } = await get(path);
+      this.next = next;
+      for (const order of items) if (!this.lines.has(order.order)) this.addOrder(order, order.created_at);
       this.render();
     });
   }
 
   heard(event) {
-    if (event.order) this.addOrder(event.order, event.at);
-    else if (event.offer && event.type !== "offer.updated") this.add(event, `Offer ${wordsOf(event.type)}: ${event.offer.title}`);
-    else if (event.type.startsWith("show.")) this.add(event, `Show ${wordsOf(event.type)}`);
+    const { type, at, offer, order } = event;
+    if (order) this.addOrder(order, order.created_at || at);
+    else if (type === "moderation") this.add(`${type} ${at} ${event.by}`, at, `${event.by} ${moderationText(event)}`);
+    else if (offer && OFFER_WORDS[type]) this.addOffer(type, at, offer);
+    else if (SHOW_WORDS[type]) this.add(`${type} ${at}`, at, this.showText(type, event.show));
   }
 
-  add({ type, at, offer }, text) {
-    this.push({ key: `${type} ${at} ${offer?.id || ""}`, at, text });
+  showText(type, show) {
+    if (show?.status === "rehearsal") return "The rehearsal begins";
+    if (type === "show.ended" && show?.status === "scheduled") return "The rehearsal is over";
+    return SHOW_WORDS[type];
+  }
+
+  addOffer(type, at, offer) {
+    // One change may be told twice, by the show and by the stock: the same minute, the same words.
+    this.add(`${type} ${offer.id} ${offer.version}`, at, `${OFFER_WORDS[type]}: ${offer.title}`);
+  }
+
+  add(key, at, text) {
+    this.lines.set(key, { key, at, text });
   }
 
   addOrder(order, at) {
-    this.push({ key: order.order, at, order });
-  }
-
-  push(line) {
-    this.lines = [line, ...this.lines.filter((one) => one.key !== line.key)].slice(0, LINES_MAX);
+    this.lines.set(order.order, { key: order.order, at, order });
   }
 
   render() {
-    setHidden(byId("feed-empty"), this.lines.length > 0);
+    const lines = [...this.lines.values()].sort((a, b) => b.at - a.at);
+    for (const line of lines.splice(LINES_MAX)) this.lines.delete(line.key);
+    setHidden(byId("feed-empty"), lines.length > 0);
+    setHidden(byId("feed-more"), !this.next);
     // The state belongs to the key: an order that changes gets a new line with its new buttons.
     const keyOf = (line) => `${line.key} ${line.order?.state || ""} ${line.order?.refunded_minor || 0}`;
-    keyed(byId("feed"), this.lines, keyOf, (line) => this.create(line));
+    keyed(byId("feed"), lines, keyOf, (line) => this.create(line));
   }
 
   create({ at, order, text }) {
@@ -67,7 +125,7 @@ export class Feed {
       "li",
       {},
       h("time", {}, time),
-      order ? h("span", { class: "chip", "data-order": order.state }, STATE_WORDS[order.state]) : null,
+      order ? h("span", { class: "chip", "data-order": order.state }, ORDER_WORDS[order.state]) : null,
       order && this.desk.isHost && REFUNDABLE.has(order.state) ? this.refundButton(order) : null,
       h("p", { dir: "auto" }, order ? this.describe(order) : text),
     );
@@ -76,7 +134,9 @@ export class Feed {
   describe(order) {
     const title = (item) => this.desk.model.offers.get(item.offer)?.title || item.offer;
     const units = order.items.map((item) => `${item.qty} × ${title(item)}`).join(", ");
-    return this.desk.isHost ? `${units} · ${this.money(order.total_minor, order.currency)}` : units;
+    if (!this.desk.isHost) return units;
+    const back = order.refunded_minor ? `, ${this.money(order.refunded_minor, order.currency)} paid back` : "";
+    return `${units} · ${this.money(order.total_minor, order.currency)}${back}`;
   }
 
   money(minor, currency) {
@@ -108,42 +168,4 @@ export class Feed {
       },
     });
   }
-
-  /** What hosts and moderators did, as the server recorded it. */
-  async showLog() {
-    const { desk } = this;
-    await desk.attempt(async () => {
-      const items = (await this.readLog()).slice(-ACTIONS_SHOWN).reverse();
-      const time = new Intl.DateTimeFormat(desk.language, { dateStyle: "short", timeStyle: "medium" });
-      const row = (action) =>
-        h(
-          "tr",
-          {},
-          h("td", {}, time.format(action.created_at), h("p", { dir: "auto" }, action.caller)),
-          h(
-            "td",
-            {},
-            h("b", {}, action.action.replace(/[._]/g, " ")),
-            h("p", { class: "fine", dir: "auto" }, action.detail === "{}" ? "" : action.detail),
-          ),
-        );
-      const head = h("tr", {}, ...["When and who", "What"].map((word) => h("th", { scope: "col" }, word)));
-      desk.forms.show("Log", h("table", { class: "log" }, h("thead", {}, head), h("tbody", {}, ...items.map(row))));
-    });
-  }
-
-  async readLog() {
-    const path = `/v1/shows/${this.desk.showId}/audit-log?limit=${PAGE}`;
-    const items = [];
-    let cursor = "";
-    for (let page = 0; page < PAGES_MAX; page += 1) {
-      const answer = await get(cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path);
-      items.push(...answer.items);
-      cursor = answer.next;
-      if (!cursor) break;
-    }
-    return items;
-  }
 }
-
-const wordsOf = (type) => type.split(".")[1].replace("_", " ");

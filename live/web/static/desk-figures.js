@@ -8,23 +8,32 @@ import { perMinute } from "./rates.js";
 
 const REPORT_MS = 10_000;
 const POINTS_MAX = 300; // five minutes at one a second
+const KEPT_MS = 120_000; // samples older than this say nothing about a minute
 
 export class Figures {
   constructor(desk) {
     this.desk = desk;
+    this.key = `live:figures:${desk.showId}`;
     this.samples = []; // of desk.figures, oldest first
     this.report = null;
     this.reportAt = 0;
     this.tiles = new Map();
     byId("tiles").replaceChildren();
     for (const [name, label] of Object.entries(LABELS)) this.addTile(name, label);
+    for (const sample of this.keptSamples()) this.heard(sample);
+  }
+
+  /** What this tab has heard before a reload, so that rates do not begin at nothing. */
+  keptSamples() {
+    const kept = JSON.parse(sessionStorage.getItem(this.key) || "[]");
+    return kept.filter((sample) => sample.at > this.desk.clock.now() - KEPT_MS);
   }
 
   addTile(name, label) {
-    const spark = new Sparkline();
+    const spark = PLAIN.has(name) ? null : new Sparkline();
     const value = h("dd", {}, "–");
     const note = h("dd", { class: "note" });
-    const box = h("dl", { class: "tile", "data-tile": name }, h("dt", {}, label), value, note, spark.element);
+    const box = h("dl", { class: "tile", "data-tile": name }, h("dt", {}, label), value, note, spark?.element);
     this.tiles.set(name, { box, value, note, spark, series: [] });
     byId("tiles").append(box);
   }
@@ -32,6 +41,8 @@ export class Figures {
   heard(figures) {
     this.samples.push(figures);
     if (this.samples.length > POINTS_MAX) this.samples.shift();
+    const fresh = this.samples.filter((sample) => sample.at > figures.at - KEPT_MS);
+    sessionStorage.setItem(this.key, JSON.stringify(fresh));
     const left = figures.offers.reduce((sum, offer) => sum + offer.left, 0);
     // Of all offers, the closed ones included: figures carry only those that still sell.
     const sold = [...this.desk.model.offers.values()].reduce((sum, offer) => sum + offer.sold, 0);
@@ -43,7 +54,7 @@ export class Figures {
     this.putConversion();
     const lag = figures.settlement_lag_ms;
     this.put("lag", lag, { text: `${this.count(lag)} ms`, state: lag > 5_000 ? "bad" : lag > 1_000 ? "warn" : "" });
-    this.putBalance();
+    this.putAudit();
   }
 
   /** As the server reckons it in the show's report, which hosts may read. */
@@ -61,6 +72,8 @@ export class Figures {
     this.reportAt = Date.now();
     const path = `/v1/shows/${this.desk.showId}/report`;
     this.report = await get(path).catch(() => this.report);
+    this.putConversion();
+    this.putAudit();
   }
 
   rate(field, now) {
@@ -76,12 +89,15 @@ export class Figures {
     this.put("revenue", rate, { text: money(rate), note: `${money(revenue)} in all` });
   }
 
-  /** The first invariant, checked from here: every unit is left, held or sold. */
-  putBalance() {
-    const offers = [...this.desk.model.offers.values()].filter((offer) => offer.phase !== "draft");
-    const over = offers.filter((offer) => offer.left < 0 || offer.sold > offer.quantity);
-    const text = over.length ? `${over.length} oversold` : offers.length ? "Balanced" : "–";
-    this.put("audit", 0, { text, state: over.length ? "bad" : "good", note: "sold ≤ offered" });
+  /** The server's own audit, of all shows together: what it found last, and when. */
+  putAudit() {
+    setHidden(this.tiles.get("audit").box, !this.desk.isHost);
+    if (!this.report) return;
+    const { audit } = this.report;
+    if (!audit) return this.put("audit", 0, { text: "–", note: "not run yet" });
+    const time = new Intl.DateTimeFormat(this.desk.language, { timeStyle: "short" }).format(audit.at);
+    const text = audit.findings ? `${this.count(audit.findings)} found` : "In order";
+    this.put("audit", 0, { text, state: audit.findings ? "bad" : "good", note: `checked at ${time}` });
   }
 
   put(name, value, { text = this.count(value), note = "", state = "" } = {}) {
@@ -91,7 +107,7 @@ export class Figures {
     tile.box.dataset.state = state;
     tile.series.push(value);
     if (tile.series.length > POINTS_MAX) tile.series.shift();
-    tile.spark.draw(tile.series);
+    tile.spark?.draw(tile.series);
   }
 
   count(value) {
@@ -111,5 +127,6 @@ const LABELS = {
   revenue: "Revenue a minute",
   conversion: "Conversion",
   lag: "Settlement lag",
-  audit: "Stock check",
+  audit: "Audit",
 };
+const PLAIN = new Set(["audit", "conversion"]); // a line would say nothing

@@ -1,56 +1,17 @@
-/** The console's dialogs: offers, products, announcements, settings, and "are you sure". */
+/** What the console asks a host for: offers, products, announcements, settings. */
 
-import { ApiError } from "./api.js";
-import { byId, h, toast } from "./dom.js";
+import { request } from "./api.js";
+import { Dialog, FieldError, check, choice, field, number } from "./dialog.js";
+import { h, toast } from "./dom.js";
 import { minorDigits, toDecimal, toMinor } from "./money.js";
 
 const HOLD_SECONDS = 120;
-const COUNTDOWNS = [0, 3, 5, 10, 15, 30, 60, 120, 180, 300];
+const COUNTDOWN_MAX = 300;
 
-export class Forms {
+export class Forms extends Dialog {
   constructor(desk) {
+    super();
     this.desk = desk;
-    this.dialog = byId("box");
-  }
-
-  /** Open a dialog with a form. `fields` are elements; `send(values)` may throw ApiError. */
-  open({ title, text, fields = [], submit, danger = false, send }) {
-    const alert = h("p", { class: "alert", role: "alert", hidden: true });
-    const button = h("button", { class: danger ? "primary danger" : "primary" }, submit);
-    const form = h(
-      "form",
-      { class: "form", autocomplete: "off" },
-      h("h2", { id: "box-title" }, title),
-      text ? h("p", {}, text) : null,
-      ...fields,
-      alert,
-      h("div", { class: "row end" }, this.cancelButton(), button),
-    );
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      button.disabled = true;
-      try {
-        if ((await send(new FormData(form))) !== false) this.dialog.close();
-      } catch (error) {
-        if (!(error instanceof ApiError || error instanceof FieldError)) throw error;
-        alert.textContent = error.message;
-        alert.hidden = false;
-      } finally {
-        button.disabled = false;
-      }
-    });
-    byId("box-body").replaceChildren(form);
-    this.dialog.showModal();
-    form.querySelector("input, select, textarea, button.primary")?.focus();
-  }
-
-  cancelButton() {
-    return h("button", { type: "button", class: "quiet", onclick: () => this.dialog.close() }, "Cancel");
-  }
-
-  /** Refuse what was typed, in words beside the form. */
-  fail(text) {
-    throw new FieldError(text);
   }
 
   refundFields(amount, currency) {
@@ -61,69 +22,89 @@ export class Forms {
     ];
   }
 
-  /** A dialog to read, with nothing to decide. */
-  show(title, ...content) {
-    const shut = h("button", { type: "button", class: "primary", onclick: () => this.dialog.close() }, "Close");
-    byId("box-body").replaceChildren(h("h2", { id: "box-title", tabindex: "-1", autofocus: true }, title), ...content, h("div", { class: "row end" }, shut));
-    this.dialog.showModal();
-  }
-
-  confirm(title, text, submit, send) {
-    this.open({ title, text, submit, danger: true, send });
-  }
-
   prepareOffer(sku) {
     const { desk } = this;
     const rows = desk.run.rows;
     if (!rows.length) return toast("Add a product to the run of show first.");
     const chosen = desk.productOf(sku || rows[0].sku);
-    const { currency } = desk.model.show;
     const product = choice("sku", "Product", rows.map((row) => [row.sku, desk.productOf(row.sku).title]), chosen.sku);
-    const price = field("price", `Price in ${currency}`, { inputmode: "decimal", required: true });
-    const fill = (one) => {
-      const input = price.querySelector("input");
-      input.value = one.currency === currency ? toDecimal(one.price_minor, currency) : "";
-    };
-    fill(chosen);
-    product.addEventListener("change", (event) => fill(desk.productOf(event.target.value)));
+    const price = this.priceField(chosen);
+    product.addEventListener("change", (event) => {
+      price.querySelector("input").value = this.priceOf(desk.productOf(event.target.value));
+    });
     this.open({
       title: "Prepare an offer",
       text: "Price, limit, hold time and mode are fixed once it opens.",
       fields: [product, h("div", { class: "grid" }, price, ...offerFields())],
       submit: "Prepare",
+      focus: "price",
       send: async (values) => {
-        const offer = await desk.post(`/v1/shows/${desk.showId}/offers`, offerBody(values, currency));
-        desk.takeOffer(offer);
+        const body = { sku: values.get("sku"), ...offerBody(values, desk.model.show.currency) };
+        desk.takeOffer(await desk.post(`/v1/shows/${desk.showId}/offers`, body));
+        desk.renewProducts();
         toast("Prepared. Press O to open it.");
       },
     });
   }
 
-  async addProduct() {
+  editOffer(offer) {
     const { desk } = this;
-    await desk.loadProducts();
-    const used = new Set(desk.model.show.run_order);
-    const free = [...desk.products.values()].filter((product) => !used.has(product.sku));
-    const add = (sku) =>
-      desk.showCall("PUT", "/run-order", { skus: [...desk.model.show.run_order, sku] }, "Added");
-    if (!free.length) return this.newProduct(add);
+    const price = this.priceField(offer);
     this.open({
-      title: "Add a product",
+      title: `Edit ${offer.title}`,
+      text: "It is only prepared: everything may still change.",
+      fields: [h("div", { class: "grid" }, price, ...offerFields(offer))],
+      submit: "Save",
+      focus: "price",
+      send: async (values) => {
+        const body = offerBody(values, desk.model.show.currency);
+        desk.takeOffer(await request("PATCH", `/v1/offers/${offer.id}`, body));
+        desk.renewProducts();
+      },
+    });
+  }
+
+  priceField(product) {
+    const { currency } = this.desk.model.show;
+    return field("price", `Price in ${currency}`, { inputmode: "decimal", required: true, value: this.priceOf(product) });
+  }
+
+  /** A price in another currency is none here: the host has to say it. */
+  priceOf(product) {
+    const { currency } = this.desk.model.show;
+    return product.currency === currency ? toDecimal(product.price_minor, currency) : "";
+  }
+
+  async addProducts() {
+    const { desk } = this;
+    await desk.attempt(() => desk.loadProducts());
+    const { run_order: order, currency } = desk.model.show;
+    const free = [...desk.products.values()].filter((product) => !order.includes(product.sku) && product.currency === currency);
+    const add = (skus) => desk.showCall("PUT", "/run-order", { skus: [...desk.model.show.run_order, ...skus] }, "Added", true);
+    if (!free.length) return this.newProduct(add);
+    const line = (one) => check("sku", `${one.title} (${one.available} available)`, false, one.sku);
+    this.open({
+      title: "Add products",
+      text: `Products in ${currency} that are not in the run of show yet.`,
       fields: [
-        choice("sku", "Product", free.map((one) => [one.sku, `${one.title} (${one.available} available)`])),
+        h("fieldset", { class: "pick" }, h("legend", { class: "sr-only" }, "Products"), ...free.map(line)),
         desk.everywhere
           ? h("button", { type: "button", class: "quiet", onclick: () => this.newProduct(add) }, "Create a new product")
           : null,
       ].filter(Boolean),
       submit: "Add to the run of show",
-      send: (values) => add(values.get("sku")),
+      send: (values) => {
+        const skus = values.getAll("sku");
+        if (!skus.length) this.fail("Choose one product at least.");
+        return add(skus);
+      },
     });
   }
 
   newProduct(add) {
     const { desk } = this;
     const { currency } = desk.model.show;
-    if (!desk.everywhere) return toast("Every product is in the run of show already.");
+    if (!desk.everywhere) return toast(`Every product in ${currency} is in the run of show already.`);
     this.open({
       title: "New product",
       fields: [
@@ -145,7 +126,7 @@ export class Forms {
         if (values.get("image_url")) body.image_url = values.get("image_url");
         const product = await desk.post("/v1/products", body);
         desk.products.set(product.sku, product);
-        await add(product.sku);
+        await add([product.sku]);
       },
     });
   }
@@ -198,6 +179,7 @@ export class Forms {
       fields: [
         field("title", "Title", { required: true, maxlength: "200", value: show.title }),
         field("playback_url", "Video address (HLS)", { value: show.playback_url }),
+        field("starts_at", "Planned start (your time)", { type: "datetime-local", value: toLocal(show.starts_at) }),
         field("rehearsal_passcode", "New rehearsal passcode (empty: as it is)", { maxlength: "64" }),
       ],
       submit: "Save",
@@ -205,9 +187,27 @@ export class Forms {
         // Only what was changed: during a freeze even an equal title would be refused.
         const changed = ["title", "playback_url"].filter((name) => values.get(name) !== show[name]);
         const body = Object.fromEntries(changed.map((name) => [name, values.get(name)]));
+        const start = fromLocal(values.get("starts_at"));
+        if (start && values.get("starts_at") !== toLocal(show.starts_at)) body.starts_at = start;
         const passcode = values.get("rehearsal_passcode");
         if (passcode) body.rehearsal_passcode = passcode;
         return Object.keys(body).length ? desk.showCall("PATCH", "", body, "Saved", true) : true;
+      },
+    });
+  }
+
+  /** A rehearsal needs a passcode: it is asked for here, and stays if the field is left empty. */
+  rehearse() {
+    const { desk } = this;
+    this.open({
+      title: "Rehearse the show",
+      text: "Only viewers with the passcode come in. Nothing is sold, and nothing of it stays.",
+      fields: [field("passcode", "Passcode (empty: the one that is set)", { maxlength: "64" })],
+      submit: "Begin the rehearsal",
+      send: async (values) => {
+        const passcode = values.get("passcode");
+        if (passcode) await desk.showCall("PATCH", "", { rehearsal_passcode: passcode }, "", true);
+        await desk.showCall("POST", "/start", { rehearsal: true }, "Rehearsing: viewers need the passcode", true);
       },
     });
   }
@@ -224,6 +224,7 @@ export class Forms {
           field("currency", "Currency", { required: true, pattern: "[A-Z]{3}", value: "EUR", maxlength: "3" }),
           choice("language", "Language", [["en", "English"], ["de", "Deutsch"], ["es", "Español"], ["ja", "日本語"], ["ar", "العربية"]]),
         ),
+        field("starts_at", "Planned start (your time)", { type: "datetime-local" }),
         field("playback_url", "Video address (HLS)"),
         check("paid_partnership", "Paid partnership (viewers are told)", false),
       ],
@@ -231,6 +232,8 @@ export class Forms {
       send: async (values) => {
         const body = { title: values.get("title"), currency: values.get("currency"), language: values.get("language") };
         if (values.get("playback_url")) body.playback_url = values.get("playback_url");
+        const start = fromLocal(values.get("starts_at"));
+        if (start) body.starts_at = start;
         if (values.get("paid_partnership")) body.paid_partnership = true;
         const show = await desk.post("/v1/shows", body);
         desk.choose(show.id);
@@ -246,36 +249,49 @@ export class Forms {
   }
 }
 
-class FieldError extends Error {}
-
-function offerFields() {
+/** Fields of an offer's terms, filled from a prepared one, or with what most offers have. */
+function offerFields(offer) {
+  const terms = { quantity: 20, per_buyer_limit: 1, hold_seconds: HOLD_SECONDS, mode: "hold", waitlist: true, guests: true, ...offer };
+  const kept = offer ? " (empty: as it is)" : ""; // the server does not tell these two of a prepared offer
   return [
-    number("quantity", "Units", 1, 1_000_000, 20),
-    number("per_buyer_limit", "Units per buyer", 1, 1_000, 1),
-    number("hold_seconds", "Hold for seconds", 5, 86_400, HOLD_SECONDS),
-    choice("countdown_seconds", "Countdown", COUNTDOWNS.map((s) => [String(s), s ? `${s} s` : "none"]), "0"),
-    number("duration_seconds", "Open for seconds (or until closed)", 1, 86_400, "", false),
-    choice("mode", "Units go to", [["hold", "who presses first, then pays"], ["first_paid", "who has paid first"]]),
-    check("waitlist", "Waitlist when sold out", true),
-    check("guests", "Guests may buy", true),
+    number("quantity", "Units", 1, 1_000_000, terms.quantity),
+    number("per_buyer_limit", "Units per buyer", 1, 1_000, terms.per_buyer_limit),
+    number("hold_seconds", "Hold for seconds", 5, 86_400, terms.hold_seconds),
+    number("countdown_seconds", `Countdown in seconds${kept}`, 0, COUNTDOWN_MAX, offer ? "" : 0, !offer),
+    number("duration_seconds", `Seconds open (empty: ${offer ? "as it is" : "until closed"})`, 1, 86_400, "", false),
+    choice("mode", "Units go to", [["hold", "first to press Buy"], ["first_paid", "first to pay"]], terms.mode),
+    check("waitlist", "Waitlist when sold out", terms.waitlist),
+    check("guests", "Guests may buy", terms.guests),
   ];
 }
 
 function offerBody(values, currency) {
   const body = {
-    sku: values.get("sku"),
     price_minor: priceOf(values, currency),
     quantity: Number(values.get("quantity")),
     per_buyer_limit: Number(values.get("per_buyer_limit")),
     hold_seconds: Number(values.get("hold_seconds")),
-    countdown_seconds: Number(values.get("countdown_seconds")),
     mode: values.get("mode"),
     waitlist: values.get("waitlist") === "on",
     guests: values.get("guests") === "on",
   };
-  if (values.get("duration_seconds")) body.duration_seconds = Number(values.get("duration_seconds"));
+  for (const name of ["countdown_seconds", "duration_seconds"]) {
+    if (values.get(name)) body[name] = Number(values.get(name));
+  }
   return body;
 }
+
+const two = (n) => String(n).padStart(2, "0");
+
+/** Unix ms as a `datetime-local` field wants it, in the host's own time; "" for none. */
+export function toLocal(ms) {
+  if (!ms) return "";
+  const at = new Date(ms);
+  const day = [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join("-");
+  return `${day}T${two(at.getHours())}:${two(at.getMinutes())}`;
+}
+
+export const fromLocal = (text) => (text ? new Date(text).getTime() : null);
 
 function priceOf(values, currency) {
   const minor = toMinor(values.get("price"), currency);
@@ -284,21 +300,4 @@ function priceOf(values, currency) {
     throw new FieldError(`The price must be a number with at most ${digits} decimals.`);
   }
   return minor;
-}
-
-function field(name, label, attributes = {}) {
-  return h("label", { class: "field" }, h("span", {}, label), h("input", { name, dir: "auto", ...attributes }));
-}
-
-function number(name, label, min, max, value, required = true) {
-  return field(name, label, { type: "number", min, max, step: 1, value: String(value), required });
-}
-
-function choice(name, label, options, selected) {
-  const list = options.map(([value, text]) => new Option(text, value, false, value === selected));
-  return h("label", { class: "field" }, h("span", {}, label), h("select", { name }, ...list));
-}
-
-function check(name, label, checked) {
-  return h("label", { class: "check" }, h("input", { type: "checkbox", name, checked }), h("span", {}, label));
 }

@@ -1,10 +1,15 @@
-/** The way into the console: log-in with the link's token, and the choice of a show. */
+/** The way into the console: log-in with the link's token, its end, and the choice of a show. */
 
 import { ApiError, get, post, request } from "./api.js";
-import { readClaims, takeToken } from "./claims.js";
+import { keepToken, readClaims, takeToken, tokenIn } from "./claims.js";
+import { formatRemaining } from "./clock.js";
+import { field } from "./dialog.js";
 import { byId, h, setHidden, setText } from "./dom.js";
 
 const TOKEN_KEY = "live:desk"; // of this tab only; the WebSocket needs it, HTTP has its own cookie
+const SHOWS_A_PAGE = 20;
+const WARN_MS = 5 * 60_000; // before the log-in ends
+export const STATUS_WORDS = { scheduled: "Scheduled", rehearsal: "Rehearsal", live: "Live", paused: "Paused", ended: "Ended" };
 
 export class Gate {
   constructor(desk) {
@@ -24,22 +29,66 @@ export class Gate {
 
   /** True once the server has accepted the token and set its cookie. */
   async logIn() {
-    this.token = takeToken(TOKEN_KEY);
-    const claims = readClaims(this.token);
-    if (!claims) {
-      this.say("Please log in", "Open this page with the link that ends in #token=…. `live demo` prints one, and so does `live token --role host`.");
+    const token = takeToken(TOKEN_KEY);
+    if (!readClaims(token)) {
+      this.say("Please log in", "Open the console with its link, or paste the link or a token here. The commands live demo and live token --role host print one.", this.pasteForm());
       return false;
     }
     try {
-      await post("/v1/session", { token: this.token });
+      await this.useToken(token);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      this.say("Log-in was refused", error.message);
+      this.say("Log-in was refused", error.message, this.pasteForm());
       return false;
     }
-    this.claims = claims;
-    setHidden(byId("leave"), false);
     return true;
+  }
+
+  /** Raises ApiError where the server refuses it. */
+  async useToken(token) {
+    const session = await post("/v1/session", { token });
+    keepToken(TOKEN_KEY, token);
+    this.token = token;
+    this.claims = readClaims(token);
+    this.endsAt = session.expires_at * 1000;
+    setHidden(byId("leave"), false);
+  }
+
+  pasteForm() {
+    const form = h("form", { class: "by-name" }, this.linkField(), h("button", { class: "primary" }, "Log in"));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      keepToken(TOKEN_KEY, tokenIn(new FormData(form).get("link")));
+      this.desk.enter();
+    });
+    return form;
+  }
+
+  linkField() {
+    return field("link", "Console link or token", { required: true });
+  }
+
+  /** Tell in time that the log-in ends; at its end ask for a new one without losing the desk. */
+  watchEnd() {
+    const left = this.claims ? this.endsAt - this.desk.clock.now() : WARN_MS;
+    setHidden(byId("ending"), left >= WARN_MS);
+    if (left >= WARN_MS) return;
+    if (left > 0) return setText(byId("ending"), `Your log-in ends in ${formatRemaining(left)}. Open a new console link to go on.`);
+    setText(byId("ending"), "Your log-in has ended.");
+    if (!byId("box").open) this.askAgain();
+  }
+
+  askAgain() {
+    this.desk.forms.open({
+      title: "Your log-in has ended",
+      text: "Paste a new console link or token. The show goes on meanwhile, and the desk comes back as it was.",
+      fields: [this.linkField()],
+      submit: "Log in",
+      send: async (values) => {
+        await this.useToken(tokenIn(values.get("link")));
+        this.desk.reconnect();
+      },
+    });
   }
 
   async logOut() {
@@ -49,7 +98,8 @@ export class Gate {
     this.claims = null;
     this.desk.leaveShow();
     setHidden(byId("leave"), true);
-    this.say("You are logged out", "Open the console with a new link to come back.");
+    setHidden(byId("ending"), true);
+    this.say("You are logged out", "Open the console with a new link to come back.", this.pasteForm());
   }
 
   say(title, text, ...body) {
@@ -65,54 +115,57 @@ export class Gate {
     setHidden(byId("desk"), false);
   }
 
-  /** The show of the address, or the only one there is; otherwise the host chooses. */
+  /** The show of the address, or the only one that is not over; otherwise the host chooses. */
   async firstShow() {
     const asked = new URLSearchParams(location.search).get("show");
     if (asked) return this.desk.choose(asked);
-    const rows = await this.ownShows();
-    if (rows.size === 1) return this.desk.choose(rows.keys().next().value);
-    return this.chooseShow(rows);
+    const page = await this.showPage();
+    const current = page.items.filter((show) => show.status !== "ended");
+    if (current.length === 1 && !page.next) return this.desk.choose(current[0].id);
+    return this.chooseShow(page);
   }
 
-  async ownShows() {
-    const rows = new Map();
-    const { shows } = await get("/shows.json");
-    for (const { id, title } of shows) {
-      if (this.everywhere || this.claims.shows.includes(id)) rows.set(id, title);
-    }
-    for (const id of this.claims.shows) if (id !== "*" && !rows.has(id)) rows.set(id, id);
-    return rows;
+  showPage(cursor) {
+    const more = cursor ? `&cursor=${encodeURIComponent(cursor)}` : "";
+    return get(`/v1/shows?limit=${SHOWS_A_PAGE}${more}`);
   }
 
   async chooseShow(known) {
     if (!this.claims) return;
-    const rows = known instanceof Map ? known : await this.ownShows();
-    const buttons = [...rows].map(([id, title]) =>
-      h("button", { type: "button", class: "quiet", dir: "auto", onclick: () => this.desk.choose(id) }, title),
+    const list = h("ul", { class: "shows" });
+    const more = h("button", { type: "button", class: "quiet" }, "Older shows");
+    const put = ({ items, next }) => {
+      list.append(...items.map((show) => this.showRow(show)));
+      more.hidden = !next;
+      more.onclick = () => this.desk.attempt(async () => put(await this.showPage(next)));
+    };
+    await this.desk.attempt(async () => {
+      const page = known?.items ? known : await this.showPage();
+      put(page);
+      const create = h("button", { type: "button", class: "primary", onclick: () => this.desk.forms.newShow() }, "New show");
+      const text = page.items.length ? "" : "There is no show yet.";
+      this.say("Choose a show", text, list, more, ...(this.isHost && this.everywhere ? [create] : []));
+    });
+  }
+
+  showRow({ id, title, status, starts_at: at }) {
+    const when = new Intl.DateTimeFormat(this.desk.language, { dateStyle: "medium", timeStyle: "short" });
+    const planned = at && status === "scheduled" ? when.format(at) : "";
+    return h(
+      "li",
+      {},
+      h(
+        "button",
+        { type: "button", class: "quiet show-row", onclick: () => this.desk.choose(id) },
+        h("span", { dir: "auto" }, title),
+        planned ? h("span", { class: "fine" }, planned) : null,
+        h("span", { class: "chip", "data-status": status }, STATUS_WORDS[status]),
+      ),
     );
-    if (this.isHost && this.everywhere) {
-      const create = () => this.desk.forms.newShow();
-      buttons.push(h("button", { type: "button", class: "primary", onclick: create }, "New show"));
-    }
-    const text = rows.size ? "" : "No show runs right now.";
-    this.say("Choose a show", text, h("div", { class: "shows" }, ...buttons), this.byName());
   }
 
   refused(message) {
-    this.say("This show cannot be opened", message, this.byName());
-  }
-
-  byName() {
-    const form = h(
-      "form",
-      { class: "by-name" },
-      h("label", { class: "field" }, h("span", {}, "Or open a show by its id"), h("input", { name: "id", required: true })),
-      h("button", {}, "Open"),
-    );
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.desk.choose(new FormData(form).get("id").trim());
-    });
-    return form;
+    const back = h("button", { type: "button", onclick: () => this.chooseShow() }, "Choose another show");
+    this.say("This show cannot be opened", message, back);
   }
 }

@@ -1,42 +1,16 @@
 /** Run of show: products in order, their pins and offers, and what a host can do with each. */
 
-import { formatRemaining } from "./clock.js";
-import { byId, h, keyed, picture, setHidden, setText } from "./dom.js";
+import { byId, h, keyed, picture, setHidden, setText, toast } from "./dom.js";
+import { OfferLine, closedFor, lock } from "./desk-offer.js";
 import { formatMoney } from "./money.js";
 
 const PINS_MAX = 3;
-export const PHASE_WORDS = {
-  draft: "Prepared",
-  scheduled: "Counting down",
-  open: "Open",
-  paused: "Paused",
-  closing: "Closing",
-  closed: "Closed",
-};
-
-// What may be done in which phase; the server has the last word.
-const OFFER_ACTIONS = {
-  draft: ["open", "close"],
-  scheduled: ["pause", "close"],
-  open: ["pause", "sold-out", "extend", "restock", "close"],
-  paused: ["resume", "restock", "close"],
-  closing: [],
-  closed: [],
-};
-const ACTION_WORDS = {
-  open: "Open",
-  pause: "Pause",
-  "sold-out": "Sold out",
-  resume: "Resume",
-  extend: "Extend",
-  restock: "Restock",
-  close: "Close",
-};
 
 export class RunOfShow {
   constructor(desk) {
     this.desk = desk;
     this.list = byId("run-list");
+    this.offerLine = new OfferLine(desk);
     this.selected = null; // sku
     this.dragged = null;
     this.list.replaceChildren();
@@ -49,11 +23,13 @@ export class RunOfShow {
     byId("run-tools").replaceChildren();
     if (!desk.isHost) return;
     const tool = (text, act, kind = "quiet") => h("button", { type: "button", class: kind, onclick: act }, text);
-    byId("run-tools").replaceChildren(
-      tool("Add product", () => desk.forms.addProduct()),
-      tool("Announce", () => desk.forms.announce()),
-      tool("New offer", () => desk.forms.prepareOffer(this.selected), "primary"),
-    );
+    // The announcement bar is no configuration: a freeze leaves it alone.
+    this.announceTool = tool("Announce", () => desk.forms.announce());
+    this.configTools = [
+      tool("Add products", () => desk.forms.addProducts()),
+      tool("New offer", () => desk.prepareOffer(), "primary"),
+    ];
+    byId("run-tools").replaceChildren(this.configTools[0], this.announceTool, this.configTools[1]);
   }
 
   get rows() {
@@ -67,9 +43,11 @@ export class RunOfShow {
     return this.desk.model.sortedOffers().filter((offer) => offer.sku === sku);
   }
 
-  /** The prepared offer that comes next in the run of show, or undefined. */
+  /** What the key for "open" opens: the selected product's prepared offer, else the next one. */
   nextPrepared() {
-    return this.rows.flatMap((row) => row.offers).find((offer) => offer.phase === "draft");
+    const draft = (offer) => offer.phase === "draft";
+    const own = this.offersOf(this.selected).find(draft);
+    return own || this.rows.flatMap((row) => row.offers).find(draft);
   }
 
   /** The offer that a single key acts on: the selected product's live one, else the first live one. */
@@ -81,7 +59,13 @@ export class RunOfShow {
 
   render() {
     const { rows } = this;
-    setHidden(byId("run-empty"), rows.length > 0);
+    this.renderGuide(rows);
+    this.nextId = this.desk.isHost ? this.nextPrepared()?.id : null;
+    const { show } = this.desk.model;
+    if (this.desk.isHost) {
+      for (const button of this.configTools) lock(button, closedFor(show));
+      lock(this.announceTool, closedFor({ ...show, frozen: false }));
+    }
     keyed(
       this.list,
       rows,
@@ -91,10 +75,32 @@ export class RunOfShow {
     );
   }
 
+  /** What is still to do before the first sale; gone with it. */
+  renderGuide(rows) {
+    const { show, offers } = this.desk.model;
+    const all = [...offers.values()];
+    const steps = [
+      [rows.length > 0, "Add products to the run of show."],
+      [all.length > 0, "Prepare an offer: price, units, limit. It is not public yet."],
+      [show.status !== "scheduled", "Send your viewers the link, rehearse if you like, then start the show."],
+      [all.some((offer) => offer.phase !== "draft"), "Open the offer. Its countdown and its stock are on every phone at once."],
+    ];
+    setHidden(byId("guide"), show.status === "ended" || steps.every(([done]) => done));
+    keyed(
+      byId("guide"),
+      steps,
+      ([, text]) => text,
+      ([, text]) => h("li", {}, text),
+      (item, [done, text]) => {
+        item.dataset.done = done;
+        item.setAttribute("aria-label", `${done ? "Done" : "To do"}: ${text}`);
+      },
+    );
+  }
+
   createRow({ sku }) {
     const product = this.desk.productOf(sku);
-    const act = (name, label, what) =>
-      h("button", { type: "button", class: "quiet small", "data-act": name, "aria-label": label, title: label, onclick: what });
+    const act = (name, what) => h("button", { type: "button", class: "quiet small", "data-act": name, onclick: what });
     const row = h(
       "li",
       { class: "product", tabindex: "0", draggable: this.desk.isHost ? "true" : null },
@@ -109,9 +115,10 @@ export class RunOfShow {
       h(
         "div",
         { class: "product-act" },
-        act("pin", "Pin", () => this.togglePin(sku)),
-        act("up", "Move up", () => this.move(sku, -1)),
-        act("down", "Move down", () => this.move(sku, 1)),
+        act("pin", () => this.togglePin(sku)),
+        act("up", () => this.move(sku, -1)),
+        act("down", () => this.move(sku, 1)),
+        act("remove", () => this.remove(sku)),
       ),
       h("ul", { class: "product-offers" }),
     );
@@ -127,96 +134,57 @@ export class RunOfShow {
     const pinned = show.pins.includes(sku);
     const part = (name) => row.querySelector(`[data-part="${name}"]`);
     row.dataset.pinned = pinned;
-    row.dataset.selected = sku === this.selected;
+    this.markSelected(row);
+    row.setAttribute("aria-label", `${index + 1}. ${product.title}`);
     setText(part("number"), String(index + 1));
     setText(row.querySelector("h3"), product.title);
     const price = product.currency
       ? formatMoney(product.price_minor, product.currency, this.desk.language)
       : "";
     setText(part("facts"), product.currency ? `${sku} · ${price} · ${product.available} available` : sku);
-    const pin = row.querySelector('[data-act="pin"]');
-    setText(pin, pinned ? "📌 Pinned" : "Pin");
+    const pin = this.updateAct(row, "pin", pinned ? "📌 Pinned" : "Pin", `Pin ${product.title}`);
     pin.setAttribute("aria-pressed", pinned);
-    setText(row.querySelector('[data-act="up"]'), "↑");
-    setText(row.querySelector('[data-act="down"]'), "↓");
-    for (const button of row.querySelectorAll(".product-act button")) setHidden(button, !this.desk.isHost);
+    this.updateAct(row, "up", "↑", `Move ${product.title} up`, closedFor(this.desk.model.show));
+    this.updateAct(row, "down", "↓", `Move ${product.title} down`, closedFor(this.desk.model.show));
+    const remove = this.updateAct(row, "remove", "✕", `Take ${product.title} out of the run of show`, closedFor(this.desk.model.show));
+    setHidden(remove, !this.desk.isHost || offers.some((offer) => offer.phase !== "closed"));
     keyed(
       row.querySelector(".product-offers"),
       offers,
       (offer) => offer.id,
-      (offer) => this.createOffer(offer),
-      (element, offer) => this.updateOffer(element, offer),
+      () => this.offerLine.create(),
+      (element, offer) => this.offerLine.update(element, offer, offer.id === this.nextId),
     );
   }
 
-  createOffer() {
-    return h(
-      "li",
-      { class: "desk-offer" },
-      h("span", { class: "chip", "data-part": "phase" }),
-      h("strong", { "data-part": "price" }),
-      h("span", { class: "deadline", "data-part": "deadline" }),
-      h("span", { class: "fine", "data-part": "terms" }),
-      h("div", { class: "bar3", "data-part": "bar", role: "img" }, h("i", { class: "sold" }), h("i", { class: "held" })),
-      h("span", { class: "counts", "data-part": "counts" }),
-      h("div", { class: "row", "data-part": "acts" }),
-    );
-  }
-
-  updateOffer(element, offer) {
-    const part = (name) => element.querySelector(`[data-part="${name}"]`);
-    const soldOut = offer.phase === "open" ? offer.left === 0 : offer.phase === "paused" && offer.sold_out;
-    element.dataset.phase = offer.phase;
-    part("phase").dataset.phase = soldOut ? "sold_out" : offer.phase;
-    setText(part("phase"), soldOut ? "Sold out" : PHASE_WORDS[offer.phase]);
-    setText(part("price"), formatMoney(offer.price_minor, offer.currency, this.desk.language));
-    const mode = offer.mode === "hold" ? `hold ${offer.hold_seconds} s` : "first paid";
-    setText(part("terms"), `${offer.quantity} ${offer.quantity === 1 ? "unit" : "units"} · ${offer.per_buyer_limit} each · ${mode}`);
-    const counts = `${offer.left} left · ${offer.held} held · ${offer.sold} sold`;
-    setText(part("counts"), offer.phase === "draft" ? "" : counts);
-    const total = Math.max(1, offer.left + offer.held + offer.sold);
-    part("bar").setAttribute("aria-label", counts);
-    part("bar").style.setProperty("--sold", offer.sold / total);
-    part("bar").style.setProperty("--held", offer.held / total);
-    setHidden(part("bar"), offer.phase === "draft");
-    this.updateDeadline(part("deadline"), offer);
-    const actions = this.desk.isHost ? OFFER_ACTIONS[offer.phase] : [];
-    keyed(
-      part("acts"),
-      actions.filter((name) => name !== "extend" || offer.closes_at),
-      (name) => `${name} ${offer.phase}`,
-      (name) => this.actionButton(name, offer),
-    );
-  }
-
-  actionButton(name, offer) {
-    const kind = name === "open" || name === "resume" ? "primary small" : "quiet small";
-    const word = offer.phase === "draft" && name === "close" ? "Discard" : ACTION_WORDS[name];
-    const label = `${word} ${offer.title}`;
-    return h(
-      "button",
-      { type: "button", class: kind, "aria-label": label, onclick: () => this.desk.offerAction(name, offer.id) },
-      word,
-    );
-  }
-
-  updateDeadline(element, offer) {
-    const at = offer.phase === "scheduled" ? offer.opens_at : offer.phase === "open" ? offer.closes_at : null;
-    const word = offer.phase === "scheduled" ? "opens in" : "closes in";
-    setText(element, at ? `${word} ${formatRemaining(at - this.desk.clock.now())}` : "");
+  updateAct(row, name, word, label, locked = "") {
+    const button = row.querySelector(`[data-act="${name}"]`);
+    setText(button, word);
+    button.setAttribute("aria-label", label);
+    lock(button, locked);
+    if (!locked) button.title = label;
+    setHidden(button, !this.desk.isHost);
+    return button;
   }
 
   tick() {
     for (const element of this.list.querySelectorAll(".desk-offer")) {
       const offer = this.desk.model.offers.get(element.dataset.key);
-      if (offer) this.updateDeadline(element.querySelector('[data-part="deadline"]'), offer);
+      if (offer) this.offerLine.tick(element, offer);
     }
   }
 
   select(sku) {
     if (this.selected === sku) return;
     this.selected = sku;
-    for (const row of this.list.children) row.dataset.selected = row.dataset.key === sku;
+    for (const row of this.list.children) this.markSelected(row);
+    this.desk.draw();
+  }
+
+  markSelected(row) {
+    const selected = row.dataset.key === this.selected;
+    row.dataset.selected = selected;
+    row.setAttribute("aria-current", selected);
   }
 
   focusRow(index) {
@@ -225,8 +193,17 @@ export class RunOfShow {
 
   togglePin(sku) {
     const { pins } = this.desk.model.show;
-    const skus = pins.includes(sku) ? pins.filter((one) => one !== sku) : [...pins, sku].slice(-PINS_MAX);
+    if (!pins.includes(sku) && pins.length >= PINS_MAX) {
+      const titles = pins.map((one) => this.desk.productOf(one).title).join(", ");
+      return toast(`Three products are pinned: ${titles}. Unpin one first.`, "bad");
+    }
+    const skus = pins.includes(sku) ? pins.filter((one) => one !== sku) : [...pins, sku];
     return this.desk.showCall("POST", "/pins", { skus }, pins.includes(sku) ? "Unpinned" : "Pinned");
+  }
+
+  remove(sku) {
+    const skus = this.desk.model.show.run_order.filter((one) => one !== sku);
+    return this.desk.showCall("PUT", "/run-order", { skus }, "Taken out of the run of show");
   }
 
   move(sku, by) {
