@@ -16,7 +16,9 @@ from live.domain.show import ShowView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowEvent:
-    type: Literal["show.started", "show.paused", "show.resumed", "show.ended"]
+    """`show.updated`: its settings changed, and nothing else. All name every offer but drafts."""
+
+    type: Literal["show.started", "show.paused", "show.resumed", "show.ended", "show.updated"]
     at: int
     show: ShowView
 

@@ -25,7 +25,7 @@ OfferEventType = Literal[
     "offer.closing",
     "offer.closed",
 ]
-ShowEventType = Literal["show.started", "show.paused", "show.resumed", "show.ended"]
+ShowEventType = Literal["show.started", "show.paused", "show.resumed", "show.ended", "show.updated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,25 @@ def changes_between(
 
 def _show_changes(old: ShowState, new: ShowState, stocks: Stocks, at: int) -> Iterator[Change]:
     kind = _turn(old.status, new.status)
+    if kind is None and _settings(old) != _settings(new):
+        kind = "show.updated"
     if kind is not None:
         event = ShowEvent(type=kind, at=at, show=view_show(new, stocks, drafts=False))
         yield Change(_channel(new), event, f"{kind}:{new.version}")
+
+
+def _settings(state: ShowState) -> tuple[object, ...]:
+    """What pages show of a show and no other event tells. The passcode is nobody's business."""
+    return (
+        state.title,
+        state.language,
+        state.playback_url,
+        state.paid_partnership,
+        state.slow_mode_seconds,
+        state.frozen,
+        state.run_order,
+        state.starts_at,
+    )
 
 
 def _turn(old: ShowStatus, new: ShowStatus) -> ShowEventType | None:

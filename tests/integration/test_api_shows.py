@@ -74,9 +74,14 @@ async def test_commands_are_heard_in_order(stage: Stage, show: ShowId) -> None:
         (f"/v1/offers/{name}/restock", {"quantity": 2}),
         (f"/v1/offers/{name}/close", None),
         (f"/v1/shows/{show}/pins", {"skus": []}),
-        (f"/v1/shows/{show}/end", None),
     ):
         assert (await stage.call("POST", path, body)).status_code == 200, path
+    for method, path, changed in (
+        ("PATCH", f"/v1/shows/{show}", {"title": "Later", "frozen": False}),
+        ("PUT", f"/v1/shows/{show}/run-order", {"skus": ["lamp"]}),
+    ):
+        assert (await stage.call(method, path, changed)).status_code == 200, path
+    assert (await stage.call("POST", f"/v1/shows/{show}/end")).status_code == 200
 
     assert await stage.types(show) == [
         "show.started",
@@ -88,8 +93,12 @@ async def test_commands_are_heard_in_order(stage: Stage, show: ShowId) -> None:
         "offer.restocked",
         "offer.closing",
         "product.unpinned",
+        "show.updated",
+        "show.updated",
         "show.ended",
     ]
+    assert (await stage.published(show))[9]["show"]["title"] == "Later"
+    assert (await stage.published(show))[10]["show"]["run_order"] == ["lamp"]
     restocked = (await stage.published(show))[6]["offer"]
     assert (restocked["quantity"], restocked["left"]) == (7, 7)
 

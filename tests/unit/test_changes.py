@@ -56,6 +56,32 @@ def test_turn_of_a_show_is_one_event(before: ShowStatus, after: ShowStatus, even
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"title": "Later"},
+        {"language": "de"},
+        {"playback_url": "https://cdn.example/live.m3u8"},
+        {"paid_partnership": True},
+        {"slow_mode_seconds": 10},
+        {"frozen": True},
+        {"run_order": (Sku("mug"),)},
+        {"starts_at": 9_000},
+    ],
+)
+def test_changed_setting_is_told_with_the_whole_show(change: dict[str, object]) -> None:
+    """Open pages and a second console hear of it; with a turn of the show that event says it."""
+    changed = state(version=2, **change)
+
+    [update] = changes_between(state(), changed, {}, at=5)
+    assert (update.channel.kind, update.event.type) == (ChannelKind.SHOW, "show.updated")
+    for name, value in change.items():
+        assert getattr(update.event.show, name) == value  # type: ignore[union-attr]  # as told
+    ended = state(version=2, status=ShowStatus.ENDED, **change)
+    assert told(state(), ended) == [("show", "show.ended")]
+    assert told(state(), state(version=2, passcode="secret")) == []
+
+
+@pytest.mark.parametrize(
     ("before", "after", "where", "event"),
     [
         (Phase.DRAFT, Phase.SCHEDULED, "show", "offer.scheduled"),
