@@ -11,7 +11,7 @@ from live.domain.hold import HoldView
 from live.domain.ids import OfferId, OrderId, ShowId, Sku
 from live.domain.offer import OfferView
 from live.domain.order import OrderState, OrderView
-from live.domain.show import ShowView
+from live.domain.show import ProductCard, ShowView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,12 @@ class ShowEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinEvent:
-    """`skus`: all products that are pinned from now on."""
+    """`skus`: all products that are pinned from now on; `products`: what to show of them."""
 
     type: Literal["product.pinned", "product.unpinned"]
     at: int
     skus: tuple[Sku, ...]
+    products: tuple[ProductCard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

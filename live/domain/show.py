@@ -30,6 +30,17 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProductCard:
+    """What viewers see of a pinned product, whether or not it has an offer yet."""
+
+    sku: Sku
+    title: str
+    image_url: str
+    price_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShowState:
     """A show as Postgres knows it, with its offers' terms: what the show log stores beside its end.
 
@@ -54,6 +65,7 @@ class ShowState:
     offers: tuple[OfferTerms, ...]
     starts_at: int | None = None  # Unix ms; when the host means to go on air
     passcode: str = ""
+    pinned: tuple[ProductCard, ...] = ()  # the products of `pins`, in their order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +87,7 @@ class ShowView:
     version: int
     frozen: bool = False  # hosts may change no configuration at the moment
     starts_at: int | None = None
+    pinned: tuple[ProductCard, ...] = ()
 
 
 def passcode_digest(show: str, passcode: str) -> str:

@@ -16,7 +16,7 @@ import asyncpg
 from live.domain.caller import Role
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import Mode, OfferTerms, Phase
-from live.domain.show import Announcement, ShowState, ShowStatus, passcode_digest
+from live.domain.show import Announcement, ProductCard, ShowState, ShowStatus, passcode_digest
 from live.errors import BadField, Busy, Conflict, NotFound
 from live.ledger import actions, rehearsal
 from live.ledger.idempotency import CallKey, mark_done
@@ -189,14 +189,26 @@ _OFFERS = """
 async def read_show(connection: Connection | Pool, show: ShowId) -> ShowState:
     """Read a show with its offers. Raises NotFound.
 
-    Two statements: outside a transaction the version is read first, so a state is never newer
+    Several statements: outside a transaction the version is read first, so a state is never newer
     than its version says, and a later one replaces it.
     """
     row = await connection.fetchrow(f"{_SHOW} WHERE id = $1", show)
     if row is None:
         raise NotFound(f"unknown show {show}")
     offers = await connection.fetch(f"{_OFFERS} WHERE show = $1 ORDER BY slot", show)
-    return _state(row, tuple(_terms(offer) for offer in offers))
+    pinned = await _pinned(connection, row["pins"])
+    return _state(row, tuple(_terms(offer) for offer in offers), pinned)
+
+
+async def _pinned(connection: Connection | Pool, skus: Sequence[str]) -> tuple[ProductCard, ...]:
+    if not skus:
+        return ()
+    rows = await connection.fetch(
+        """SELECT sku, title, image_url, price_minor, currency FROM products
+           WHERE sku = ANY($1) ORDER BY array_position($1, sku)""",
+        skus,
+    )
+    return tuple(ProductCard(**dict(row)) for row in rows)
 
 
 class ShowRows:
@@ -491,7 +503,9 @@ async def _demand_products(connection: Connection, skus: Sequence[Sku]) -> None:
         raise NotFound(f"unknown product {missing[0]}")
 
 
-def _state(row: asyncpg.Record, offers: tuple[OfferTerms, ...]) -> ShowState:
+def _state(
+    row: asyncpg.Record, offers: tuple[OfferTerms, ...], pinned: tuple[ProductCard, ...] = ()
+) -> ShowState:
     text, passcode = row["announcement"], row["rehearsal_passcode"]
     return ShowState(
         id=ShowId(row["id"]),
@@ -511,6 +525,7 @@ def _state(row: asyncpg.Record, offers: tuple[OfferTerms, ...]) -> ShowState:
         offers=offers,
         starts_at=row["starts_at"],
         passcode="" if passcode is None else passcode_digest(row["id"], passcode),
+        pinned=pinned,
     )
 
 

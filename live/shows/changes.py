@@ -91,7 +91,7 @@ def _pin_changes(old: ShowState, new: ShowState, at: int) -> Iterator[Change]:
         kind: Literal["product.pinned", "product.unpinned"] = (
             "product.unpinned" if set(new.pins) < set(old.pins) else "product.pinned"
         )
-        event = PinEvent(type=kind, at=at, skus=new.pins)
+        event = PinEvent(type=kind, at=at, skus=new.pins, products=new.pinned)
         yield Change(_channel(new), event, f"pins:{new.version}")
 
 

@@ -44,4 +44,5 @@ def view_show(state: ShowState, stocks: Stocks, *, drafts: bool) -> ShowView:
         version=state.version,
         frozen=state.frozen,
         starts_at=state.starts_at,
+        pinned=state.pinned,
     )

@@ -99,6 +99,9 @@ async def test_commands_are_heard_in_order(stage: Stage, show: ShowId) -> None:
     ]
     assert (await stage.published(show))[9]["show"]["title"] == "Later"
     assert (await stage.published(show))[10]["show"]["run_order"] == ["lamp"]
+    card = {"sku": "lamp", "title": "Lamp", "image_url": "", "price_minor": 2500, "currency": "EUR"}
+    pinned, unpinned = [(await stage.published(show))[index] for index in (1, 8)]
+    assert (pinned["products"], unpinned["products"]) == ([card], [])
     restocked = (await stage.published(show))[6]["offer"]
     assert (restocked["quantity"], restocked["left"]) == (7, 7)
 
