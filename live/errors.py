@@ -9,6 +9,7 @@ LiveError
     ├── Conflict         1409  the same key with another request; a state that does not allow it
     ├── Denied            103  the role may not do this
     │   └── Banned             a host sent this person away from the show; a connect closes 3503
+    ├── Rehearsing       1403  the show is being rehearsed: come back later, or with the passcode
     └── Busy              111  rebuilding, overloaded, too many requests: repeat with the same key
 """
 
@@ -52,6 +53,13 @@ class Denied(CallError):
 
 class Banned(Denied):
     """Stays away for good: a client that came back would be turned away again."""
+
+
+class Rehearsing(CallError):
+    """Temporary, so SDKs come back by themselves: a rehearsal ends, and the show follows it."""
+
+    code = 1403
+    temporary = True
 
 
 class Busy(CallError):

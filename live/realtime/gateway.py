@@ -220,7 +220,8 @@ class Gateway:
         except Banned:
             session.close(codes.BANNED)
         except CallError as fault:
-            session.refuse(command, failure_of(fault), codes.CLOSED_NOT_AVAILABLE)
+            close = codes.SERVER_ERROR if fault.temporary else codes.CLOSED_NOT_AVAILABLE
+            session.refuse(command, failure_of(fault), close)
         except Exception:  # the boundary of a task: the client is told, the fault is logged
             log.exception("connect failed", client=session.client)
             session.refuse(command, codes.INTERNAL, codes.SERVER_ERROR)

@@ -16,7 +16,7 @@ from live.domain.caller import Caller
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.show import ShowState, ShowStatus, ShowView, passcode_digest
-from live.errors import BadField, Denied, NotFound
+from live.errors import BadField, NotFound, Rehearsing
 from live.sales.me import MeView
 from live.shows.views import view_show
 
@@ -57,7 +57,7 @@ _asked = msgspec.json.Decoder(_Asked | None)
 
 
 def _check_passcode(state: ShowState, asked: bytes) -> None:
-    """Raises Denied for a viewer of a rehearsal who does not know its passcode."""
+    """Raises Rehearsing for a viewer of a rehearsal who does not know its passcode."""
     if state.status is not ShowStatus.REHEARSAL:
         return
     try:
@@ -66,13 +66,13 @@ def _check_passcode(state: ShowState, asked: bytes) -> None:
         raise BadField(f"connect data: {fault}") from None
     passcode = "" if given is None else given.passcode or ""
     if not compare_digest(passcode_digest(state.id, passcode), state.passcode):
-        raise Denied("the show is being rehearsed: its passcode is needed")
+        raise Rehearsing("the show is being rehearsed: its passcode is needed")
 
 
 def _check_joined(state: ShowState, *, joined: bool) -> None:
-    """Raises Denied for a viewer of a rehearsal who did not join it, which takes its passcode."""
+    """Raises Rehearsing for a viewer who did not join a rehearsal, which takes its passcode."""
     if state.status is ShowStatus.REHEARSAL and not joined:
-        raise Denied("the show is being rehearsed")
+        raise Rehearsing("the show is being rehearsed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,10 @@ class Join:
         self._door = door
 
     async def snapshot(self, caller: Caller, show: ShowId, asked: bytes = b"") -> Snapshot:
-        """For a connect with the data `asked`. Raises NotFound, Denied, BadField, Busy."""
+        """For a connect with the data `asked`.
+
+        Raises NotFound, Banned, Rehearsing, BadField, Busy.
+        """
         return await self._snapshot(caller, show, lambda state: _check_passcode(state, asked))
 
     async def state(self, caller: Caller, show: ShowId, *, joined: bool) -> Snapshot:

@@ -56,7 +56,9 @@ async def test_only_who_knows_the_passcode_gets_in(rehearsal: Stage) -> None:
     assert code == 3010
     for passcode in (None, "", "wrong"):
         wire, reply = await enter(stage, "ada", passcode=passcode)
-        assert reply["error"]["code"] == 103, passcode  # type: ignore[index]
+        error = reply["error"]
+        assert (error["code"], error["temporary"]) == (1403, True), passcode  # type: ignore[index]
+        assert 3000 <= (await wire.closed())[0] < 3500, "SDKs come back when it is over"
     wire = await dial(stage.service.socket_url)
     token = stage.service.token(Role.VIEWER, "eve", stage.show)
     assert "error" not in await wire.ask({"connect": {"token": token}})
