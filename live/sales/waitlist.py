@@ -42,11 +42,18 @@ class Waitlist:
     async def join(
         self, caller: Caller, show: ShowId, wanted: Wanted, key: HoldKey
     ) -> WaitlistAnswer:
-        """Take a place, or the units at once where there are some. Raises NotFound, Denied."""
+        """Take a place, or the units at once where there are some. Raises NotFound, Denied.
+
+        A repeat tells the place as it is now, and costs one read of Redis: pages ask again and
+        again, because nobody announces that others left the line.
+        """
         buyer = require_buyer(caller)
         (line,), (terms,) = self._desk.lines(caller, show, (wanted,))
         if not terms.waitlist:
             return WaitlistAnswer(Outcome.CLOSED, 0)
+        for place in (await self._stock.buyer_state(show, buyer)).waiting:
+            if (place.slot, place.key, place.qty) == (line.slot, key, wanted.qty):
+                return WaitlistAnswer(Outcome.WAITLISTED, place.position)
         await self._rows.ask(show, terms.id, buyer, caller.sub, key, wanted.qty)
         joined = await self._stock.join_waitlist(show, buyer, key, Line(line.slot, line.qty))
         return WaitlistAnswer(joined.outcome, joined.position)

@@ -316,6 +316,21 @@ async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None
     assert [hold.hold for hold in after.holds] == [place]
 
 
+async def test_place_in_line_moves_up_without_asking_postgres(client: Client) -> None:
+    """Pages ask again all the time: the repeat tells the place as it is now, from Redis alone."""
+    offer, holder, ahead, behind = client.sale.offers[1], viewer(), viewer(), viewer()
+    await client.call(holder, "offer.hold", {"offer": offer, "qty": 2, "key": uuid()})
+    await client.call(ahead, "waitlist.join", {"offer": offer, "qty": 1, "key": uuid()})
+    request = {"offer": offer, "qty": 1, "key": uuid()}
+    before = await client.call(behind, "waitlist.join", request)
+    await client.call(ahead, "waitlist.leave", {"offer": offer})
+    await client.sale.pool.execute("DELETE FROM waitlist")
+    after = await client.call(behind, "waitlist.join", request)
+
+    assert (before["position"], after["position"]) == (2, 1)
+    assert await client.sale.pool.fetchval("SELECT count(*) FROM waitlist") == 0
+
+
 async def test_waitlist_is_left_and_may_be_left_twice(client: Client) -> None:
     """Leaving frees the place; leaving again changes nothing."""
     offer, late = client.sale.offers[1], viewer()
