@@ -17,13 +17,6 @@ MINOR_DIGITS = {
     **dict.fromkeys("CLF UYW".split(), 4),
 }
 
-_STATUS = {
-    ShowStatus.SCHEDULED: "https://schema.org/EventScheduled",
-    ShowStatus.LIVE: "https://schema.org/EventScheduled",
-    ShowStatus.PAUSED: "https://schema.org/EventScheduled",
-    ShowStatus.ENDED: "https://schema.org/EventCompleted",
-}
-
 
 def decimal_price(minor: int, currency: str) -> str:
     """Write minor units as a decimal number: (1999, "EUR") is "19.99"."""
@@ -39,7 +32,7 @@ def json_ld(show: ShowView, url: str) -> str:
 
     "<", ">" and "&" are written as escapes: no title can end the element it stands in.
     """
-    data = {
+    data: dict[str, object] = {
         "@context": "https://schema.org",
         "@type": "BroadcastEvent",
         "@id": url,
@@ -47,11 +40,14 @@ def json_ld(show: ShowView, url: str) -> str:
         "name": show.title,
         "inLanguage": show.language,
         "isLiveBroadcast": show.status is ShowStatus.LIVE,
-        "eventStatus": _STATUS.get(show.status, _STATUS[ShowStatus.SCHEDULED]),
+        # Of a show that is over, too: schema.org knows none for "took place as planned".
+        "eventStatus": "https://schema.org/EventScheduled",
         "eventAttendanceMode": "https://schema.org/OnlineEventAttendanceMode",
         "location": {"@type": "VirtualLocation", "url": url},
         "offers": [_offer(offer, url) for offer in show.offers if _is_public(offer)],
     }
+    if show.starts_at is not None:
+        data["startDate"] = _iso(show.starts_at)
     text = orjson.dumps(data).decode()
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -22,6 +22,7 @@ from live.domain.show import ShowStatus, ShowView
 from live.errors import Busy
 from live.web.assets import FOLDER, Assets
 from live.web.pages import TEMPLATES, PageSources, routes
+from live.web.structured_data import json_ld
 
 PAGE_BYTES_MAX = 60_000  # issue 6: before images, as sent to a browser that takes gzip
 EVIL = "<script>alert(1)</script></title> & \"quotes\" 'too'"
@@ -183,6 +184,18 @@ async def test_json_ld_tells_price_and_stock(client: httpx.AsyncClient) -> None:
     image = offer["itemOffered"]["image"]
     assert image == f"http://live.example{OFFER.image_url}"  # addresses are absolute there
     assert (await client.get(image)).headers["content-type"] == "image/svg+xml"
+
+
+@pytest.mark.parametrize("status", [one for one in ShowStatus if one is not ShowStatus.REHEARSAL])
+def test_json_ld_tells_when_the_show_begins(status: ShowStatus) -> None:
+    """The start as ISO 8601, and a status that schema.org knows, in every state of the show."""
+    show = replace(SHOW, status=status, starts_at=1_700_000_000_000)
+    data = json.loads(json_ld(show, "http://live.example/watch/evening"))
+    assert data["startDate"] == "2023-11-14T22:13:20+00:00"
+    # There is no "completed": an event that took place as planned stays a scheduled one.
+    assert data["eventStatus"] == "https://schema.org/EventScheduled"
+    assert data["isLiveBroadcast"] is (status is ShowStatus.LIVE)
+    assert "startDate" not in json.loads(json_ld(SHOW, "http://live.example/watch/evening"))
 
 
 async def test_rehearsal_tells_nothing(client: httpx.AsyncClient) -> None:
