@@ -242,6 +242,15 @@ def test_money_reads_as_the_language_writes_it(run: Run) -> None:
     assert iraqi.split() == ["IQD", "1.500"]
 
 
+def test_amount_keeps_its_order_inside_arabic(run: Run) -> None:
+    """From left to right, fenced off: else a page in Arabic shows "$US 39.90"."""
+    script = """import { formatMoney } from "./money.js";
+        out([formatMoney(3990, "USD", "ar"), formatMoney(3990, "USD", "en")]);"""
+    arabic, english = run(script)  # type: ignore[misc]  # a list of two texts
+    assert (arabic[0], arabic[-1]) == ("\u2066", "\u2069")
+    assert english == "$39.90"
+
+
 LANGUAGES = ["en", "de", "es", "ja", "ar"]
 ALL_TEXTS = (
     "".join(f'import {tag} from "./texts/{tag}.js";\n' for tag in LANGUAGES)

@@ -30,6 +30,9 @@ export function toMinor(text, currency) {
 
 const formats = new Map(); // making one costs more than a whole card; a page needs a few
 
+/** Numbers run from left to right; inside Arabic text "39.90 US$" would fall apart without a fence. */
+const fenced = (text, language) => (/^(ar|fa|he|ur)\b/.test(language) ? `\u2066${text}\u2069` : text);
+
 export function formatMoney(minor, currency, language) {
   const key = `${language} ${currency}`;
   if (!formats.has(key)) {
@@ -37,5 +40,5 @@ export function formatMoney(minor, currency, language) {
     const fraction = { minimumFractionDigits: digits, maximumFractionDigits: digits };
     formats.set(key, new Intl.NumberFormat(language, { style: "currency", currency, ...fraction }));
   }
-  return formats.get(key).format(toDecimal(minor, currency));
+  return fenced(formats.get(key).format(toDecimal(minor, currency)), language);
 }
