@@ -191,6 +191,82 @@ def test_offers_that_can_be_bought_come_first(run: Run) -> None:
     assert result == [["a", "b", "d", "c"], ["b", "a", "d", "c"]]
 
 
+REHEARSED = """
+        model.fold({type: "show.started", at: 1500, show: {version: 2, status: "rehearsal",
+          offers: [offer({version: 2}), offer({id: "b", sku: "tea"})]}});
+        model.takeHold({hold: "k", state: "held", items: [{offer: "a", qty: 1}], expires_at: 9});
+        model.waiting.set("b", {offer: "b", key: "w", qty: 1, position: 1});
+        model.takeOrder({order: "o", hold: "h", state: "confirmed", items: []}, 1600);
+        model.takeOffer(offer({id: "d", phase: "draft"}), 1600);
+"""
+
+
+def test_nothing_of_a_rehearsal_stays_on_the_page(run: Run) -> None:
+    """Its offers are drafts again: only who has drafts keeps them; nothing was held or bought."""
+    result = run(
+        MODEL
+        + REHEARSED
+        + """
+        const before = [model.holds.size, model.waiting.size, model.orders.size];
+        model.fold({type: "show.ended", at: 2000, show: {version: 3, status: "scheduled",
+          offers: []}});
+        out([before, model.show.status, [...model.offers.keys()], model.holds.size,
+             model.waiting.size, model.orders.size]);"""
+    )
+    assert result == [[1, 1, 1], "scheduled", ["d"], 0, 0, 0]
+
+
+def test_late_show_event_forgets_no_newer_offer(run: Run) -> None:
+    """A show event that is older than the known show changes neither it nor its offers."""
+    result = run(
+        MODEL
+        + """
+        model.fold({type: "show.updated", at: 2000, show: {version: 5, title: "New",
+          offers: [offer({version: 5}), offer({id: "c", version: 5})]}});
+        model.fold({type: "show.updated", at: 1900, show: {version: 4, title: "Old",
+          offers: []}});
+        out([model.show.title, [...model.offers.keys()]]);"""
+    )
+    assert result == ["New", ["a", "c"]]
+
+
+def test_pinned_product_without_an_offer_comes_up(run: Run) -> None:
+    """Until viewers know an offer of it; what is closed belongs to earlier."""
+    result = run(
+        MODEL
+        + """
+        const card = (sku) => ({sku, title: sku, image_url: "", price_minor: 1, currency: "EUR"});
+        model.fold({type: "product.pinned", at: 1, skus: ["mug", "pan"],
+          products: [card("mug"), card("pan")]});
+        const coming = model.coming().map((one) => one.sku);
+        model.takeOffer(offer({id: "p", sku: "pan", phase: "closed"}), 2);
+        const ids = (list) => list.map((one) => one.id);
+        out([coming, model.coming().length, ids(model.shelf()), ids(model.earlier())]);"""
+    )
+    assert result == [["pan"], 0, ["a", "b"], ["p"]]
+
+
+def test_own_units_are_held_and_bought_ones(run: Run) -> None:
+    """A hold counts, its order counts once, and what was cancelled counts for nobody."""
+    result = run(
+        MODEL
+        + """
+        const items = (qty) => [{offer: "a", qty}, {offer: "b", qty: 7}];
+        model.takeHold({hold: "h", state: "held", items: items(2), expires_at: 9});
+        const held = [model.unitsOf("a"), model.holdOf("a").hold];
+        const order = {order: "o", hold: "h", state: "paid", items: items(2)};
+        model.orders.set("o", order);
+        const both = model.unitsOf("a");
+        model.takeOrder(order, 2000);
+        const bought = [model.unitsOf("a"), model.holdOf("a")];
+        model.takeOrder({...order, state: "refunded"}, 2001);
+        const refunded = model.unitsOf("a");
+        model.takeOrder({...order, state: "cancelled"}, 2002);
+        out([held, both, bought, refunded, model.unitsOf("a")]);"""
+    )
+    assert result == [[2, "h"], 2, [2, None], 2, 0]
+
+
 @pytest.mark.parametrize(
     ("minor", "currency", "decimal"),
     [

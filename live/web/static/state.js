@@ -9,6 +9,7 @@
 const CHAT_LINES_MAX = 200; // what a person can scroll back; older lines leave the page
 
 const HOLD_OVER = new Set(["confirmed", "released", "expired"]);
+const ORDER_VOID = new Set(["cancelled", "rejected"]); // its units count for nobody any more
 const PHASE_RANK = { open: 0, scheduled: 1, paused: 2, closing: 3, draft: 4, closed: 5 };
 
 export class ShowModel {
@@ -41,13 +42,24 @@ export class ShowModel {
 
   takeShow(show, at) {
     if (this.show && show.version < this.show.version) return;
+    if (this.show?.status === "rehearsal" && show.status !== "rehearsal") this.forgetRehearsal();
     this.show = { ...show, pins: show.pins || [], run_order: show.run_order || [] };
     for (const offer of show.offers || []) this.takeOffer(offer, at);
   }
 
-  forgetOffers(kept) {
+  /** Offers that a snapshot or a show event lacks are gone; `but`: what it would not name. */
+  forgetOffers(kept, but = () => false) {
     const ids = new Set(kept.map((offer) => offer.id));
-    for (const id of this.offers.keys()) if (!ids.has(id)) this.offers.delete(id);
+    for (const offer of this.offers.values()) {
+      if (!ids.has(offer.id) && !but(offer)) this.offers.delete(offer.id);
+    }
+  }
+
+  /** Nothing of a rehearsal stays: what was held, waited for and bought in it never was. */
+  forgetRehearsal() {
+    this.holds.clear();
+    this.waiting.clear();
+    for (const [id, { rehearsed }] of this.orders) if (rehearsed) this.orders.delete(id);
   }
 
   takeOffer(offer, at) {
@@ -74,7 +86,8 @@ export class ShowModel {
   takeOrder(order, at) {
     // Recovery replays what the snapshot holds already, perhaps in a later state.
     if (at < this.meAt && this.orders.has(order.order)) return;
-    this.orders.set(order.order, order);
+    const rehearsed = this.show?.status === "rehearsal";
+    this.orders.set(order.order, rehearsed ? { ...order, rehearsed } : order);
     this.holds.delete(order.hold);
   }
 
@@ -83,6 +96,42 @@ export class ShowModel {
     const [group] = event.type.split(".");
     const part = FOLDS[event.type] || FOLDS[group];
     return part ? part(this, event) : "other";
+  }
+
+  /** What a viewer may still buy of, or looks forward to; the rest belongs to earlier. */
+  shelf() {
+    return this.sortedOffers().filter((offer) => offer.phase !== "draft" && !this.isPast(offer));
+  }
+
+  earlier() {
+    return this.sortedOffers().filter((offer) => this.isPast(offer));
+  }
+
+  /** Closed; or closing with the show, except for those who may still pay. */
+  isPast({ id, phase }) {
+    return phase === "closed" || (phase === "closing" && this.show.status === "ended" && !this.holdOf(id));
+  }
+
+  /** Pinned products without an offer that viewers know of: they are coming up. */
+  coming() {
+    if (this.show.status === "ended") return [];
+    const known = new Set(this.sortedOffers().map(({ phase, sku }) => (phase === "draft" ? null : sku)));
+    return (this.show.pinned || []).filter(({ sku }) => !known.has(sku));
+  }
+
+  /** The live hold with units of this offer. */
+  holdOf(offer) {
+    return [...this.holds.values()].find(({ items }) => items.some((item) => item.offer === offer));
+  }
+
+  /** Units of this offer that the viewer holds or has bought: they count toward the limit. */
+  unitsOf(offer) {
+    const standing = [...this.orders.values()].filter(({ state }) => !ORDER_VOID.has(state));
+    const ordered = new Set(standing.map(({ hold }) => hold));
+    const held = [...this.holds.values()].filter(({ hold }) => !ordered.has(hold));
+    return [...standing, ...held]
+      .flatMap(({ items }) => items)
+      .reduce((sum, item) => sum + (item.offer === offer ? item.qty : 0), 0);
   }
 
   /** Offers in the order in which a viewer wants them: what can be bought first. */
@@ -104,15 +153,18 @@ export class ShowModel {
 
 const FOLDS = {
   show(model, { show, at }) {
+    if (show.version < model.show?.version) return "show";
     model.takeShow({ ...model.show, ...show }, at);
+    // It names every offer but drafts, which only hosts have: what was rehearsed is gone.
+    if (show.offers) model.forgetOffers(show.offers, ({ phase }) => phase === "draft");
     return "show";
   },
   offer(model, { offer, at }) {
     model.takeOffer(offer, at);
     return "offers";
   },
-  product(model, { skus }) {
-    model.show = { ...model.show, pins: skus };
+  product(model, { skus, products = [] }) {
+    model.show = { ...model.show, pins: skus, pinned: products };
     return "offers";
   },
   announcement(model, { text, until }) {
