@@ -61,11 +61,29 @@ export function picture(url, title) {
 
 const hueOf = (text) => [...text].reduce((hue, char) => (hue * 31 + char.codePointAt(0)) % 360, 7);
 
+const overlays = new Set();
+
+/** Keep an element in the dialog that is open: under a modal one it is neither seen nor heard. */
+export function keepOnTop(element) {
+  if (overlays.size === 0) {
+    const options = { attributes: true, attributeFilter: ["open"], subtree: true };
+    new MutationObserver(placeOverlays).observe(document.body, options);
+  }
+  overlays.add(element);
+  placeOverlays();
+}
+
+function placeOverlays() {
+  const parent = [...document.querySelectorAll("dialog[open]")].at(-1) || document.body;
+  for (const element of overlays) if (element.parentElement !== parent) parent.append(element);
+}
+
 let toastTimer = 0;
 
 /** Say something for some seconds, on screen and to screen readers. */
 export function toast(text, kind = "info") {
   const box = byId("toast");
+  keepOnTop(box);
   box.textContent = text;
   box.dataset.kind = kind;
   box.classList.add("shown");
