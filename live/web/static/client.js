@@ -56,6 +56,7 @@ export class Connection {
   /**
    * `renew(code)` gives a fresh token or null; `onState(state, detail)` hears `connecting`,
    * `connected`, `waiting` and `closed`; `onWelcome(data)` gets the snapshot of every connect.
+   * `detail.cause` is the error code of a connect that was refused for the time being.
    */
   constructor({ url, token, data, renew, onState, onWelcome, onEvent }) {
     Object.assign(this, { url, token, data, renew, onState, onWelcome, onEvent });
@@ -144,7 +145,7 @@ export class Connection {
 
   async refused(error) {
     if (error.code === TOKEN_EXPIRED && (await this.takeNewToken(error.code))) return this.open();
-    if (error.temporary || error.code < 100) return this.drop(1, error.message);
+    if (error.temporary || error.code < 100) return this.drop(1, error.message, error.code);
     return this.end(error.code, error.message);
   }
 
@@ -282,14 +283,14 @@ export class Connection {
   }
 
   /** The socket is gone or must go: come back later, unless the code forbids it. */
-  async drop(code, reason) {
+  async drop(code, reason, cause = 0) {
     if (this.state === "closed" || this.state === "waiting") return;
     this.discard();
     if (code === TOKEN_INVALID && (await this.takeNewToken(code))) return this.open();
     if (!mayReconnect(code)) return this.end(code, reason);
     const delay = reconnectDelay(this.attempt);
     this.attempt += 1;
-    this.setState("waiting", { code, reason, delay });
+    this.setState("waiting", { code, reason, delay, cause });
     this.timers.retry = setTimeout(() => this.open(), delay);
   }
 
