@@ -70,7 +70,7 @@ export class OfferList {
         ),
         button("buy primary", () => this.viewer.purchase.buy(offer.id, this.units(offer.id))),
         part("note", "p"),
-        button("leave quiet", () => this.viewer.purchase.leaveWaitlist(offer.id)),
+        button("leave quiet", () => this.viewer.purchase.waitlist.leave(offer.id)),
       ),
     );
   }

@@ -1,16 +1,17 @@
 /** The sheet that rises from below: a hold with its timer, the checkout form, how it ended. */
 
+import { CheckoutForm } from "./checkout-form.js";
 import { byId, h, picture, setText } from "./dom.js";
 import { formatMoney } from "./money.js";
 
-const TOKENS = ["tok_approve", "tok_decline", "tok_async", "tok_action_required"];
 const URGENT_MS = 15_000;
+const ORDER_ID_CHARS = 8; // enough to tell one's orders apart, and to read out on the phone
 
 export class SheetView {
   constructor(purchase) {
     this.purchase = purchase;
     this.dialog = byId("sheet");
-    this.kept = { provider: "", token: TOKENS[0], name: "", email: "" }; // what was typed survives a redraw
+    this.form = new CheckoutForm(this);
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
       purchase.close();
@@ -18,6 +19,10 @@ export class SheetView {
     this.dialog.addEventListener("click", (event) => {
       if (event.target === this.dialog) purchase.close();
     });
+  }
+
+  get model() {
+    return this.purchase.model;
   }
 
   say(key, values) {
@@ -55,21 +60,29 @@ export class SheetView {
     return h("p", {}, this.say(key, values));
   }
 
+  fine(key, values) {
+    return h("p", { class: "fine" }, this.say(key, values));
+  }
+
+  alert(words) {
+    return words ? h("p", { class: "alert", role: "alert" }, this.say(...words)) : null;
+  }
+
   button(key, act, kind = "quiet", values = {}) {
     return h("button", { type: "button", class: kind, onclick: act }, this.say(key, values));
   }
 
-  closing(key = "later") {
-    return this.button(key, () => this.purchase.close());
+  closing(key, kind) {
+    return this.button(key, () => this.purchase.close(), kind);
   }
 
   hold({ hold: key, granted, alert }) {
-    const hold = this.purchase.model.holds.get(key);
-    if (!hold) return this.expired();
-    const total = hold.items.reduce((sum, item) => sum + item.price_minor * item.qty, 0);
+    const hold = this.model.holds.get(key);
+    if (!hold) return this.expired(this.purchase.view);
     return [
       this.title(granted ? "granted_title" : "yours_title"),
-      alert ? h("p", { class: "alert", role: "alert" }, this.say("declined_text")) : null,
+      this.rehearsed(),
+      this.alert(alert),
       h(
         "p",
         { class: "timer", role: "timer" },
@@ -77,25 +90,32 @@ export class SheetView {
         h("strong", { id: "hold-timer" }),
       ),
       this.items(hold.items, hold.currency),
-      this.form(total, hold.currency),
+      this.form.build(sum(hold.items), hold.currency),
       this.button("give_back", () => this.purchase.release(key), "give-back"),
     ];
   }
 
   direct({ offer: id, qty, alert }) {
-    const offer = this.purchase.model.offers.get(id);
+    const offer = this.model.offers.get(id);
+    const items = [{ offer: id, qty, price_minor: offer.price_minor }];
     return [
       this.title("direct_title"),
-      alert ? h("p", { class: "alert", role: "alert" }, this.say("declined_direct")) : null,
+      this.rehearsed(),
+      this.alert(alert),
       this.line("direct_hint"),
-      this.items([{ offer: id, qty, price_minor: offer.price_minor }], offer.currency),
-      this.form(offer.price_minor * qty, offer.currency),
+      this.items(items, offer.currency),
+      this.form.build(sum(items), offer.currency),
     ];
+  }
+
+  /** Whoever tries the show out must not believe that he buys. */
+  rehearsed() {
+    return this.model.show.status === "rehearsal" ? h("p", { class: "notice" }, this.say("rehearsed_text")) : null;
   }
 
   items(items, currency) {
     const rows = items.map(({ offer: id, qty, price_minor: price }) => {
-      const offer = this.purchase.model.offers.get(id);
+      const offer = this.model.offers.get(id);
       const name = offer?.title || id;
       return h(
         "li",
@@ -108,69 +128,8 @@ export class SheetView {
     return h("ul", { class: "items" }, ...rows);
   }
 
-  form(total, currency) {
-    const { kept } = this;
-    const providers = document.body.dataset.providers.split(" ");
-    kept.provider ||= providers[0];
-    const keep = (event) => {
-      kept[event.target.name] = event.target.value;
-      this.showTokens();
-    };
-    const form = h(
-      "form",
-      { class: "checkout", oninput: keep, onsubmit: (event) => this.submit(event) },
-      this.choices("provider", "pay_with", providers, (name) => this.say(`pay_${name}`)),
-      this.choices("token", "card", TOKENS, (name) => this.say(name)),
-      h(
-        "div",
-        { class: "contact" },
-        this.field("name", "your_name", { autocomplete: "name" }),
-        this.field("email", "your_email", { autocomplete: "email", type: "email" }),
-      ),
-      h(
-        "div",
-        { class: "pay-line" },
-        h("button", { class: "primary", id: "pay" }, this.say("pay", { amount: this.money(total, currency) })),
-      ),
-    );
-    queueMicrotask(() => this.showTokens());
-    return form;
-  }
-
-  choices(name, key, values, label) {
-    const options = values.map((value) =>
-      h(
-        "label",
-        { class: "choice" },
-        h("input", { type: "radio", name, value, checked: this.kept[name] === value }),
-        h("span", {}, label(value)),
-      ),
-    );
-    return h("fieldset", { "data-field": name, hidden: values.length < 2 }, h("legend", {}, this.say(key)), ...options);
-  }
-
-  /** The test card's behaviour is asked for the test card only. */
-  showTokens() {
-    const box = this.dialog.querySelector('[data-field="token"]');
-    if (box) box.hidden = this.kept.provider !== "sandbox";
-  }
-
-  field(name, key, attributes) {
-    return h(
-      "label",
-      { class: "field" },
-      h("span", {}, this.say(key)),
-      h("input", { name, value: this.kept[name] || null, maxlength: "200", dir: "auto", ...attributes }),
-    );
-  }
-
-  submit(event) {
-    event.preventDefault();
-    const { provider, token, name, email } = this.kept;
-    const contact = {};
-    if (name.trim()) contact.name = name.trim();
-    if (email.trim()) contact.email = email.trim();
-    this.purchase.pay({ provider, token: provider === "sandbox" ? token : "", contact });
+  total(minor, currency, key = "total") {
+    return h("p", { class: "total" }, h("span", {}, this.say(key)), h("strong", {}, this.money(minor, currency)));
   }
 
   paying() {
@@ -182,58 +141,95 @@ export class SheetView {
       this.title("processing_title"),
       h("div", { class: "spinner", "aria-hidden": "true" }),
       this.line("processing_text"),
-      this.closing(),
+      this.closing("later"),
     ];
   }
 
-  action({ action, request }) {
+  action({ hold, action, request }) {
     const target = action?.kind === "redirect" && /^https?:\/\//.test(action.value) ? action.value : null;
+    const held = this.model.holds.has(hold);
     return [
       this.title("action_title"),
       this.line("action_text"),
       target
         ? h("a", { class: "button primary", href: target, target: "_blank", rel: "noopener noreferrer" }, this.say("action_open"))
         : null,
-      this.button("action_done", () => this.purchase.checkout(request), target ? "quiet" : "primary"),
+      this.button("action_done", () => this.purchase.checkout.send(request), target ? "quiet" : "primary"),
+      held ? this.button("action_cancel", () => this.purchase.release(hold), "give-back") : null,
+      held ? this.fine("action_cancel_hint") : null,
     ];
   }
 
   confirmed({ order }) {
-    const full = typeof order === "object" ? order : this.purchase.model.orders.get(order);
+    const known = this.model.orders.get(typeof order === "object" ? order?.order : order) || order;
+    const full = typeof known === "object" ? known : null;
+    const rehearsed = full?.rehearsed;
     return [
       h("div", { class: "tick", "aria-hidden": "true" }),
-      this.title("confirmed_title"),
-      this.line("confirmed_text"),
+      this.title(rehearsed ? "rehearsed_title" : "confirmed_title"),
+      this.line(rehearsed ? "rehearsed_text" : "confirmed_text"),
       full ? this.items(full.items, full.currency) : null,
-      full ? h("p", { class: "fine" }, this.say("order_number", { id: full.order.slice(0, 8) })) : null,
-      this.button("later", () => this.purchase.close(), "primary"),
+      full ? this.total(full.total_minor, full.currency) : null,
+      full && !rehearsed ? this.number(full) : null,
+      rehearsed ? null : this.fine("next_text"),
+      this.closing("later", "primary"),
     ];
   }
 
-  expired() {
-    return [this.title("expired_title"), this.line("expired_text"), this.closing("close")];
+  number({ order }) {
+    const id = h("bdi", {}, order.slice(0, ORDER_ID_CHARS));
+    return h("p", { class: "number" }, h("span", {}, this.say("order_number")), h("strong", {}, id));
   }
 
-  hold_lost() {
-    return [this.title("hold_lost_title"), this.line("hold_lost_text"), this.closing("close")];
+  expired(view) {
+    return [this.title("expired_title"), this.line("expired_text"), ...this.next(view)];
   }
 
-  rejected() {
-    return [this.title("rejected_title"), this.line("rejected_text"), this.closing("close")];
+  hold_lost(view) {
+    return [this.title("hold_lost_title"), this.line("hold_lost_text"), ...this.next(view)];
+  }
+
+  rejected(view) {
+    return [this.title("rejected_title"), this.line("rejected_text"), ...this.next(view)];
+  }
+
+  /** After a bad end: the same again, or a place in line, where the offer still allows it. */
+  next({ items, order }) {
+    const [item] = items || order?.items || [];
+    const offer = item && this.model.offers.get(item.offer);
+    const waits = this.model.waiting.has(item?.offer);
+    const room = offer && this.model.unitsOf(offer.id) + item.qty <= offer.per_buyer_limit;
+    if (!offer || offer.phase !== "open" || !room || waits) return [this.closing("close")];
+    const key = offer.left >= item.qty ? "try_again" : offer.waitlist && offer.left === 0 ? "join_waitlist" : "";
+    if (!key) return [this.closing("close")];
+    const again = () => {
+      this.purchase.close();
+      this.purchase.buy(offer.id, item.qty);
+    };
+    return [this.button(key, again, "primary"), this.closing("close")];
   }
 
   orders() {
-    const orders = [...this.purchase.model.orders.values()];
-    return [
-      this.title("your_orders"),
-      ...orders.map((order) => this.items(order.items, order.currency)),
-      this.closing("close"),
-    ];
+    const orders = [...this.model.orders.values()].sort((a, b) => b.created_at - a.created_at);
+    return [this.title("your_orders"), ...orders.map((order) => this.order(order)), this.closing("close")];
+  }
+
+  order(order) {
+    const { state, rehearsed, currency } = order;
+    const told = rehearsed ? "status_rehearsal" : `ordered_${state}`;
+    return h(
+      "section",
+      { class: "order" },
+      h("p", { class: "order-head" }, this.number(order), h("span", { class: "chip", "data-order": state }, this.say(told))),
+      this.items(order.items, currency),
+      this.total(order.total_minor, currency),
+      order.refunded_minor > 0 ? this.total(order.refunded_minor, currency, "paid_back") : "",
+    );
   }
 
   tick() {
     const timer = byId("hold-timer");
-    const hold = this.purchase.model.holds.get(this.purchase.view?.hold);
+    const hold = this.model.holds.get(this.purchase.view?.hold);
     if (!timer || !hold) return;
     const rest = hold.expires_at - this.purchase.viewer.clock.now();
     setText(timer, this.purchase.remaining(hold));
@@ -241,3 +237,5 @@ export class SheetView {
     byId("pay").disabled = rest <= 0;
   }
 }
+
+const sum = (items) => items.reduce((total, item) => total + item.price_minor * item.qty, 0);

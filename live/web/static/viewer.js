@@ -114,7 +114,10 @@ class Viewer {
     const part = this.model.fold(event);
     if (part === "me") this.purchase.heard(event);
     if (event.type === "offer.opened") this.announceOffer(event.offer);
-    if (event.type === "pulse") this.reactions.heard(this.model.reactions);
+    if (event.type === "pulse") {
+      this.reactions.heard(this.model.reactions);
+      this.purchase.waitlist.heard();
+    }
     this.draw(part === "chat" ? ["chat"] : [part, "offers"]);
   }
 
