@@ -103,6 +103,13 @@ export class Checkout {
     if (this.actions.delete(hold)) write("actions", [...this.actions]);
   }
 
+  /** After a snapshot: holds that ended meanwhile wait for no bank any more. */
+  prune() {
+    for (const [hold, { request }] of this.actions) {
+      if (request.hold && !this.model.holds.has(hold)) this.forget(hold);
+    }
+  }
+
   /** What there is to do about a payment under way. */
   step(hold) {
     return this.actions.has(hold) ? "confirm_payment" : "paying_hold";

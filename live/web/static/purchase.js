@@ -151,7 +151,7 @@ export class Purchase {
 
   /** After a reconnect: what happened to the hold on show while nobody was listening? */
   resume() {
-    for (const order of this.model.orders.values()) this.checkout.forget(order.hold);
+    this.checkout.prune();
     const hold = this.view?.hold;
     if (!hold) return;
     const order = [...this.model.orders.values()].find((one) => one.hold === hold);
