@@ -267,6 +267,17 @@ def test_own_units_are_held_and_bought_ones(run: Run) -> None:
     assert result == [[2, "h"], 2, [2, None], 2, 0]
 
 
+def test_few_is_a_part_of_all(run: Run) -> None:
+    """A full offer of five units is not "few"; one of twenty is; nothing is none."""
+    result = run(
+        """import { isFew } from "./offer-card.js";
+        const few = (left, sold) => isFew({left, held: 0, sold});
+        out([few(5, 0), few(1, 3), few(2, 3), few(1, 19), few(6, 94), few(5, 95), few(0, 9),
+             few(1, 0)]);"""
+    )
+    assert result == [False, True, False, True, False, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("minor", "currency", "decimal"),
     [

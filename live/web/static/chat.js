@@ -13,6 +13,7 @@ export class ChatBox {
   constructor(viewer) {
     this.viewer = viewer;
     this.list = byId("chat");
+    this.asked = sessionStorage.getItem("live:name") !== null; // for a name, before the first line
     byId("say-name").value = sessionStorage.getItem("live:name") || "";
     byId("say").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -41,15 +42,12 @@ export class ChatBox {
   renderRules(sub) {
     const slow = this.viewer.model.show.slow_mode_seconds;
     const hint = byId("chat-hint");
-    const ended = this.viewer.model.show.status === "ended";
-    setHidden(byId("say"), !sub || ended);
-    setHidden(byId("say-name"), Boolean(sessionStorage.getItem("live:name")));
-    const text = !sub
-      ? this.viewer.text.say("chat_sign_in")
-      : slow > 0
-        ? this.viewer.text.say("chat_slow", { n: slow })
-        : "";
-    if (!hint.dataset.refused) setText(hint, text);
+    const mute = !sub || this.viewer.over || this.viewer.door.shut;
+    setHidden(byId("say"), mute);
+    this.list.dataset.empty = mute ? "" : this.viewer.text.say("chat_empty");
+    const { text, over } = this.viewer;
+    const rule = !sub ? text.say("chat_sign_in") : slow > 0 ? text.say("chat_slow", { n: slow }) : "";
+    if (!hint.dataset.refused) setText(hint, over ? "" : rule);
     setHidden(hint, !hint.textContent);
   }
 
@@ -66,10 +64,18 @@ export class ChatBox {
     );
   }
 
+  /** The first line waits for a name; the same button sends it then, with or without one. */
+  askName() {
+    this.asked = true;
+    setHidden(byId("say-who"), false);
+    byId("say-name").focus();
+  }
+
   async send() {
     const box = byId("say-text");
     const text = box.value.trim();
     if (!text) return;
+    if (!this.asked) return this.askName();
     const hint = byId("chat-hint");
     delete hint.dataset.refused;
     box.value = "";
@@ -79,6 +85,7 @@ export class ChatBox {
     try {
       await this.viewer.connection.publish(`chat:${this.viewer.model.show.id}`, data);
       sessionStorage.setItem("live:name", name);
+      setHidden(byId("say-who"), true);
       this.viewer.draw(["chat"]);
     } catch (error) {
       box.value = box.value || text; // a refused line is not lost

@@ -105,8 +105,9 @@ export class Checkout {
 
   /** After a snapshot: holds that ended meanwhile wait for no bank any more. */
   prune() {
+    const ordered = new Set([...this.model.orders.values()].map(({ hold }) => hold));
     for (const [hold, { request }] of this.actions) {
-      if (request.hold && !this.model.holds.has(hold)) this.forget(hold);
+      if (ordered.has(hold) || (request.hold && !this.model.holds.has(hold))) this.forget(hold);
     }
   }
 

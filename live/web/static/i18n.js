@@ -32,6 +32,12 @@ export class Translator {
     return new Translator(language, texts);
   }
 
+  /** A day and a time, as the language and the reader's own time zone write them. */
+  date(at) {
+    const format = { weekday: "long", day: "numeric", month: "long", hour: "numeric", minute: "2-digit" };
+    return new Intl.DateTimeFormat(this.language, format).format(at);
+  }
+
   /** Fill a text. `n` also chooses the plural form where the text has several. */
   say(key, values = {}) {
     let text = this.texts[key] ?? en[key];

@@ -20,6 +20,7 @@ export class Reactions {
       const label = this.viewer.text.say(`react_${kind}`);
       return h("button", { type: "button", "aria-label": label, title: label, onclick: () => this.send(kind) }, sign);
     });
+    byId("reactions").setAttribute("aria-label", this.viewer.text.say("reactions"));
     byId("reactions").replaceChildren(...buttons);
   }
 
