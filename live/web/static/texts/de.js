@@ -1,7 +1,7 @@
 export default {
   language: "Sprache",
   offers: "Im Angebot",
-  no_offers: "Noch ist nichts im Verkauf. Bleib dran.",
+  no_offers: "Gerade ist nichts im Verkauf. Bleib dran.",
   chat: "Chat",
   chat_empty: "Sag als Erste oder Erster Hallo.",
   write: "Nachricht schreiben",

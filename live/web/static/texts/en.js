@@ -1,7 +1,7 @@
 export default {
   language: "Language",
   offers: "On sale",
-  no_offers: "Nothing is on sale yet. Stay tuned.",
+  no_offers: "Nothing is on sale right now. Stay tuned.",
   chat: "Chat",
   chat_empty: "Be the first to say hello.",
   write: "Write a message",

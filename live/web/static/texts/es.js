@@ -1,7 +1,7 @@
 export default {
   language: "Idioma",
   offers: "A la venta",
-  no_offers: "Todavía no hay nada a la venta. No te vayas.",
+  no_offers: "Ahora mismo no hay nada a la venta. No te vayas.",
   chat: "Chat",
   chat_empty: "Sé la primera persona en saludar.",
   write: "Escribe un mensaje",

@@ -1,7 +1,7 @@
 export default {
   language: "言語",
   offers: "販売中",
-  no_offers: "まだ販売は始まっていません。お待ちください。",
+  no_offers: "現在販売中の商品はありません。お楽しみに。",
   chat: "チャット",
   chat_empty: "最初のメッセージを送ってみましょう。",
   write: "メッセージを書く",
