@@ -243,6 +243,28 @@ async def test_card_knows_what_is_mine(visitors: Visitors, stage: Stage) -> None
     await expect(buy_button(viewer)).to_be_hidden()
 
 
+async def test_newest_line_stays_in_view(visitors: Visitors, stage: Stage) -> None:
+    """The name is asked for before the first line, and the room that it takes hides no line."""
+    writer, reader = [await open_viewer(visitors, stage, viewport=TABLET) for _ in range(2)]
+    box, name = writer.locator("#say-text"), writer.locator("#say-name")
+    await expect(name).to_be_hidden()
+    await box.fill("first line")
+    await box.press("Enter")
+    await name.fill("Ada")
+    await name.press("Enter")
+    for number in range(3):
+        await box.fill(f"long line {number} " + "of many words " * 30)
+        await box.press("Enter")
+        await expect(reader.locator("#chat li").last).to_contain_text(f"long line {number}")
+    await reader.locator("#say-text").fill("hello")
+    await reader.locator("#say-text").press("Enter")
+    await expect(reader.locator("#say-name")).to_be_visible()
+    await box.fill("the newest")
+    await box.press("Enter")
+    newest = reader.get_by_text("the newest")
+    await expect(newest).to_be_in_viewport(ratio=1)
+
+
 async def test_place_in_line_moves_up_on_the_page(visitors: Visitors, stage: Stage) -> None:
     """Whoever is behind somebody who leaves the line reads it, without touching the page."""
     await stage.open_offer(quantity=1, per_buyer_limit=1)

@@ -13,6 +13,12 @@ export class ChatBox {
   constructor(viewer) {
     this.viewer = viewer;
     this.list = byId("chat");
+    this.atEnd = true; // until the reader scrolls up; a box that shrinks must not count as that
+    this.list.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.list;
+      this.atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    });
+    new ResizeObserver(() => this.follow()).observe(this.list);
     this.asked = sessionStorage.getItem("live:name") !== null; // for a name, before the first line
     byId("say-name").value = sessionStorage.getItem("live:name") || "";
     byId("say").addEventListener("submit", (event) => {
@@ -24,19 +30,22 @@ export class ChatBox {
   render() {
     const { model, sub } = this.viewer;
     const { list } = this;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END_PX;
     keyed(
       list,
       model.chat,
       (line) => line.id,
       (line) => this.line(line, sub),
     );
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    this.follow();
     const pinned = byId("pinned");
     setHidden(pinned, !model.pinned);
     setText(byId("pinned-text"), model.pinned ? model.pinned.text : "");
     pinned.dataset.label = this.viewer.text.say("pinned_message");
     this.renderRules(sub);
+  }
+
+  follow() {
+    if (this.atEnd) this.list.scrollTop = this.list.scrollHeight;
   }
 
   renderRules(sub) {
