@@ -20,7 +20,7 @@ const CHAT_BACKLOG = 30;
 const ENDINGS = new Map([
   [3500, "closed_token"],
   [109, "closed_token"],
-  [DENIED, "closed_token"],
+  [103, "closed_token"],
   [3503, "closed_banned"],
 ]);
 const EVERYTHING = ["show", "offers", "chat", "pulse", "me"];
