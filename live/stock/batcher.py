@@ -73,7 +73,7 @@ class Lane:
 
 
 class Batcher:
-    def __init__(self, calls: Calls, reap: Callable[[ShowId], Awaitable[int]]) -> None:
+    def __init__(self, calls: Calls, reap: Callable[[ShowId], Awaitable[object]]) -> None:
         self._calls = calls
         self._nodes = calls.nodes
         self._reap = reap
@@ -387,9 +387,10 @@ class Batcher:
             self._fail(late, "Redis does not answer")
         for show, again in list(self._again.items()):
             late = [request for request in again if request.since <= oldest]
-            self._again[show] = [request for request in again if request.since > oldest]
-            self._queued -= len(late)
-            self._fail(late, "Redis does not answer")
+            if late:
+                self._again[show] = [request for request in again if request.since > oldest]
+                self._queued -= len(late)
+                self._fail(late, "Redis does not answer")
         self._watch()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:

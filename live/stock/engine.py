@@ -9,7 +9,6 @@ hold), Conflict (the key was used for another request), BadField (lines out of r
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
@@ -51,7 +50,7 @@ DRAIN_ROUNDS_MAX: Final = 400  # x 256 places in waitlists
 class StockEngine:
     def __init__(self, url: str) -> None:
         self._calls = Calls(url)
-        self._batcher = Batcher(self._calls, self.reap)
+        self._batcher = Batcher(self._calls, self._reap)
 
     async def open(self) -> None:
         await self._calls.open()
@@ -259,15 +258,20 @@ class StockEngine:
 
         Raises Busy where Redis lost an offer: all others were reaped, this one needs a rebuild.
         """
+        movements, lost = await self._reap(show)
+        if lost:
+            raise Busy("an offer of this show is lost: its stock is being rebuilt")
+        return movements
+
+    async def _reap(self, show: ShowId) -> tuple[int, bool]:
+        """The same for who wants what came free: a lost offer is none of his business."""
         movements = lost = 0
         for _ in range(REAP_ROUNDS_MAX):
             moved, more, lost = as_numbers(await self._run("reap", show))
             movements += moved
             if not more:
                 break
-        if lost:
-            raise Busy("an offer of this show is lost: its stock is being rebuilt")
-        return movements
+        return movements, bool(lost)
 
     async def _ask(self, show: ShowId, ask: Callable[[], Awaitable[Reply]]) -> list[object]:
         """Ask; where units are about to come free (last in the reply), reap, then ask again.
@@ -277,8 +281,7 @@ class StockEngine:
         reply = as_list(await ask())
         if not as_number(reply[-1]):
             return reply
-        with suppress(Busy):  # another offer may be lost; what is silent raises Busy again
-            await self.reap(show)
+        await self._reap(show)
         return as_list(await ask())
 
     async def _run(self, name: str, show: ShowId, *args: bytes) -> Reply:

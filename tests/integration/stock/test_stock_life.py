@@ -156,6 +156,29 @@ async def test_missing_offer_keeps_no_other_from_being_reaped(
     assert (await engine.figures(show)).offers == {0: Stock(10, 0, 0), 1: Stock(10, 0, 0)}
 
 
+async def test_lost_offer_costs_no_other_a_sale(engine: StockEngine, show: ShowId) -> None:
+    """Due units of an offer that is there are given, whatever became of the one beside it."""
+    for slot in (0, 1):
+        await engine.apply_offer(terms(show, slot, allotted=1))
+    await lose(engine, show, 0)
+
+    async def hold(who: int) -> Outcome:
+        return (await engine.hold(show, buyer(who), key(), one(1))).outcome
+
+    async def join(who: int) -> Outcome:
+        return (await engine.join_waitlist(show, buyer(who), key(), Line(1, 1))).outcome
+
+    mine = key()
+    await engine.hold(show, buyer(9), mine, one(1))
+    for who, way in enumerate((hold, join, hold), 1):
+        await make_due(engine, show, 9, mine)
+        assert await way(who) is Outcome.HELD
+        [held] = (await engine.buyer_state(show, buyer(who))).holds
+        await engine.release(show, buyer(who), held.key)
+        mine = key()
+        await engine.hold(show, buyer(9), mine, one(1))
+
+
 async def test_rebuilt_payment_that_fails_gains_no_time(engine: StockEngine, show: ShowId) -> None:
     """The ledger knows until when a paying hold was promised; without it, until when it pays."""
     stock = rebuilt(show, 2)

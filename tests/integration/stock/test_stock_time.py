@@ -213,13 +213,13 @@ async def keeper_is_first(
     """Between each refusal and the reap that it asks for, another process reaps."""
     other = StockEngine(stock_server.url)
     await other.open()
-    reap = engine.reap
+    reap = engine._reap
 
-    async def after_the_keeper(show: ShowId) -> int:
+    async def after_the_keeper(show: ShowId) -> tuple[int, bool]:
         await other.reap(show)
         return await reap(show)
 
-    monkeypatch.setattr(engine, "reap", after_the_keeper)
+    monkeypatch.setattr(engine, "_reap", after_the_keeper)
     monkeypatch.setattr(engine._batcher, "_reap", after_the_keeper)
     yield
     await other.close()
