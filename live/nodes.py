@@ -1,8 +1,8 @@
 """Which Redis server holds a show: the one of a plain URL, or the cluster node that has its slot.
 
 Owns: the slot table of one client. Always: a plain URL has one node, itself, and no call here does
-anything then; a table is replaced only by what a node told, a single slot by what MOVED told; looks
-at the cluster are bounded in number and time, and who asks at once shares one.
+anything then; a slot goes elsewhere only where two nodes say so (one, if no other answers) or by
+MOVED; looks at the cluster are bounded in number and time, and who asks at once shares one.
 Runs on: the event loop. Not here: connections to the nodes (redis_clients.py, stock/wire.py), and
 whether what a node holds may be believed (each stock call carries the server's run id).
 """
@@ -29,6 +29,7 @@ SLOTS: Final = 16_384
 SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 LOOK_EVERY_SECONDS: Final = 0.1  # a failover takes seconds; ten looks a second are no load
 ASK_SECONDS: Final = 0.5  # of one node; the next one knows as much
+OPINIONS: Final = 2  # a primary that was cut off or frozen tells the old table when it comes back
 LOOK_SECONDS: Final = 1.5  # of one look: three silent nodes, then it ends without an answer
 REDIRECTIONS: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 """First words of refusals that ran nothing: the same command may be sent again."""
@@ -128,29 +129,38 @@ class Nodes:
         await asyncio.sleep(max(0.0, self._looked_at + LOOK_EVERY_SECONDS - clock()))
         self._looked_at = clock()
         candidates = list({*self._all, *self._seeds})
-        # By chance: a node that was cut off tells the old table for ever, and must not be the first
-        # each time.
         random.shuffle(candidates)
+        told: list[list[NodeUrl]] = []
         for node in candidates:
             if clock() - self._looked_at > LOOK_SECONDS:
                 break
             try:
                 async with asyncio.timeout(ASK_SECONDS):
-                    self._take(list(read_slots(await _ask(node), node)))
+                    told.append(self._table_of(list(read_slots(await _ask(node), node))))
             except (RedisError, OSError, TimeoutError):
                 continue
-            self._silent = False
-            return True
-        if not self._silent:  # once, not ten times a second
+            if told[-1] == self._table or len(told) == OPINIONS:
+                break
+        if not told and not self._silent:  # once, not ten times a second
             log.warning("no node of the redis cluster answers")
-        self._silent = True
-        return False
+        self._silent = not told
+        self._take(told)
+        return bool(told)
 
-    def _take(self, found: list[tuple[int, int, list[NodeUrl]]]) -> None:
+    def _table_of(self, found: list[tuple[int, int, list[NodeUrl]]]) -> list[NodeUrl]:
         table = list(self._table)  # slots that nobody has stay where they were
         for first, last, nodes in found:
             table[first : last + 1] = [nodes[0]] * (last + 1 - first)
-        if table != self._table:
+        return table
+
+    def _take(self, told: list[list[NodeUrl]]) -> None:
+        """Believe what all who were asked say; where they differ nothing changes, until MOVED."""
+        table = [
+            nodes[0] if len(set(nodes)) == 1 else now
+            for now, *nodes in zip(self._table, *told, strict=True)
+            if nodes
+        ]
+        if told and table != self._table:
             self._table = table
             self._changed()
 

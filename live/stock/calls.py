@@ -143,7 +143,7 @@ class Calls:
         except TimeoutError:
             if left >= ATTEMPT_SECONDS:  # silent for a full attempt, not just late for this call
                 wire.abort()
-                self.nodes.look_soon()
+                await self._look_until(deadline)  # perhaps another node has the show by now
             return LOST
         if isinstance(reply, hiredis.ReplyError):
             if str(reply).startswith(REDIRECTIONS):  # it ran nothing
@@ -175,6 +175,13 @@ class Calls:
             except (OSError, TimeoutError, EngineError):
                 self.nodes.look_soon()
                 await asyncio.sleep(BACKOFF_SECONDS)
+
+    async def _look_until(self, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self.nodes.look()
+        except TimeoutError:
+            pass  # the caller's deadline, which he looks at himself
 
     async def _connected(self, node: NodeUrl) -> Wire:
         async with self._connecting.setdefault(node, asyncio.Lock()):

@@ -3,7 +3,7 @@
 import pytest
 
 from live.errors import SettingsError
-from live.nodes import Nodes, read_slots, seeds_of
+from live.nodes import Nodes, NodeUrl, read_slots, seeds_of
 from live.settings import Settings
 
 
@@ -55,6 +55,21 @@ async def test_moved_changes_one_slot_and_tells() -> None:
     assert nodes.of("other") == home
     assert nodes.all() == {home, "redis://:pw@two:2"}
     assert len(changes) == 1
+
+
+def test_slot_moves_where_all_who_were_asked_agree() -> None:
+    """A primary that comes back from a freeze tells what was true before it."""
+    nodes = Nodes("redis+cluster://one:1")
+    old = nodes._table_of([(0, 16_383, [NodeUrl("redis://one:1")])])
+    new = nodes._table_of([(0, 9, [NodeUrl("redis://one:1")]), (10, 16_383, [NodeUrl("b")])])
+
+    nodes._take([new, new])
+    nodes._take([])
+    nodes._take([old, new])
+    assert (nodes._table[9], nodes._table[10]) == ("redis://one:1", "b")
+
+    nodes._take([old])  # nobody else answers
+    assert nodes._table[10] == "redis://one:1"
 
 
 def test_node_that_names_no_host_is_where_we_asked() -> None:
