@@ -76,6 +76,19 @@ async def test_bad_field_is_named_and_the_connection_stays(
         assert (await offender.hold(offer))["outcome"] == "held"
 
 
+async def test_number_without_end_is_a_bad_field(stage: Stage) -> None:
+    """JSON can write 1e999, and no quantity is that."""
+    offer = await stage.offer(5)
+    async with await stage.viewer() as viewer:
+        data = json.dumps(_hold(offer, qty=...))[:-1] + ', "qty": 1e999}'
+        await viewer.socket.send(f'{{"id":90,"rpc":{{"method":"offer.hold","data":{data}}}}}')
+        while (answer := await viewer.read()).get("id") != 90:
+            pass  # a pulse on its way
+
+        assert answer["error"]["code"] == 1400, answer
+        assert (await viewer.hold(offer))["outcome"] == "held"
+
+
 async def test_unknown_offer_is_not_found(stage: Stage) -> None:
     """Error 1404 for an offer that is nowhere."""
     async with await stage.viewer() as viewer:
@@ -270,6 +283,18 @@ async def test_twenty_errors_close_3509(stage: Stage) -> None:
     async with await stage.viewer() as viewer:
         for number in range(20):
             await viewer.send({"id": 100 + number, "rpc": {"method": "no.such", "data": {}}})
+
+        assert (await viewer.closed())[0] == 3509
+
+
+async def test_twenty_forbidden_channels_close_3509(stage: Stage) -> None:
+    """Nineteen 103s are answered; who goes on trying other people's doors is sent away for good."""
+    async with await stage.viewer() as viewer:
+        for number in range(19):
+            reply = await viewer.ask({"subscribe": {"channel": f"#buyer-{number}"}})
+            assert reply["error"]["code"] == 103
+
+        await viewer.send({"id": 99, "subscribe": {"channel": f"desk:{stage.show}"}})
 
         assert (await viewer.closed())[0] == 3509
 
