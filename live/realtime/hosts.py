@@ -33,7 +33,9 @@ class Hosts:
         if found is None:
             return False
         name = _plain(found["v6"] or found["name"])
-        return self._any or name in self._known or name == local
+        # A socket for both families writes IPv4 addresses so.
+        own = (local or "").removeprefix("::ffff:")
+        return self._any or name in self._known or name == own
 
 
 def _plain(name: str) -> str:

@@ -30,6 +30,7 @@ def test_server_elsewhere_takes_any_name_until_told() -> None:
     told = Hosts("0.0.0.0", ["live.example"])
     assert told.admits("live.example", "10.0.0.5") and told.admits("Live.Example:443", "10.0.0.5")
     assert told.admits("10.0.0.5:8000", "10.0.0.5")
+    assert told.admits("10.0.0.5:8000", "::ffff:10.0.0.5")
     for host in ("whatever.example", "sub.live.example", "10.0.0.6"):
         assert not told.admits(host, "10.0.0.5")
 
