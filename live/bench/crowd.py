@@ -17,7 +17,14 @@ from uuid import uuid4
 import uvloop
 
 from live.bench.link import Figures, Order, obey
-from live.bench.phone import FIRST_CLICK, Client, PackedClient, Unpacker, text_frame
+from live.bench.phone import (
+    FIRST_CLICK,
+    REFUSED_SECONDS,
+    Client,
+    PackedClient,
+    Unpacker,
+    text_frame,
+)
 from live.domain.caller import ALL_SHOWS, Role
 from live.errors import EngineError
 from live.process import follow_parent
@@ -218,8 +225,10 @@ class Crowd:
         offered = time.perf_counter() - began
         await self._until(number)
         gc.unfreeze()
+        refused = self.latencies.count(REFUSED_SECONDS)
         return {
-            "holds": float(len(self.latencies)),
+            "holds": float(len(self.latencies) - refused),
+            "refused": float(refused),
             "seconds": time.perf_counter() - began,
             "offered_per_second": number / offered,
             "own_cpu_seconds": time.process_time() - cpu,

@@ -14,11 +14,13 @@ from typing import ClassVar, Final, Protocol
 MARK: Final = b"T@"  # before the 18 digits of the nanosecond at which a publication was sent
 HELD: Final = b'"outcome":"held"'
 UNPACKED_MAX: Final = 256  # packed messages that are remembered; later ones come within that
+REFUSED_SECONDS: Final = 5.0  # what a click counts that was told "busy": the SDKs' patience
 FIRST_CLICK: Final = 2  # the id of the command; connect is 1
 
 _STAMP = re.compile(rb"T@(\d{18})")
 _STAMP_BYTES = 20
-_ANSWER = re.compile(rb'"id":(\d+),"rpc":\{"data":\{"outcome":"held"')
+_ANSWER = re.compile(rb'"id":(\d+),"(?:rpc":\{"data":\{"outcome":"held"|(error)":\{"code":111,)')
+_FAULT = re.compile(rb'"error":\{"code":(?!111,)\d+,')
 _ANSWER_BYTES = 64  # at least one less than what it matches, so that none is counted twice
 _PING, _PONG = b"\x81\x02{}", b"\x81\x82\0\0\0\0{}"
 _HEAD = (
@@ -176,10 +178,11 @@ class Client(asyncio.Protocol):
             self._write(_PONG)
         data, now, end, count = self._rest + data, time.perf_counter(), 0, 0
         for found in _ANSWER.finditer(data):
-            number = int(found[1]) - FIRST_CLICK
-            self._crowd.latencies.append(now - self._pressed[number])
+            took = now - self._pressed[int(found[1]) - FIRST_CLICK]
+            # Whoever was told to come back has waited in vain, however soon he was told.
+            self._crowd.latencies.append(REFUSED_SECONDS if found[2] else took)
             end, count = found.end(), count + 1
-        if b'"error":' in data:
+        if _FAULT.search(data):
             self._crowd.fail(f"click: {data[:200]!r}")
         self._rest = data[max(end, len(data) - _ANSWER_BYTES) :]
         self._crowd.heard(count)

@@ -110,7 +110,8 @@ async def _press(side: Side, buyers: int, clicks: int, *, rate: int = 0) -> Figu
     await cost.begin()
     if rate:
         pressed = await side.crowd.ask("press_at_random", number=clicks, rate=rate)
-        more = {name: pressed[name] for name in ("holds", "offered_per_second", "late_p99_ms")}
+        names = ("holds", "refused", "offered_per_second", "late_p99_ms")
+        more = {name: pressed[name] for name in names}
     else:
         pressed, more = await side.crowd.ask("press"), {}
     spent = await cost.end()
