@@ -49,8 +49,8 @@ class _Back:
     rebuilder: Rebuilder
     providers: Mapping[str, Provider]
 
-    async def rebuild_anyway(self, show: ShowId) -> None:
-        """Redis sold what the ledger cannot accept: it is not to be believed."""
+    async def renew(self, show: ShowId) -> None:
+        """Begin a new life of the show's stock although Redis lost nothing: a rehearsal is over."""
         await self.rebuilder.rebuild(show, force=True)
 
 
@@ -70,7 +70,8 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
             await publish(broker, channel, event, key=key)
 
         async def on_mismatch(show: ShowId) -> None:
-            await back.rebuild_anyway(show)
+            # The doubt is in Postgres already: if this fails, the keeper comes back to it.
+            await back.rebuilder.rebuild(show)
 
         def on_settled() -> None:
             back.notices.wake()
@@ -100,7 +101,7 @@ async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
             carrier,
             backlog=back.outbox,
             rebuild=back.rebuilder.rebuild,
-            renew=back.rebuild_anyway,
+            renew=back.renew,
         )
         books, unread = books_of(back.providers), unread_of(back.providers)
 

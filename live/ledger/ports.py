@@ -136,4 +136,5 @@ class ProviderAuditPort(Protocol):
 
 
 OnMismatch = Callable[[ShowId], Awaitable[None]]
-"""Called when Redis sold what the ledger cannot accept: pause, raise the alarm, rebuild."""
+"""Called when Redis sold what the ledger cannot accept; the doubt about it is committed. The answer
+is a rebuild."""

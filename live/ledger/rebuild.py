@@ -73,7 +73,8 @@ async def rebuild_show(
     settler: Settler,
     force: bool = False,
 ) -> bool:
-    """Make the show's stock again; False if another rebuild had just done it (unless `force`).
+    """Make the show's stock again where Redis lost it or it is doubted, in any case with `force`;
+    False if another rebuild had just done it.
 
     Raises Busy while Redis does not answer, NotFound for an unknown show; all of it may be
     repeated from any point.
@@ -83,7 +84,8 @@ async def rebuild_show(
         await connection.execute(
             "SELECT pg_advisory_lock($1, hashtext($2))", LOCK_SPACE, show, timeout=LOCK_TIMEOUT_S
         )
-        if not force and not await needs_rebuild(stock, show):
+        doubted = await connection.fetchval(_DOUBTED, show)
+        if not (force or doubted or await needs_rebuild(stock, show)):
             return False
         await _rebuild(pool, show, stock, outbox, settler)
         return True
@@ -123,6 +125,7 @@ async def raise_epoch(pool: Pool, show: ShowId) -> ShowStock:
         if raised is None:
             raise NotFound(f"unknown show {show}")
         await rehearsal.forget(connection, show)
+        await connection.execute(_TRUST, show)
         return await _read(connection, show, raised)
 
     return await in_transaction(pool, work, isolation="repeatable_read")
@@ -218,6 +221,11 @@ async def _read_offers(
         for row in rows
     )
 
+
+_DOUBTED = "SELECT EXISTS (SELECT FROM stock_doubts WHERE show = $1)"
+
+# What was doubted is gone with the old life: its outbox was settled to the end before.
+_TRUST = "DELETE FROM stock_doubts WHERE show = $1"
 
 _ALLOTTED = "SELECT slot, allotted FROM offers WHERE show = $1"
 

@@ -129,6 +129,8 @@ async def _settle_sales(
     made = await _write(connection, show, verdicts, offers) if verdicts else []
     done.rejected = sum(verdict.state == "rejected" for verdict in made)
     done.orders = len(made) - done.rejected
+    if done.rejected:
+        await connection.execute(sql.DOUBT, show, "an order was rejected")
     accepted = {verdict.payment for verdict in made if verdict.state == "confirmed"}
     refused = ours - accepted
     if refused:

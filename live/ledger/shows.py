@@ -82,6 +82,7 @@ class ActiveShow:
     selling: bool
     running: bool
     rehearsed: bool  # a rehearsal is over and its stock has to go
+    doubted: bool  # Redis sold what the ledger did not accept: its stock has to be made again
 
 
 @dataclass(slots=True)
@@ -227,19 +228,25 @@ class ShowRows:
         rows = await self._pool.fetch(
             f"""SELECT id, version, status IN ('rehearsal', 'live', 'paused') AS running,
                       rehearsed AND status <> 'rehearsal' AS rehearsed,
+                      EXISTS (SELECT FROM stock_doubts WHERE show = shows.id) AS doubted,
                       EXISTS (SELECT FROM offers WHERE show = shows.id AND phase IN
                               ('scheduled', 'open', 'paused', 'closing')) AS selling
                FROM shows
                WHERE status <> 'ended' OR carried_version < version OR rehearsed
                      OR EXISTS (SELECT FROM offers WHERE show = shows.id
                                 AND phase NOT IN ('draft', 'closed'))
-                     OR id IN ({OPEN_MONEY})
+                     OR id IN (SELECT show FROM stock_doubts) OR id IN ({OPEN_MONEY})
                ORDER BY selling DESC, running DESC, created_at DESC LIMIT $1""",
             ACTIVE_SHOWS_MAX,
         )
         return [
             ActiveShow(
-                ShowId(row["id"]), row["version"], row["selling"], row["running"], row["rehearsed"]
+                ShowId(row["id"]),
+                row["version"],
+                row["selling"],
+                row["running"],
+                row["rehearsed"],
+                row["doubted"],
             )
             for row in rows
         ]

@@ -10,7 +10,7 @@ Deadlines are judged by Redis (holds) and Postgres (offers), not here.
 | reap     | 100 ms | ends holds that are due, grants what came free                           |
 | schedule | 100 ms | opens and closes offers by the clock                                     |
 | catch up | 500 ms | carries a newer version to Redis; asks for a rebuild where stock is lost |
-|          |        | or where a rehearsal is over                                              |
+|          |        | or doubted, or where a rehearsal is over                                 |
 | close    | 500 ms | ends closing offers of which nothing is held                             |
 | pulse    | 200 ms | tells viewers the figures, sold out and restocked                        |
 | desk     | 1 s    | tells hosts theirs                                                       |
@@ -176,7 +176,10 @@ class Keeper:
         led = self._led.get(show)
         if led is not None and led.rehearsed:
             await self._clear(show)
-            led = self._led.get(show)
+        elif led is not None and led.doubted:
+            await self._rebuild(show)
+            self._note_new_life(show)
+        led = self._led.get(show)
         if led is None:
             return
         known = self._states.get(show)
@@ -198,10 +201,14 @@ class Keeper:
         await self._carry(await self._shows.read_state(show))
         await self._renew(show)
         await self._broker.forget_reactions(show)
+        self._note_new_life(show)
+        self._states.pop(show, None)
+
+    def _note_new_life(self, show: ShowId) -> None:
+        """What asked for one when the show was listed is done; it may not be ours any more."""
         led = self._led.get(show)
         if led is not None:
-            self._led[show] = replace(led, rehearsed=False)
-        self._states.pop(show, None)
+            self._led[show] = replace(led, rehearsed=False, doubted=False)
 
     async def _look_for_loss(self, show: ShowId, now: float) -> None:
         # Raises Busy itself where Redis does not answer at all: then nothing is known to be lost.

@@ -244,6 +244,17 @@ async def test_lost_offer_is_handed_to_a_rebuild(
     assert await stage.redis.hlen(show_keys(show).offers) == 0
 
 
+async def test_doubted_stock_is_handed_to_a_rebuild(
+    stage: Stage, stream: Outbox, show: ShowId
+) -> None:
+    """Redis knows the show and is not to be believed: the settler that said so may be dead."""
+    await on_sale(stage, show)
+    await stage.pool.execute("INSERT INTO stock_doubts (show, reason) VALUES ($1, 'test')", show)
+    rebuilds = Rebuilds()
+    async with keeping(stage, stream, rebuild=rebuilds), asyncio.timeout(WAIT_S):
+        assert await rebuilds.asked.get() == show
+
+
 async def test_pulse_and_desk_tell_the_figures(stage: Stage, stream: Outbox, show: ShowId) -> None:
     """Viewers get stock, hosts money as well, moderators no money."""
     name = await on_sale(stage, show)

@@ -12,6 +12,7 @@ from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.payment import PaymentState
 from live.errors import Busy, NotFound
+from live.ledger import metrics
 from live.ledger.audit import audit
 from live.ledger.pool import Pool
 from live.ledger.rebuild import needs_rebuild, raise_epoch, read_show_stock, rebuild_show
@@ -139,16 +140,20 @@ async def test_show_is_busy_until_it_is_loaded(sale: Sale) -> None:
 
 
 async def test_overcommitted_offer_comes_back_paused(sale: Sale, redis_url: str) -> None:
-    """More promised than allotted: the offer stays paused and sells nothing."""
+    """More promised than allotted: the offer stays paused with an alarm and sells nothing."""
     for _ in range(4):
         await sale.hold(new_buyer(), Line(1, 1))
     await sale.settle()
     for buyer in (new_buyer(), new_buyer()):
         await sale.rows.open_payment(new_payment(sale.show, buyer, Line(1, 1)))
 
+    alarms = metrics.OVERCOMMITTED.labels(sale.show)._value.get()
+
     await wipe(sale, redis_url)
     await rebuild(sale)
+    await rebuild(sale, force=True)
 
+    assert metrics.OVERCOMMITTED.labels(sale.show)._value.get() == alarms + 2
     other = new_buyer()
     refused = await sale.engine.hold(sale.show, other.id, other.key, (Line(1, 1),))
     assert refused.outcome is Outcome.PAUSED
@@ -197,3 +202,37 @@ async def test_epoch_of_an_unknown_show_is_not_found(pool: Pool) -> None:
         await raise_epoch(pool, ShowId("nowhere"))
     with pytest.raises(NotFound):
         await read_show_stock(pool, ShowId("nowhere"))
+
+
+async def test_rejected_order_is_answered_by_the_next_rebuild(sale: Sale) -> None:
+    """Whoever rejected it may have died: the doubt stays until the stock has been made again."""
+    buyer = new_buyer()
+    await sale.hold(buyer)
+    await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
+    await sale.engine.confirm(sale.show, buyer.id, buyer.key)
+    await sale.settle()
+    wrong = (await sale.engine.figures(sale.show)).offers[0]
+
+    done = await rebuild(sale)
+    again = await rebuild(sale)
+
+    assert await sale.pool.fetchval("SELECT state FROM orders") == "rejected"
+    assert wrong == Stock(9, 0, 1)
+    assert (done, again) == (True, False)
+    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(10, 0, 0)
+    assert await sale.pool.fetchval("SELECT count(*) FROM stock_doubts") == 0
+
+
+async def test_entry_put_aside_is_answered_by_the_next_rebuild(sale: Sale) -> None:
+    """The same where a record cannot be settled at all; its redelivery asks for nothing more."""
+    buyer = new_buyer()
+    await sale.buy(buyer)
+    await sale.pool.execute("UPDATE payments SET order_id = payments.id, amount_minor = 0")
+    await sale.pool.execute("ALTER TABLE orders ADD CHECK (total_minor > 0)")
+    await sale.settle()
+
+    done = await rebuild(sale)
+    again = await rebuild(sale)
+
+    assert await sale.pool.fetchval("SELECT count(*) FROM poison") == 1
+    assert (done, again) == (True, False)
