@@ -1,4 +1,4 @@
--- 0012_stock_doubts.sql
+-- 0014_stock_doubts.sql
 -- Why:    Redis sold what the ledger could not accept: its stock is made again, also if the settler
 --         that noticed dies before it could ask for that.
 -- Deploy: before the code. Old code ignores the table.   Lock: none, the table is new.
