@@ -29,8 +29,6 @@ Qty = Annotated[int, Meta(ge=1, le=QTY_MAX)]
 Token = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Line = Annotated[str, Meta(max_length=254, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")]
 Lines = Annotated[str, Meta(max_length=1_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$(?!\n)")]
-CONTACT_NEEDED = {"invoice": ("name", "address")}
-"""What is paid on delivery must find its way; who pays at once may leave it to the shop."""
 Reaction = Literal["heart", "fire", "clap", "wow", "laugh", "like"]
 """A closed set: each kind is a field of a hash that every pulse carries."""
 
@@ -114,13 +112,6 @@ class CheckoutRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if self.qty is UNSET:
             raise BadField("qty: is missing")
         return Item(self.offer, self.qty)
-
-    def check_contact(self) -> None:
-        """Raises BadField where this way of paying needs to know more of the buyer."""
-        contact = Contact() if self.contact is UNSET else self.contact
-        for name in CONTACT_NEEDED.get(self.provider, ()):
-            if not getattr(contact, name).strip():
-                raise BadField(f"contact.{name}: is missing: {self.provider} needs it")
 
 
 class OrderName(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -125,7 +125,6 @@ class SaleRpc:
 
     async def pay(self, call: RpcCall, request: fields.CheckoutRequest) -> object:
         direct = request.direct()
-        request.check_contact()
         purchase = Purchase(
             key=_key(request.key),
             provider=request.provider,

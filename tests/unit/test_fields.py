@@ -31,7 +31,7 @@ def fault(kind: type[msgspec.Struct], data: Json | bytes) -> str:
     raw = data if isinstance(data, bytes) else json.dumps(data).encode()
     with pytest.raises(BadField) as caught:
         request = fields.read(msgspec.json.Decoder(kind), raw)
-        for check in ("wanted", "direct", "check", "check_contact"):
+        for check in ("wanted", "direct", "check"):
             if hasattr(request, check):
                 getattr(request, check)()
     return str(caught.value)
@@ -101,13 +101,6 @@ BAD_OTHERS: list[tuple[str, type[msgspec.Struct], Json, str]] = [
     ("token with control character", fields.CheckoutRequest, CHECKOUT | {"token": "a\x1b"},
      "token"),
     ("token too long", fields.CheckoutRequest, CHECKOUT | {"token": "t" * 513}, "token"),
-    ("invoice without contact", fields.CheckoutRequest, CHECKOUT | {"provider": "invoice"},
-     "contact.name"),
-    ("invoice to a blank name", fields.CheckoutRequest,
-     CHECKOUT | {"provider": "invoice", "contact": {"name": " ", "address": "1 Lane"}},
-     "contact.name"),
-    ("invoice without address", fields.CheckoutRequest,
-     CHECKOUT | {"provider": "invoice", "contact": {"name": "Ada"}}, "contact.address"),
     ("contact a text", fields.CheckoutRequest, CHECKOUT | {"contact": "Ada"}, "contact"),
     ("contact with card", fields.CheckoutRequest, CHECKOUT | {"contact": {"card": "4242"}},
      "contact.card"),
