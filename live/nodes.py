@@ -9,9 +9,8 @@ whether what a node holds may be believed (each stock call carries the server's 
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from typing import Final, NewType
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Final
 
 import structlog
 from redis.asyncio import Redis
@@ -21,12 +20,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from live.errors import EngineError
+from live.redis_url import SLOTS, NodeUrl, is_cluster, node_named, read_slots, seeds_of
 
-NodeUrl = NewType("NodeUrl", str)
-"""One server, with all that is needed to log in."""
-
-SLOTS: Final = 16_384
-SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 LOOK_EVERY_SECONDS: Final = 0.1  # a failover takes seconds; ten looks a second are no load
 ASK_SECONDS: Final = 0.5  # of one node; the next one knows as much
 OPINIONS: Final = 2  # a primary that was cut off or frozen tells the old table when it comes back
@@ -35,28 +30,6 @@ REDIRECTIONS: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 """First words of refusals that ran nothing: the same command may be sent again."""
 
 log = structlog.get_logger()
-
-
-def is_cluster(url: str) -> bool:
-    return urlsplit(url).scheme in SCHEMES
-
-
-def seeds_of(url: str) -> list[NodeUrl]:
-    """The servers that a URL names. Raises ValueError where a cluster's URL cannot be read."""
-    if not is_cluster(url):
-        return [NodeUrl(url)]
-    parts = urlsplit(url)
-    if parts.path.strip("/") not in ("", "0"):
-        raise ValueError("a cluster has no databases")
-    servers = [server.strip() for server in parts.netloc.rpartition("@")[2].split(",")]
-    return [_sibling(url, *_host_and_port(server)) for server in servers]
-
-
-def read_slots(reply: object, asked: NodeUrl) -> Iterator[tuple[int, int, list[NodeUrl]]]:
-    """Each range of CLUSTER SLOTS with its nodes, the primary first; `asked` is who replied."""
-    assert isinstance(reply, list)
-    for first, last, *nodes in reply:
-        yield first, last, [_node(asked, node[0], node[1]) for node in nodes]
 
 
 class Nodes:
@@ -114,7 +87,7 @@ class Nodes:
 
     def moved(self, slot: int, host: str, port: int, by: NodeUrl) -> None:
         """Take the word of a node (`by`) that this slot is another's."""
-        node = _node(by, host, port)
+        node = node_named(by, host, port)
         if self.clustered and self._table[slot] != node:
             self._table[slot] = node
             self._changed()
@@ -180,28 +153,3 @@ async def _ask(node: NodeUrl) -> object:
     ) as client:
         # redis-py leaves this method untyped.
         return await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
-
-
-def _node(asked: NodeUrl, host: bytes | str | None, port: int) -> NodeUrl:
-    """A node as another one names it; an unknown host is the host of the one that was asked."""
-    name = host.decode() if isinstance(host, bytes) else host or ""
-    if name in ("", "?"):
-        name = urlsplit(asked).hostname or ""
-    return _sibling(asked, name, port)
-
-
-def _sibling(url: str, host: str, port: int) -> NodeUrl:
-    """Another server of the same cluster: same scheme, log-in and options."""
-    parts = urlsplit(url)
-    scheme = SCHEMES.get(parts.scheme, parts.scheme)
-    login = parts.netloc.rpartition("@")[0]
-    shown = f"[{host}]" if ":" in host else host
-    query = f"?{parts.query}" if parts.query else ""
-    return NodeUrl(f"{scheme}://{login + '@' if login else ''}{shown}:{port}{query}")
-
-
-def _host_and_port(server: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{server}")
-    if not parts.hostname:
-        raise ValueError("a cluster's URL names its nodes as host:port,host:port")
-    return parts.hostname, parts.port or 6379

@@ -27,7 +27,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from live.nodes import Nodes, NodeUrl
+from live.nodes import Nodes
+from live.redis_url import NodeUrl
 
 T = TypeVar("T")
 

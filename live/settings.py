@@ -16,7 +16,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from live.errors import SettingsError
-from live.nodes import seeds_of
+from live.redis_url import seeds_of
 
 SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
 PORT_MAX = 65_535

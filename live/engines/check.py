@@ -12,7 +12,7 @@ import redis
 from live.engines.apart import run_apart
 from live.engines.locate import POSTGRES_MIN, REDIS_MIN
 from live.errors import EngineError
-from live.nodes import SLOTS, NodeUrl, is_cluster, read_slots, seeds_of
+from live.redis_url import SLOTS, NodeUrl, is_cluster, read_slots, seeds_of
 
 ANSWER_SECONDS = 5  # a server that takes longer to say hello cannot serve a flash sale
 POLICY = "noeviction"

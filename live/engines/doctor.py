@@ -14,7 +14,7 @@ from live.engines import postgres, valkey
 from live.engines.check import POLICY, PostgresFacts, RedisFacts, check_postgres, check_redis
 from live.engines.home import fits_socket, server_user, socket_places
 from live.errors import EngineError
-from live.nodes import is_cluster
+from live.redis_url import is_cluster
 from live.settings import SECRET_BYTES_MIN, Settings
 
 PYTHON_MIN = (3, 11)

@@ -12,10 +12,10 @@ from typing import Final
 
 from redis.exceptions import MovedError
 
-from live.nodes import NodeUrl
 from live.realtime.subscriber import Subscriber
 from live.realtime.tasks import cancel_all
 from live.redis_clients import Clients
+from live.redis_url import NodeUrl
 
 WANT_SECONDS: Final = 2.0  # until an SSUBSCRIBE is confirmed
 LOOK_EVERY_SECONDS: Final = 5.0  # at the slots of a cluster, in case one moved without a word

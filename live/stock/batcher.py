@@ -20,7 +20,8 @@ import structlog
 from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import ShowId
 from live.errors import Busy, CallError, EngineError
-from live.nodes import REDIRECTIONS, NodeUrl
+from live.nodes import REDIRECTIONS
+from live.redis_url import NodeUrl
 from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
 from live.stock.calls import Calls

@@ -17,7 +17,8 @@ import hiredis
 
 from live.domain.ids import ShowId
 from live.errors import Busy, EngineError
-from live.nodes import REDIRECTIONS, Nodes, NodeUrl
+from live.nodes import REDIRECTIONS, Nodes
+from live.redis_url import NodeUrl
 from live.stock.keys import show_keys
 from live.stock.scripts import script
 from live.stock.wire import LOST, Address, Reply, Wire

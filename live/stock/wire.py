@@ -18,7 +18,7 @@ import hiredis
 from redis.asyncio.connection import parse_url
 
 from live.errors import EngineError
-from live.nodes import NodeUrl
+from live.redis_url import NodeUrl
 from live.stock.scripts import NAMES, script
 
 CONNECT_SECONDS = 1.0  # a healthy server answers INFO and the loading of the scripts in 10 ms

@@ -16,7 +16,7 @@ from live.domain.caller import Caller
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.show import ShowState, ShowStatus, ShowView, passcode_digest
-from live.errors import BadField, NotFound, Rehearsing
+from live.errors import BadField, Denied, NotFound, Rehearsing
 from live.sales.me import MeView
 from live.shows.views import view_show
 
@@ -70,9 +70,9 @@ def _check_passcode(state: ShowState, asked: bytes) -> None:
 
 
 def _check_joined(state: ShowState, *, joined: bool) -> None:
-    """Raises Rehearsing for a viewer who did not join a rehearsal, which takes its passcode."""
+    """Raises Denied for a viewer of a rehearsal who did not join it, which takes its passcode."""
     if state.status is ShowStatus.REHEARSAL and not joined:
-        raise Rehearsing("the show is being rehearsed")
+        raise Denied("the show is being rehearsed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The host console in a real Chromium: every tool of a host, used as a host uses it.
 
-Method and checks are those of test_pages_in_browser.py; here the console is the page under test.
+Method and checks: page_stage.py.
 """
 
 import re
@@ -9,22 +9,23 @@ from uuid import uuid4
 import pytest
 
 from live.domain.caller import Role
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium, playwright
+from tests.acceptance.browser import TEST_SECONDS, browser, chromium
 from tests.acceptance.conftest import Service
 from tests.acceptance.page_checks import ACCESSIBILITY
-from tests.acceptance.test_pages_in_browser import (
+from tests.acceptance.page_stage import (
     Stage,
     Visitors,
     buy_button,
+    expect,
     open_console,
     open_viewer,
     picture,
     stage,
     visitors,
+    write_line,
 )
 
 __all__ = ["browser", "chromium", "stage", "visitors"]  # fixtures: imported to be found
-expect = playwright.expect
 
 pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope="module")]
 
@@ -202,10 +203,7 @@ async def test_moderators_see_one_another_and_take_things_back(
     moderator = await open_console(visitors, stage, token)
     console = await open_console(visitors, stage, host_token)
     viewer = await open_viewer(visitors, stage)
-    if await viewer.locator("#say-name").is_visible():
-        await viewer.locator("#say-name").fill("Noisy")
-    await viewer.locator("#say-text").fill("buy followers here")
-    await viewer.locator("#say-text").press("Enter")
+    await write_line(viewer, "buy followers here")
     await expect(moderator.locator("#chat")).to_contain_text("buy followers here")
 
     await moderator.locator("#chat .more").first.click()

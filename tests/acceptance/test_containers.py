@@ -57,7 +57,7 @@ def test_compose_is_read_by_docker() -> None:
 
 def test_compose_passes_on_what_the_service_reads(services: dict[str, dict[str, object]]) -> None:
     """Everything that switches something on outside; addresses and data are the containers' own."""
-    own = {"LIVE_HOST", "LIVE_PORT", "LIVE_WORKERS", "LIVE_DATA_DIR"}
+    own = {"LIVE_HOST", "LIVE_PORT", "LIVE_OPS_PORT", "LIVE_WORKERS", "LIVE_DATA_DIR"}
     own |= {"LIVE_APPENDFSYNC", "LIVE_VALKEY_BINARY", "LIVE_POSTGRES_BIN_DIR"}
     own |= {"LIVE_SANDBOX_URL", "LIVE_SANDBOX_KEY"}  # no sandbox where money is real
     read = set(re.findall(r'"(LIVE_[A-Z_]+)"', inspect.getsource(settings)))

@@ -1,151 +1,42 @@
 """The pages in a real Chromium against a real gateway: hosts sell, viewers race, nothing breaks.
 
-Method: each test makes a show of its own over HTTP, opens the console and viewer pages in separate
-browser contexts, and acts as people do: by keys, clicks and labels. After each test every page must
-be free of script errors, console errors and violations of its content security policy. Pictures of
-the pages go to `screenshots/`, which git ignores.
+Method: each test has a show of its own, opens the console and viewer pages, and acts as people do:
+by keys, clicks and labels (page_stage.py).
 
 Needs the package playwright and a Chromium: the one on PATH, or Debian's by apt for root.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import pytest
-import pytest_asyncio
 
 from live.domain.caller import Role
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium, playwright
+from tests.acceptance.browser import TEST_SECONDS, browser, chromium
 from tests.acceptance.conftest import Service, until
-from tests.acceptance.page_checks import ACCESSIBILITY, OVERFLOW, WATCH_POLICY
+from tests.acceptance.page_checks import ACCESSIBILITY, OVERFLOW
+from tests.acceptance.page_stage import (
+    EVIL,
+    GRANT_MS_MAX,
+    PHONE,
+    TABLET,
+    Stage,
+    Visitors,
+    buy_button,
+    expect,
+    open_console,
+    open_viewer,
+    picture,
+    stage,
+    visitors,
+    write_line,
+)
 
-__all__ = ["browser", "chromium"]  # fixtures: imported to be found
-expect = playwright.expect
-expect.set_options(timeout=15_000)  # generous: a busy machine is slow, and a good test ends early
+__all__ = ["browser", "chromium", "stage", "visitors"]  # fixtures: imported to be found
 
-SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 HOLD_SECONDS_SHORT = 5  # the least that an offer allows; the winner lets it run out
-GRANT_MS_MAX = 15_000
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1366, "height": 860}
-TABLET = {"width": 834, "height": 1112}
-EVIL = "<script>window.evil = 1</script>"
 
 pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope="module")]
-
-
-@dataclass
-class Visitors:
-    """Opens pages and remembers what went wrong on any of them."""
-
-    browser: object
-    url: str
-    faults: list[str] = field(default_factory=list)
-    pages: list[object] = field(default_factory=list)
-    # What a page may complain of: a call that this test wants refused, a network that it cut.
-    expected: list[str] = field(default_factory=list)
-
-    async def open(self, path: str, *, wait_for: str, **context: object):
-        """A page in a context of its own: another person with another device."""
-        made = await self.browser.new_context(**{"viewport": DESKTOP, "locale": "en", **context})
-        await made.add_init_script(WATCH_POLICY)
-        page = await made.new_page()
-        page.on("pageerror", lambda error: self.faults.append(f"{path}: {error}"))
-        page.on("console", lambda message: self.hear(path, message))
-        await page.goto(self.url + path)
-        await page.locator(wait_for).first.wait_for()
-        self.pages.append(page)
-        return page
-
-    def hear(self, path: str, message) -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(f"{path}: console {message.type}: {message.text}")
-
-    async def check(self) -> None:
-        """Raises where any page had an error, or tried what its policy forbids."""
-        for page in self.pages:
-            for violation in await page.evaluate("window.policyViolations"):
-                self.faults.append(f"{page.url}: policy: {violation}")
-            assert await page.evaluate("window.evil") is None
-        faults = [one for one in self.faults if not any(text in one for text in self.expected)]
-        assert faults == []
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def visitors(browser: object, gateway_url: str) -> AsyncIterator[Visitors]:
-    made = Visitors(browser, gateway_url.rstrip("/"))
-    yield made
-    try:
-        await made.check()
-    finally:
-        for page in made.pages:
-            await page.context.close()
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A live show with one product, and the means to change it as its host."""
-
-    http: httpx.AsyncClient
-    show: str
-    sku: str
-
-    @property
-    def watch(self) -> str:
-        return f"/watch/{self.show}"
-
-    async def call(self, method: str, path: str, body: object) -> dict[str, object]:
-        headers = {"idempotency-key": str(uuid4())}
-        answer = await self.http.request(method, path, json=body, headers=headers)
-        assert answer.is_success, (path, answer.text)
-        return answer.json()
-
-    async def open_offer(self, **terms: object) -> str:
-        body = {"sku": self.sku, "price_minor": 1999, "quantity": 5, "per_buyer_limit": 2}
-        body |= {"hold_seconds": 60, "mode": "hold", **terms}
-        offer = await self.call("POST", f"/v1/shows/{self.show}/offers", body)
-        await self.call("POST", f"/v1/offers/{offer['id']}/open", {})
-        return str(offer["id"])
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage(gateway_url: str, host_token: str) -> AsyncIterator[Stage]:
-    name = f"b{uuid4().hex[:10]}"
-    headers = {"authorization": f"Bearer {host_token}"}
-    async with httpx.AsyncClient(base_url=gateway_url, headers=headers) as http:
-        made = Stage(http, name, f"lamp-{name}")
-        product = {"sku": made.sku, "title": f"Moon lamp {EVIL}", "on_hand": 50}
-        await made.call("POST", "/v1/products", product | {"price_minor": 2999, "currency": "EUR"})
-        show = {"id": name, "title": f"Evening show {EVIL}", "currency": "EUR"}
-        await made.call("POST", "/v1/shows", show)
-        await made.call("PUT", f"/v1/shows/{name}/run-order", {"skus": [made.sku]})
-        await made.call("POST", f"/v1/shows/{name}/start", {})
-        yield made
-
-
-async def open_console(visitors: Visitors, stage: Stage, token: str, **context: object):
-    path = f"/console?show={stage.show}#token={token}"
-    return await visitors.open(path, wait_for="#run-list .product", **context)
-
-
-async def open_viewer(visitors: Visitors, stage: Stage, **context: object):
-    wait_for = "body[data-connection=connected] #status:visible"
-    return await visitors.open(stage.watch, wait_for=wait_for, **context)
-
-
-async def picture(page, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    await page.wait_for_timeout(300)  # animations come to rest; a picture proves nothing by itself
-    await page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def buy_button(page):
-    return page.locator(".offer .buy").first
 
 
 async def test_two_viewers_race_for_the_last_unit(
@@ -334,15 +225,7 @@ async def test_moderation_reaches_every_page(
     console = await open_console(visitors, stage, host_token)
     noisy, quiet = await open_viewer(visitors, stage), await open_viewer(visitors, stage)
 
-    async def write(page, text: str) -> None:
-        await page.locator("#say-text").fill(text)
-        await page.locator("#say-text").press("Enter")
-        if await page.locator("#say-name").is_visible():  # asked once, before the first line
-            await page.locator("#say-name").fill("Noisy")
-            await page.locator("#say-name").press("Enter")
-        await expect(page.locator("#chat")).to_contain_text(text)
-
-    await write(noisy, f"{EVIL} first")
+    await write_line(noisy, f"{EVIL} first")
     for page in (console, quiet):
         await expect(page.locator("#chat")).to_contain_text(f"{EVIL} first")
     await console.get_by_label("Moderate Noisy").click()
@@ -355,8 +238,8 @@ async def test_moderation_reaches_every_page(
     for page in (console, noisy, quiet):
         await expect(page.locator("#chat")).not_to_contain_text("first")
 
-    await write(noisy, "second")
-    await write(quiet, "third")
+    await write_line(noisy, "second")
+    await write_line(quiet, "third")
     await expect(console.locator("#chat")).to_contain_text("third")
     for page in (console, quiet):
         await expect(page.locator("#chat")).not_to_contain_text("second")

@@ -1,6 +1,6 @@
 """The viewer page in a real Chromium: what a buyer meets between the first look and the parcel.
 
-Method: as in test_pages_in_browser.py, whose visitors and stage these tests use; a host acts over
+Method: as in page_stage.py, whose visitors and stage these tests use; a host acts over
 HTTP. Scheduled and rehearsed shows are made here.
 """
 
@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium, playwright
+from tests.acceptance.browser import TEST_SECONDS, browser, chromium
 from tests.acceptance.conftest import until
 from tests.acceptance.page_checks import ACCESSIBILITY, OVERFLOW
-from tests.acceptance.test_pages_in_browser import (
+from tests.acceptance.page_stage import (
     DESKTOP,
     GRANT_MS_MAX,
     PHONE,
@@ -21,6 +21,7 @@ from tests.acceptance.test_pages_in_browser import (
     Stage,
     Visitors,
     buy_button,
+    expect,
     open_viewer,
     picture,
     stage,
@@ -28,7 +29,6 @@ from tests.acceptance.test_pages_in_browser import (
 )
 
 __all__ = ["browser", "chromium", "stage", "visitors"]  # fixtures: imported to be found
-expect = playwright.expect
 
 PASSCODE = "break a leg"
 REFRESH_MS_MAX = 25_000  # a page that waits in line asks again after 20 s at the latest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-FOUNDATION = {"domain", "errors", "failpoint", "nodes", "redis_clients", "telemetry"}
+FOUNDATION = {"domain", "errors", "failpoint", "nodes", "redis_clients", "redis_url", "telemetry"}
 """What every room but `domain` may import; `domain` imports nothing but itself."""
 
 LOWER = {"realtime", "stock", "ledger", "payments"}
@@ -20,12 +20,13 @@ ALLOWED: dict[str, set[str]] = {
     "domain": set(),
     "errors": set(),
     "failpoint": set(),
-    "nodes": {"errors"},
-    "redis_clients": {"errors", "nodes"},
+    "nodes": {"errors", "redis_url"},
+    "redis_clients": {"errors", "nodes", "redis_url"},
+    "redis_url": set(),
     "process": FOUNDATION,
     "serving": {*FOUNDATION, "process", "settings"},
     "telemetry": {"domain", "errors"},
-    "settings": {"errors", "nodes"},
+    "settings": {"errors", "redis_url"},
     "protocol": FOUNDATION,
     "realtime": {*FOUNDATION, "protocol", "settings"},
     "stock": {*FOUNDATION, "settings"},

@@ -3,7 +3,8 @@
 import pytest
 
 from live.errors import SettingsError
-from live.nodes import Nodes, NodeUrl, read_slots, seeds_of
+from live.nodes import Nodes
+from live.redis_url import NodeUrl, read_slots, seeds_of
 from live.settings import Settings
 
 

@@ -3,6 +3,7 @@
 import { ApiError, get, post, request } from "./api.js";
 import { CallError, Connection } from "./client.js";
 import { ServerClock } from "./clock.js";
+import { ConnectionLine } from "./connection-line.js";
 import { Bar } from "./desk-bar.js";
 import { DeskChat } from "./desk-chat.js";
 import { Feed } from "./desk-feed.js";
@@ -13,7 +14,7 @@ import { Log } from "./desk-log.js";
 import { closedFor } from "./desk-offer.js";
 import { People } from "./desk-people.js";
 import { RunOfShow } from "./desk-run.js";
-import { byId, setHidden, setText, toast } from "./dom.js";
+import { byId, toast } from "./dom.js";
 import { ShowModel } from "./state.js";
 
 const TICK_MS = 500;
@@ -50,6 +51,7 @@ class Desk {
     this.log = new Log(this);
     this.people = new People(this);
     this.products = new Map();
+    this.line = new ConnectionLine(byId("connection"), (state, detail) => this.aboutConnection(state, detail));
   }
 
   start() {
@@ -117,7 +119,7 @@ class Desk {
       url: url.href,
       token: this.gate.token,
       data: { show: this.showId },
-      onState: (state, detail) => this.connectionChanged(state, detail),
+      onState: (state, detail) => this.line.heard(state, detail),
       onWelcome: (snapshot) => this.welcome(snapshot),
       onEvent: (channel, event) => this.heard(event),
     });
@@ -130,13 +132,9 @@ class Desk {
     this.connect();
   }
 
-  connectionChanged(state, { reason }) {
-    const line = byId("connection");
-    // An outage is a row of waits and new tries: only a connection ends it.
-    if (state === "connected") setHidden(line, true);
-    if (state === "waiting") setText(line, "Connection lost. Coming back…");
-    if (state === "closed") setText(line, `Connection closed: ${reason}.`);
-    if (state === "waiting" || (state === "closed" && this.model)) setHidden(line, false);
+  aboutConnection(state, { reason }) {
+    if (!this.model) return ""; // the desk was left
+    return state === "waiting" ? "Connection lost. Coming back…" : `Connection closed: ${reason}.`;
   }
 
   welcome(snapshot) {
