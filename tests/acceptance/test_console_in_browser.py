@@ -72,6 +72,8 @@ async def test_planned_show_is_found_set_up_and_started(
     await expect(row).to_contain_text("2030")
     await row.click()
     await console.get_by_role("button", name="Add products").click()
+    await expect(console.locator("#box")).to_be_visible()
+    # Where the catalogue has nothing to add, the form for a new product comes at once.
     if await console.get_by_role("button", name="Create a new product").is_visible():
         await console.get_by_role("button", name="Create a new product").click()
     await console.get_by_label("Title").fill(product)
