@@ -10,7 +10,7 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -327,7 +327,7 @@ class _Bench:
             "cpus": os.cpu_count(),
             "system": platform.platform(),
             "python": platform.python_version(),
-            "server": f"{server.get('server_name', 'redis')} {server['redis_version']}",
+            "server": _server_name(server),
         }
         listed = [{"name": name, **figures} for name, figures in rows.items()]
         return {"bench": "stock", "machine": machine, "rows": listed, "goals": goals}
@@ -345,6 +345,12 @@ def _goal(name: str, value: float, goal: float, *, higher: bool) -> dict[str, ob
 
 
 _NAMES = token_bytes(8)
+
+
+def _server_name(server: Mapping[str, str]) -> str:
+    """Valkey says in `redis_version` which Redis it equals, and its own version beside it."""
+    name = server.get("server_name", "redis")
+    return f"{name} {server.get(f'{name}_version', server['redis_version'])}"
 
 
 def _name(number: int) -> bytes:
