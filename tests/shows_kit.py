@@ -9,7 +9,8 @@ from live.domain.show import ShowState
 from live.ledger.catalogue import Catalogue, NewProduct
 from live.ledger.offer_rows import NewOffer
 from live.ledger.pool import Pool
-from live.ledger.shows import Actor, NewShow, ShowRows
+from live.ledger.show_command import Actor
+from live.ledger.shows import NewShow, ShowRows
 
 HOST = Actor(sub="host-1", role=Role.HOST, address="127.0.0.1")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from live.domain.ids import ShowId
 from live.ledger.pool import Pool
-from live.ledger.shows import Actor, show_command
+from live.ledger.show_command import Actor, show_command
 
 
 @dataclass(frozen=True, slots=True)

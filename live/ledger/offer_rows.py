@@ -25,7 +25,8 @@ from live.domain.offer import (
 from live.domain.show import ShowState
 from live.errors import Conflict, NotFound
 from live.ledger.pool import Pool
-from live.ledger.shows import Actor, Command, give_back_draft, show_command
+from live.ledger.show_command import Actor, Command, show_command
+from live.ledger.shows import give_back_draft
 
 KEEPER = Actor(sub="keeper", role=Role.SERVICE)
 """Who opens and closes by the clock."""

@@ -17,7 +17,7 @@ from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.order import OrderState, OrderView
 from live.errors import BadField, Conflict, NotFound
 from live.ledger.pool import Connection, Pool, in_transaction
-from live.ledger.shows import Actor, DoneBefore, command_on
+from live.ledger.show_command import Actor, DoneBefore, command_on
 
 PAGE_MAX = 200
 

@@ -20,7 +20,8 @@ from live.errors import Busy
 from live.failpoint import failpoint
 from live.ledger.idempotency import CallKey
 from live.ledger.offer_rows import NewOffer, OfferRows
-from live.ledger.shows import Actor, DoneBefore, NewShow, ShowPatch, ShowRows
+from live.ledger.show_command import Actor, DoneBefore
+from live.ledger.shows import NewShow, ShowPatch, ShowRows
 from live.shows.carry import Carrier
 from live.shows.ports import UNREACHABLE
 from live.shows.views import Stocks, view_show, view_terms

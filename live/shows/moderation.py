@@ -16,7 +16,8 @@ from live.domain.events import ChatDeleted, ChatPinned, Event, ModerationEvent
 from live.domain.ids import ShowId, Sub
 from live.errors import NotFound
 from live.ledger.bans import BanRows
-from live.ledger.shows import Actor, DoneBefore, ShowRows
+from live.ledger.show_command import Actor, DoneBefore
+from live.ledger.shows import ShowRows
 from live.shows.chat import Chat
 from live.shows.chat_store import ChatStore
 from live.shows.desk import publish

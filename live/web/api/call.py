@@ -23,7 +23,7 @@ from live.errors import CallError, Denied, NotFound
 from live.failpoint import failpoint
 from live.ledger.idempotency import CallKey
 from live.ledger.pool import DATABASE_ERRORS
-from live.ledger.shows import Actor
+from live.ledger.show_command import Actor
 from live.shows.ports import UNREACHABLE
 from live.web.api.deps import ApiDeps
 from live.web.api.table import Access, Answer, ApiCall, B, Endpoint, Where

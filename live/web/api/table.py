@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, OrderId, ShowId, Sku
-from live.ledger.shows import Actor
+from live.ledger.show_command import Actor
 from live.web.api.bodies import Body
 from live.web.api.deps import ApiDeps
 
