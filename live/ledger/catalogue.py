@@ -3,7 +3,8 @@
 Owns: rows of `products` as a shop writes them, and the `adjusted` movements.
 Always: `on_hand` equals the sum of the product's `adjusted` and `returned` movements; it never
 falls below `allotted`. A level is changed by deltas only: whoever writes an absolute level
-overwrites what was sold since he read it.
+overwrites what was sold since he read it. What a person does here is in the log of host actions,
+under the name of all shows.
 Not here: `allotted`, which belongs to the offers (offer_rows.py) and the settler.
 """
 
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from live.domain.ids import Sku
+from live.domain.caller import ALL_SHOWS
+from live.domain.ids import ShowId, Sku
 from live.domain.show import ProductView
 from live.errors import Conflict, NotFound
-from live.ledger.idempotency import CallKey, mark_done
+from live.ledger import actions
+from live.ledger.idempotency import mark_done
 from live.ledger.pool import Connection, Pool
+from live.ledger.show_command import Actor
 
 PAGE_MAX = 201  # a page of the API and the row that tells of a next one
 IMPORT_ROWS_MAX = 50_000  # one transaction; beyond it a feed is better split
@@ -86,10 +90,10 @@ class Catalogue:
         )
         return [_view(row) for row in rows]
 
-    async def create(self, product: NewProduct, *, call: CallKey | None = None) -> ProductView:
+    async def create(self, product: NewProduct, *, actor: Actor | None = None) -> ProductView:
         """Raises Conflict where the SKU exists: its stock would be counted twice."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if not await mark_done(connection, call):
+            if not await mark_done(connection, actor.call if actor else None):
                 return await self._read(connection, product.sku)
             try:
                 await connection.execute(
@@ -101,6 +105,8 @@ class Catalogue:
             except asyncpg.UniqueViolationError:
                 raise Conflict(f"product {product.sku} exists") from None
             await connection.execute(_MOVEMENTS, [product.sku], [product.on_hand], "created")
+            detail = {"sku": product.sku, "title": product.title, "on_hand": product.on_hand}
+            await _log(connection, actor, "product.create", detail)
         return await self.get(product.sku)
 
     async def upsert(self, products: Sequence[NewProduct]) -> Imported:
@@ -126,7 +132,9 @@ class Catalogue:
             )
         return Imported(created=len(new), kept=len(written) - len(new))
 
-    async def adjust(self, sku: Sku, *, delta: int, reason: str, key: str) -> ProductView:
+    async def adjust(
+        self, sku: Sku, *, delta: int, reason: str, key: str, actor: Actor | None = None
+    ) -> ProductView:
         """Change the stock on hand by `delta`, once per `key`.
 
         Raises NotFound, and Conflict where it would fall below what offers were allotted or where
@@ -148,6 +156,8 @@ class Catalogue:
             )
             if changed is None:
                 raise Conflict(f"{delta} would take {sku} below what offers were allotted")
+            detail = {"sku": sku, "delta": delta, "reason": reason}
+            await _log(connection, actor, "stock.adjust", detail)
             return await self._read(connection, sku)
 
     async def _is_repeat(
@@ -176,6 +186,22 @@ class Catalogue:
         row = await connection.fetchrow(f"{_VIEW} WHERE sku = $1", sku)
         assert row is not None, "it exists: no product is ever deleted"
         return _view(row)
+
+
+async def _log(
+    connection: Connection, actor: Actor | None, action: str, detail: dict[str, object]
+) -> None:
+    """Note what a person did; a command at the terminal (None) has no caller to name."""
+    if actor is not None:
+        await actions.append(
+            connection,
+            show=ShowId(ALL_SHOWS),
+            caller=actor.sub,
+            role=actor.role,
+            action=action,
+            detail=detail,
+            address=actor.address,
+        )
 
 
 def _columns(product: NewProduct) -> tuple[str | int, ...]:

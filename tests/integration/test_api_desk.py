@@ -1,5 +1,6 @@
 """What the console reads over HTTP: shows to choose from, newest lists, restrictions, the audit."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -74,6 +75,26 @@ async def test_orders_and_actions_may_be_read_from_their_end(stage: Stage, show:
     names = [[one["action"] for one in page] for page in actions]
     assert names == [["offer.create", "show.start"], ["show.create"]]
     assert (wrong.status_code, wrong.json()["field"]) == (400, "order")
+
+
+async def test_what_is_done_to_the_catalogue_is_in_a_log_of_its_own(stage: Stage) -> None:
+    """Who made a product and changed its stock, once however often it is repeated, and why."""
+    sku = f"p{uuid4().hex[:8]}"
+    product = {"sku": sku, "title": "Lamp", "price_minor": 900, "currency": "EUR", "on_hand": 5}
+    change = {"sku": sku, "delta": -2, "reason": "broken", "key": uuid4().hex}
+    assert (await stage.call("POST", "/v1/products", product)).status_code == 201
+    for _ in range(2):
+        assert (await stage.call("POST", "/v1/stock/adjustments", change)).status_code == 200
+
+    answer = await stage.call("GET", "/v1/catalogue/audit-log?order=newest&limit=2")
+    refused = await stage.call("GET", "/v1/catalogue/audit-log", shows=["elsewhere"])
+
+    adjusted, created = answer.json()["items"]
+    assert (created["action"], created["caller"]) == ("product.create", "host-1")
+    assert json.loads(created["detail"])["sku"] == sku
+    assert adjusted["action"] == "stock.adjust"
+    assert json.loads(adjusted["detail"]) == {"sku": sku, "delta": -2, "reason": "broken"}
+    assert refused.status_code == 403
 
 
 async def test_restrictions_in_force_can_be_read_and_lifted(stage: Stage, show: ShowId) -> None:

@@ -23,6 +23,7 @@ WHO: dict[str, set[Role]] = {
     "GET /v1/products": {H, M, S},
     "GET /v1/products/{sku}": {H, M, S},
     "POST /v1/stock/adjustments": {H, S},
+    "GET /v1/catalogue/audit-log": {H, S},
     "POST /v1/shows": {H, S},
     "GET /v1/shows": {H, M, S},
     "GET /v1/shows/{show}/restrictions": {H, M, S},

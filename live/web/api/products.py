@@ -22,7 +22,7 @@ async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> ProductVi
             currency=body.currency,
             on_hand=body.on_hand,
         ),
-        call=call.actor.call,
+        actor=call.actor,
     )
 
 
@@ -41,5 +41,5 @@ async def get_product(deps: ApiDeps, call: ApiCall[Empty]) -> ProductView:
 async def adjust_stock(deps: ApiDeps, call: ApiCall[AdjustmentBody]) -> ProductView:
     body = call.body
     return await deps.catalogue.adjust(
-        Sku(body.sku), delta=body.delta, reason=body.reason, key=body.key
+        Sku(body.sku), delta=body.delta, reason=body.reason, key=body.key, actor=call.actor
     )

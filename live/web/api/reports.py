@@ -2,6 +2,8 @@
 
 from msgspec import UNSET, UnsetType
 
+from live.domain.caller import ALL_SHOWS
+from live.domain.ids import ShowId
 from live.shows.moderation import ModerationCommand
 from live.shows.ports import UNREACHABLE
 from live.web.api.answers import ActionPage, Nothing, ReportAnswer, Restrictions
@@ -63,12 +65,20 @@ async def _viewers(deps: ApiDeps, call: ApiCall[Empty]) -> int | None:
 
 
 async def read_audit_log(deps: ApiDeps, call: ApiCall[Empty]) -> ActionPage:
+    return await _actions(deps, call, call.show_id)
+
+
+async def read_catalogue_log(deps: ApiDeps, call: ApiCall[Empty]) -> ActionPage:
+    return await _actions(deps, call, ShowId(ALL_SHOWS))
+
+
+async def _actions(deps: ApiDeps, call: ApiCall[Empty], log: ShowId) -> ActionPage:
     limit = read_limit(call.query)
     cursor = read_cursor(call.query) or "0"
     if not (cursor.isascii() and cursor.isdecimal()) or len(cursor) > 18:
         raise BadInput("cursor", "not a cursor of this list")
     found = await deps.desk.actions(
-        call.show_id,
+        log,
         after=int(cursor),
         limit=limit + 1,
         newest_first=read_newest_first(call.query),

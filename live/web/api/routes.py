@@ -85,6 +85,11 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         body=AdjustmentBody, answer=ProductView,
     ),
     Endpoint(
+        method="GET", path="/v1/catalogue/audit-log", query=_SORTED_PAGE,
+        summary="Who made products and changed their stock", access=CATALOGUE_WRITERS,
+        handler=reports.read_catalogue_log, body=Empty, answer=ActionPage,
+    ),
+    Endpoint(
         method="POST", path="/v1/shows", summary="Create a show", status=201,
         access=HOSTS_ANYWHERE, handler=shows.create_show, body=ShowBody, answer=ShowView,
     ),
