@@ -17,6 +17,7 @@ from uuid import uuid4
 import uvloop
 
 from live.bench.link import Figures, Order, obey
+from live.bench.offer import OFFER
 from live.bench.phone import (
     FIRST_CLICK,
     REFUSED_SECONDS,
@@ -36,7 +37,6 @@ EAR_EVERY: Final = 20
 PHASE_SECONDS: Final = 60.0
 BACK_SECONDS: Final = 0.5  # until who was sent away dials again: the least that the SDKs wait
 ROUNDS_MAX: Final = 30
-OFFER: Final = "bench"
 TOKEN_SECONDS: Final = 3_600
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from secrets import token_hex
 from typing import Final, Literal
 
-from live.bench.crowd import OFFER
 from live.bench.link import Child, Figures
-from live.domain.ids import OfferId, ShowId, Sku
-from live.domain.offer import Mode, OfferTerms, Phase
+from live.bench.offer import endless_offer
+from live.domain.ids import ShowId
+from live.domain.offer import OfferTerms
 from live.domain.show import ShowState, ShowStatus
 from live.ledger.migrate import migrate
 from live.realtime.broker import Broker
@@ -47,7 +47,7 @@ async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
     await engine.open()
     await broker.open()
     try:
-        terms = _terms(show)
+        terms = endless_offer(show)
         await engine.install_show(show, stock_epoch=1)
         await engine.apply_offer(terms)
         await broker.publish_state(_state(show, terms), None)
@@ -126,30 +126,6 @@ class Cost:
             "lag_max_ms": round(server["lag_max_ms"], 1),
             "seconds": took,
         }
-
-
-def _terms(show: ShowId) -> OfferTerms:
-    return OfferTerms(
-        id=OfferId(OFFER),
-        show=show,
-        slot=0,
-        sku=Sku("bench"),
-        title="Bench",
-        image_url="",
-        price_minor=100,
-        currency="EUR",
-        mode=Mode.HOLD,
-        phase=Phase.OPEN,
-        quantity=10**9,
-        allotted=10**9,
-        per_buyer_limit=1_000,
-        hold_seconds=600,
-        waitlist=False,
-        guests=True,
-        opens_at=None,
-        closes_at=None,
-        version=1,
-    )
 
 
 def _state(show: ShowId, terms: OfferTerms) -> ShowState:

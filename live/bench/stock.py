@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from live.bench.offer import endless_offer
 from live.bench.stock_rivals import (
     Click,
     Floor,
@@ -32,8 +33,7 @@ from live.bench.stock_rivals import (
     unlink_shows,
 )
 from live.domain.hold import HoldAnswer, Line
-from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
-from live.domain.offer import Mode, OfferTerms, Phase
+from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.outcomes import Outcome
 from live.errors import CallError, EngineError
 from live.stock.calls import Calls
@@ -122,7 +122,7 @@ class _Bench:
         """A fresh show with one offer that does not run out."""
         show = ShowId(self.prefix + token_hex(4))
         await self.engine.install_show(show, stock_epoch=1)
-        await self.engine.apply_offer(_terms(show))
+        await self.engine.apply_offer(endless_offer(show))
         await self.engine.hold(show, BuyerId(os.urandom(16)), HoldKey(os.urandom(16)), ONE)
         return show
 
@@ -364,30 +364,6 @@ async def _decide(commands: Calls, show: ShowId, blob: bytes) -> int:
     keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines)
     return as_number(
         as_list(await commands.run("hold", show, keys, blob, b"%d" % (len(blob) // 37)))[1]
-    )
-
-
-def _terms(show: ShowId) -> OfferTerms:
-    return OfferTerms(
-        id=OfferId("bench"),
-        show=show,
-        slot=0,
-        sku=Sku("bench"),
-        title="",
-        image_url="",
-        price_minor=0,
-        currency="EUR",
-        mode=Mode.HOLD,
-        phase=Phase.OPEN,
-        quantity=10**9,
-        allotted=10**9,
-        per_buyer_limit=10,
-        hold_seconds=600,
-        waitlist=False,
-        guests=True,
-        opens_at=None,
-        closes_at=None,
-        version=1,
     )
 
 

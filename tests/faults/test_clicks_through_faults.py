@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from live.bench.crowd import OFFER
 from live.bench.gateways import Side, Stage, open_side, set_stage
+from live.bench.offer import OFFER
 from live.domain.caller import ALL_SHOWS, Role
 from live.settings import Guests
 from live.web.auth import Authenticator
