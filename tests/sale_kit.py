@@ -13,9 +13,9 @@ from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku, buyer_of
-from live.domain.offer import Mode, OfferTerms, Phase, Stock
+from live.domain.offer import Mode, OfferTerms, Stock
 from live.domain.outcomes import Outcome
-from live.domain.show import ShowState, ShowStatus
+from live.domain.show import ShowState
 from live.ledger.notices import NoticeSender
 from live.ledger.orders import OrderRows
 from live.ledger.payments import PaymentRows
@@ -35,6 +35,8 @@ from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 from tests.ledger_kit import PRICE, SECRET, make_show
 from tests.sandbox import KEY, SandboxServer
+from tests.show_states import make_state
+from tests.stock_kit import terms
 
 SETTLED_S = 10.0  # no wait of a test is longer
 
@@ -204,47 +206,24 @@ class Sale:
 def offer_terms(
     show: ShowId, offer: OfferId, *, slot: int, units: int, mode: Mode, guests: bool = True
 ) -> OfferTerms:
-    return OfferTerms(
+    """An offer of `units` at `PRICE`; no buyer comes near his limit."""
+    return terms(
+        show,
+        slot,
         id=offer,
-        show=show,
-        slot=slot,
         sku=Sku(f"{show}-sku-{slot}"),
-        title="Thing",
-        image_url="",
         price_minor=PRICE,
-        currency="EUR",
         mode=mode,
-        phase=Phase.OPEN,
         quantity=units,
         allotted=units,
         per_buyer_limit=10,
         hold_seconds=60,
-        waitlist=True,
         guests=guests,
-        opens_at=None,
-        closes_at=None,
-        version=1,
     )
 
 
 def show_state(show: ShowId, offers: tuple[OfferTerms, ...]) -> ShowState:
-    return ShowState(
-        id=show,
-        title="Test",
-        status=ShowStatus.LIVE,
-        language="en",
-        currency="EUR",
-        playback_url="",
-        pins=(),
-        run_order=(),
-        announcement=None,
-        paid_partnership=False,
-        slow_mode_seconds=0,
-        frozen=False,
-        stock_epoch=1,
-        version=1,
-        offers=offers,
-    )
+    return replace(make_state(show, version=1), offers=offers)
 
 
 @asynccontextmanager

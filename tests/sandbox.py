@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -83,3 +85,15 @@ class SandboxServer:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
+
+
+@contextmanager
+def running_sandbox(directory: Path) -> Iterator[SandboxServer]:
+    """A provider with its books in a new `directory`; it ends with the block, whatever happened."""
+    directory.mkdir()
+    server = SandboxServer(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()

@@ -25,7 +25,7 @@ from live.ledger.rebuild import read_show_stock
 from tests.ledger_kit import PRICE
 from tests.payment_kit import authorised
 from tests.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import SandboxServer, running_sandbox
 from tests.shows_kit import HOST
 
 SCARCE, PLENTY = 12, 200
@@ -37,12 +37,8 @@ CLOSE_AFTER = RUSH * TURNS // 3  # holds, so that some come before it and some a
 @pytest.fixture
 def server(scratch: Path, show: ShowId) -> Iterator[SandboxServer]:
     """Of one test: its books are compared with the ledger's."""
-    directory = scratch / f"sandbox-{show}"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / f"sandbox-{show}") as server:
+        yield server
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from live.ledger.pool import Pool, open_pool
 from live.ledger.rebuild import read_show_stock
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import SandboxServer, running_sandbox
 from tests.shows_kit import HOST
 
 CHILD_S = 30.0
@@ -31,12 +31,8 @@ CHILD_S = 30.0
 
 @pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-crashes"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-crashes") as server:
+        yield server
 
 
 @pytest.fixture
@@ -145,19 +141,14 @@ async def test_checkout_that_died_before_its_row_leaves_a_hold_only(
 
 
 @pytest.mark.parametrize(
-    ("token", "point"),
-    [
-        ("tok_approve", "worker.after_authorise"),
-        ("tok_approve", "worker.before_confirm"),
-        ("tok_approve", "worker.after_confirm"),
-    ],
+    "point", ["worker.after_authorise", "worker.before_confirm", "worker.after_confirm"]
 )
 async def test_dead_worker_is_followed_by_another(
-    sale: Sale, children: Children, token: str, point: str
+    sale: Sale, children: Children, point: str
 ) -> None:
     """The worker itself dies while it finishes a dead checkout."""
     buyer, key = viewer(), uuid4()
-    await children.run(f"buy:{buyer.sub}:{key}:{token}", failpoint="checkout.after_open")
+    await children.run(f"buy:{buyer.sub}:{key}:tok_approve", failpoint="checkout.after_open")
     await sale.expire_leases()
     died = await children.run("work", failpoint=point)
     await sale.work_until("captured", "paid")

@@ -22,7 +22,7 @@ from live.payments.port import authorise_request
 from tests.api_kit import settings
 from tests.payment_kit import opened
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import KEY, SandboxServer
+from tests.sandbox import KEY, SandboxServer, running_sandbox
 from tests.servers import Valkey
 
 DONE_S = 30.0
@@ -40,12 +40,8 @@ def own_valkey(scratch: Path, show: ShowId) -> Iterator[Valkey]:
 
 @pytest.fixture
 def server(scratch: Path, show: ShowId) -> Iterator[SandboxServer]:
-    directory = scratch / f"sandbox-{show}"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / f"sandbox-{show}") as server:
+        yield server
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from live.ledger.migrate import migrate
 from live.ledger.pool import Pool, open_pool
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import running_sandbox
 from tests.servers import Valkey
 
 
@@ -38,13 +38,9 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def sale(pool: Pool, own_valkey: Valkey, scratch: Path, show: ShowId) -> AsyncIterator[Sale]:
-    directory = scratch / f"sandbox-{show}"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    async with open_sale(pool, own_valkey.url, server, show, units=(2,)) as sale:
-        yield sale
-    server.close()
+    with running_sandbox(scratch / f"sandbox-{show}") as server:
+        async with open_sale(pool, own_valkey.url, server, show, units=(2,)) as sale:
+            yield sale
 
 
 async def test_redis_stopped_between_charge_and_confirm(sale: Sale, own_valkey: Valkey) -> None:

@@ -29,7 +29,7 @@ from live.ledger.rebuild import Rebuilder
 from tests.cluster import free_ports
 from tests.ledger_kit import PRICE
 from tests.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import running_sandbox
 from tests.servers import Valkey
 from tests.stock_proxy import Proxy
 
@@ -82,15 +82,11 @@ async def servers(
 
 @pytest.fixture
 async def sale(pool: Pool, servers: Servers, scratch: Path, show: ShowId) -> AsyncIterator[Sale]:
-    directory = scratch / f"sandbox-{show}"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    async with open_sale(
-        pool, servers.address.url, server, show, units=(UNITS,), settling=False
-    ) as sale:
-        yield sale
-    server.close()
+    with running_sandbox(scratch / f"sandbox-{show}") as server:
+        async with open_sale(
+            pool, servers.address.url, server, show, units=(UNITS,), settling=False
+        ) as sale:
+            yield sale
 
 
 # Three ways to lose what was decided after a certain moment: what to do then, and the loss.

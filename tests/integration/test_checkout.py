@@ -18,17 +18,13 @@ from live.ledger.pool import Pool
 from live.payments.sandbox import ASYNC_WINDOW_MS, PAYMENT_WINDOW_MS
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import SandboxServer, running_sandbox
 
 
 @pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-checkout"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-checkout") as server:
+        yield server
 
 
 @pytest.fixture

@@ -20,17 +20,13 @@ from tests.integration.test_webhooks import event
 from tests.ledger_kit import PRICE
 from tests.payment_kit import authorised, opened
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import SandboxServer, running_sandbox
 
 
 @pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-late"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-late") as server:
+        yield server
 
 
 @pytest.fixture

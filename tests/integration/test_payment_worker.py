@@ -23,18 +23,14 @@ from live.payments.worker import PaymentWorker
 from tests.ledger_kit import PRICE
 from tests.payment_kit import authorised, only_payment, opened
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import SandboxServer, running_sandbox
 from tests.shows_kit import HOST
 
 
 @pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-worker"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-worker") as server:
+        yield server
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from live.domain.payment import PaymentId, PaymentState
 from live.payments.invoice import Invoice
 from live.payments.port import AuthoriseRequest, MoneyRequest, Provider, Verdict
 from live.payments.sandbox import Sandbox
-from tests.sandbox import KEY, SandboxServer
+from tests.sandbox import KEY, SandboxServer, running_sandbox
 from tests.stripe_server import StripeServer
 
 PRICE = 990
@@ -39,12 +39,8 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def sandbox_server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-contract"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-contract") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from live.web.join import Snapshot
 from live.web.rpc import REACTIONS_BURST, SaleRpc
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.sandbox import SandboxServer, running_sandbox
 from tests.show_states import make_state
 
 Json = dict[str, Any]  # Any: answers are read as a client reads them
@@ -117,12 +117,8 @@ def make_client(sale: Sale, *, guests: Guests = Guests.WATCH) -> Client:
 
 @pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-rpc"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-rpc") as server:
+        yield server
 
 
 @pytest.fixture

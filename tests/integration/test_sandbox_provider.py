@@ -10,17 +10,13 @@ import pytest
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.port import AuthoriseRequest, MoneyRequest, Verdict
 from live.payments.sandbox import Sandbox
-from tests.sandbox import KEY, SandboxServer
+from tests.sandbox import KEY, SandboxServer, running_sandbox
 
 
 @pytest.fixture(scope="module")
 def server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox") as server:
+        yield server
 
 
 @pytest.fixture

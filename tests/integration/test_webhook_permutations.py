@@ -26,7 +26,7 @@ from live.payments.port import MoneyRequest, Provider
 from live.payments.webhooks import signed_headers
 from tests.ledger_kit import PRICE
 from tests.sale_kit import SETTLED_S, Sale, open_sale, viewer
-from tests.sandbox import KEY, SandboxServer
+from tests.sandbox import KEY, SandboxServer, running_sandbox
 from tests.shows_kit import HOST
 from tests.stripe_server import StripeServer, signed_event
 
@@ -107,12 +107,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def sandbox_server(scratch: Path) -> Iterator[SandboxServer]:
-    directory = scratch / "sandbox-permutations"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    yield server
-    server.close()
+    with running_sandbox(scratch / "sandbox-permutations") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

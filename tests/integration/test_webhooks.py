@@ -26,7 +26,7 @@ from live.payments.port import MoneyRequest, WebhookRefused
 from live.payments.webhooks import TOLERANCE_S, signed_headers
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import KEY, SandboxServer
+from tests.sandbox import KEY, SandboxServer, running_sandbox
 
 
 @asynccontextmanager
@@ -77,13 +77,9 @@ async def quiet(
     pool: Pool, redis_url: str, show: ShowId, scratch: Path
 ) -> AsyncIterator[tuple[Sale, WebhookInbox]]:
     """A sale whose provider sends nothing: the test brings the events."""
-    directory = scratch / f"quiet-{show}"
-    directory.mkdir()
-    server = SandboxServer(directory)
-    server.start()
-    async with open_sale(pool, redis_url, server, show) as sale:
-        yield sale, WebhookInbox({"sandbox": sale.provider}, sale.payments)
-    server.close()
+    with running_sandbox(scratch / f"quiet-{show}") as server:
+        async with open_sale(pool, redis_url, server, show) as sale:
+            yield sale, WebhookInbox({"sandbox": sale.provider}, sale.payments)
 
 
 def event(payment: str, kind: str, *, name: str = "") -> tuple[dict[str, str], bytes]:

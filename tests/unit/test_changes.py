@@ -10,29 +10,14 @@ from live.domain.offer import OfferTerms, Phase, Stock
 from live.domain.show import Announcement, ShowState, ShowStatus
 from live.shows.changes import changes_between
 from live.shows.pulse import QUIET_MS, RESTOCKED_AFTER_MS, Pulses
+from tests.show_states import make_state
 from tests.stock_kit import terms
 
 SHOW = ShowId("demo")
 
 
 def state(*offers: OfferTerms, version: int = 1, **changes: object) -> ShowState:
-    base = ShowState(
-        id=SHOW,
-        title="Demo",
-        status=ShowStatus.LIVE,
-        language="en",
-        currency="EUR",
-        playback_url="",
-        pins=(),
-        run_order=(),
-        announcement=None,
-        paid_partnership=False,
-        slow_mode_seconds=0,
-        frozen=False,
-        stock_epoch=1,
-        version=version,
-        offers=offers,
-    )
+    base = replace(make_state(SHOW, version=version), offers=offers)
     return replace(base, **changes)  # type: ignore[arg-type]  # names are checked by replace
 
 
