@@ -9,10 +9,11 @@ import asyncio
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from live.domain.ids import Sku, is_id
@@ -22,6 +23,7 @@ from live.errors import LiveError
 from live.ledger.catalogue import Catalogue, NewProduct
 
 FEED_BYTES_MAX = 64 * 1024 * 1024
+PRODUCTS_MAX = 200_000
 FAULTS_MAX = 20
 CELL_CHARS_MAX = 100_000  # Shopify's descriptions are whole pages of HTML
 DESCRIPTION_CHARS_MAX = 5_000
@@ -96,15 +98,15 @@ class Reader:
         return value
 
     def price(self, row: Row, column: str, amount: str, currency: str) -> int:
-        try:
-            value = Decimal(amount).scaleb(_DECIMALS.get(currency, 2))
-        except InvalidOperation:
+        # Digits only: an exponent would be rounded to nothing, or to a number without end.
+        if not _AMOUNT.fullmatch(amount):
             self.fail(row, column, f"{_short(amount)} is no amount such as 19.99")
             return 0
-        if not value.is_finite() or value != value.to_integral_value():
+        value = Decimal(amount).scaleb(_DECIMALS.get(currency, 2))
+        if value != value.to_integral_value():
             self.fail(row, column, f"{_short(amount)} is no amount of {currency}")
             return 0
-        if not 0 <= value <= AMOUNT_MINOR_MAX:
+        if value > AMOUNT_MINOR_MAX:
             self.fail(row, column, f"{_short(amount)} is out of range")
             return 0
         return int(value)
@@ -121,14 +123,19 @@ class Reader:
     def link(self, row: Row, column: str) -> str:
         # WooCommerce puts several addresses into one cell.
         value = row.get(column).partition(",")[0].strip()
-        if value and not value.startswith(("https://", "http://", "/")):
+        if value and not _LINK.fullmatch(value):
             self.fail(row, column, f"{_short(value)} is no http(s) address")
         return value
 
 
 def parse_feed(text: str, kind: Format, *, currency: str = "") -> list[NewProduct]:
     """Read a feed. `currency` is for formats that name none. Raises FeedError."""
-    rows, columns = _rows(text)
+    return parse_lines(io.StringIO(text, newline=""), kind, currency=currency)
+
+
+def parse_lines(lines: Iterator[str], kind: Format, *, currency: str = "") -> list[NewProduct]:
+    """Read a feed whose lines come one after the other, like `parse_feed`."""
+    columns, rows = _rows(lines)
     reader = Reader()
     source = _SOURCES[kind]
     for column in source.needs:
@@ -150,6 +157,9 @@ def parse_feed(text: str, kind: Format, *, currency: str = "") -> list[NewProduc
             reader.fail(row, "", f"{product.sku} stands in line {found[product.sku]} already")
         found.setdefault(product.sku, row.line)
         products.append(product)
+        if len(products) > PRODUCTS_MAX:
+            reader.fail(row, "", f"a feed has {PRODUCTS_MAX} products at most")
+            break
     if reader.faults:
         raise FeedError(reader.faults[:FAULTS_MAX])
     if not products:
@@ -176,42 +186,55 @@ def read_feed(path: Path, kind: Format, *, currency: str = "") -> list[NewProduc
     """Read a file, with or without a byte order mark. Raises FeedError, OSError."""
     if path.stat().st_size > FEED_BYTES_MAX:
         raise FeedError([Fault(1, "", f"a feed has {FEED_BYTES_MAX} bytes at most")])
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise FeedError([Fault(line, "", "this line is no UTF-8")]) from None
-    return parse_feed(text, kind, currency=currency)
+    with path.open("rb") as file:
+        return parse_lines(_decoded(file), kind, currency=currency)
 
 
-def _rows(text: str) -> tuple[list[Row], list[str]]:
-    head = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in head else ","
-    csv.field_size_limit(CELL_CHARS_MAX)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[Row] = []
-    columns: list[str] = []
-    begins = 1
-    try:
-        for cells in lines:
-            line, begins = begins, lines.line_num + 1
-            if not columns:
-                columns = [cell.strip().lower() for cell in cells]
-            elif any(cell.strip() for cell in cells):
-                if len(cells) > len(columns):
-                    raise FeedError(
-                        [Fault(line, "", f"more cells than the {len(columns)} columns")]
-                    )
-                rows.append(Row(line, dict(zip(columns, cells, strict=False))))
-    except csv.Error as error:
-        raise FeedError([Fault(begins, "", str(error))]) from None
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    for number, raw in enumerate(lines, 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise FeedError([Fault(number, "", "this line is no UTF-8")]) from None
+        yield line
+
+
+def _rows(lines: Iterator[str]) -> tuple[list[str], Iterator[Row]]:
+    """The header's words in lower case, and the rows below it.
+
+    Rows are made as they are asked for: all at once take a hundred times the file's size.
+    """
+    head = next(lines, "")
+    table = _table(chain((head,), lines), "\t" if "\t" in head else ",")
+    columns = [cell.strip().lower() for cell in next(table, (1, []))[1]]
     if not columns:
         raise FeedError([Fault(1, "", "the feed is empty")])
     twice = next((name for name in columns if name and columns.count(name) > 1), None)
     if twice is not None:
         raise FeedError([Fault(1, twice, "this column stands twice")])
-    return rows, columns
+    return columns, _below(columns, table)
+
+
+def _table(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Lists of cells, each with the line that it begins in."""
+    csv.field_size_limit(CELL_CHARS_MAX)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    begins = 1
+    try:
+        for cells in reader:
+            yield begins, cells
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise FeedError([Fault(begins, "", str(error))]) from None
+
+
+def _below(columns: list[str], table: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
+    for line, cells in table:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) > len(columns):
+            raise FeedError([Fault(line, "", f"more cells than the {len(columns)} columns")])
+        yield Row(line, dict(zip(columns, cells, strict=False)))
 
 
 def _google(reader: Reader, row: Row, _currency: str) -> NewProduct:
@@ -280,7 +303,10 @@ _SOURCES = {
 }
 
 _TAG = re.compile(r"<[^<>]{0,2000}>")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Control characters, and those that turn the direction of what follows: a title must not do so.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?", re.ASCII)
+_LINK = re.compile(r"(https?://[^\s/\\@?#]+(?![^/?#]*@)|/(?![/\\]))[^\s\\\x00-\x1f\x7f]*")
 
 
 def _without_tags(html: str) -> str:

@@ -1,5 +1,6 @@
 """Product feeds: three formats, and faults told by line and column."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,16 @@ HEAD = "id\ttitle\tprice\tquantity\timage_link\n"
         ("lamp\tLamp\tNaN EUR\t1\t", "price"),
         ("lamp\tLamp\tInfinity EUR\t1\t", "price"),
         ("lamp\tLamp\t1e400 EUR\t1\t", "price"),
+        ("lamp\tLamp\t9E+999999 EUR\t1\t", "price"),
+        ("lamp\tLamp\t1E-99999999 EUR\t1\t", "price"),
+        ("lamp\tLamp\t１２ EUR\t1\t", "price"),
         ("lamp\tLamp\t5 EUR\t-1\t", "quantity"),
         ("lamp\tLamp\t5 EUR\t1.5\t", "quantity"),
         ("lamp\tLamp\t5 EUR\t1\tjavascript:alert(1)", "image_link"),
+        ("lamp\tLamp\t5 EUR\t1\t//evil.example/a.jpg", "image_link"),
+        ("lamp\tLamp\t5 EUR\t1\t/\\evil.example/a.jpg", "image_link"),
+        ("lamp\tLamp\t5 EUR\t1\thttps://u:p@img.example/a.jpg", "image_link"),
+        ("lamp\tLamp\t5 EUR\t1\thttps://img.example/a\0.jpg", "image_link"),
         ("lamp\tLamp\t5 EUR\t1\t\t\t", ""),
     ],
 )
@@ -94,6 +102,24 @@ def test_fault_is_told_by_line_and_column(line: str, column: str) -> None:
     good = "good\tGood\t5 EUR\t1\t\n"
 
     assert faults(HEAD + good + line + "\n") == [(3, column)]
+
+
+def test_title_cannot_turn_the_text_around_it() -> None:
+    """Characters that change the direction of what follows are left out."""
+    (product,) = parse_feed(HEAD + "lamp\tLa\u202emp\u2066\t5 EUR\t1\t\n", Format.GOOGLE)
+    assert product.title == "Lamp"
+
+
+def test_many_short_lines_take_little_memory(tmp_path: Path) -> None:
+    """What a feed may have of products and bytes cannot fill the machine."""
+    path = tmp_path / "feed.csv"
+    path.write_bytes(b"type,sku,name,regular price\n" + b"grouped,,,\n" * 300_000)
+    tracemalloc.start()
+    with pytest.raises(FeedError, match="no products"):
+        read_feed(path, Format.WOOCOMMERCE, currency="EUR")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < path.stat().st_size
 
 
 def test_lines_are_counted_as_an_editor_does() -> None:
@@ -146,3 +172,11 @@ def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     path.write_bytes(HEAD.encode() + b"lamp\tL\xe4mp\t5 EUR\t1\t\n")
     with pytest.raises(FeedError, match="line 2"):
         read_feed(path, Format.GOOGLE)
+
+
+def test_feed_has_a_bound_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is told with its line."""
+    monkeypatch.setattr("live.shows.feed.PRODUCTS_MAX", 2)
+    lines = [f"lamp-{n}\tLamp\t5 EUR\t1\t\n" for n in range(3)]
+    assert len(parse_feed(HEAD + "".join(lines[:2]), Format.GOOGLE)) == 2
+    assert faults(HEAD + "".join(lines)) == [(4, "")]
