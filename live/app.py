@@ -254,7 +254,12 @@ def _routes(
         Route("/connection/uni_sse", events.serve, methods=["GET", "POST"]),
         *ops_routes(base.probe),
         *api.routes(_api_deps(settings, base)),
-        *pages.routes(sources, providers=tuple(base.providers)),
+        *pages.routes(
+            sources,
+            providers=tuple(base.providers),
+            guests=settings.guests,
+            login_url=settings.login_url,
+        ),
     ]
 
 

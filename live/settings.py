@@ -65,6 +65,7 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()  # empty: no forwarded header is believed
     connections_per_address: int = 2_000  # to one worker; realtime/admission.py says why so many
     guests: Guests = Guests.WATCH
+    login_url: str = ""  # where the viewer page's "Sign in to buy" leads; "": it leads nowhere
     compression: Compression = Compression.OFF
     appendfsync: Fsync = Fsync.ALWAYS
     valkey_binary: Path | None = None
@@ -107,6 +108,7 @@ class _Reader:
                 "LIVE_CONNECTIONS_PER_ADDRESS", 2_000, low=1, high=CONNECTIONS_MAX
             ),
             "guests": self.choice("LIVE_GUESTS", Guests, Guests.WATCH),
+            "login_url": self.login_url(),
             "compression": self.choice("LIVE_COMPRESSION", Compression, Compression.OFF),
             "appendfsync": self.choice("LIVE_APPENDFSYNC", Fsync, Fsync.ALWAYS),
             "valkey_binary": self.path("LIVE_VALKEY_BINARY"),
@@ -138,6 +140,12 @@ class _Reader:
                     self.faults.append(f"{key} must start with {' or '.join(schemes)}://")
                 return value
         return None
+
+    def login_url(self) -> str:
+        value = self.text("LIVE_LOGIN_URL", "")
+        if value and not re.fullmatch(r"(https?://[^\s/]|/(?!/))[^\s\\]*", value):
+            self.faults.append("LIVE_LOGIN_URL must start with https://, http:// or a single /")
+        return value
 
     def redis_url(self) -> str | None:
         value = self.url("LIVE_REDIS_URL", "REDIS_URL", schemes=_REDIS_SCHEMES)

@@ -23,6 +23,7 @@ from live.domain.ids import ShowId, is_id
 from live.domain.show import ShowStatus, ShowView
 from live.errors import Busy
 from live.ledger.pool import DATABASE_ERRORS
+from live.settings import Guests
 from live.shows.ports import UNREACHABLE
 from live.web.assets import Assets
 from live.web.structured_data import json_ld
@@ -47,10 +48,20 @@ class PageSources:
     running_shows: Callable[[], Awaitable[Sequence[ShowView]]]
 
 
-def routes(sources: PageSources, *, providers: Sequence[str] = PAGE_PROVIDERS) -> list[Route]:
-    """Make the routes. `providers`: what this service can pay with."""
+def routes(
+    sources: PageSources,
+    *,
+    providers: Sequence[str] = PAGE_PROVIDERS,
+    guests: Guests = Guests.WATCH,
+    login_url: str = "",
+) -> list[Route]:
+    """Make the routes.
+
+    `providers`: what this service can pay with. `guests`: what viewers without a token may do.
+    `login_url`: where the shop signs people in ("{return}" in it: where to bring them back), or "".
+    """
     offered = tuple(name for name in PAGE_PROVIDERS if name in providers)
-    pages = _Pages(sources, offered, Assets())
+    pages = _Pages(sources, {"providers": " ".join(offered), "guests": guests, "login": login_url})
     return [
         Route("/", pages.index, methods=["GET"]),
         Route("/shows.json", pages.shows, methods=["GET"]),
@@ -62,14 +73,16 @@ def routes(sources: PageSources, *, providers: Sequence[str] = PAGE_PROVIDERS) -
 
 
 class _Pages:
-    def __init__(self, sources: PageSources, providers: tuple[str, ...], assets: Assets) -> None:
+    def __init__(self, sources: PageSources, settings: dict[str, str]) -> None:
         self.sources = sources
-        self.providers = providers
-        self.assets = assets
+        self.settings = {name: escape(value) for name, value in settings.items()}
+        self.assets = Assets()
         self.asking = asyncio.Lock()
         self.listed: Sequence[ShowView] = ()
         self.listed_until = 0.0  # by the monotonic clock
-        self.templates = {path.stem: _template(path, assets) for path in TEMPLATES.glob("*.html")}
+        self.templates = {
+            path.stem: _template(path, self.assets) for path in TEMPLATES.glob("*.html")
+        }
 
     async def index(self, request: Request) -> Response:
         try:
@@ -103,7 +116,7 @@ class _Pages:
             "language": escape(show.language),
             "robots": "index" if public else "noindex",
             "rehearsal": "no" if public else "yes",
-            "providers": escape(" ".join(self.providers)),
+            **self.settings,
             "json_ld": json_ld(show, str(request.url.replace(query=""))) if public else "{}",
         }
         return self.page(request, "watch", values)

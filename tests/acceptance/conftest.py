@@ -52,6 +52,7 @@ class Service:
     def env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LIVE_")}
         own = {"LIVE_DATA_DIR": str(self.data), "LIVE_SECRET": SECRET, "LIVE_GUESTS": "buy"}
+        own["LIVE_LOGIN_URL"] = "/sign-in?back={return}"
         return kept | own | self.environment
 
     def token(self, role: Role, sub: str, *shows: str, ttl: int = 3600) -> str:

@@ -38,10 +38,13 @@ class Visitors:
     # What a page may complain of: a call that this test wants refused, a network that it cut.
     expected: list[str] = field(default_factory=list)
 
-    async def open(self, path: str, *, wait_for: str, **context: object):
-        """A page in a context of its own: another person with another device."""
+    async def open(self, path: str, *, wait_for: str, script: str = "", **context: object):
+        """A page in a context of its own: another person with another device.
+
+        `script` runs before the page's own.
+        """
         made = await self.browser.new_context(**{"viewport": DESKTOP, "locale": "en", **context})
-        await made.add_init_script(WATCH_POLICY)
+        await made.add_init_script(WATCH_POLICY + script)
         page = await made.new_page()
         page.on("pageerror", lambda error: self.faults.append(f"{path}: {error}"))
         page.on("console", lambda message: self.hear(path, message))

@@ -20,6 +20,7 @@ from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import Mode, OfferView, Phase
 from live.domain.show import ShowStatus, ShowView
 from live.errors import Busy
+from live.settings import Guests
 from live.web.assets import FOLDER, Assets
 from live.web.pages import TEMPLATES, PageSources, routes
 from live.web.structured_data import json_ld
@@ -121,6 +122,18 @@ async def test_page_forbids_everything_it_does_not_need(
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "same-origin"
     assert "set-cookie" not in headers
+
+
+async def test_viewer_page_knows_how_guests_sign_in() -> None:
+    """The page is told what guests may do and where the shop's log-in is, as text."""
+    sources = PageSources(read_show=read_show, running_shows=running_shows)
+    login = 'https://shop.example/in?to={return}&x="'
+    made = routes(sources, guests=Guests.BUY, login_url=login)
+    transport = httpx.ASGITransport(Starlette(routes=made))
+    async with httpx.AsyncClient(transport=transport, base_url="http://live.example") as client:
+        page = Page((await client.get("/watch/evening")).text)
+    (body,) = (attributes for tag, attributes in page.tags if tag == "body")
+    assert (body["data-guests"], body["data-login"]) == ("buy", login)
 
 
 async def test_https_page_asks_for_https_for_good(client: httpx.AsyncClient) -> None:

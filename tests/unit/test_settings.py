@@ -58,3 +58,18 @@ def test_secret_is_made_once_where_no_ledger_is_configured(tmp_path: Path) -> No
 
     assert resolve_secret(settings) == resolve_secret(settings)
     assert (tmp_path / "data" / "secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("url", ["https://shop.example/in?to={return}", "http://h/", "/sign-in"])
+def test_log_in_address_is_a_page(url: str) -> None:
+    """With or without the place where the show's own address goes."""
+    assert Settings.from_env({"LIVE_LOGIN_URL": url}).login_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "//evil.example", "/\\evil", "shop", "/a b"]
+)
+def test_log_in_address_leads_nowhere_else(url: str) -> None:
+    """A link that is no page, or another host's in disguise, is a fault at the start."""
+    with pytest.raises(SettingsError, match="LIVE_LOGIN_URL"):
+        Settings.from_env({"LIVE_LOGIN_URL": url})

@@ -126,3 +126,42 @@ def test_token_is_found_in_a_pasted_link(run: Run) -> None:
         out(["http://h/console#token=a.b.c", " http://h/console?show=s#x&token=a.b.c ", " a.b.c "]
           .map(tokenIn));"""
     assert run(script) == ["a.b.c"] * 3
+
+
+def test_clock_that_was_set_is_measured_anew(run: Run) -> None:
+    """Server time goes on with the monotonic clock; a wall clock that jumps asks for a new look."""
+    script = """import { ServerClock } from "./clock.js";
+        let [local, wall] = [5_000, 900_000];
+        const clock = new ServerClock(() => local, () => wall);
+        await clock.measure(async () => ({ time: 777_000 }));
+        local += 10_000;
+        wall += 10_000;
+        const calm = [clock.now(), clock.due];
+        wall -= 7_200_000;
+        out([...calm, clock.now(), clock.due]);"""
+    assert run(script) == [787_000, False, 787_000, True]
+
+
+def test_stream_is_asked_for_again_in_bounds(run: Run) -> None:
+    """Waits grow to 20 seconds, and half of each is chance."""
+    script = """import { retryDelay } from "./player.js";
+        out([0, 1, 3, 50].map((n) => [retryDelay(n, () => 0), retryDelay(n, () => 1)]));"""
+    assert run(script) == [[500, 1000], [1000, 2000], [4000, 8000], [10_000, 20_000]]
+
+
+def test_storage_that_refuses_is_replaced(run: Run) -> None:
+    """What a browser will not keep is kept for the life of the page."""
+    script = """
+        const refuse = () => { throw new Error("denied"); };
+        Object.defineProperty(globalThis, "sessionStorage", { get: refuse });
+        Object.defineProperty(globalThis, "localStorage",
+          { value: { getItem: () => null, setItem: refuse, removeItem: () => {} } });
+        const { tabStorage, deviceStorage } = await import("./storage.js");
+        const told = [tabStorage, deviceStorage].map((storage) => {
+          storage.set("a", "1");
+          const kept = storage.get("a");
+          storage.remove("a");
+          return [kept, storage.get("a")];
+        });
+        out(told);"""
+    assert run(script) == [["1", None], ["1", None]]

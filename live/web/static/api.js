@@ -22,8 +22,8 @@ export class ApiError extends Error {
 }
 
 /** Send one request; repeat it with the same key while the failure is a passing one. */
-export async function request(method, path, body) {
-  const headers = { accept: "application/json" };
+export async function request(method, path, body, extra = {}) {
+  const headers = { accept: "application/json", ...extra };
   if (method !== "GET") headers["idempotency-key"] = newKey();
   if (body !== undefined) headers["content-type"] = "application/json";
   const options = { method, headers, body: body === undefined ? undefined : JSON.stringify(body) };
@@ -51,5 +51,8 @@ async function problem(response) {
 export const get = (path) => request("GET", path);
 export const post = (path, body = {}) => request("POST", path, body);
 
-/** A guest's token, or null where this server admits none. */
-export const fetchGuest = () => post("/v1/guests").catch(() => null);
+/** A guest's token, or null where this server admits none. `known`: a guest who wants to stay the same. */
+export function fetchGuest(known = null) {
+  const who = known ? { authorization: `Bearer ${known}` } : {};
+  return request("POST", "/v1/guests", {}, who).catch(() => null);
+}

@@ -1,6 +1,7 @@
 /** The viewer's chat: lines as text, one box to write in, the host's rules in words. */
 
 import { byId, h, keyed, setHidden, setText } from "./dom.js";
+import { tabStorage } from "./storage.js";
 
 const REFUSALS = new Map([
   [103, "chat_muted"],
@@ -19,8 +20,8 @@ export class ChatBox {
       this.atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     });
     new ResizeObserver(() => this.follow()).observe(this.list);
-    this.asked = sessionStorage.getItem("live:name") !== null; // for a name, before the first line
-    byId("say-name").value = sessionStorage.getItem("live:name") || "";
+    this.asked = tabStorage.get("live:name") !== null; // for a name, before the first line
+    byId("say-name").value = tabStorage.get("live:name") || "";
     byId("say").addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();
@@ -93,7 +94,7 @@ export class ChatBox {
     if (name) data.name = name;
     try {
       await this.viewer.connection.publish(`chat:${this.viewer.model.show.id}`, data);
-      sessionStorage.setItem("live:name", name);
+      tabStorage.set("live:name", name);
       setHidden(byId("say-who"), true);
       this.viewer.draw(["chat"]);
     } catch (error) {

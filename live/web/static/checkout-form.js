@@ -64,6 +64,13 @@ export class CheckoutForm {
     return h("label", { class: "field", "data-field": name }, words, box);
   }
 
+  /** Of a guest the shop knows nothing else: an order of real money needs a way to reach them. */
+  needed(provider) {
+    const unknown = this.sheet.purchase.viewer.visitor.isGuest && provider !== "sandbox";
+    const guest = unknown ? ["email"] : [];
+    return [...(NEEDED[provider] || []), ...guest];
+  }
+
   keep(box) {
     this.kept[box.name] = box.value;
     this.adapt();
@@ -72,7 +79,7 @@ export class CheckoutForm {
   /** The test card's behaviour is asked of the test card only, an address where one is needed. */
   adapt() {
     const { provider } = this.kept;
-    const needed = NEEDED[provider] || [];
+    const needed = this.needed(provider);
     const part = (name) => this.form.querySelector(`[data-field="${name}"]`);
     part("token").hidden = provider !== "sandbox";
     part("address").hidden = !needed.includes("address");
@@ -87,7 +94,7 @@ export class CheckoutForm {
   submit(event) {
     event.preventDefault();
     const { provider, token } = this.kept;
-    const blank = (NEEDED[provider] || []).find((name) => !this.kept[name].trim());
+    const blank = this.needed(provider).find((name) => !this.kept[name].trim());
     if (blank) {
       this.form.elements[blank].setCustomValidity(this.say("field_needed")); // spaces are no name
       return this.form.reportValidity();

@@ -6,6 +6,7 @@
  */
 
 import { CallError, newKey, sleep } from "./client.js";
+import { tabStorage } from "./storage.js";
 
 const POLLS_MAX = 10;
 const POLL_MS = 1_500;
@@ -17,8 +18,8 @@ const STORAGE = `live:${document.body.dataset.show}:`;
 const ENDINGS = new Set(["confirmed", "processing", "hold_lost", "rejected", "expired"]);
 const FAILED = new Set(["hold_lost", "rejected", "expired"]);
 
-const read = (name, empty) => JSON.parse(sessionStorage.getItem(STORAGE + name) || empty);
-const write = (name, value) => sessionStorage.setItem(STORAGE + name, JSON.stringify(value));
+const read = (name, empty) => JSON.parse(tabStorage.get(STORAGE + name) || empty);
+const write = (name, value) => tabStorage.set(STORAGE + name, JSON.stringify(value));
 
 export class Checkout {
   constructor(purchase) {

@@ -1,5 +1,7 @@
 /** Tokens in the browser: taken out of the address at once, read for what to offer, never trusted. */
 
+import { tabStorage } from "./storage.js";
+
 /** Take `#token=…` out of the address and keep it for this tab. Returns the token kept, or null. */
 export function takeToken(storageKey) {
   if (/[#&]token=/.test(location.hash)) {
@@ -8,10 +10,10 @@ export function takeToken(storageKey) {
     history.replaceState(null, "", location.pathname + location.search);
     keepToken(storageKey, token);
   }
-  return sessionStorage.getItem(storageKey);
+  return tabStorage.get(storageKey);
 }
 
-export const keepToken = (storageKey, token) => sessionStorage.setItem(storageKey, token);
+export const keepToken = (storageKey, token) => tabStorage.set(storageKey, token);
 
 /** The token in a pasted link, or the pasted text itself. */
 export function tokenIn(text) {

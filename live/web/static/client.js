@@ -217,13 +217,13 @@ export class Connection {
 
   /** Repeat the very same request, its key included, while the failure is a temporary one. */
   async call(method, data, totalMs = CALL_TOTAL_MS) {
-    const end = Date.now() + totalMs;
+    const end = performance.now() + totalMs;
     for (let tries = 1; ; tries += 1) {
       try {
-        await this.connected(end - Date.now());
+        await this.connected(end - performance.now());
         return await this.rpc(method, data);
       } catch (error) {
-        if (!error.temporary || tries >= CALL_TRIES_MAX || Date.now() >= end) throw error;
+        if (!error.temporary || tries >= CALL_TRIES_MAX || performance.now() >= end) throw error;
         await sleep(reconnectDelay(Math.min(tries - 1, 2)));
       }
     }

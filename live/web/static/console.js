@@ -16,6 +16,7 @@ import { People } from "./desk-people.js";
 import { RunOfShow } from "./desk-run.js";
 import { byId, toast } from "./dom.js";
 import { ShowModel } from "./state.js";
+import { deviceStorage } from "./storage.js";
 
 const TICK_MS = 500;
 const CHAT_BACKLOG = 50;
@@ -42,7 +43,7 @@ const PRODUCTS_AGAIN_MS = 1_000; // figures of products are asked for once for a
 class Desk {
   constructor() {
     this.language = navigator.language;
-    this.keysOn = localStorage.getItem("live:keys") !== "off";
+    this.keysOn = deviceStorage.get("live:keys") !== "off";
     this.drawing = false; // a frame is asked for already
     this.clock = new ServerClock();
     this.forms = new Forms(this);
@@ -311,7 +312,7 @@ class Desk {
   showKeys() {
     this.forms.keys(this.isHost ? [...HOST_KEYS, ...KEYS] : KEYS, this.keysOn, (on) => {
       this.keysOn = on;
-      localStorage.setItem("live:keys", on ? "on" : "off");
+      deviceStorage.set("live:keys", on ? "on" : "off");
     });
   }
 }

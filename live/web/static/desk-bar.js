@@ -2,6 +2,7 @@
 
 import { byId, h, keyed, setHidden, setText, toast } from "./dom.js";
 import { STATUS_WORDS } from "./desk-gate.js";
+import { deviceStorage } from "./storage.js";
 
 const SHOW_ACTIONS = {
   scheduled: [["start", "Start the show", "primary"], ["rehearse", "Rehearse", "quiet"]],
@@ -22,7 +23,7 @@ export class Bar {
     byId("people").onclick = () => desk.people.show();
     byId("freeze").onclick = () => this.switchFreeze();
     byId("copy").onclick = () => this.copyLink();
-    applyTheme(localStorage.getItem("live:theme"));
+    applyTheme(deviceStorage.get("live:theme"));
   }
 
   /** Tools belong to a show; without one there are none. */
@@ -88,6 +89,6 @@ function switchTheme() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
   const next = now === "dark" ? "light" : "dark";
-  localStorage.setItem("live:theme", next);
+  deviceStorage.set("live:theme", next);
   applyTheme(next);
 }

@@ -162,7 +162,7 @@ export class Feed {
         const amount = toMinor(values.get("amount"), order.currency);
         if (amount === null || amount < 1) desk.forms.fail("The amount must be more than nothing.");
         const body = { amount_minor: amount, reason: values.get("reason"), restock: values.get("restock") === "on" };
-        this.addOrder(await desk.post(`/v1/orders/${order.order}/refund`, body), Date.now());
+        this.addOrder(await desk.post(`/v1/orders/${order.order}/refund`, body), this.desk.clock.now());
         this.render();
         toast("The refund is on its way.");
       },

@@ -2,9 +2,11 @@
 
 import { get } from "./api.js";
 import { Sparkline } from "./charts.js";
+import { monotonic } from "./clock.js";
 import { byId, h, setHidden, setText } from "./dom.js";
 import { formatMoney } from "./money.js";
 import { perMinute } from "./rates.js";
+import { tabStorage } from "./storage.js";
 
 const REPORT_MS = 10_000;
 const POINTS_MAX = 300; // five minutes at one a second
@@ -16,7 +18,7 @@ export class Figures {
     this.key = `live:figures:${desk.showId}`;
     this.samples = []; // of desk.figures, oldest first
     this.report = null;
-    this.reportAt = 0;
+    this.reportAt = -Infinity; // by the monotonic clock
     this.tiles = new Map();
     byId("tiles").replaceChildren();
     for (const [name, label] of Object.entries(LABELS)) this.addTile(name, label);
@@ -25,7 +27,7 @@ export class Figures {
 
   /** What this tab has heard before a reload, so that rates do not begin at nothing. */
   keptSamples() {
-    const kept = JSON.parse(sessionStorage.getItem(this.key) || "[]");
+    const kept = JSON.parse(tabStorage.get(this.key) || "[]");
     return kept.filter((sample) => sample.at > this.desk.clock.now() - KEPT_MS);
   }
 
@@ -42,7 +44,7 @@ export class Figures {
     this.samples.push(figures);
     if (this.samples.length > POINTS_MAX) this.samples.shift();
     const fresh = this.samples.filter((sample) => sample.at > figures.at - KEPT_MS);
-    sessionStorage.setItem(this.key, JSON.stringify(fresh));
+    tabStorage.set(this.key, JSON.stringify(fresh));
     const left = figures.offers.reduce((sum, offer) => sum + offer.left, 0);
     // Of all offers, the closed ones included: figures carry only those that still sell.
     const sold = [...this.desk.model.offers.values()].reduce((sum, offer) => sum + offer.sold, 0);
@@ -68,8 +70,8 @@ export class Figures {
 
   /** Ask for the report from time to time; between two answers the last one stands. */
   async readReport() {
-    if (!this.desk.isHost || Date.now() - this.reportAt < REPORT_MS) return;
-    this.reportAt = Date.now();
+    if (!this.desk.isHost || monotonic() - this.reportAt < REPORT_MS) return;
+    this.reportAt = monotonic();
     const path = `/v1/shows/${this.desk.showId}/report`;
     this.report = await get(path).catch(() => this.report);
     this.putConversion();

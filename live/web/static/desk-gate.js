@@ -5,6 +5,7 @@ import { keepToken, readClaims, takeToken, tokenIn } from "./claims.js";
 import { formatRemaining } from "./clock.js";
 import { field } from "./dialog.js";
 import { byId, h, setHidden, setText } from "./dom.js";
+import { tabStorage } from "./storage.js";
 
 const TOKEN_KEY = "live:desk"; // of this tab only; the WebSocket needs it, HTTP has its own cookie
 const SHOWS_A_PAGE = 20;
@@ -94,7 +95,7 @@ export class Gate {
   async logOut() {
     const left = await this.desk.attempt(() => request("DELETE", "/v1/session"));
     if (!left) return;
-    sessionStorage.removeItem(TOKEN_KEY);
+    tabStorage.remove(TOKEN_KEY);
     this.claims = null;
     this.desk.leaveShow();
     setHidden(byId("leave"), true);

@@ -1,7 +1,7 @@
 /** One offer in the run of show: its phase, its figures, and what a host can do with it. */
 
 import { formatRemaining } from "./clock.js";
-import { h, keyed, setHidden, setText } from "./dom.js";
+import { h, keyed, setDisabled, setHidden, setText } from "./dom.js";
 import { formatMoney } from "./money.js";
 
 const PHASE_WORDS = {
@@ -117,6 +117,6 @@ export function closedFor(show) {
 }
 
 export function lock(button, why) {
-  button.disabled = why !== "";
+  setDisabled(button, why !== "");
   button.title = why;
 }

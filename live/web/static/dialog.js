@@ -1,7 +1,7 @@
 /** The console's one dialog: a form, a question or a text; and the fields that forms are made of. */
 
 import { ApiError } from "./api.js";
-import { byId, h } from "./dom.js";
+import { byId, h, setDisabled } from "./dom.js";
 
 /** What was typed cannot be sent; the text stands beside the form. */
 export class FieldError extends Error {}
@@ -26,7 +26,7 @@ export class Dialog {
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      button.disabled = true;
+      setDisabled(button, true);
       try {
         if ((await send(new FormData(form))) !== false) this.dialog.close();
       } catch (error) {
@@ -34,7 +34,7 @@ export class Dialog {
         alert.textContent = error.message;
         alert.hidden = false;
       } finally {
-        button.disabled = false;
+        setDisabled(button, false);
       }
     });
     byId("box-body").replaceChildren(form);

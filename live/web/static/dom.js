@@ -26,6 +26,26 @@ export function setHidden(element, hidden) {
   if (element.hidden !== hidden) element.hidden = hidden;
 }
 
+/**
+ * Make a button do nothing, or work again. Not by `disabled`: a disabled button loses the focus, and
+ * whoever uses a keyboard would start again at the top of the page.
+ */
+export function setDisabled(button, disabled) {
+  const value = disabled ? "true" : null;
+  if (button.getAttribute("aria-disabled") === value) return;
+  if (disabled) button.setAttribute("aria-disabled", value);
+  else button.removeAttribute("aria-disabled");
+}
+
+// One place for all of them; Enter in a form's field is a click on its button, too.
+globalThis.document?.addEventListener("click", stopDisabled, true);
+
+function stopDisabled(event) {
+  if (!event.target.closest?.('[aria-disabled="true"]')) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}
+
 /** Keep `parent`'s children equal to `items` and keep each item's element, with its focus. */
 export function keyed(parent, items, keyOf, create, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));

@@ -7,6 +7,7 @@
  */
 
 import { byId, setHidden, setText } from "./dom.js";
+import { tabStorage } from "./storage.js";
 
 const REHEARSING = 1403;
 const STORAGE = `live:${document.body.dataset.show}:passcode`;
@@ -27,7 +28,7 @@ export class Door {
 
   /** What the first connect carries. */
   get data() {
-    const passcode = sessionStorage.getItem(STORAGE);
+    const passcode = tabStorage.get(STORAGE);
     return { show: document.body.dataset.show, ...(passcode ? { passcode } : {}) };
   }
 
@@ -48,7 +49,7 @@ export class Door {
     this.shut = true;
     if (this.sent) {
       this.sent = false;
-      sessionStorage.removeItem(STORAGE);
+      tabStorage.remove(STORAGE);
       delete connection.data.passcode;
       this.ask("passcode_wrong");
     } else if (connection.data.passcode) {
@@ -65,7 +66,7 @@ export class Door {
   }
 
   enter(passcode) {
-    sessionStorage.setItem(STORAGE, passcode);
+    tabStorage.set(STORAGE, passcode);
     this.viewer.connection.data.passcode = passcode;
     this.viewer.connection.hurry();
   }

@@ -1,6 +1,6 @@
 /** One offer's card: price, stock, time, and the one thing that this viewer can do with it. */
 
-import { h, picture, setHidden, setText } from "./dom.js";
+import { h, picture, setDisabled, setHidden, setText } from "./dom.js";
 
 const FEW_MAX = 5; // units; beyond it nobody needs to hurry
 const FEW_PART = 0.25; // of all that there were
@@ -51,7 +51,7 @@ export class OfferCard {
           part("units", "output"),
           step("more", "+", 1),
         ),
-        button("buy primary", () => this.act(offer.id)),
+        button("buy primary", ({ currentTarget }) => this.act(offer.id, currentTarget)),
         button("leave quiet", () => this.viewer.purchase.waitlist.leave(offer.id)),
       ),
     );
@@ -73,8 +73,10 @@ export class OfferCard {
   }
 
   /** A press on the card's one button. */
-  act(id) {
+  act(id, button) {
     const { model, purchase } = this.viewer;
+    if (!this.viewer.visitor.mayBuy(model.offers.get(id))) return this.viewer.visitor.signIn();
+    purchase.pressed = button;
     const hold = model.holdOf(id);
     if (hold) return purchase.openHold(hold);
     return purchase.buy(id, this.units(model.offers.get(id)));
@@ -108,7 +110,8 @@ export class OfferCard {
 
   /** Exactly one of: check out, buy, join the waitlist, leave it - or words why there is nothing. */
   updateAction(card, part, offer) {
-    const { model, purchase, over } = this.viewer;
+    const { model, purchase, over, visitor } = this.viewer;
+    const signIn = !visitor.mayBuy(offer);
     const hold = model.holdOf(offer.id);
     const waiting = model.waiting.get(offer.id);
     const room = this.room(offer);
@@ -117,16 +120,16 @@ export class OfferCard {
     const canWait = open && soldOut && offer.waitlist;
     const buy = part("buy");
     const paying = hold?.state === "paying" && purchase.checkout.step(hold.hold);
-    const label = paying || (hold ? "check_out" : canWait ? "join_waitlist" : "buy");
+    const label = paying || (hold ? "check_out" : signIn ? "sign_in" : canWait ? "join_waitlist" : "buy");
     card.dataset.mine = hold ? "held" : waiting ? "waiting" : room === 0 ? "full" : "";
     setText(buy, this.say(label));
     this.name(buy, this.say(label), offer);
     const shut = soldOut ? !canWait : offer.phase === "closing";
     setHidden(buy, over || (!hold && (Boolean(waiting) || room === 0 || shut)));
-    buy.disabled = purchase.busy.has(offer.id) || !(hold || open);
+    setDisabled(buy, purchase.busy.has(offer.id) || !(hold || open) || (signIn && !visitor.signInUrl));
     buy.dataset.busy = purchase.busy.has(offer.id);
     setText(part("units"), this.list.text.number.format(this.units(offer)));
-    setHidden(part("quantity"), over || Boolean(hold) || !open || soldOut || room < 2);
+    setHidden(part("quantity"), over || signIn || Boolean(hold) || !open || soldOut || room < 2);
     part("quantity").setAttribute("aria-label", `${this.say("quantity")}: ${offer.title}`);
     for (const name of ["fewer", "more"]) this.name(part(name), this.say(name), offer);
     setText(part("leave"), this.say("leave_waitlist"));

@@ -18,12 +18,16 @@ const BUSY = 111;
 // What nothing else may push aside: somebody is typing or paying there.
 const BUSY_VIEWS = new Set(["hold", "direct", "paying", "action"]);
 
+/** What has the keyboard, if anything: the page itself is no place to return to. */
+const focused = () => (document.activeElement === document.body ? null : document.activeElement);
+
 export class Purchase {
   constructor(viewer) {
     this.viewer = viewer;
     this.busy = new Set(); // offers with a request on its way
     this.view = null; // {kind, hold, offer, qty, items, order, request, action, alert}
     this.opener = null; // what had the focus before the sheet
+    this.pressed = null; // the button of a wish under way: not every browser focuses what is clicked
     this.sheet = new SheetView(this);
     this.checkout = new Checkout(this);
     this.waitlist = new Waitlist(this);
@@ -161,7 +165,8 @@ export class Purchase {
   }
 
   show(view) {
-    if (!this.view) this.opener = document.activeElement;
+    if (!this.view) this.opener = focused() || this.pressed;
+    this.pressed = null;
     // What a hold had in it is asked for after its end, too: to try again.
     const before = this.view && this.view.hold === view.hold ? this.view.items : undefined;
     this.view = { items: this.model.holds.get(view.hold)?.items || before, ...view };

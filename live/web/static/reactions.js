@@ -1,8 +1,10 @@
 /** Reactions: what I send, and what the server's counters say that all others sent. */
 
+import { monotonic } from "./clock.js";
 import { byId, h } from "./dom.js";
 
 export const KINDS = { heart: "❤️", fire: "🔥", clap: "👏", wow: "😮" };
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const GAP_MS = 250; // a thumb is faster than a server should hear
 const FLOATERS_MAX = 24;
 const FLOATERS_PER_PULSE = 4; // of each kind: more would be noise, and a phone's battery
@@ -11,7 +13,7 @@ export class Reactions {
   constructor(viewer) {
     this.viewer = viewer;
     this.counts = null;
-    this.lastAt = 0;
+    this.lastAt = -Infinity;
     this.build();
   }
 
@@ -25,7 +27,7 @@ export class Reactions {
   }
 
   send(kind) {
-    const now = Date.now();
+    const now = monotonic();
     if (now - this.lastAt < GAP_MS) return;
     this.lastAt = now;
     this.float(kind);
@@ -47,7 +49,7 @@ export class Reactions {
 
   float(kind) {
     const box = byId("floaters");
-    if (box.childElementCount >= FLOATERS_MAX) return;
+    if (box.childElementCount >= FLOATERS_MAX || STILL.matches) return;
     const floater = h("span", {}, KINDS[kind]);
     floater.style.setProperty("--drift", (Math.random() * 2 - 1).toFixed(2));
     floater.style.setProperty("--delay", `${Math.round(Math.random() * 200)}ms`);

@@ -1,7 +1,7 @@
 /** The sheet that rises from below: a hold with its timer, the checkout form, how it ended. */
 
 import { CheckoutForm } from "./checkout-form.js";
-import { byId, h, picture, setText } from "./dom.js";
+import { byId, h, picture, setDisabled, setText } from "./dom.js";
 import { formatMoney } from "./money.js";
 
 const URGENT_MS = 15_000;
@@ -234,7 +234,7 @@ export class SheetView {
     const rest = hold.expires_at - this.purchase.viewer.clock.now();
     setText(timer, this.purchase.remaining(hold));
     timer.dataset.urgent = rest < URGENT_MS;
-    byId("pay").disabled = rest <= 0;
+    setDisabled(byId("pay"), rest <= 0);
   }
 }
 

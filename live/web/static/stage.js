@@ -3,6 +3,7 @@
 import { formatRemaining } from "./clock.js";
 import { byId, picture, setHidden, setText } from "./dom.js";
 import { formatMoney } from "./money.js";
+import { Player } from "./player.js";
 
 const COUNTDOWN_MS = 86_400_000; // a day; before that the date says more
 
@@ -10,11 +11,10 @@ export class Stage {
   constructor(viewer) {
     this.viewer = viewer;
     const video = byId("video");
+    this.player = new Player(video, byId("backdrop"), () => this.renderVideo());
     byId("sound").addEventListener("click", () => (video.muted = false));
     video.addEventListener("volumechange", () => this.renderSound());
-    video.addEventListener("loadedmetadata", () => {
-      video.dataset.shape = video.videoHeight > video.videoWidth ? "tall" : "wide";
-    });
+    video.addEventListener("resize", () => this.renderShape());
   }
 
   get show() {
@@ -38,7 +38,8 @@ export class Stage {
     setText(chip, this.say(`status_${status}`));
     setHidden(chip, false);
     setHidden(byId("partnership"), !paid);
-    this.renderVideo(url, status);
+    this.player.play(status === "ended" ? null : url);
+    this.renderVideo();
     this.renderStill();
     this.renderPulse();
   }
@@ -49,25 +50,18 @@ export class Stage {
     this.renderStill();
   }
 
-  /** Video where there is one that this browser plays; otherwise a still of what is on sale. */
-  renderVideo(url, status) {
-    const video = byId("video");
-    const playable = Boolean(url) && status !== "ended" && video.dataset.failed !== url;
-    if (playable && video.dataset.url !== url) {
-      video.dataset.url = url;
-      video.src = url;
-      video.onerror = () => {
-        video.dataset.failed = url;
-        this.viewer.draw(["show"]);
-      };
-      video.play().catch(() => {
-        // Autoplay is the browser's to refuse; the controls are there.
-      });
-    }
-    if (!playable && video.dataset.url && !video.hidden) video.pause();
-    setHidden(video, !playable);
-    setHidden(byId("still"), playable);
+  /** Video as long as there is one; otherwise a still of what is on sale. */
+  renderVideo() {
+    const { playing } = this.player;
+    setHidden(byId("video"), !playing);
+    setHidden(byId("still"), playing);
+    this.renderShape();
     this.renderSound();
+  }
+
+  renderShape() {
+    byId("stage").dataset.shape = this.player.playing && this.player.tall ? "tall" : "wide";
+    this.player.drawBackdrop();
   }
 
   renderSound() {
@@ -136,6 +130,7 @@ export class Stage {
 
   tick() {
     this.renderStill();
+    this.player.drawBackdrop();
     if (this.show) this.renderAnnouncement();
   }
 }

@@ -1,8 +1,6 @@
 /** The viewer page: joins a show, folds what it hears, and draws it. Buying is in purchase.js. */
 
-import { fetchGuest } from "./api.js";
 import { ChatBox } from "./chat.js";
-import { readClaims, takeToken } from "./claims.js";
 import { Connection } from "./client.js";
 import { ServerClock } from "./clock.js";
 import { ConnectionLine } from "./connection-line.js";
@@ -14,6 +12,8 @@ import { Purchase } from "./purchase.js";
 import { Reactions } from "./reactions.js";
 import { Stage } from "./stage.js";
 import { ShowModel } from "./state.js";
+import { tabStorage } from "./storage.js";
+import { Visitor } from "./visitor.js";
 
 const TICK_MS = 250; // countdowns show whole seconds; four looks a second keep them honest
 const CHAT_BACKLOG = 30;
@@ -23,6 +23,7 @@ const ENDINGS = new Map([
   [103, "closed_token"],
   [3503, "closed_banned"],
 ]);
+const ON_AIR = new Set(["show.started", "show.resumed"]); // there is a stream from now on
 const EVERYTHING = ["show", "offers", "chat", "pulse", "me"];
 
 const page = document.body.dataset;
@@ -33,7 +34,8 @@ class Viewer {
     this.clock = new ServerClock();
     this.dirty = new Set();
     await this.useLanguage(this.preferredLanguage());
-    this.token = await this.findToken();
+    this.visitor = new Visitor();
+    await this.visitor.find();
     this.line = new ConnectionLine(byId("connection"), (state, detail) => this.aboutConnection(state, detail));
     this.door = new Door(this);
     this.join();
@@ -54,34 +56,17 @@ class Viewer {
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     this.connection = new Connection({
       url: url.href,
-      token: this.token,
+      token: this.visitor.token,
       data: this.door.data,
-      renew: () => this.renewToken(),
+      renew: () => this.visitor.renew(),
       onState: (state, detail) => this.connectionChanged(state, detail),
       onWelcome: (snapshot) => this.welcome(snapshot),
       onEvent: (channel, event) => this.heard(event),
     });
   }
 
-  /** A token of the shop comes in the address; without one the visitor is a guest. */
-  async findToken() {
-    if (/[#&]token=/.test(location.hash)) sessionStorage.removeItem("live:guest");
-    return takeToken("live:token") || this.renewToken();
-  }
-
-  /** Guests get a new name when theirs ran out; only the shop can renew a token of the shop. */
-  async renewToken() {
-    const known = sessionStorage.getItem("live:token");
-    if (known && !sessionStorage.getItem("live:guest")) return null;
-    const guest = await fetchGuest();
-    if (!guest) return null; // guests are not admitted: watch without a name
-    sessionStorage.setItem("live:token", guest.token);
-    sessionStorage.setItem("live:guest", "1");
-    return guest.token;
-  }
-
   get sub() {
-    return readClaims(this.connection.token)?.sub || "";
+    return this.visitor.sub;
   }
 
   /** Nothing can be done here any more: the show has ended, or the server does not want us. */
@@ -119,6 +104,7 @@ class Viewer {
     const part = this.model.fold(event);
     if (part === "me") this.purchase.heard(event);
     if (event.type === "offer.opened") this.announceOffer(event.offer);
+    if (ON_AIR.has(event.type)) this.stage.player.hurry();
     if (event.type === "pulse") {
       this.reactions.heard(this.model.reactions);
       this.purchase.waitlist.heard();
@@ -173,7 +159,7 @@ class Viewer {
 
   preferredLanguage() {
     const asked = new URLSearchParams(location.search).get("lang");
-    const wishes = [asked, sessionStorage.getItem("live:lang"), ...navigator.languages, page.language];
+    const wishes = [asked, tabStorage.get("live:lang"), ...navigator.languages, page.language];
     return chooseLanguage(wishes);
   }
 
@@ -192,7 +178,7 @@ class Viewer {
   }
 
   async switchLanguage(language) {
-    sessionStorage.setItem("live:lang", language);
+    tabStorage.set("live:lang", language);
     await this.useLanguage(language);
     this.offers.forget();
     this.reactions.build();

@@ -6,6 +6,7 @@
  */
 
 import { CallError, newKey } from "./client.js";
+import { monotonic } from "./clock.js";
 
 const AGAIN_MS = 5_000; // after figures that changed
 const QUIET_MS = 20_000; // without any
@@ -14,7 +15,7 @@ export class Waitlist {
   constructor(purchase) {
     this.purchase = purchase;
     this.viewer = purchase.viewer;
-    this.askedAt = 0;
+    this.askedAt = -Infinity;
     this.changed = false;
   }
 
@@ -57,7 +58,7 @@ export class Waitlist {
   }
 
   tick() {
-    const now = Date.now();
+    const now = monotonic();
     if (document.hidden || !this.places.size || this.viewer.connection.state !== "connected") return;
     if (now - this.askedAt < (this.changed ? AGAIN_MS : QUIET_MS)) return;
     this.askedAt = now + Math.random() * 1_000; // those who wait must not all ask at once

@@ -40,6 +40,7 @@ export default {
   say_not_open: "Dieses Angebot ist noch nicht offen.",
   say_closed: "Dieses Angebot ist geschlossen.",
   say_paused: "Das Angebot ist kurz angehalten. Bitte gleich noch einmal versuchen.",
+  sign_in: "Zum Kaufen anmelden",
   say_sign_in: "Bitte melde dich im Shop an, um zu kaufen.",
   say_busy: "Gerade ist sehr viel los. Bitte noch einmal versuchen.",
   say_failed: "Das hat nicht geklappt: {reason}",

@@ -40,6 +40,7 @@ export default {
   say_not_open: "This offer has not opened yet.",
   say_closed: "This offer is closed.",
   say_paused: "The host has paused this offer. Please try again in a moment.",
+  sign_in: "Sign in to buy",
   say_sign_in: "Please sign in at the shop to buy.",
   say_busy: "It is very busy. Please try again.",
   say_failed: "That did not work: {reason}",

@@ -40,6 +40,7 @@ export default {
   say_not_open: "Esta oferta aún no ha abierto.",
   say_closed: "Esta oferta está cerrada.",
   say_paused: "La oferta está en pausa. Inténtalo de nuevo en un momento.",
+  sign_in: "Inicia sesión para comprar",
   say_sign_in: "Inicia sesión en la tienda para comprar.",
   say_busy: "Hay mucha gente ahora. Inténtalo de nuevo.",
   say_failed: "No ha funcionado: {reason}",
