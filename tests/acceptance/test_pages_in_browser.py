@@ -249,7 +249,7 @@ async def test_banned_viewer_reads_why(visitors: Visitors, stage: Stage) -> None
     """The page of a banned person says so at once, and again after a reload; it does not retry."""
     viewer = await open_viewer(visitors, stage)
     sub = await viewer.evaluate(
-        "JSON.parse(atob(sessionStorage.getItem('live:token').split('.')[1])).sub"
+        "JSON.parse(atob(localStorage.getItem('live:guest').split('.')[1])).sub"
     )
     ban: dict[str, object] = {"action": "ban", "sub": sub}
     await stage.call("POST", f"/v1/shows/{stage.show}/moderation", ban)
