@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from live.domain.ids import Sku, is_id
+from live.domain.links import is_link
 from live.domain.money import AMOUNT_MINOR_MAX, is_currency
 from live.domain.show import TITLE_CHARS_MAX
 from live.errors import LiveError
@@ -123,7 +124,7 @@ class Reader:
     def link(self, row: Row, column: str) -> str:
         # WooCommerce puts several addresses into one cell.
         value = row.get(column).partition(",")[0].strip()
-        if value and not _LINK.fullmatch(value):
+        if value and not is_link(value):
             self.fail(row, column, f"{_short(value)} is no http(s) address")
         return value
 
@@ -306,7 +307,6 @@ _TAG = re.compile(r"<[^<>]{0,2000}>")
 # Control characters, and those that turn the direction of what follows: a title must not do so.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?", re.ASCII)
-_LINK = re.compile(r"(https?://[^\s/\\@?#]+(?![^/?#]*@)|/(?![/\\]))[^\s\\\x00-\x1f\x7f]*")
 
 
 def _without_tags(html: str) -> str:

@@ -5,6 +5,7 @@ from urllib.parse import urljoin
 
 import orjson
 
+from live.domain.links import is_link
 from live.domain.offer import OfferView, Phase
 from live.domain.show import ShowStatus, ShowView
 
@@ -58,7 +59,7 @@ def _is_public(offer: OfferView) -> bool:
 
 def _offer(offer: OfferView, url: str) -> dict[str, object]:
     product = {"@type": "Product", "sku": offer.sku, "name": offer.title}
-    if offer.image_url:
+    if is_link(offer.image_url):
         product["image"] = urljoin(url, offer.image_url)
     data: dict[str, object] = {
         "@type": "Offer",

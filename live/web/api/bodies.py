@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from live.domain.ids import SUB_BYTES_MAX, is_sub
+from live.domain.links import LINK, LINK_CHARS_MAX
 from live.domain.money import AMOUNT_MINOR_MAX
 from live.domain.offer import (
     COUNTDOWN_SECONDS_MAX,
@@ -23,6 +25,7 @@ from live.domain.offer import (
 )
 from live.domain.show import ANNOUNCEMENT_CHARS_MAX, PINS_MAX, RUN_ORDER_MAX, TITLE_CHARS_MAX
 from live.web.auth import SHOWS_PER_TOKEN_MAX, TOKEN_BYTES_MAX, TOKEN_LIFE_MAX_SECONDS
+from live.web.problems import BadInput
 
 _END = r"(?![\s\S])"
 TIME_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999
@@ -43,9 +46,9 @@ Reason = Annotated[
 Link = Annotated[
     str,
     Meta(
-        max_length=2_000,
-        pattern=rf"^((https?:/)?/[^\s\u0000-\u001f\u007f]+)?{_END}",
-        description="an http(s) address or a path of this server; empty: none",
+        max_length=LINK_CHARS_MAX,
+        pattern=rf"^({LINK})?{_END}",
+        description="an http(s) address without a user, or a path of this server; empty: none",
     ),
 ]
 Currency = Annotated[str, Meta(pattern=rf"^[A-Z]{{3}}{_END}", description="ISO 4217")]
@@ -70,7 +73,21 @@ Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 TimeMs = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="Unix ms")]
 Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[\u0021-\u007e]+{_END}")]
-Sub = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}")]
+Sub = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=SUB_BYTES_MAX,
+        pattern=rf"^[^\u0000-\u001f\u007f-\u009f]+{_END}",
+        description="1-255 bytes of UTF-8",
+    ),
+]
+
+
+def check_sub(field: str, sub: str) -> None:
+    """Raises BadInput for a name that is too long; a pattern cannot count bytes."""
+    if not is_sub(sub):
+        raise BadInput(field, f"1-{SUB_BYTES_MAX} bytes of UTF-8, no control characters")
 
 
 # mypy wants the options on every class, not on the base alone.

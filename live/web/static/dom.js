@@ -65,13 +65,19 @@ export function keyed(parent, items, keyOf, create, update) {
   for (const element of known.values()) element.remove();
 }
 
+const PART = String.raw`[^\s\\\u0000-\u001f\u007f-\u009f]*`;
+const LINK = new RegExp(String.raw`^(https?://(?=[^/?#@]+([/?#]|$))${PART}|/(?!/)${PART})$`);
+
+/** Whether an address leads where it seems to: http(s) without a user, or a path of this server. */
+export const isLink = (url) => LINK.test(url || "");
+
 /** A picture for what has none: its initials on a colour of its own. */
 export function picture(url, title) {
   const box = h("div", { class: "picture", "aria-hidden": "true" });
   const words = title.trim().split(/\s+/);
   box.textContent = words.slice(0, 2).map((word) => [...word][0] ?? "").join("").toUpperCase();
   box.style.setProperty("--hue", hueOf(title));
-  if (/^(https:\/\/|\/(?!\/)|data:image\/)/.test(url || "")) {
+  if (/^data:image\//.test(url || "") || (isLink(url) && !url.startsWith("http:"))) {
     const image = h("img", { src: url, alt: "", loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => image.remove());
     box.append(image);

@@ -6,6 +6,8 @@
  * wait, and at once when there is news (the show starts, the network or the tab comes back).
  */
 
+import { isLink } from "./dom.js";
+
 const RETRY_BASE_MS = 1_000;
 const RETRY_MAX_MS = 20_000; // the longest that a viewer misses of a stream that is back
 const BACKDROP_PX = 24; // the blur leaves nothing of more
@@ -33,8 +35,9 @@ export class Player {
 
   /** Play this address; null or "": nothing. */
   play(url) {
-    if ((url || null) === this.url) return;
-    this.url = url || null;
+    const wanted = isLink(url) ? url : null;
+    if (wanted === this.url) return;
+    this.url = wanted;
     this.attempt = 0;
     if (this.url) return this.load();
     clearTimeout(this.timer);
