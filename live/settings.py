@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from live.errors import SettingsError
 from live.redis_url import seeds_of
 
 SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
+SECRETS_MAX = 2  # the one that signs, and the one before it
 PORT_MAX = 65_535
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 1_000_000
@@ -54,7 +55,9 @@ class Settings:
     redis_url: str | None  # None: start the embedded Valkey
     database_url: str | None  # None: start the embedded Postgres
     secret: str | None = field(repr=False)  # None: `$data_dir/secret`, see `resolve_secret`
+    digest_key: str | None = field(default=None, repr=False)  # None: the last of the secrets
     jwks_url: str | None = None
+    issuer: str | None = None  # `iss` of the key set's tokens; None: not looked at
     data_dir: Path = Path(".live")
     host: str = "127.0.0.1"
     port: int = 8000
@@ -95,7 +98,9 @@ class _Reader:
             "redis_url": self.redis_url(),
             "database_url": self.url("LIVE_DATABASE_URL", "DATABASE_URL", schemes=_PG_SCHEMES),
             "secret": self.secret(),
-            "jwks_url": self.url("LIVE_JWKS_URL", schemes=("https", "http")),
+            "digest_key": self.digest_key(),
+            "jwks_url": self.jwks_url(),
+            "issuer": self.issuer(),
             "data_dir": Path(self.text("LIVE_DATA_DIR", ".live")).absolute(),
             "host": self.text("LIVE_HOST", "127.0.0.1"),
             "port": self.number("LIVE_PORT", 8000, low=0, high=PORT_MAX),
@@ -174,9 +179,33 @@ class _Reader:
         return kind(value)
 
     def secret(self) -> str | None:
+        """Two while one replaces the other, separated by a comma: the first signs, both verify."""
         value = self.environ.get("LIVE_SECRET", "")
-        if value and len(value.encode()) < SECRET_BYTES_MIN:
+        secrets = split_secrets(value)
+        if len(secrets) > SECRETS_MAX:
+            self.faults.append(f"LIVE_SECRET has more than {SECRETS_MAX} values")
+        elif value and any(len(one.encode()) < SECRET_BYTES_MIN for one in secrets):
             self.faults.append(f"LIVE_SECRET is shorter than {SECRET_BYTES_MIN} bytes")
+        return value or None
+
+    def digest_key(self) -> str | None:
+        value = self.environ.get("LIVE_DIGEST_KEY", "")
+        if value and len(value.encode()) < SECRET_BYTES_MIN:
+            self.faults.append(f"LIVE_DIGEST_KEY is shorter than {SECRET_BYTES_MIN} bytes")
+        return value or None
+
+    def jwks_url(self) -> str | None:
+        """Whoever can change the keys on their way can sign as anybody: https, but on loopback."""
+        value = self.url("LIVE_JWKS_URL", schemes=("https", "http"))
+        parts = urlsplit(value or "")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            self.faults.append("LIVE_JWKS_URL must start with https://, except on this machine")
+        return value
+
+    def issuer(self) -> str | None:
+        value = self.environ.get("LIVE_ISSUER", "").strip()
+        if value and not self.environ.get("LIVE_JWKS_URL", "").strip():
+            self.faults.append("LIVE_ISSUER needs LIVE_JWKS_URL: it is who signs with those keys")
         return value or None
 
     def stripe_secrets(self) -> tuple[str, ...]:
@@ -224,8 +253,30 @@ _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _PG_SCHEMES = ("postgresql", "postgres")
 
 
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def split_secrets(secret: str) -> tuple[str, ...]:
+    """The keys of tokens: the first one signs, all verify."""
+    return tuple(part.strip() for part in secret.split(",")) if "," in secret else (secret,)
+
+
+def digest_key_of(settings: Settings, secret: str) -> str:
+    """The key of the digests by which Redis and the ledger know buyers.
+
+    By default the last secret: one that is put before it renames nobody.
+    """
+    return settings.digest_key or split_secrets(secret)[-1]
+
+
 def resolve_secret(settings: Settings) -> str:
-    """Return the key of tokens and of buyers' digests.
+    """Return the key of tokens, or both with a comma between them while they are exchanged.
 
     Makes `$data_dir/secret` (0600) once where none is set.
 

@@ -31,7 +31,7 @@ def secret() -> str:
     """The key of the server's tokens. Raises TargetError where there is none."""
     given = os.environ.get("LIVE_SECRET")
     if given:
-        return given
+        return given.partition(",")[0]  # of two, the first one signs
     path = Path(os.environ.get("LIVE_DATA_DIR") or ".live") / "secret"
     try:
         return path.read_text().strip()

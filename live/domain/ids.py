@@ -15,13 +15,17 @@ Sku = NewType("Sku", str)
 OrderId = NewType("OrderId", str)
 """A UUID in its 36-character form; made by the server at checkout."""
 Sub = NewType("Sub", str)
-"""The shop's own name of a person: 1-255 bytes of UTF-8. Goes to Postgres only."""
+"""The shop's own name of a person: 1-255 bytes of UTF-8. Goes to Postgres and the desk only."""
 BuyerId = NewType("BuyerId", bytes)
-"""16-byte keyed digest of a `Sub`: all that Redis ever learns about a person."""
+"""16-byte keyed digest of a `Sub`: what Redis knows people by. One exception: the desk's own short
+logs name who wrote in the chat, who was moderated and who sits there: its staff must read that."""
+AuthorId = NewType("AuthorId", str)
+"""Who wrote a chat line: the same for one person in one show, and telling nothing else."""
 HoldKey = NewType("HoldKey", bytes)
 """16 bytes of the UUID that the client made; the hold's id within (show, buyer)."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SUB_BYTES_MAX = 255
 
 
@@ -31,8 +35,11 @@ def is_id(value: str) -> bool:
 
 
 def is_sub(value: str) -> bool:
-    """Tell whether a `sub` has 1-255 bytes, none of them a control character."""
-    if not value.isprintable():
+    """Tell whether a `sub` has 1-255 bytes of UTF-8, whatever blanks, marks and signs these are.
+
+    Control characters are the exception: Postgres refuses NUL, and a line break rewrites logs.
+    """
+    if _CONTROL.search(value):
         return False
     try:
         return 1 <= len(value.encode()) <= SUB_BYTES_MAX
@@ -63,3 +70,9 @@ def buyer_of(sub: str, *, secret: str) -> BuyerId:
     key = hashlib.sha256(secret.encode()).digest()
     digest = hashlib.blake2b(sub.encode(), key=key, digest_size=16, person=b"live.buyer")
     return BuyerId(digest.digest())
+
+
+def author_of(buyer: BuyerId, show: ShowId) -> AuthorId:
+    """Name the author of chat lines; another one in each show, so nobody is followed about."""
+    digest = hashlib.blake2b(show.encode(), key=buyer, digest_size=8, person=b"live.author")
+    return AuthorId(digest.hexdigest())

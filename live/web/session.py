@@ -3,17 +3,20 @@
 Always: the cookie holds a token made at log-in with an audience of its own, so it is no bearer
 token and none is a cookie. It counts for a changing request only with an `Origin` that is this
 server's or was allowed, so no other page can act with it. On plain http: for loopback only.
+It ends on the server: at log-out (revoked.py), with its log-in, and after SESSION_IDLE_SECONDS
+without a call; a call in the second half of that time makes a fresh one of the same name.
 """
 
 import ipaddress
 import time
+from secrets import token_urlsafe
 
 from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from live.domain.caller import Caller, Role
-from live.web.auth import SESSION_AUDIENCE, Authenticator
+from live.web.auth import SESSION_IDLE_SECONDS, Authenticator, ConsoleSession
 from live.web.problems import NotAllowedHere
 
 SECURE_COOKIE = "__Host-live"  # https: bound to this host by the browser itself
@@ -66,22 +69,37 @@ def start_session(
     connection: HTTPConnection, response: Response, auth: Authenticator, caller: Caller
 ) -> None:
     """Set the cookie. It ends with the token that it was made from."""
+    _set(connection, response, auth, caller, name=token_urlsafe(16), parent=caller.token)
+
+
+def renew_session(
+    connection: HTTPConnection, response: Response, auth: Authenticator, session: ConsoleSession
+) -> None:
+    """Set a fresh cookie of the same session where the old one would soon be idle."""
+    caller = session.caller
+    soon = session.idle_at - time.time() < SESSION_IDLE_SECONDS / 2
+    if soon and session.idle_at != caller.expires_at:
+        _set(connection, response, auth, caller, name=caller.token, parent=caller.parent)
+
+
+def _set(
+    connection: HTTPConnection,
+    response: Response,
+    auth: Authenticator,
+    caller: Caller,
+    *,
+    name: str,
+    parent: str,
+) -> None:
     assert caller.expires_at is not None, "the caller came with a token"
-    life = max(1, caller.expires_at - int(time.time()))
-    token = auth.mint(
-        role=caller.role,
-        sub=caller.sub,
-        shows=caller.shows,
-        ttl=life,
-        audience=SESSION_AUDIENCE,
-    )
-    name = cookie_name(connection)
+    value = auth.sign_session(caller, name=name, parent=parent, end=caller.expires_at)
+    cookie = cookie_name(connection)
     response.set_cookie(
-        name,
-        token,
-        max_age=life,
+        cookie,
+        value,
+        max_age=max(1, min(SESSION_IDLE_SECONDS, caller.expires_at - int(time.time()))),
         path="/",
-        secure=name == SECURE_COOKIE,
+        secure=cookie == SECURE_COOKIE,
         httponly=True,
         samesite="strict",
     )

@@ -10,9 +10,10 @@ from typing import Any
 import jwt
 import pytest
 
+from live.domain.caller import Role
 from live.errors import Busy
 from live.settings import Guests
-from live.web.auth import Authenticator, InvalidToken
+from live.web.auth import SESSION_AUDIENCE, Authenticator, InvalidToken
 
 ec = pytest.importorskip(
     "cryptography.hazmat.primitives.asymmetric.ec", reason="key sets need PyJWT[crypto]"
@@ -53,12 +54,12 @@ class Issuer:
             for kid, key in self.keys.items()
         ]
 
-    def sign(self, name: str, *, kid: str = "") -> str:
+    def sign(self, name: str, *, kid: str = "", **more: object) -> str:
         now = int(time.time())
         claims = {"aud": "live", "sub": "ada", "role": "viewer", "shows": ["demo"]}
         key = self.keys[name]
         return jwt.encode(
-            claims | {"iat": now, "exp": now + 60},
+            claims | {"iat": now, "exp": now + 60} | more,
             key,
             algorithm="ES256",
             headers={"kid": kid or name},
@@ -145,3 +146,37 @@ async def test_issuer_that_is_down_leaves_the_known_keys(issuer: Issuer) -> None
     await auth.refresh()
 
     assert auth.caller(token).sub == "ada"
+
+
+async def test_key_set_makes_no_service(issuer: Issuer) -> None:
+    """Who may edit claims at the identity provider does not thereby own the shop."""
+    auth = Authenticator(SECRET, guests=Guests.OFF, jwks_url=issuer.url)
+    await auth.refresh()
+
+    assert auth.caller(issuer.sign("one", role="host")).role is Role.HOST
+    with pytest.raises(InvalidToken):
+        auth.caller(issuer.sign("one", role="service"))
+
+
+async def test_key_set_signs_for_its_issuer_alone(issuer: Issuer) -> None:
+    """Another tenant's token of the same keys is refused; our own tokens have no issuer."""
+    shop = "https://id.shop.example"
+    auth = Authenticator(SECRET, guests=Guests.OFF, jwks_url=issuer.url, issuer=shop)
+    await auth.refresh()
+
+    assert auth.caller(issuer.sign("one", iss=shop)).sub == "ada"
+    for wrong in ({}, {"iss": "https://id.other.example"}, {"iss": f"{shop}/"}):
+        with pytest.raises(InvalidToken):
+            auth.caller(issuer.sign("one", **wrong))
+    own = auth.mint(role=Role.SERVICE, sub="shop", shows=["*"], ttl=60)
+    assert auth.caller(own).role is Role.SERVICE
+
+
+async def test_key_set_makes_no_console_session(issuer: Issuer) -> None:
+    """A cookie is of our own making, whatever audience the issuer writes."""
+    auth = Authenticator(SECRET, guests=Guests.OFF, jwks_url=issuer.url)
+    await auth.refresh()
+
+    for audience in ("live", SESSION_AUDIENCE):
+        with pytest.raises(InvalidToken):
+            auth.session(issuer.sign("one", aud=audience, end=int(time.time()) + 60))

@@ -180,15 +180,15 @@ def test_session_token_and_bearer_token_are_no_substitutes() -> None:
     """Each audience takes its own tokens only."""
     auth = authenticator()
     bearer = auth.mint(role=Role.HOST, sub="ada", shows=["demo"], ttl=60)
-    session = auth.mint(
-        role=Role.HOST, sub="ada", shows=["demo"], ttl=60, audience=SESSION_AUDIENCE
-    )
+    caller = auth.caller(bearer)
+    assert caller.expires_at is not None
+    session = auth.sign_session(caller, name="s", parent=caller.token, end=caller.expires_at)
 
-    assert auth.caller(session, audience=SESSION_AUDIENCE).sub == "ada"
+    assert auth.session(session).caller.sub == "ada"
     with pytest.raises(InvalidToken):
         auth.caller(session)
     with pytest.raises(InvalidToken):
-        auth.caller(bearer, audience=SESSION_AUDIENCE)
+        auth.session(bearer)
 
 
 def test_viewer_without_token_is_anonymous_where_guests_may_watch() -> None:

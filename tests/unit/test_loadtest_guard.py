@@ -5,7 +5,7 @@ import pytest
 
 from loadtests import guard
 
-SECRET = "a secret of thirty-two bytes, ok?"
+SECRET = "a secret of thirty-two bytes: ok?"
 
 
 @pytest.mark.parametrize(

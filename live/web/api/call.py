@@ -27,7 +27,7 @@ from live.ledger.show_command import Actor
 from live.shows.ports import UNREACHABLE
 from live.web.api.deps import ApiDeps
 from live.web.api.table import Access, Answer, ApiCall, B, Endpoint, Where
-from live.web.auth import SESSION_AUDIENCE, InvalidToken
+from live.web.auth import ConsoleSession, InvalidToken
 from live.web.problems import (
     BadInput,
     TooLarge,
@@ -36,7 +36,7 @@ from live.web.problems import (
     answer_problem,
     answer_unavailable,
 )
-from live.web.session import SAFE_METHODS, check_origin, session_token
+from live.web.session import SAFE_METHODS, check_origin, renew_session, session_token
 
 log = structlog.get_logger()
 
@@ -81,7 +81,8 @@ _OUR_FAULTS = (
 
 
 async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Response:
-    caller = await _authenticate(deps, endpoint.access, request)
+    session = _session_of(deps, endpoint.access, request)
+    caller = session.caller if session else await _authenticate(deps, endpoint.access, request)
     _check_path(request)
     show = await _authorise(deps, endpoint.access, caller, request)
     raw = b"" if endpoint.raw or endpoint.method == "GET" else await read_body(request)
@@ -100,8 +101,22 @@ async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Respon
         show=show,
     )
     if call.actor.call is None:
-        return _response(endpoint, await endpoint.handler(deps, call))
-    return await _run_once(deps, endpoint, call, call.actor.call)
+        response = _response(endpoint, await endpoint.handler(deps, call))
+    else:
+        response = await _run_once(deps, endpoint, call, call.actor.call)
+    if session is not None:
+        renew_session(request, response, deps.auth, session)
+    return response
+
+
+def _session_of(deps: ApiDeps, access: Access, request: Request) -> ConsoleSession | None:
+    """The console's session that a request comes with, where it needs one and has no token."""
+    cookie = session_token(request)
+    if not access.roles or not cookie or request.headers.get("authorization"):
+        return None
+    if request.method not in SAFE_METHODS:
+        check_origin(request, deps.settings.allowed_origins)
+    return deps.auth.session(cookie)
 
 
 async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Caller:
@@ -109,16 +124,11 @@ async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Call
         return _NOBODY
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     token = token.strip()
-    if scheme:
-        if scheme.lower() != "bearer" or not token:
-            raise InvalidToken("Authorization must be: Bearer <token>")
-        return await deps.auth.caller_soon(token)
-    token = session_token(request)
-    if not token:
+    if not scheme:
         raise InvalidToken("a token is needed")
-    if request.method not in SAFE_METHODS:
-        check_origin(request, deps.settings.allowed_origins)
-    return await deps.auth.caller_soon(token, audience=SESSION_AUDIENCE)
+    if scheme.lower() != "bearer" or not token:
+        raise InvalidToken("Authorization must be: Bearer <token>")
+    return await deps.auth.caller_soon(token)
 
 
 _NOBODY = Caller(sub="", buyer=None, role=Role.VIEWER, shows=frozenset(), expires_at=None)
