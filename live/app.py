@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
-from live.domain.ids import ShowId, Sub, buyer_of
+from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
 from live.ledger.desk_rows import DeskRows
@@ -24,12 +24,13 @@ from live.ledger.offer_rows import OfferRows
 from live.ledger.orders import OrderRows
 from live.ledger.payments import PaymentRows
 from live.ledger.pool import Pool, make_pool
+from live.ledger.revocations import RevocationRows
 from live.ledger.shows import ShowRows
 from live.ledger.waitlist import WaitlistRows
 from live.parts import close_later, open_part, providers_of
 from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
-from live.protocol.codes import BANNED, FORCED
+from live.protocol.codes import BANNED
 from live.realtime.addresses import ForwardedScope, Proxies
 from live.realtime.admission import AdmissionLimits
 from live.realtime.asgi import WebSocketEndpoint
@@ -47,7 +48,7 @@ from live.sales.me import Me
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
 from live.sales.waitlist import Waitlist
-from live.settings import Compression, Settings, resolve_secret
+from live.settings import Compression, Settings, digest_key_of, resolve_secret
 from live.shows.carry import Carrier
 from live.shows.chat import Chat
 from live.shows.chat_store import ChatStore
@@ -63,6 +64,7 @@ from live.web.join import Join
 from live.web.limits import AddressLimit
 from live.web.ops import Probe, ops_routes
 from live.web.problems import HANDLERS
+from live.web.revoked import Revoked
 from live.web.rpc import SaleRpc
 from live.web.rpc_schema import METHODS
 
@@ -90,11 +92,13 @@ class _Base:
     chat_store: ChatStore
     providers: Mapping[str, Provider]
     auth: Authenticator
+    revoked: Revoked
     shows: ShowRows
     orders: OrderRows
     payments: PaymentRows
     bans: BanRows
     chat: Chat
+    digest_of: Callable[[str], BuyerId]
     probe: Probe
 
 
@@ -147,6 +151,11 @@ def build_gateway(settings: Settings) -> GatewayApp:
 def _base(settings: Settings) -> _Base:
     assert settings.redis_url and settings.database_url, "engines come first"
     secret = resolve_secret(settings)
+    digest_key = digest_key_of(settings, secret)
+
+    def digest_of(sub: str) -> BuyerId:
+        return buyer_of(sub, secret=digest_key)
+
     pool = make_pool(settings.database_url)
     hub = Hub()
     broker = Broker(settings.redis_url, hub)
@@ -156,9 +165,11 @@ def _base(settings: Settings) -> _Base:
         chat_store,
         bans,
         broker,
-        digest_of=lambda sub: buyer_of(sub, secret=secret),
+        digest_of=digest_of,
         state_of=broker.read_state,
     )
+    revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=broker.kicks.tell)
+    broker.kicks.listen(revoked.hear)  # before the gateway: who is closed finds his token refused
     return _Base(
         pool=pool,
         stock=StockEngine(settings.redis_url),
@@ -166,7 +177,16 @@ def _base(settings: Settings) -> _Base:
         broker=broker,
         chat_store=chat_store,
         providers=providers_of(settings),
-        auth=Authenticator(secret, guests=settings.guests, jwks_url=settings.jwks_url),
+        auth=Authenticator(
+            secret,
+            guests=settings.guests,
+            digest_key=digest_key,
+            jwks_url=settings.jwks_url,
+            issuer=settings.issuer,
+            revoked=revoked,
+        ),
+        revoked=revoked,
+        digest_of=digest_of,
         shows=ShowRows(pool),
         orders=OrderRows(pool),
         payments=PaymentRows(pool),
@@ -206,11 +226,8 @@ def _sale(settings: Settings, base: _Base) -> _Sale:
 def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
     broker = base.broker
 
-    async def close_sockets(sub: Sub) -> None:
-        await broker.kick(sub, FORCED)
-
-    async def close_show_sockets(sub: Sub, show: ShowId) -> None:
-        await broker.kick(sub, BANNED, show=show)
+    async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
+        await broker.kick(base.digest_of(sub), BANNED, show=show, rank=rank)
 
     moderation = Moderation(
         base.chat,
@@ -231,7 +248,8 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         orders=base.orders,
         shows=base.shows,
         take_webhook=WebhookInbox(base.providers, base.payments).take,
-        close_sockets=close_sockets,
+        revoked=base.revoked,
+        at_desk=broker.at_desk,
         count_viewers=broker.viewers,
         desk=DeskRows(base.pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
@@ -276,6 +294,8 @@ def _lifespan(
             await open_part(stack, base.stock)
             await open_part(stack, base.broker)
             stack.push_async_callback(sale.reactions.close)
+            base.revoked.on_news = gateway.kick
+            await open_part(stack, base.revoked)
             await open_part(stack, gateway)
             stack.push_async_callback(sale.checkout.close, seconds=CHECKOUT_GRACE_SECONDS)
             await base.auth.refresh()

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from live.domain.caller import Role
-from live.domain.ids import ShowId, Sub, buyer_of
+from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
 from live.domain.show import ShowState
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
@@ -24,9 +24,11 @@ from live.ledger.idempotency import IdempotencyRows
 from live.ledger.offer_rows import OfferRows
 from live.ledger.orders import OrderRows
 from live.ledger.pool import Pool
+from live.ledger.revocations import RevocationRows
 from live.ledger.shows import ShowRows
 from live.realtime.broker import Broker
 from live.realtime.hub import Hub
+from live.realtime.kicks import Kick
 from live.settings import Guests, Settings
 from live.shows.carry import Carrier
 from live.shows.chat import Chat
@@ -38,6 +40,7 @@ from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
 from live.web.api.routes import routes
 from live.web.auth import Authenticator
 from live.web.limits import AddressLimit
+from live.web.revoked import Revoked
 
 SECRET = "a secret that is long enough for HS256"
 
@@ -55,7 +58,8 @@ class Stage:
     carrier: Carrier
     client: httpx.AsyncClient
     redis: "Redis[bytes]"
-    logged_out: list[str] = field(default_factory=list)
+    kicks: list[Kick] = field(default_factory=list)
+    banned: list[tuple[str, ShowId, int]] = field(default_factory=list)
     webhooks: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
 
     def token(self, role: Role, shows: list[str], sub: str = "") -> str:
@@ -115,20 +119,24 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
     async def state_of(show: ShowId) -> ShowState | None:
         return await broker.read_state(show)
 
-    async def close_sockets(sub: Sub) -> None:
-        stage.logged_out.append(sub)
+    async def tell(kick: Kick) -> None:
+        stage.kicks.append(kick)
 
-    async def close_show_sockets(sub: Sub, show: ShowId) -> None:
-        stage.logged_out.append(f"{sub} of {show}")
+    async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
+        stage.banned.append((sub, show, rank))
 
     async def take_webhook(provider: str, headers: Mapping[str, str], body: bytes) -> None:
         stage.webhooks.append((provider, headers, body))
 
+    def digest_of(sub: str) -> BuyerId:
+        return buyer_of(sub, secret=SECRET)
+
+    revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=tell)
     chat = Chat(
         store,
         bans,
         broker,
-        digest_of=lambda sub: buyer_of(sub, secret=SECRET),
+        digest_of=digest_of,
         state_of=state_of,
     )
     moderation = Moderation(
@@ -140,7 +148,7 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
         close_sockets=close_show_sockets,
         now=lambda: int(time.time() * 1000),
     )
-    auth = Authenticator(SECRET, guests=chosen.guests)
+    auth = Authenticator(SECRET, guests=chosen.guests, revoked=revoked)
     carrier = Carrier(stock, broker)
     deps = ApiDeps(
         settings=chosen,
@@ -152,7 +160,8 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
         orders=OrderRows(pool),
         shows=shows,
         take_webhook=take_webhook,
-        close_sockets=close_sockets,
+        revoked=revoked,
+        at_desk=broker.at_desk,
         count_viewers=broker.viewers,
         desk=DeskRows(pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from live.domain.hold import HoldView
-from live.domain.ids import OfferId, OrderId, ShowId, Sku
+from live.domain.ids import AuthorId, OfferId, OrderId, ShowId, Sku
 from live.domain.offer import OfferView
 from live.domain.order import OrderState, OrderView
 from live.domain.show import ProductCard, ShowView
@@ -59,9 +59,11 @@ class AnnouncementEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
+    """`author`: the same for one person in one show, and telling nothing else about him."""
+
     at: int
     id: str
-    sub: str
+    author: AuthorId
     name: str
     text: str
     reply_to: str | None = None
@@ -69,7 +71,26 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StaffMessage(ChatMessage):
+    """A line of the show's staff, by the token of its author and not by the name that he typed."""
+
+    role: Literal["host", "moderator", "bot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatAuthor:
+    """Who an author of chat lines is, for the desk alone; told before the first of the lines."""
+
+    at: int
+    author: AuthorId
+    sub: str
+    type: Literal["chat.author"] = "chat.author"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatDeleted:
+    """A line and its pin are gone; in the log this stands where they stood, too."""
+
     at: int
     id: str
     type: Literal["chat.deleted"] = "chat.deleted"
@@ -187,6 +208,8 @@ Event = (
     | OfferEvent
     | AnnouncementEvent
     | ChatMessage
+    | StaffMessage
+    | ChatAuthor
     | ChatDeleted
     | ChatPinned
     | Pulse

@@ -5,6 +5,7 @@ Only memory of calls and deliveries; orders, payments, movements and actions are
 
 from live.ledger.idempotency import IdempotencyRows
 from live.ledger.pool import Pool
+from live.ledger.revocations import RevocationRows
 
 HOUSEKEEPING_EVERY_S = 600.0
 WEBHOOKS_KEPT_DAYS = 30  # providers repeat an event for days, not for weeks
@@ -23,9 +24,12 @@ SELECT count(*) FROM gone"""
 
 
 async def keep_house(pool: Pool) -> None:
-    """Forget answers of HTTP calls and ids of webhooks that are too old to come again."""
+    """Forget answers of calls, ids of webhooks and log-outs that are too old to matter again."""
     await IdempotencyRows(pool).sweep()
     for _ in range(ROUNDS_MAX):
         gone = await pool.fetchval(_OLD_WEBHOOKS, WEBHOOKS_KEPT_DAYS, DELETED_MAX)
         if gone < DELETED_MAX:
+            break
+    for _ in range(ROUNDS_MAX):
+        if await RevocationRows(pool).sweep(DELETED_MAX) < DELETED_MAX:
             break

@@ -88,25 +88,25 @@ class Admission:
             if not self._open[name]:
                 del self._open[name]
 
-    def known_as(self, sub: str, session: Session) -> None:
-        """A connection told who it is; beyond the bound the person's oldest one is closed.
+    def known_as(self, person: str, session: Session) -> None:
+        """A connection told whose it is; beyond the bound the person's oldest one is closed.
 
         The oldest and not the newest: after a lost network the old ones are half open for a while.
         """
-        if not sub:
+        if not person:
             return
-        own = self._people.setdefault(sub, {})
+        own = self._people.setdefault(person, {})
         own[session] = None
         if len(own) > self._limits.per_person_max:
             next(iter(own)).close(codes.CONNECTION_LIMIT)
 
-    def gone(self, sub: str, session: Session) -> None:
-        own = self._people.get(sub)
+    def gone(self, person: str, session: Session) -> None:
+        own = self._people.get(person)
         if own is not None:
             own.pop(session, None)
             if not own:
-                del self._people[sub]
+                del self._people[person]
 
-    def of(self, sub: str) -> list[Session]:
+    def of(self, person: str) -> list[Session]:
         """All connections of a person on this process."""
-        return list(self._people.get(sub, ()))
+        return list(self._people.get(person, ()))

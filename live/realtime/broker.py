@@ -15,21 +15,23 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from live.domain.caller import ABOVE_ALL, Role
 from live.domain.channels import Channel, ChannelKind
-from live.domain.events import Event, Pulse
+from live.domain.events import ChatDeleted, Event, Pulse
 from live.domain.ids import BuyerId, ShowId
 from live.domain.show import ShowState
 from live.errors import Busy, NotFound
 from live.protocol.codes import Close
 from live.realtime import keys, metrics
 from live.realtime.hub import Hub
-from live.realtime.kicks import Kicks
+from live.realtime.kicks import Kick, Kicks
+from live.realtime.retract import MARK, takes_back
 from live.realtime.room import Announcement, ShowRoom, decode_state
 from live.realtime.room import parse_message as parse
 from live.realtime.store import COMMAND_SECONDS, Retention, Store
 from live.realtime.subscribers import Subscribers
 from live.realtime.tasks import cancel_all
-from live.realtime.topic import RECOVERY_MAX, Topic
+from live.realtime.topic import RECOVERY_MAX, Entry, Topic
 from live.redis_clients import Clients
 
 BEAT_SECONDS = 1.0  # between two heartbeats of the viewer count
@@ -53,6 +55,8 @@ RETENTION = {
 
 OnState = Callable[[ShowState | None, ShowState], None]
 """(the state before, the newer one), on every change of a room's state"""
+OnAlone = Callable[[str, Topic, Entry], None]
+"""(a person's digest in hex, the channel, what he alone gets on it)"""
 PersonalTap = Callable[[ShowId, BuyerId, str, bytes], None]
 
 
@@ -76,6 +80,7 @@ class Broker:
         self.store = Store(url)
         self.kicks = Kicks(self.store)
         self.on_state: OnState | None = None
+        self.on_alone: OnAlone | None = None
         self._hub = hub
         # No time limit on reading: silence is normal here, and the subscribers beat by themselves.
         self._listening = Clients(
@@ -148,6 +153,35 @@ class Broker:
             key=key,
         )
 
+    async def retract(self, channel: Channel, event: ChatDeleted) -> int:
+        """Publish that something is gone, and take it out of the log. Raises Busy."""
+        data = orjson.dumps(event)
+        needle = takes_back(data)
+        assert needle is not None, "the event names what it takes back"
+        return await self.store.retract(
+            channel.show,
+            keys.log_name(channel),
+            data,
+            needle=needle,
+            retention=RETENTION[channel.kind],
+        )
+
+    async def publish_alone(self, channel: Channel, buyer: BuyerId, event: Event) -> None:
+        """Publish to one person's connections to a channel, on all gateways; nothing is kept.
+
+        Raises Busy.
+        """
+        head = f"o {keys.log_name(channel)} {buyer.hex()}\n"
+        await self.store.announce(channel.show, head.encode() + orjson.dumps(event))
+
+    async def at_desk(self, show: ShowId) -> dict[str, Role]:
+        """Who sits at a show's desk now, on all gateways: `sub` -> role. Raises Busy."""
+        found: dict[str, Role] = {}
+        for kind, role in ((ChannelKind.STAFF, Role.MODERATOR), (ChannelKind.DESK, Role.HOST)):
+            present = await self.store.read_presence(show, kind.value)
+            found |= {info.user: role for info in present.values()}
+        return found
+
     async def publish_pulse(self, show: ShowId, pulse: Pulse) -> None:
         """Announce the latest figures; nothing is kept. Raises Busy."""
         await self.publish_figures(show, ChannelKind.PULSE.value, orjson.dumps(pulse))
@@ -155,9 +189,22 @@ class Broker:
     async def publish_figures(self, show: ShowId, name: str, data: bytes) -> None:
         await self.store.announce(show, b"f %s\n%s" % (name.encode(), data))
 
-    async def kick(self, sub: str, close: Close, *, show: ShowId | None = None) -> None:
-        """Close a person's connections on all gateways (of one show or of all). Raises Busy."""
-        await self.kicks.kick(sub, close, show=show)
+    async def kick(
+        self, buyer: BuyerId, close: Close, *, show: ShowId | None = None, rank: int = ABOVE_ALL
+    ) -> None:
+        """Close a person's connections on all gateways (of one show or of all). Raises Busy.
+
+        `rank`: connections of those who stand as high or higher in the show stay.
+        """
+        await self.kicks.tell(
+            Kick(
+                person=buyer.hex(),
+                code=close.code,
+                reason=close.reason,
+                show=show or "",
+                rank=rank,
+            )
+        )
 
     async def read_state(self, show: ShowId) -> ShowState | None:
         """Read the stored state of a show, from memory where its room is open. Raises Busy."""
@@ -290,7 +337,7 @@ class Broker:
         if not await self.store.knows(show):
             raise NotFound(f"unknown show {show}")
         room = ShowRoom(show, deliver=self._hub.post, tap=self._tap)
-        room.on_state = self.on_state
+        room.on_state, room.on_alone = self.on_state, self.on_alone
         self._rooms[show] = room
         self._by_channel[keys.live_channel(show)] = room
         try:
@@ -384,7 +431,10 @@ class Broker:
             return  # the logs of single buyers are many, and who went back did so in others as well
         found = await self.store.read_back(room.show, topic.log, top, RECOVERY_MAX)
         if last is not None and any(
-            one.offset == last.offset and one.data != last.data for one in found
+            # What was taken back since then differs for a good reason; the event that says so is
+            # among those that we miss.
+            one.offset == last.offset and one.data != last.data and MARK not in bytes(one.data)
+            for one in found
         ):
             raise _WentBack
         if topic.top == top:

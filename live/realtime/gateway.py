@@ -39,6 +39,7 @@ from live.realtime.alarms import Alarms
 from live.realtime.broker import Broker
 from live.realtime.calls import COMMAND_SECONDS, Calls
 from live.realtime.hub import Hub
+from live.realtime.kicks import Kick
 from live.realtime.lookup import Lookup
 from live.realtime.policy import Grant, Policy, asked_grants
 from live.realtime.ports import Authenticate, OnEnter, OnJoin, RpcHandler
@@ -47,6 +48,7 @@ from live.realtime.rights import VERSION, Rights, set_end
 from live.realtime.rpc import failure_of
 from live.realtime.seats import Seats
 from live.realtime.tasks import cancel_all
+from live.realtime.topic import Entry, Topic
 from live.realtime.turnstile import Turnstile
 from live.realtime.viewer import Mark, Subscription, Viewer, viewer_of
 
@@ -92,8 +94,9 @@ class Gateway:
         self._rights = Rights(
             hub, broker, policy, authenticate, admission=self.admission, seats=self._seats
         )
-        broker.kicks.on_kick = self._rights.kick
+        broker.kicks.listen(self._rights.kick)
         broker.on_state = self._rights.state_turned
+        broker.on_alone = self._tell_alone
 
     async def open(self) -> None:
         self._running = [
@@ -143,7 +146,7 @@ class Gateway:
         viewer = Viewer(session, caller, show)
         session.attachment = viewer
         self.hub.enter(session)
-        self.admission.known_as(caller.sub, session)
+        self.admission.known_as(caller.person, session)
         self._start_join(viewer, command, request)
 
     def ordered(self, session: Session, command: Command) -> None:
@@ -173,8 +176,19 @@ class Gateway:
             return
         assert isinstance(viewer, Viewer), viewer
         self.hub.leave(session)
-        self.admission.gone(viewer.caller.sub, session)
+        self.admission.gone(viewer.caller.person, session)
         self._seats.leave(viewer)
+
+    def kick(self, kick: Kick) -> None:
+        """Close who has to go, as a log-out says that was not heard but read."""
+        self._rights.kick(kick)
+
+    def _tell_alone(self, person: str, topic: Topic, entry: Entry) -> None:
+        """Push something to one person's connections that listen to a channel."""
+        for session in self.admission.of(person):
+            sub = viewer_of(session).subs.get(topic.name)
+            if sub is not None and sub.topic is topic:
+                session.push(entry.push(session.codec))
 
     # Joining
 

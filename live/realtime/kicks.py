@@ -13,37 +13,42 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from live.domain.ids import ShowId
+from live.domain.caller import ABOVE_ALL
 from live.errors import Busy
-from live.protocol.codes import Close
 from live.realtime.store import Store
 from live.realtime.tasks import cancel_all
 
 READ_TRIES_MAX = 100  # PAUSE_SECONDS apart; a subscription has just worked, so one is usual
 PAUSE_SECONDS = 0.25
 
-OnKick = Callable[[str, str, Close], None]
-"""(sub, show or "" for all shows, how to close)"""
 
+class Kick(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is told and kept: close this person's connections with this code.
 
-class _Kick(msgspec.Struct):
-    """What is told and kept: close this person's connections with this code."""
+    `person`: the digest, in hex. `show`: there alone; "" everywhere. `rank`: whoever stands as high
+    or higher stays. `token`: connections of this token alone. A log-out says as well which tokens
+    it ended: those made until `before`, the last of which expires at `until` (Unix seconds).
+    """
 
-    sub: str
+    person: str
     code: int
     reason: str
-    show: str = ""  # "": on every show
+    show: str = ""
+    token: str = ""
+    rank: int = ABOVE_ALL
+    before: int = 0
+    until: int = 0
 
+
+OnKick = Callable[[Kick], object]
 
 log = structlog.get_logger()
-_decode = msgspec.json.Decoder(_Kick).decode
+_decode = msgspec.json.Decoder(Kick).decode
 
 
 class Kicks:
-    """`on_kick` is set by whoever has connections to close."""
-
     def __init__(self, store: Store) -> None:
-        self.on_kick: OnKick | None = None
+        self._listeners: list[OnKick] = []
         self._store = store
         self._seen = "0-0"  # the latest kick that was heard here
         self._unread: str | None = None  # everything after it is to be read again; None: nothing
@@ -57,9 +62,12 @@ class Kicks:
         if self._reading is not None:
             await cancel_all([self._reading])
 
-    async def kick(self, sub: str, close: Close, *, show: ShowId | None = None) -> None:
+    def listen(self, listener: OnKick) -> None:
+        """Call it with every kick; those who listened first are called first."""
+        self._listeners.append(listener)
+
+    async def tell(self, kick: Kick) -> None:
         """Tell all gateways, this one too. Raises Busy."""
-        kick = _Kick(sub, close.code, close.reason, show or "")
         await self._store.kick(msgspec.json.encode(kick))
 
     def take(self, raw: bytes) -> None:
@@ -94,8 +102,8 @@ class Kicks:
 
     def _do(self, message: bytes) -> None:
         kick = _decode(message)
-        if self.on_kick is not None:
-            self.on_kick(kick.sub, kick.show, Close(kick.code, kick.reason))
+        for listener in self._listeners:
+            listener(kick)
 
 
 def _order(entry: str) -> tuple[int, int]:

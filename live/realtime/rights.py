@@ -7,9 +7,10 @@ Not here: who may do what (policy.py), how kicks reach all gateways (kicks.py).
 """
 
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
-from live.domain.caller import Caller
+from live.domain.caller import RANKS, Caller
 from live.domain.show import ShowState, ShowStatus
 from live.errors import CallError
 from live.protocol import codes
@@ -24,6 +25,7 @@ from live.realtime.admission import Admission
 from live.realtime.broker import Broker
 from live.realtime.cohort import Member
 from live.realtime.hub import Hub
+from live.realtime.kicks import Kick
 from live.realtime.policy import Grant, Policy
 from live.realtime.ports import Authenticate
 from live.realtime.rpc import failure_of
@@ -105,11 +107,19 @@ class Rights:
                 self._seats.drop(viewer, name)
                 session.push(session.codec.push(name, _UNSUBSCRIBED))
 
-    def kick(self, sub: str, show: str, close: Close) -> None:
+    def kick(self, kick: Kick) -> None:
         """Close a person's connections: he logged out or was banned."""
-        for session in self._admission.of(sub):
-            if show in ("", viewer_of(session).here):
-                session.close(close)
+        for session in self._admission.of(kick.person):
+            viewer = viewer_of(session)
+            caller = viewer.caller
+            if RANKS[caller.role] >= kick.rank or kick.token not in ("", caller.token):
+                continue
+            if kick.until and caller.issued_at > kick.before:
+                continue  # he came back with a token of afterwards
+            if kick.show in ("", viewer.here):
+                session.close(Close(kick.code, kick.reason))
+            elif kick.until:  # he is elsewhere, but must not go there with this token
+                viewer.caller = replace(caller, without=caller.without | {kick.show})
 
     def state_turned(self, before: ShowState | None, now: ShowState) -> None:
         """A rehearsal begins: whoever waited for the show leaves, and needs the passcode."""

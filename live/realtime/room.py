@@ -43,11 +43,15 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """A message that no log keeps: `f` figures that replace the last ones, `j` join, `l` leave."""
+    """A message that no log keeps: `f` figures that replace the last ones, `j` join, `l` leave.
+
+    `o`: for one person only, `person` in hex.
+    """
 
     kind: str
     log: str
     data: bytes
+    person: str = ""
 
 
 decode_info = msgspec.json.Decoder(ClientInfo).decode
@@ -66,6 +70,8 @@ def parse_message(raw: bytes) -> Announcement | Passing:
     kind = words[0]
     if kind in ("f", "j", "l"):
         return Passing(kind, words[1], body)
+    if kind == "o":
+        return Passing(kind, words[1], body, words[2])
     if kind != "p":
         raise ValueError(f"unknown kind of announcement {kind!r}")
     _, log, epoch, total, offset, data_len, info_len = words
@@ -104,6 +110,7 @@ class ShowRoom:
         self.held: list[Announcement] | None = []
         self.claimed_at = -math.inf  # when a client last made us look at the log
         self.on_state: Callable[[ShowState | None, ShowState], None] | None = None
+        self.on_alone: Callable[[str, Topic, Entry], None] | None = None
         self._deliver = deliver
         self._tap = tap
 
@@ -170,6 +177,12 @@ class ShowRoom:
             self._take_pulse(_decode_pulse(message.data))
         topic = self.topics.get(message.log)
         if topic is None:
+            return
+        if message.kind == "o":
+            if self.on_alone is not None:
+                # Without an offset: it has no place in the log, and what comes next has one.
+                entry = Entry(topic.name, Publication(Raw(message.data)))
+                self.on_alone(message.person, topic, entry)
             return
         if message.kind == "f":
             body: Publication | Push = Publication(Raw(message.data))

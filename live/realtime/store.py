@@ -19,6 +19,7 @@ from live.domain.ids import ShowId
 from live.errors import Busy
 from live.protocol.commands import ClientInfo, Publication
 from live.realtime import keys
+from live.realtime.retract import MARK
 from live.realtime.room import decode_info
 from live.redis_clients import Clients, Lua
 
@@ -106,6 +107,18 @@ class Store:
         args: list[str | int | bytes] = [log, key, retention.entries, uuid4().hex]
         args += [data, version, state]
         return int(cast(int, await self._run("publish_state", show, names, args)))
+
+    async def retract(
+        self, show: ShowId, log: str, data: bytes, *, needle: bytes, retention: Retention
+    ) -> int:
+        """Append an event, and put it in the place of whatever contains `needle`, in one call."""
+        reply = await self._run(
+            "retract",
+            show,
+            [keys.log_key(show, log), keys.logs_key(show), keys.live_channel(show)],
+            [log, retention.entries, uuid4().hex, data, needle, MARK],
+        )
+        return int(cast(int, reply))
 
     async def announce(self, show: ShowId, message: bytes) -> None:
         """Send a message that no log keeps."""

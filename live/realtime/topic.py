@@ -1,7 +1,8 @@
 """One channel as this process sees it: where its log stands and its latest publications.
 
 Owns: the end of the log in memory, so that a viewer who comes back is caught up without Redis.
-Always: `recent` holds every publication with floor < offset <= top, in order, without a gap.
+Always: `recent` holds every publication with floor < offset <= top, in order, without a gap; none
+of them is one that was deleted.
 Runs on: the event loop only; no method awaits.
 """
 
@@ -13,6 +14,7 @@ from live.domain.channels import ChannelKind
 from live.domain.ids import ShowId
 from live.protocol.codec import Codec
 from live.protocol.commands import Publication, Push, SubscribeRequest, SubscribeResult
+from live.realtime.retract import is_taken_back, takes_back
 
 RECOVERY_MAX = 300  # publications in one recovery; the reference server's limit
 DESK_LOGS = (ChannelKind.DESK.value, ChannelKind.STAFF.value)
@@ -100,6 +102,7 @@ class Topic:
         if self.has_log:
             assert publication.offset == self.top + 1, "publications must be contiguous"
             self.top = publication.offset
+            self._take_back(publication)
             self.recent.append(publication)
             if len(self.recent) > self.keep:
                 self.recent.popleft()
@@ -115,6 +118,20 @@ class Topic:
                 break
             self.recent.appendleft(publication)
             self.floor -= 1
+        # They may have been read before something of them was taken back.
+        for publication in list(self.recent):
+            self._take_back(publication)
+
+    def _take_back(self, event: Publication) -> None:
+        """Forget what this publication says is gone; it stands in the place of that from now on."""
+        if self.log != ChannelKind.CHAT.value:
+            return
+        needle = takes_back(bytes(event.data))
+        if needle is None:
+            return
+        for index, old in enumerate(self.recent):
+            if is_taken_back(bytes(old.data), needle):
+                self.recent[index] = Publication(event.data, old.offset)
 
     def after(self, offset: int) -> list[Publication]:
         """All publications after this offset. The caller has checked `reaches`."""

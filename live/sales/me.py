@@ -6,13 +6,13 @@ day after its last event) is still answered by `order.get`, from the ledger.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from live.domain.caller import Caller
 from live.domain.hold import HoldState, HoldView
-from live.domain.ids import OfferId, OrderId, ShowId, key_text
+from live.domain.ids import AuthorId, OfferId, OrderId, ShowId, author_of, key_text
 from live.domain.order import OrderView
 from live.errors import NotFound
 from live.sales.offers import OfferBook, Offers
@@ -34,6 +34,8 @@ class MeView:
     holds: tuple[HoldView, ...] = ()
     waitlist: tuple[WaitingView, ...] = ()
     orders: tuple[OrderView, ...] = ()
+    author: AuthorId | None = None
+    """As whom the others read his chat lines; None for somebody without a name."""
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -57,7 +59,8 @@ class Me:
             return MeView()
         has = await self._stock.buyer_state(show, caller.buyer)
         orders = orders_told(await self._log.read_personal(show, caller.buyer))
-        return me_view(self._book.of(show), has, orders)
+        found = me_view(self._book.of(show), has, orders)
+        return replace(found, author=author_of(caller.buyer, show))
 
 
 def me_view(offers: Offers, has: BuyerHas, orders: tuple[OrderView, ...] = ()) -> MeView:

@@ -1,31 +1,37 @@
 """The rules of chat: who may say what, how fast, and who hears it.
 
 Always: a refusal tells its reason and how long to wait, except a shadow ban: that author alone sees
-his message, exactly as everybody else would have. Text is kept as it was typed - pages show it as
-text - but without control characters and direction overrides, which could rewrite other lines.
+his message, on the channel on which everybody else would have. Text is kept as it was typed - pages
+show it as text - but without control characters and direction overrides, which could rewrite other
+lines. A restriction reaches those who stand below whoever made it, by the token of whom it meets.
+Who wrote a line is told to viewers as an opaque author; the desk learns his `sub` before the line.
 
 In a huge room chat is a sample: of the lines of one second (Redis' clock, all gateways together)
-the first LINES_PER_SECOND_MAX reach everybody, each later one its author alone. Nobody reads more,
+the first LINES_PER_SECOND_MAX reach everybody, each later one its author alone, in the same way as
+a line of somebody who is shadow banned: who is has no sign to tell it by. Nobody reads more,
 and every line costs one frame a viewer. Lines of hosts and moderators always reach everybody.
 """
 
 import hashlib
 import unicodedata
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from live.domain.caller import Caller
+from live.domain.caller import Caller, Role
 from live.domain.channels import Channel, ChannelKind
-from live.domain.events import ChatMessage
-from live.domain.ids import BuyerId, ShowId
+from live.domain.events import ChatAuthor, ChatMessage, StaffMessage
+from live.domain.ids import AuthorId, BuyerId, ShowId, author_of
 from live.domain.show import ShowState, ShowStatus
 from live.errors import BadField, Banned, Busy, Conflict, Denied
 from live.ledger.bans import BanRows
 from live.ledger.pool import DATABASE_ERRORS
 from live.shows.chat_store import Admission, Ban, ChatStore, Pace
+from live.shows.desk import publish
+from live.shows.names import looks_like_staff, neutral_name
 from live.shows.ports import UNREACHABLE, BrokerPort
 
 TEXT_CHARS_MAX = 500
@@ -82,28 +88,31 @@ class Chat:
         if state is None or state.status is ShowStatus.ENDED:
             raise Conflict("the show is over")
         staff = caller.may_moderate(show)
+        if not staff and looks_like_staff(said.name):
+            raise BadField("name: this one is kept for the staff of the show")
         pace = Pace(
             burst=BURST,
             token_ms=TOKEN_MS,
             slow_ms=0 if staff else state.slow_mode_seconds * 1000,
             duplicate_ms=0 if staff else DUPLICATE_MS,
             flow=0 if staff else LINES_PER_SECOND_MAX,
+            rank=caller.rank_in(show),
         )
         admission = await self._admit(show, caller.buyer, said.text, pace)
         _refuse(admission)
-        message = ChatMessage(
-            at=int(admission.detail.partition("-")[0]),
-            id=admission.detail,
-            sub=caller.sub,
-            name=said.name or caller.sub,
-            text=said.text,
-            reply_to=said.reply_to,
-        )
+        message = _message(caller, author_of(caller.buyer, show), said, admission.detail, staff)
         if admission.code in ("shadow", "sampled"):
-            alone = Channel(ChannelKind.PERSONAL, show, caller.buyer)
-            await self._broker.publish(alone, message, key=message.id)
+            await self._broker.publish_alone(Channel(kind, show), caller.buyer, message)
             return None
+        await self._tell_author(caller, show, message)
         return message
+
+    async def _tell_author(self, caller: Caller, show: ShowId, message: ChatMessage) -> None:
+        """First, so that whoever reads the line at the desk knows whose it is. Raises Busy."""
+        event = ChatAuthor(at=message.at, author=message.author, sub=caller.sub)
+        # With a key: told again only when the desk's log has forgotten it.
+        desk = Channel(ChannelKind.DESK, show)
+        await publish(self._broker, desk, event, key=f"author:{message.author}")
 
     async def refuse_banned(self, caller: Caller, show: ShowId) -> None:
         """Raises Banned for somebody who was banned from the show; one read of Redis.
@@ -113,17 +122,17 @@ class Chat:
         if caller.buyer is None:
             return
         try:
-            until = await self._store.banned_until(show, caller.buyer)
+            rank = await self._store.banned_by(show, caller.buyer)
         except UNREACHABLE:
             return
-        if until is not None:
+        if caller.rank_in(show) < rank:
             raise Banned("you were banned from this show")
 
     async def load_bans(self, show: ShowId) -> None:
         """Bring Redis' bans in line with Postgres'."""
         rows = await self._bans.in_force(show)
         await self._store.load_bans(
-            show, [Ban(self._digest_of(row.sub), row.kind, row.until) for row in rows]
+            show, [Ban(self._digest_of(row.sub), row.kind, row.until, row.rank) for row in rows]
         )
 
     async def _admit(self, show: ShowId, buyer: BuyerId, text: str, pace: Pace) -> Admission:
@@ -171,8 +180,38 @@ def clean(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """What the duplicate filter compares: "BUY!!" and "buy !" are one message."""
-    return "".join(char for char in text.casefold() if char.isalnum()) or text
+    """What the duplicate filter compares: "BUY!!" and "buy !" are one message.
+
+    Marks count like letters: in Hindi or Thai they are what tells two words apart.
+    """
+    return "".join(char for char in text.casefold() if _counts(char)) or text
+
+
+def _counts(char: str) -> bool:
+    return char.isalnum() or unicodedata.category(char).startswith("M")
+
+
+def _message(
+    caller: Caller, author: AuthorId, said: ChatInput, message: str, staff: bool
+) -> ChatMessage:
+    """The event; of the staff a line says so, in what only the server can write."""
+    role = _STAFF[caller.role] if staff else None
+    line = ChatMessage(
+        at=int(message.partition("-")[0]),
+        id=message,
+        author=author,
+        name=said.name or (neutral_name(author) if role is None else role.capitalize()),
+        text=said.text,
+        reply_to=said.reply_to,
+    )
+    return line if role is None else StaffMessage(**asdict(line), role=role)
+
+
+_STAFF: dict[Role, Literal["host", "moderator", "bot"]] = {
+    Role.HOST: "host",
+    Role.MODERATOR: "moderator",
+    Role.SERVICE: "bot",
+}
 
 
 def _refuse(admission: Admission) -> None:

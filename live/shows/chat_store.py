@@ -5,6 +5,7 @@ ten connections on five gateways has one pace, and a ban counts everywhere at on
 the truth: bans live in Postgres and are loaded again when Redis has lost them.
 """
 
+import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -31,6 +32,15 @@ class Ban:
     buyer: BuyerId
     kind: str  # mute, shadow_ban or ban
     until: int | None
+    rank: int  # of who made it: it reaches those below
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of the last messages; `rank` is its author's."""
+
+    text: str
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Pace:
     slow_ms: int
     duplicate_ms: int
     flow: int  # lines a second of the whole show; 0: this person's lines always pass
+    rank: int  # restrictions of those who stand no higher do not reach this person
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,7 @@ class ChatStore:
                 pace.duplicate_ms,
                 RECENT_MAX,
                 pace.flow,
+                pace.rank,
             ],
         )
 
@@ -101,7 +113,9 @@ class ChatStore:
         """Replace what Redis knows with these."""
         entries: dict[str, list[str]] = {}
         for ban in bans:
-            entries.setdefault(ban.buyer.hex(), []).append(f"{ban.kind}:{ban.until or 0}")
+            entries.setdefault(ban.buyer.hex(), []).append(
+                f"{ban.kind}:{ban.until or 0}:{ban.rank}"
+            )
         fields = {LOADED: "1"} | {buyer: " ".join(kinds) for buyer, kinds in entries.items()}
         items = [part for field in fields.items() for part in field]
 
@@ -113,14 +127,17 @@ class ChatStore:
 
         await self._clients.run(show, replace)
 
-    async def banned_until(self, show: ShowId, buyer: BuyerId) -> int | None:
-        """When a ban from the show ends: Unix ms, 0 for never; None: not banned."""
+    async def banned_by(self, show: ShowId, buyer: BuyerId) -> int:
+        """The rank of who banned this person from the show; 0: nobody, or the ban is over.
+
+        By our own clock: a second more or less at a door costs nobody anything.
+        """
         entry = await self._bans.read(show, buyer.hex())
         for kind in (entry or "").split():
-            name, _, until = kind.partition(":")
-            if name == "ban":
-                return int(until)
-        return None
+            name, until, rank = kind.split(":")
+            if name == "ban" and (until == "0" or int(until) > time.time() * 1000):
+                return int(rank)
+        return 0
 
     async def _read_bans(self, show: ShowId, buyers: list[str]) -> list[str | None]:
         # redis-py's types do not know of decode_responses.
@@ -129,8 +146,8 @@ class ChatStore:
 
         return cast(list[str | None], await self._clients.run(show, read))
 
-    async def find_message(self, show: ShowId, message: str) -> str | None:
-        """The text of one of the last messages."""
+    async def find_message(self, show: ShowId, message: str) -> Line | None:
+        """One of the last messages."""
         if not _is_message(message):
             return None
 
@@ -138,7 +155,7 @@ class ChatStore:
             return await redis.xrange(_recent_key(show), message, message)
 
         found = cast(list[tuple[str, dict[str, str]]], await self._clients.run(show, read))
-        return found[0][1]["text"] if found else None
+        return Line(found[0][1]["text"], int(found[0][1]["rank"])) if found else None
 
     async def drop_message(self, show: ShowId, message: str) -> None:
         """Forget a deleted message, so that it cannot be pinned."""

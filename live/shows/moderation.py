@@ -1,7 +1,10 @@
 """Moderators' commands: Postgres and its audit log first, then Redis, then chat and desk.
 
 Always: a restriction counts on every gateway with the next message, because every message asks
-Redis; whoever is banned also loses his connections to the show. Every command is told on the desk.
+Redis; whoever is banned also loses his connections to the show. It reaches those below whoever made
+it, and nobody else: who is known to stand as high is refused here, and the others are told apart by
+their own tokens wherever the restriction is applied. A deleted line is taken out of the log and of
+the memory of every gateway, with its pin. Every command is told on the desk.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,10 +14,11 @@ from typing import Literal
 
 import structlog
 
+from live.domain.caller import RANKS, Role
 from live.domain.channels import Channel, ChannelKind
-from live.domain.events import ChatDeleted, ChatPinned, Event, ModerationEvent
+from live.domain.events import ChatDeleted, ChatPinned, ModerationEvent
 from live.domain.ids import ShowId, Sub
-from live.errors import NotFound
+from live.errors import Denied, NotFound
 from live.ledger.bans import BanRows
 from live.ledger.show_command import Actor, DoneBefore
 from live.ledger.shows import ShowRows
@@ -28,6 +32,9 @@ log = structlog.get_logger()
 Action = Literal["delete", "pin", "unpin", "mute", "unmute", "shadow_ban", "ban", "unban"]
 MUTE_SECONDS_DEFAULT = 300
 
+CloseShowSockets = Callable[[Sub, ShowId, int], Awaitable[None]]
+"""Ends a person's connections to a show, unless he stands as high there as the rank given."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModerationCommand:
@@ -40,7 +47,7 @@ class ModerationCommand:
 
 
 class Moderation:
-    """`close_sockets` ends a person's connections to a show; `now` is Unix ms."""
+    """`now` is Unix ms."""
 
     def __init__(
         self,
@@ -50,7 +57,7 @@ class Moderation:
         shows: ShowRows,
         broker: BrokerPort,
         *,
-        close_sockets: Callable[[Sub, ShowId], Awaitable[None]],
+        close_sockets: CloseShowSockets,
         now: Callable[[], int],
     ) -> None:
         self._chat = chat
@@ -62,7 +69,10 @@ class Moderation:
         self._now = now
 
     async def run(self, show: ShowId, command: ModerationCommand, actor: Actor) -> None:
-        """Raises NotFound for an unknown show, or a message that is too old to be pinned."""
+        """Raises Denied towards those who stand as high, or higher where it is about a line.
+
+        Raises NotFound for an unknown show, or a message that is too old to be pinned.
+        """
         if command.action == "mute" and command.seconds is None:
             command = replace(command, seconds=MUTE_SECONDS_DEFAULT)
         await self._do(show, command, actor)
@@ -82,31 +92,50 @@ class Moderation:
                     await self._bans.lift(show, command.sub, ("mute",), actor)
                 await self._renew(show)
             case "mute" | "shadow_ban" | "ban":
+                await self._refuse_upwards(show, command.sub, actor)
                 with _once():
                     await self._bans.set(show, command.sub, command.action, command.seconds, actor)
                 await self._renew(show)
                 if command.action == "ban":
-                    await self._close_sockets(Sub(command.sub), show)
+                    await self._close_sockets(Sub(command.sub), show, RANKS[actor.role])
+
+    async def _refuse_upwards(self, show: ShowId, sub: str, actor: Actor) -> None:
+        """Raises Denied for oneself, and for those at the desk who do not stand below."""
+        try:
+            role = (await self._broker.at_desk(show)).get(sub, Role.VIEWER)
+        except UNREACHABLE as error:
+            log.warning("desk_unread", show=show, error=str(error))
+            return
+        if sub == actor.sub or RANKS[role] >= RANKS[actor.role]:
+            raise Denied("this person stands as high as you, or higher")
 
     async def _on_message(self, show: ShowId, command: ModerationCommand, actor: Actor) -> None:
-        event: Event
-        at = self._now()
-        if command.action == "pin":
-            text = await self._store.find_message(show, command.message)
-            if text is None:
-                raise NotFound(f"unknown message {command.message}")
-            event = ChatPinned(at=at, id=command.message, text=text)
-        elif command.action == "unpin":
-            event = ChatPinned(at=at, id=command.message, text="")
-        else:
-            event = ChatDeleted(at=at, id=command.message)
+        line = await self._store.find_message(show, command.message)
+        if command.action == "pin" and line is None:
+            raise NotFound(f"unknown message {command.message}")
+        if command.action == "delete" and line is not None and line.rank > RANKS[actor.role]:
+            raise Denied("this line is of somebody who stands higher than you")
         with _once():
             await self._shows.log_action(
                 show, actor, f"chat.{command.action}", {"message": command.message}
             )
         if command.action == "delete":
             await self._store.drop_message(show, command.message)
+            await self._take_back(show, command.message)
+        else:
+            text = line.text if line is not None and command.action == "pin" else ""
+            await self._pin(show, command.message, text)
+
+    async def _pin(self, show: ShowId, message: str, text: str) -> None:
+        event = ChatPinned(at=self._now(), id=message, text=text)
         await self._broker.publish(Channel(ChannelKind.CHAT, show), event)
+        if text and await self._store.find_message(show, message) is None:
+            # Deleted since we read it: what another moderator took away must not come back.
+            await self._take_back(show, message)
+
+    async def _take_back(self, show: ShowId, message: str) -> None:
+        event = ChatDeleted(at=self._now(), id=message)
+        await self._broker.retract(Channel(ChannelKind.CHAT, show), event)
 
     async def _tell_desk(self, show: ShowId, command: ModerationCommand, actor: Actor) -> None:
         event = ModerationEvent(

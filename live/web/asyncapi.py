@@ -8,6 +8,7 @@ import msgspec
 from live.domain.channels import RECOVERABLE, ChannelKind
 from live.domain.events import (
     AnnouncementEvent,
+    ChatAuthor,
     ChatDeleted,
     ChatMessage,
     ChatPinned,
@@ -21,6 +22,7 @@ from live.domain.events import (
     PinEvent,
     Pulse,
     ShowEvent,
+    StaffMessage,
     StaffOrderEvent,
 )
 from live.shows.chat import LINES_PER_SECOND_MAX
@@ -29,12 +31,18 @@ Json = dict[str, Any]  # Any: a JSON document's values are whatever JSON has
 
 CARRIES: dict[ChannelKind, tuple[type, ...]] = {
     ChannelKind.SHOW: (ShowEvent, PinEvent, OfferEvent, AnnouncementEvent),
-    ChannelKind.CHAT: (ChatMessage, ChatDeleted, ChatPinned),
+    ChannelKind.CHAT: (ChatMessage, StaffMessage, ChatDeleted, ChatPinned),
     ChannelKind.PULSE: (Pulse,),
-    ChannelKind.PERSONAL: (HoldEvent, OrderEvent, PaymentFailed, ChatMessage),
-    ChannelKind.DESK: (DeskFigures, OrderEvent, StaffOrderEvent, ModerationEvent, OfferEvent),
+    ChannelKind.PERSONAL: (HoldEvent, OrderEvent, PaymentFailed),
+    ChannelKind.DESK: (
+        DeskFigures,
+        OrderEvent,
+        StaffOrderEvent,
+        ModerationEvent,
+        ChatAuthor,
+        OfferEvent,
+    ),
 }
-"""A `chat.message` on a personal channel is its author's own, before moderators let it out."""
 
 _WORDS = {
     ChannelKind.SHOW: "What happens to the show and its offers",
@@ -43,7 +51,8 @@ _WORDS = {
     "always reach everybody",
     ChannelKind.PULSE: "The latest figures, at most five times a second, without history",
     ChannelKind.PERSONAL: "A person's own holds and orders; the server subscribes him",
-    ChannelKind.DESK: "Figures, orders, moderation and drafts; a moderator's without amounts",
+    ChannelKind.DESK: "Figures, orders, moderation, drafts, who the authors of lines are; a "
+    "moderator's without amounts",
 }
 
 

@@ -1,19 +1,22 @@
 """Chat rules and moderation on real engines: one pace and one ban for all gateways."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 import pytest
 
-from live.domain.caller import Caller, Role
+from live.domain.caller import RANKS, Caller, Role
 from live.domain.channels import ChannelKind
-from live.domain.events import ChatMessage
-from live.domain.ids import ShowId, buyer_of
+from live.domain.events import ChatMessage, StaffMessage
+from live.domain.ids import ShowId, author_of, buyer_of
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
 from live.ledger.pool import Pool
 from live.ledger.shows import ShowPatch, ShowRows
+from live.protocol.commands import Publication
+from live.realtime.topic import Entry, Topic
 from live.shows.chat import BURST, LINES_PER_SECOND_MAX, TEXT_CHARS_MAX, clean
 from live.shows.moderation import ModerationCommand
 from tests.api_kit import SECRET, Stage, open_stage
@@ -39,6 +42,24 @@ async def say(stage: Stage, show: ShowId, sub: str, text: str, **more: Any) -> C
     return await stage.chat.accept(person(sub), show, ChannelKind.CHAT, data)
 
 
+@asynccontextmanager
+async def alone(
+    stage: Stage, show: ShowId
+) -> AsyncIterator[Callable[[], Awaitable[tuple[str, str, dict[str, Any]]]]]:
+    """Hear what one person alone gets: the channel's log, the person and the event."""
+    room = await stage.broker.open_room(show)
+    stage.broker.topic(room, "chat", f"chat:{show}")
+    told: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue()
+
+    def take(person: str, topic: Topic, entry: Entry) -> None:
+        assert isinstance(entry.body, Publication) and entry.body.offset == 0
+        told.put_nowait((topic.log, person, orjson.loads(bytes(entry.body.data))))
+
+    room.on_alone = take
+    async with asyncio.timeout(10):
+        yield told.get
+
+
 async def moderate(stage: Stage, show: ShowId, action: Any, **more: Any) -> None:
     await stage.moderation.run(show, ModerationCommand(action=action, **more), HOST)
 
@@ -48,7 +69,8 @@ async def test_message_gets_an_id_a_time_and_its_author(stage: Stage, show: Show
     message = await say(stage, show, "ada", "  Hello\n<b>all</b> ", name="Ada", reply_to="1-0")
 
     assert message is not None
-    assert (message.sub, message.name, message.text) == ("ada", "Ada", "Hello <b>all</b>")
+    assert (message.name, message.text) == ("Ada", "Hello <b>all</b>")
+    assert message.author == author_of(buyer_of("ada", secret=SECRET), show)
     assert message.id.startswith(str(message.at)) and message.reply_to == "1-0"
 
 
@@ -133,6 +155,40 @@ async def test_repeated_text_is_refused(stage: Stage, show: ShowId) -> None:
         assert await stage.chat.accept(staff, show, ChannelKind.CHAT, b'{"text": "Hi"}')
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("हाँ", "है", "हो"), ("की", "का", "के"), ("হ্যাঁ", "হয়"), ("ไม่", "ไม้", "ไหม"), ("இல்லை", "இல்ல")],
+    ids=["hindi", "short", "bengali", "thai", "tamil"],
+)
+async def test_words_that_differ_in_marks_are_two(
+    stage: Stage, show: ShowId, words: tuple[str, ...]
+) -> None:
+    """A vowel sign is no ornament; what is only pointed differently is still said twice."""
+    for word in words:
+        assert await say(stage, show, "asha", word) is not None
+    with pytest.raises(Conflict):
+        await say(stage, show, "asha", f"{words[-1]} !!")
+
+
+async def test_name_of_the_staff_is_the_staffs(stage: Stage, show: ShowId) -> None:
+    """A viewer is refused it; a host's line says by its role who he is, whatever his name."""
+    with pytest.raises(BadField, match="name"):
+        await say(stage, show, "ada", "Write to me", name="Höst ✔")
+
+    said = [orjson.dumps({"text": "hi", "name": name}) for name in ("Ada", "")]
+    roles = {Role.HOST: "host", Role.MODERATOR: "moderator", Role.SERVICE: "bot"}
+    for role, word in roles.items():
+        own, neutral = [
+            await stage.chat.accept(person(word, role), show, ChannelKind.CHAT, data)
+            for data in said
+        ]
+        assert isinstance(own, StaffMessage) and isinstance(neutral, StaffMessage)
+        assert (own.role, own.name, neutral.name) == (word, "Ada", word.capitalize())
+    viewers = orjson.loads(orjson.dumps(await say(stage, show, "eve", "hello")))
+    assert "role" not in viewers and viewers["name"].startswith("Guest ")
+    assert "eve" not in viewers.values()
+
+
 async def test_slow_mode_counts_for_viewers(stage: Stage, show: ShowId) -> None:
     """The second message waits; hosts do not."""
     rows = ShowRows(stage.pool)
@@ -166,13 +222,15 @@ async def test_shadow_ban_shows_to_nobody_but_the_author(stage: Stage, show: Sho
     seen = await say(stage, show, "bob", "hi")
     await moderate(stage, show, "shadow_ban", sub="ada")
 
-    assert await say(stage, show, "ada", "spam") is None
+    async with alone(stage, show) as heard:
+        assert await say(stage, show, "ada", "spam") is None
+        channel, whose, own = await heard()
 
-    log = f"me:{buyer_of('ada', secret=SECRET).hex()}"
-    [own] = await stage.published(show, log)
+    assert (channel, whose) == ("chat", buyer_of("ada", secret=SECRET).hex())
     assert seen is not None and own.keys() == {*orjson.loads(orjson.dumps(seen))}
     assert (own["text"], own["id"].split("-")[1]) == ("spam", "0")
     assert await stage.published(show, "chat") == []
+    assert [one["sub"] for one in await stage.published(show, "desk")][:1] == ["bob"]
 
 
 async def test_banned_person_loses_voice_place_and_sockets(stage: Stage, show: ShowId) -> None:
@@ -184,7 +242,7 @@ async def test_banned_person_loses_voice_place_and_sockets(stage: Stage, show: S
     with pytest.raises(Denied):
         await stage.chat.refuse_banned(person("ada"), show)
     await stage.chat.refuse_banned(person("bob"), show)
-    assert stage.logged_out == [f"ada of {show}"]
+    assert stage.banned == [("ada", show, RANKS[Role.HOST])]
     await moderate(stage, show, "unban", sub="ada")
     await stage.chat.refuse_banned(person("ada"), show)
     assert await say(stage, show, "ada", "thanks") is not None
@@ -218,8 +276,9 @@ async def test_message_is_pinned_and_deleted_by_its_id(stage: Stage, show: ShowI
     await moderate(stage, show, "delete", message=message.id)
 
     events = await stage.published(show, "chat")
-    assert [event["type"] for event in events] == ["chat.pinned", "chat.pinned", "chat.deleted"]
-    assert [event.get("text") for event in events] == ["the best lamp", "", None]
+    # The pins told the text as well: where they stood, the log now says that it is gone.
+    assert [event["type"] for event in events] == ["chat.deleted"] * 3
+    assert {event["id"] for event in events} == {message.id}
     for unknown in (message.id, "nope", "1-1"):
         with pytest.raises(NotFound):
             await moderate(stage, show, "pin", message=unknown)
@@ -232,7 +291,11 @@ async def test_huge_room_is_a_sample(stage: Stage, show: ShowId) -> None:
     while (await stage.redis.time())[0] < second:  # noqa: ASYNC110 - Redis' clock has no event
         await asyncio.sleep(0.01)
 
-    said = [await say(stage, show, f"v{n}", f"line {n}") for n in range(LINES_PER_SECOND_MAX + 3)]
+    async with alone(stage, show) as heard:
+        said = [
+            await say(stage, show, f"v{n}", f"line {n}") for n in range(LINES_PER_SECOND_MAX + 3)
+        ]
+        _, whose, own = await heard()
     host = await store.accept(
         person("host-1", Role.HOST), show, ChannelKind.CHAT, orjson.dumps({"text": "hello"})
     )
@@ -241,7 +304,7 @@ async def test_huge_room_is_a_sample(stage: Stage, show: ShowId) -> None:
     assert [message is not None for message in said] == [True] * LINES_PER_SECOND_MAX + [False] * 3
     assert host is not None
     late = buyer_of(f"v{LINES_PER_SECOND_MAX}", secret=SECRET)
-    (own,) = await stage.published(show, f"me:{late.hex()}")
+    assert whose == late.hex()
     assert (own["type"], own["text"]) == ("chat.message", f"line {LINES_PER_SECOND_MAX}")
     while (await stage.redis.time())[0] == second:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -256,7 +319,8 @@ async def test_moderation_is_told_on_the_desk(stage: Stage, show: ShowId) -> Non
     await moderate(stage, show, "delete", message=message.id)
 
     for log in ("desk", "staff"):
-        mute, delete = await stage.published(show, log)
+        author, mute, delete = await stage.published(show, log)
+        assert (author["type"], author["sub"]) == ("chat.author", "ada")
         assert (mute["type"], mute["action"], mute["by"]) == ("moderation", "mute", HOST.sub)
         assert (mute["sub"], mute["seconds"]) == ("ada", 300)
         assert (delete["action"], delete["message"]) == ("delete", message.id)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import pytest
 
 from live.domain.caller import ALL_SHOWS, Caller, Role
-from live.domain.ids import ShowId
+from live.domain.ids import ShowId, buyer_of
 from live.errors import Busy
 from live.protocol import codes
 from live.realtime.gateway import Gateway
 from live.realtime.store import Retention
 from tests.cluster import Cluster
+from tests.realtime_app import KEY
 from tests.realtime_parts import Phone, dial, gateway
 
 KEEP = Retention(1_000)
@@ -51,7 +52,8 @@ async def publish_surely(made: Gateway, show: ShowId, number: int) -> None:
 
 def named(token: str) -> Caller:
     everywhere = frozenset({ALL_SHOWS})
-    return Caller(sub=token, buyer=None, role=Role.VIEWER, shows=everywhere, expires_at=None)
+    buyer = buyer_of(token, secret=KEY)
+    return Caller(sub=token, buyer=buyer, role=Role.VIEWER, shows=everywhere, expires_at=None)
 
 
 async def enter(stack: AsyncExitStack, url: str, show: ShowId) -> Hall:
@@ -94,7 +96,7 @@ async def test_one_gateway_serves_shows_of_all_nodes(halls: list[Hall], cluster:
 
 async def test_kick_reaches_gateways_of_all_nodes(halls: list[Hall]) -> None:
     """The control channel is in a slot of its own, and all gateways hear it."""
-    await halls[0].gateway.broker.kick("ann", codes.FORCED)
+    await halls[0].gateway.broker.kick(buyer_of("ann", secret=KEY), codes.FORCED)
 
     for hall in halls:
         await hall.phone.until(lambda phone: phone.closed)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from live.domain.caller import Caller
-from live.domain.ids import ShowId
+from live.domain.ids import ShowId, buyer_of
 from live.errors import Denied
 from live.protocol import codes
 from live.protocol.codec_sse import SSE
@@ -15,6 +15,8 @@ from live.realtime.gateway import Gateway
 from live.realtime.policy import DomainPolicy
 from tests.integration.test_realtime_join import authenticate, write_chat
 from tests.realtime_parts import Phone, dial, gateway
+
+MAX = buyer_of("max", secret="s" * 16)  # as `authenticate` knows him
 
 
 class Bans:
@@ -103,7 +105,7 @@ async def test_ban_closes_who_did_not_name_the_show(redis_url: str, show: ShowId
         inside, outside = [await connected(made, "viewer:max") for _ in range(2)]
         await inside.ask("subscribe", channel=f"chat:{show}")
 
-        await made.broker.kick("max", codes.FORCED, show=show)
+        await made.broker.kick(MAX, codes.FORCED, show=show)
 
         await inside.until(lambda phone: phone.closed)
         assert inside.closed == codes.FORCED
@@ -119,7 +121,7 @@ async def test_ban_closes_who_is_on_the_way_in(redis_url: str, show: ShowId) -> 
         asking = asyncio.ensure_future(phone.ask("subscribe", channel=f"chat:{show}"))
         await asyncio.wait_for(bans.asking.wait(), 5)
 
-        await made.broker.kick("max", codes.FORCED, show=show)
+        await made.broker.kick(MAX, codes.FORCED, show=show)
 
         await phone.until(lambda phone: phone.closed)
         assert phone.closed == codes.FORCED

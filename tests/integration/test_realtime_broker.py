@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent, Pulse, PulseOffer
-from live.domain.ids import BuyerId, OfferId, ShowId
+from live.domain.ids import BuyerId, OfferId, ShowId, buyer_of
 from live.domain.offer import Stock
 from live.protocol import codes
 from live.protocol.commands import Publication
@@ -19,6 +19,7 @@ from live.realtime.broker import RETENTION, Broker
 from live.realtime.gateway import Gateway
 from live.realtime.store import Retention, Store
 from live.realtime.topic import RECOVERY_MAX
+from tests.realtime_app import KEY
 from tests.realtime_parts import Phone, dial, gateway
 from tests.show_states import make_state
 
@@ -461,7 +462,8 @@ async def test_kicked_person_is_closed_on_all_gateways(redis_url: str, show: Sho
 
     def named(token: str) -> Caller:
         everywhere = frozenset({ALL_SHOWS})
-        return Caller(sub=token, buyer=None, role=Role.VIEWER, shows=everywhere, expires_at=None)
+        buyer = buyer_of(token, secret=KEY)
+        return Caller(sub=token, buyer=buyer, role=Role.VIEWER, shows=everywhere, expires_at=None)
 
     async with (
         gateway(redis_url, show, authenticate=named) as one,
@@ -470,7 +472,7 @@ async def test_kicked_person_is_closed_on_all_gateways(redis_url: str, show: Sho
         ann_here, ann_there, bob = dial(one), dial(two), dial(two)
         for phone, token in ((ann_here, "ann"), (ann_there, "ann"), (bob, "bob")):
             await phone.ask("connect", token=token)
-        await one.broker.kick("ann", codes.FORCED)
+        await one.broker.kick(buyer_of("ann", secret=KEY), codes.FORCED)
         for phone in (ann_here, ann_there):
             await phone.until(lambda phone: phone.closed)
             assert phone.closed == codes.FORCED

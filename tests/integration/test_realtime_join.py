@@ -10,7 +10,7 @@ from msgspec import Raw
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent, ChatMessage, Event, Pulse
-from live.domain.ids import BuyerId, ShowId, buyer_of
+from live.domain.ids import AuthorId, BuyerId, ShowId, buyer_of
 from live.errors import CallError, NotFound
 from live.protocol import codes
 from live.protocol.commands import Publication
@@ -46,7 +46,7 @@ async def write_chat(caller: Caller, show: ShowId, kind: ChannelKind, data: byte
     if b"rude" in data:
         raise Refused("not here")
     return ChatMessage(
-        at=1, id="m1", sub=caller.sub, name=caller.sub, text=json.loads(data)["text"]
+        at=1, id="m1", author=AuthorId("a"), name=caller.sub, text=json.loads(data)["text"]
     )
 
 
@@ -160,7 +160,7 @@ async def test_chat_reaches_everybody_as_the_rules_made_it(redis_url: str, show:
         for phone in (ann, bob):
             await phone.until(lambda phone: phone.offsets(f"chat:{show}") == [1])
         said = bob.messages[-1]["push"]["pub"]["data"]  # type: ignore[index]
-        assert (said["sub"], said["text"]) == ("ann", "hi")
+        assert (said["author"], said["name"], said["text"]) == ("a", "ann", "hi")
         refused = await ann.ask("publish", channel=f"chat:{show}", data={"text": "rude"})
         assert refused["error"] == {"code": 101, "message": "not here"}
 

@@ -5,19 +5,27 @@ import asyncio
 from redis.asyncio import Redis
 
 from live.domain.caller import ALL_SHOWS, Caller, Role
-from live.domain.ids import ShowId
+from live.domain.ids import ShowId, buyer_of
 from live.protocol import codes
 from live.realtime import keys
 from live.realtime.gateway import Gateway
 from live.realtime.store import KICKS_KEPT_MS, KICKS_MAX
+from tests.realtime_app import KEY
 from tests.realtime_parts import Phone, dial, gateway
 
+ANN, ZOE = (buyer_of(name, secret=KEY) for name in ("ann", "zoe"))
 AFTER_RETURN_S = 2.0  # of the pub/sub connection
 
 
 def named(token: str) -> Caller:
     everywhere = frozenset({ALL_SHOWS})
-    return Caller(sub=token, buyer=None, role=Role.VIEWER, shows=everywhere, expires_at=None)
+    return Caller(
+        sub=token,
+        buyer=buyer_of(token, secret=KEY),
+        role=Role.VIEWER,
+        shows=everywhere,
+        expires_at=None,
+    )
 
 
 async def connected(made: Gateway, token: str) -> Phone:
@@ -50,7 +58,7 @@ async def test_kick_lost_with_the_connection_is_made_up(redis_url: str, show: Sh
         ann, bob = await connected(made, "ann"), await connected(made, "bob")
         listening, lost = made.broker._subscribers, asyncio.Event()
         hear, listening.on_message = listening.on_message, lambda channel, data: lost.set()
-        await made.broker.kick("ann", codes.FORCED)
+        await made.broker.kick(ANN, codes.FORCED)
         await asyncio.wait_for(lost.wait(), 5)
         listening.on_message = hear
 
@@ -66,12 +74,12 @@ async def test_kick_counts_once(redis_url: str, show: ShowId) -> None:
     """Who comes back after a log-out stays, whatever is cut and read again."""
     async with gateway(redis_url, show, authenticate=named) as made:
         before = await connected(made, "ann")
-        await made.broker.kick("ann", codes.FORCED)
+        await made.broker.kick(ANN, codes.FORCED)
         await before.until(lambda phone: phone.closed)
         again, other = await connected(made, "ann"), await connected(made, "zoe")
 
         await reconnect(redis_url, made)
-        await made.broker.kick("zoe", codes.FORCED)
+        await made.broker.kick(ZOE, codes.FORCED)
         await other.until(lambda phone: phone.closed)
 
         assert again.closed is None
@@ -82,11 +90,11 @@ async def test_gateway_does_not_repeat_kicks_of_before_its_time(
 ) -> None:
     """He was logged out, then a gateway was started, and he came back to it."""
     async with gateway(redis_url, show, authenticate=named) as first:
-        await first.broker.kick("ann", codes.FORCED)
+        await first.broker.kick(ANN, codes.FORCED)
         async with gateway(redis_url, show, authenticate=named) as second:
             ann, zoe = await connected(second, "ann"), await connected(second, "zoe")
             await reconnect(redis_url, second)
-            await first.broker.kick("zoe", codes.FORCED)
+            await first.broker.kick(ZOE, codes.FORCED)
             await zoe.until(lambda phone: phone.closed)
             assert ann.closed is None
 
@@ -95,6 +103,6 @@ async def test_list_of_kicks_is_bounded(redis_url: str, show: ShowId) -> None:
     """The oldest goes, and the whole list expires."""
     async with gateway(redis_url, show, authenticate=named) as made, Redis.from_url(redis_url) as r:
         for number in range(KICKS_MAX + 5):
-            await made.broker.kick(f"p{number}", codes.FORCED)
+            await made.broker.kick(buyer_of(f"p{number}", secret=KEY), codes.FORCED)
         assert await r.xlen(keys.KICKS_KEY) == KICKS_MAX
         assert 0 < await r.pttl(keys.KICKS_KEY) <= KICKS_KEPT_MS

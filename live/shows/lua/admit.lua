@@ -1,20 +1,22 @@
 -- admit: decide whether one chat message may be published, and give it an id.
 -- Keeps:   one pace per buyer and show, whatever the number of his connections and gateways.
 -- Clock:   Redis TIME.   Cost: O(1).   Retry: a repeat counts as a second message.
--- KEYS[1]  bans    hash    "loaded" -> 1, buyer hex -> "<kind>:<until ms or 0>" (up to three, by space)
+-- KEYS[1]  bans    hash    "loaded" -> 1, buyer hex -> "<kind>:<until ms or 0>:<rank>" (up to three, by space)
 -- KEYS[2]  pace    hash    tokens, at (ms), text (digest of the last one), said (ms); expires
--- KEYS[3]  recent  stream  the last messages: text
+-- KEYS[3]  recent  stream  the last messages: text, rank (of who wrote it)
 -- KEYS[4]  flow    hash    second, lines (that went to everybody in it); expires
 -- ARGV[1]  buyer hex       ARGV[2]  text          ARGV[3]  digest of the text, "" : no duplicate filter
 -- ARGV[4]  burst           ARGV[5]  ms a token    ARGV[6]  slow mode ms, 0: off
 -- ARGV[7]  duplicate window ms                    ARGV[8]  recent messages to keep
 -- ARGV[9]  lines a second that everybody gets, 0: this one goes to everybody whatever the number
+-- ARGV[10] rank of who speaks: a restriction reaches those below the rank of who made it
 -- Reply:   {code, detail}: "ok" id | "shadow" id | "sampled" id | "unloaded" | "ban" until | "mute" until | "slow" wait ms
 --          | "rate" wait ms | "duplicate" wait ms
 local bans_key, pace_key, recent_key, flow_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local buyer, text, digest = ARGV[1], ARGV[2], ARGV[3]
 local burst, token_ms, slow_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local duplicate_ms, recent_max, flow_max = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
+local rank = tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,8 +26,8 @@ if not found[1] then
   return {'unloaded', '0'}
 end
 local shadow = false
-for kind, till in string.gmatch(found[2] or '', '([a-z_]+):(%d+)') do
-  if till == '0' or tonumber(till) > now then
+for kind, till, by in string.gmatch(found[2] or '', '([a-z_]+):(%d+):(%d+)') do
+  if rank < tonumber(by) and (till == '0' or tonumber(till) > now) then
     if kind == 'shadow_ban' then
       shadow = true
     else
@@ -66,4 +68,4 @@ if flow_max > 0 then
   redis.call('HSET', flow_key, 'second', time[1], 'lines', lines + 1)
   redis.call('PEXPIRE', flow_key, 2000)
 end
-return {'ok', redis.call('XADD', recent_key, 'MAXLEN', '~', recent_max, '*', 'text', text)}
+return {'ok', redis.call('XADD', recent_key, 'MAXLEN', '~', recent_max, '*', 'text', text, 'rank', rank)}

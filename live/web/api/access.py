@@ -7,22 +7,24 @@ from secrets import token_urlsafe
 import orjson
 from starlette.responses import Response
 
-from live.domain.caller import ALL_SHOWS, Caller, Role
-from live.domain.ids import Sub
-from live.errors import Denied
+from live.domain.caller import ALL_SHOWS, RANKS, Caller, Role
+from live.domain.ids import ShowId
+from live.errors import CallError, Denied
 from live.settings import Guests
+from live.shows.ports import UNREACHABLE
 from live.web.api.answers import GuestAnswer, Nothing, SessionAnswer, TokenAnswer
-from live.web.api.bodies import Empty, SessionBody, TokenBody
+from live.web.api.bodies import Empty, SessionBody, TokenBody, check_sub
 from live.web.api.call import address_of
 from live.web.api.deps import ApiDeps
 from live.web.api.table import ApiCall
 from live.web.auth import GUEST_PREFIX, TOKEN_LIFE_MAX_SECONDS
-from live.web.problems import NotAllowedHere, TooManyRequests
+from live.web.problems import BadInput, NotAllowedHere, TooManyRequests
 from live.web.session import (
     CONSOLE_ROLES,
     check_origin,
     cookie_name,
     end_session,
+    session_token,
     start_session,
 )
 
@@ -41,8 +43,17 @@ async def log_in(deps: ApiDeps, call: ApiCall[SessionBody]) -> Response:
 
 
 async def log_out(deps: ApiDeps, call: ApiCall[Empty]) -> Response:
-    """Needs no valid session: whoever asks to be logged out is logged out."""
+    """Needs no valid session: whoever asks to be logged out is logged out.
+
+    A valid one ends on the server, and so does the token it was made from, with its connections.
+    """
     check_origin(call.request, deps.settings.allowed_origins)
+    try:
+        session = deps.auth.session(session_token(call.request))
+    except CallError:
+        pass  # none, an old or a broken one: there is only the cookie to take away
+    else:
+        await deps.revoked.end_tokens(session.caller)
     response = _json(Nothing())
     end_session(call.request, response)
     return response
@@ -68,22 +79,39 @@ async def make_token(deps: ApiDeps, call: ApiCall[TokenBody]) -> TokenAnswer:
     body, caller = call.body, call.caller
     if not caller.everywhere and not set(body.shows) <= caller.shows:
         raise Denied("shows: more than your own token covers")
-    token = deps.auth.mint(
-        role=Role(body.role), sub=body.sub, shows=body.shows, ttl=body.ttl_seconds
-    )
+    check_sub("sub", body.sub)
+    try:
+        token = deps.auth.mint(
+            role=Role(body.role), sub=body.sub, shows=body.shows, ttl=body.ttl_seconds
+        )
+    except ValueError as error:  # all else is bounded: this many shows make too long a token
+        raise BadInput("shows", str(error)) from None
     return TokenAnswer(token)
 
 
 async def log_out_user(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing:
-    """Every show on air that the caller may host has it in its log."""
-    sub = Sub(call.path["sub"])
+    """Of the caller's own shows, whose logs note it; everywhere, where his token covers all.
+
+    It reaches those below the caller: who sits at a desk and does not is refused by name, and
+    others by their own tokens, wherever these are shown.
+    """
+    sub, caller = call.path["sub"], call.caller
     # Without its key: of several commands only one could have it, and twice does no harm.
     actor = replace(call.actor, call=None)
-    for state in await deps.shows.list_running():
-        if call.caller.may_host(state.id):
-            await deps.shows.log_action(state.id, actor, "user.logout", {"sub": sub})
-    await deps.close_sockets(sub)
+    shows = None if caller.everywhere else [ShowId(show) for show in sorted(caller.shows)]
+    for show in shows or ():
+        if RANKS[await _role_at_desk(deps, show, sub)] >= RANKS[caller.role]:
+            raise Denied("this person stands as high as you, or higher")
+    await deps.revoked.log_out(sub, actor, shows=shows)
     return Nothing()
+
+
+async def _role_at_desk(deps: ApiDeps, show: ShowId, sub: str) -> Role:
+    """Without an answer from Redis nobody is known there; the rank of the log-out still holds."""
+    try:
+        return (await deps.at_desk(show)).get(sub, Role.VIEWER)
+    except UNREACHABLE:
+        return Role.VIEWER
 
 
 def _session(caller: Caller) -> SessionAnswer:

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from live.domain.ids import ShowId, Sub
+from live.domain.caller import Role
+from live.domain.ids import ShowId
 from live.ledger.catalogue import Catalogue
 from live.ledger.desk_rows import DeskRows
 from live.ledger.idempotency import IdempotencyRows
@@ -14,6 +15,7 @@ from live.shows.host import HostCommands
 from live.shows.moderation import Moderation
 from live.web.auth import Authenticator
 from live.web.limits import AddressLimit
+from live.web.revoked import Revoked
 
 GUESTS_BURST = 100  # a household or a small office opening the page at once
 GUESTS_PER_SECOND = 1.0
@@ -21,7 +23,8 @@ GUESTS_PER_SECOND = 1.0
 
 TakeWebhook = Callable[[str, Mapping[str, str], bytes], Awaitable[None]]
 """(provider, headers in lower case, raw body); raises a LiveError with `status` where refused."""
-CloseSockets = Callable[[Sub], Awaitable[None]]
+AtDesk = Callable[[ShowId], Awaitable[dict[str, Role]]]
+"""Who sits at a show's desk now: `sub` -> role."""
 CountViewers = Callable[[ShowId], Awaitable[int]]
 
 
@@ -36,7 +39,8 @@ class ApiDeps:
     orders: OrderRows
     shows: ShowRows
     take_webhook: TakeWebhook
-    close_sockets: CloseSockets
+    revoked: Revoked
+    at_desk: AtDesk
     count_viewers: CountViewers
     desk: DeskRows
     guest_limit: AddressLimit

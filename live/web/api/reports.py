@@ -7,7 +7,7 @@ from live.domain.ids import ShowId
 from live.shows.moderation import ModerationCommand
 from live.shows.ports import UNREACHABLE
 from live.web.api.answers import ActionPage, Nothing, ReportAnswer, Restrictions
-from live.web.api.bodies import Empty, ModerationBody
+from live.web.api.bodies import Empty, ModerationBody, check_sub
 from live.web.api.deps import ApiDeps
 from live.web.api.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.web.api.table import ApiCall
@@ -24,6 +24,8 @@ async def moderate(deps: ApiDeps, call: ApiCall[ModerationBody]) -> Nothing:
         given = getattr(body, name) is not UNSET
         if given != (name == wanted):
             raise BadInput(name, f"{body.action} needs {wanted} and no other")
+    if not isinstance(body.sub, UnsetType):
+        check_sub("sub", body.sub)
     if body.seconds is not None and body.action not in _WITH_SECONDS:
         raise BadInput("seconds", f"{body.action} takes none")
     command = ModerationCommand(
