@@ -34,7 +34,7 @@ def test_event_folded_twice_changes_nothing_more(run: Run) -> None:
         + """
         const events = [
           {type: "offer.updated", at: 2000, offer: offer({version: 2, left: 3})},
-          {type: "chat.message", at: 2001, id: "1-1", sub: "x", name: "X", text: "hi"},
+          {type: "chat.message", at: 2001, id: "1-1", author: "x", name: "X", text: "hi"},
           {type: "product.pinned", at: 2002, skus: ["tea"]},
           {type: "announcement", at: 2003, text: "Hello", until: null},
         ];
@@ -112,7 +112,7 @@ def test_deleted_chat_line_leaves_page_and_pin(run: Run) -> None:
         MODEL
         + """
         for (let i = 0; i < 300; i += 1)
-          model.fold({type: "chat.message", at: i, id: `${i}-0`, sub: "x", name: "X", text: "t"});
+          model.fold({type: "chat.message", at: i, id: `${i}-0`, author: "x", name: "", text: "t"});
         model.fold({type: "chat.pinned", at: 1, id: "299-0", text: "t"});
         const full = model.chat.length;
         model.fold({type: "chat.deleted", at: 2, id: "299-0"});

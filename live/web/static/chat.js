@@ -30,12 +30,13 @@ export class ChatBox {
 
   render() {
     const { model, sub } = this.viewer;
+    const { author } = model;
     const { list } = this;
     keyed(
       list,
       model.chat,
       (line) => line.id,
-      (line) => this.line(line, sub),
+      (line) => this.line(line, author),
     );
     this.follow();
     const pinned = byId("pinned");
@@ -61,17 +62,24 @@ export class ChatBox {
     setHidden(hint, !hint.textContent);
   }
 
-  line(message, sub) {
-    const mine = message.sub === sub;
+  line(message, author) {
+    const mine = message.author === author;
     const answered = message.reply_to && this.viewer.model.chat.find((one) => one.id === message.reply_to);
     return h(
       "li",
       { class: mine ? "mine" : null },
       answered ? h("q", {}, h("bdi", {}, answered.text)) : null,
-      h("b", {}, mine ? this.viewer.text.say("you") : h("bdi", {}, message.name)),
+      h("b", {}, mine ? this.viewer.text.say("you") : this.name(message)),
       " ",
       h("bdi", {}, message.text),
     );
+  }
+
+  /** A name is what somebody typed; the badge of the staff is what the server says. */
+  name({ name, role }) {
+    if (!role) return h("bdi", {}, name);
+    const badge = h("span", { class: "badge" }, this.viewer.text.say(`role_${role}`));
+    return h("span", { class: "staff" }, name.toLowerCase() === role ? "" : h("bdi", {}, name, " "), badge);
   }
 
   /** The first line waits for a name; the same button sends it then, with or without one. */
@@ -101,6 +109,7 @@ export class ChatBox {
       box.value = box.value || text; // a refused line is not lost
       hint.dataset.refused = "1";
       const key = REFUSALS.get(error.code) || "chat_refused";
+      if (error.code === 1400) setHidden(byId("say-who"), false); // the name may be the reason
       setText(hint, this.viewer.text.say(key, { reason: error.message }));
       setHidden(hint, false);
     }

@@ -5,6 +5,7 @@ import { byId, h, keyed, setHidden, setText, toast } from "./dom.js";
 const NEAR_END_PX = 60;
 const MUTE_SECONDS = 300;
 const SLOW = [0, 2, 5, 10, 30, 60];
+const RANKS = { moderator: 1, host: 2, bot: 3 }; // viewers have none
 
 export class DeskChat {
   constructor(desk) {
@@ -55,18 +56,19 @@ export class DeskChat {
       );
     const moderate = (action, extra, said) => () => this.moderate(action, extra, said);
     const answered = this.desk.model.chat.find((line) => line.id === message.reply_to);
-    const own = message.sub === this.desk.sub;
+    const rank = RANKS[message.role] || 0;
+    const above = rank >= (this.desk.isHost ? RANKS.host : RANKS.moderator);
     const line = { message: message.id };
-    const person = { sub: message.sub };
+    const toPerson = (action, more, said) => () => this.moderatePerson(message, action, more, said);
     const tools = h(
       "div",
       { class: "row mod-tools", hidden: true },
       act("Reply", () => this.reply(message)),
       act("Pin", moderate("pin", line, "Pinned")),
-      act("Delete", moderate("delete", line, "Deleted")),
-      own ? null : act("Mute 5 min", moderate("mute", { ...person, seconds: MUTE_SECONDS }, "Muted for 5 minutes")),
-      own ? null : act("Shadow-ban", moderate("shadow_ban", person, "Only they see their lines now")),
-      own ? null : act("Ban", moderate("ban", person, "Banned")),
+      this.desk.isHost || rank < RANKS.host ? act("Delete", moderate("delete", line, "Deleted")) : null,
+      above ? null : act("Mute 5 min", toPerson("mute", { seconds: MUTE_SECONDS }, "Muted for 5 minutes")),
+      above ? null : act("Shadow-ban", toPerson("shadow_ban", {}, "Only they see their lines now")),
+      above ? null : act("Ban", toPerson("ban", {}, "Banned")),
     );
     return h(
       "li",
@@ -75,7 +77,8 @@ export class DeskChat {
         "p",
         {},
         answered ? h("span", { class: "quote", dir: "auto" }, `${answered.name}: ${answered.text}`) : null,
-        h("b", { dir: "auto" }, message.name),
+        h("b", { dir: "auto", class: message.role ? "staff" : null }, message.name),
+        message.role && message.name.toLowerCase() !== message.role ? h("span", { class: "badge" }, message.role) : null,
         " ",
         h("span", { dir: "auto" }, message.text),
       ),
@@ -91,6 +94,13 @@ export class DeskChat {
     };
     const look = { class: "quiet small more", "aria-label": label, "aria-expanded": "false" };
     return h("button", { type: "button", ...look, onclick: flip }, "⋯");
+  }
+
+  /** Who wrote a line is told to the desk alone, beside the chat. */
+  moderatePerson({ author }, action, more, said) {
+    const sub = this.desk.model.authors.get(author);
+    if (!sub) return toast("This line is too old: who wrote it is not known here any more.", "bad");
+    return this.moderate(action, { sub, ...more }, said);
   }
 
   moderate(action, extra, said) {

@@ -65,6 +65,7 @@ export class Feed {
     if (this.desk.isHost) await this.loadOrders();
     const found = await connection.history(`desk:${this.desk.showId}`, BACKLOG).catch(() => null);
     for (const { data } of (found?.publications || []).reverse()) {
+      if (data.type === "chat.author") this.desk.model.fold(data);
       // An order that the list gave us is in a later state than its old news.
       if (!(data.order && this.lines.has(data.order.order))) this.heard(data);
     }

@@ -1,11 +1,10 @@
 /** The way into the console: log-in with the link's token, its end, and the choice of a show. */
 
 import { ApiError, get, post, request } from "./api.js";
-import { keepToken, readClaims, takeToken, tokenIn } from "./claims.js";
+import { forgetToken, keepToken, readClaims, takeToken, tokenIn } from "./claims.js";
 import { formatRemaining } from "./clock.js";
 import { field } from "./dialog.js";
 import { byId, h, setHidden, setText } from "./dom.js";
-import { tabStorage } from "./storage.js";
 
 const TOKEN_KEY = "live:desk"; // of this tab only; the WebSocket needs it, HTTP has its own cookie
 const SHOWS_A_PAGE = 20;
@@ -95,7 +94,7 @@ export class Gate {
   async logOut() {
     const left = await this.desk.attempt(() => request("DELETE", "/v1/session"));
     if (!left) return;
-    tabStorage.remove(TOKEN_KEY);
+    forgetToken(TOKEN_KEY);
     this.claims = null;
     this.desk.leaveShow();
     setHidden(byId("leave"), true);

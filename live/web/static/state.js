@@ -22,6 +22,8 @@ export class ShowModel {
     this.reactions = {};
     this.chat = [];
     this.pinned = null; // {id, text} of the pinned chat line
+    this.author = null; // as whom the others read our lines
+    this.authors = new Map(); // author -> sub, which the desk alone learns
     this.holds = new Map(); // key -> hold that is still alive
     this.waiting = new Map(); // offer id -> {offer, qty, position, key}
     this.orders = new Map(); // order id -> order
@@ -34,6 +36,7 @@ export class ShowModel {
     if (show?.offers && show.version >= this.show.version) this.forgetOffers(show.offers);
     if (!me) return;
     this.meAt = time;
+    this.author = me.author || null;
     this.holds = new Map();
     for (const hold of me.holds || []) this.takeHold(hold);
     this.waiting = new Map((me.waitlist || []).map((entry) => [entry.offer, entry]));
@@ -183,6 +186,10 @@ const FOLDS = {
     if (model.chat.some((line) => line.id === message.id)) return "chat";
     model.chat.push(message);
     if (model.chat.length > CHAT_LINES_MAX) model.chat.shift();
+    return "chat";
+  },
+  "chat.author"(model, { author, sub }) {
+    model.authors.set(author, sub);
     return "chat";
   },
   "chat.deleted"(model, { id }) {

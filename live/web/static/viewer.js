@@ -35,7 +35,7 @@ class Viewer {
     this.dirty = new Set();
     await this.useLanguage(this.preferredLanguage());
     this.visitor = new Visitor();
-    await this.visitor.find();
+    await this.visitor.find((names) => this.text.say("other_person", names));
     this.line = new ConnectionLine(byId("connection"), (state, detail) => this.aboutConnection(state, detail));
     this.door = new Door(this);
     this.join();

@@ -6,7 +6,7 @@
  */
 
 import { fetchGuest } from "./api.js";
-import { readClaims, takeToken } from "./claims.js";
+import { expectToken, knowAs, readClaims, takeToken } from "./claims.js";
 import { deviceStorage, tabStorage } from "./storage.js";
 
 const SHOP = "live:token"; // of this tab: the shop gives it with the address
@@ -19,9 +19,12 @@ export class Visitor {
     this.token = null;
   }
 
-  /** The token to connect with, or null: guests are not admitted, or only without a name. */
-  async find() {
-    this.token = takeToken(SHOP) || deviceStorage.get(GUEST) || (await this.renew());
+  /**
+   * The token to connect with, or null: guests are not admitted, or only without a name.
+   * `question`: asks, in words, whether to become the person of another one's link.
+   */
+  async find(question) {
+    this.token = takeToken(SHOP, question) || deviceStorage.get(GUEST) || (await this.renew());
     return this.token;
   }
 
@@ -31,6 +34,7 @@ export class Visitor {
     const guest = await fetchGuest(deviceStorage.get(GUEST));
     if (!guest) return null;
     deviceStorage.set(GUEST, guest.token);
+    knowAs(SHOP, guest.token);
     this.token = guest.token;
     return guest.token;
   }
@@ -59,6 +63,7 @@ export class Visitor {
   }
 
   signIn() {
+    expectToken(SHOP);
     location.assign(this.signInUrl);
   }
 }
