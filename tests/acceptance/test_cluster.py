@@ -11,7 +11,7 @@ from tests.acceptance.conftest import Service, Stage, on_air
 from tests.cluster import Cluster
 from tests.servers import scratch_directory
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)  # it starts and stops a whole service beside a cluster
 
 
 @pytest.fixture
