@@ -48,6 +48,7 @@ from live.sales.me import Me
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
 from live.sales.waitlist import Waitlist
+from live.sales.ways import WaysToPay
 from live.settings import Compression, Settings, digest_key_of, resolve_secret
 from live.shows.carry import Carrier
 from live.shows.chat import Chat
@@ -55,6 +56,7 @@ from live.shows.chat_store import ChatStore
 from live.shows.host import HostCommands
 from live.shows.moderation import Moderation
 from live.shows.reactions import ReactionTally
+from live.shows.ways import ShopWays
 from live.stock.engine import StockEngine
 from live.web import pages
 from live.web.api import routes as api
@@ -206,11 +208,17 @@ def _sale(settings: Settings, base: _Base) -> _Sale:
         base.payments,
         base.orders,
         base.providers,
+        ways=WaysToPay(settings.ways_to_pay),
         book=book,
         desk=desk,
         waiters=waiters,
     )
-    join = Join(base.broker, Me(base.stock, book, base.broker), base.chat)
+    join = Join(
+        base.broker,
+        Me(base.stock, book, base.broker),
+        base.chat,
+        providers=settings.ways_to_pay,
+    )
     reactions = ReactionTally(base.broker)
     rpc = SaleRpc(
         desk=desk,
@@ -238,11 +246,12 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         close_sockets=close_show_sockets,
         now=_now_ms,
     )
+    ways = ShopWays(settings.ways_to_pay, base.providers)
     return ApiDeps(
         settings=settings,
         auth=base.auth,
         catalogue=Catalogue(base.pool),
-        host=HostCommands(base.shows, OfferRows(base.pool), Carrier(base.stock, broker)),
+        host=HostCommands(base.shows, OfferRows(base.pool), Carrier(base.stock, broker), ways),
         moderation=moderation,
         idempotency=IdempotencyRows(base.pool),
         orders=base.orders,
@@ -254,6 +263,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         desk=DeskRows(base.pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
         version=version("live-shopping"),
+        ways=ways,
         rpc=METHODS,
     )
 
@@ -274,7 +284,7 @@ def _routes(
         *api.routes(_api_deps(settings, base)),
         *pages.routes(
             sources,
-            providers=tuple(base.providers),
+            providers=settings.ways_to_pay,
             guests=settings.guests,
             login_url=settings.login_url,
         ),

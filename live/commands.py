@@ -106,6 +106,9 @@ async def _serve(
         try:
             await supervisor.start()
             log.info("serving", url=supervisor.base_url)
+            if not supervisor.settings.ways_to_pay:
+                mend = "set LIVE_PROVIDERS, LIVE_STRIPE_KEY or LIVE_SANDBOX_URL"
+                log.warning("nothing_can_be_paid", mend=mend)
             return await _attend(engines, supervisor, stop)
         finally:
             await supervisor.stop()
@@ -159,7 +162,8 @@ def demo(
 ) -> int:
     """Run the simulated sale on a service of its own; then serve on, unless `once`."""
     set_up_logs(role="demo", quiet=True)
-    settings = replace(settings, guests=Guests.BUY)
+    # Everything that can be shown without anybody's money.
+    settings = replace(settings, guests=Guests.BUY, providers=("sandbox", "invoice"))
     options = DemoOptions(
         read_feed=read_google,
         viewers=viewers,

@@ -13,7 +13,11 @@ from live.settings import Settings
 
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
-    """The payment providers that these settings allow, each behind its breaker."""
+    """Clients of all providers that these settings configure, each behind its breaker.
+
+    Also of those that buyers may no longer choose (`Settings.ways_to_pay`): what was paid through
+    them is still captured, refunded and audited.
+    """
     found: dict[str, Provider] = {"invoice": Invoice()}
     if settings.sandbox_url is not None:
         found["sandbox"] = sandbox_of(settings.sandbox_url, settings.sandbox_key)

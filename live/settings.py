@@ -24,6 +24,7 @@ PORT_MAX = 65_535
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 1_000_000
 STRIPE_API_BASE = "https://api.stripe.com"
+PROVIDERS = ("stripe", "sandbox", "invoice")  # that can be named in LIVE_PROVIDERS
 
 Network = IPv4Network | IPv6Network
 
@@ -79,6 +80,20 @@ class Settings:
     stripe_key: str | None = field(default=None, repr=False)  # None: no provider `stripe`
     stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     stripe_api_base: str = STRIPE_API_BASE
+    providers: tuple[str, ...] = ()  # ways to pay, as named; empty: see `ways_to_pay`
+
+    @property
+    def ways_to_pay(self) -> tuple[str, ...]:
+        """Providers that buyers may choose, in the order in which they are offered.
+
+        Without a word from the shop: what is configured, and the sandbox only where nothing else
+        is, because its cards cost nobody anything. Never invoices, which nobody need ever pay.
+        """
+        if self.providers:
+            return self.providers
+        if self.stripe_key is not None:
+            return ("stripe",)
+        return ("sandbox",) if self.sandbox_url is not None else ()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -125,6 +140,7 @@ class _Reader:
             "stripe_webhook_secrets": self.stripe_secrets(),
             "stripe_api_base": self.url("LIVE_STRIPE_API_BASE", schemes=("https", "http"))
             or STRIPE_API_BASE,
+            "providers": self.providers(),
         }
         if self.faults:
             raise SettingsError("; ".join(self.faults))
@@ -214,6 +230,38 @@ class _Reader:
         if bool(secrets) != bool(self.environ.get("LIVE_STRIPE_KEY", "").strip()):
             self.faults.append("LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET need each other")
         return secrets
+
+    def providers(self) -> tuple[str, ...]:
+        """Each name once. A way to pay that cannot work here must be found at the start."""
+        names = tuple(dict.fromkeys(self.parts("LIVE_PROVIDERS")))
+        if not names and self.environ.get("LIVE_PROVIDERS", "").strip():
+            self.faults.append("LIVE_PROVIDERS names no provider")
+        self.faults += [
+            f"LIVE_PROVIDERS: {name!r} is none of {', '.join(PROVIDERS)}"
+            for name in names
+            if name not in PROVIDERS
+        ]
+        if "stripe" in names and not self.given("LIVE_STRIPE_KEY"):
+            self.faults.append("LIVE_PROVIDERS names stripe: LIVE_STRIPE_KEY must be set")
+        if self.given("LIVE_SANDBOX_URL") and not self.given("LIVE_SANDBOX_KEY"):
+            self.faults.append("LIVE_SANDBOX_URL needs LIVE_SANDBOX_KEY, which signs its events")
+        own = self.given("LIVE_REDIS_URL", "REDIS_URL") and self.given(
+            "LIVE_DATABASE_URL", "DATABASE_URL"
+        )
+        if "sandbox" in names and own and not self.given("LIVE_SANDBOX_URL"):
+            self.faults.append(
+                "LIVE_PROVIDERS names sandbox: with engines of your own LIVE_SANDBOX_URL and "
+                "LIVE_SANDBOX_KEY must say where one runs"
+            )
+        if names == ("invoice",) and self.environ.get("LIVE_GUESTS", "").strip() == Guests.BUY:
+            self.faults.append(
+                "LIVE_PROVIDERS=invoice with LIVE_GUESTS=buy lets anybody, without a name, order "
+                "everything and pay nothing: name another way to pay, too, or let guests watch"
+            )
+        return names
+
+    def given(self, *keys: str) -> bool:
+        return any(self.environ.get(key, "").strip() for key in keys)
 
     def hosts(self, key: str) -> tuple[str, ...]:
         names = tuple(self.parts(key))

@@ -154,6 +154,7 @@ class Supervisor:
             "LIVE_SECRET": resolve_secret(settings),
             "LIVE_DATA_DIR": str(settings.data_dir),
             "LIVE_GUESTS": settings.guests.value,
+            "LIVE_PROVIDERS": ",".join(settings.providers),
             "LIVE_HOST": settings.host,
             "LIVE_ALLOWED_HOSTS": ",".join(settings.allowed_hosts),
             "LIVE_COMPRESSION": settings.compression.value,

@@ -20,12 +20,14 @@ from loadtests.target import SKU
 
 GRANT_SECONDS = 30.0  # how long a buyer waits in line
 VERDICT_SECONDS = 10.0  # after `processing`
+CONTACT = {"name": "Load Test", "address": "1 Test Lane"}  # an invoice needs one
 
 
 class Paying:
     """The provider of all buyers of this process: as told, or invoice where the server has no such.
 
-    Only on engines that it started itself does a server run the sandbox.
+    Only on engines that it started itself does a server run the sandbox, and it takes invoices only
+    where LIVE_PROVIDERS says so.
     """
 
     provider = PROVIDER
@@ -145,6 +147,7 @@ class Buyer(Person):
             "hold": key,
             "provider": Paying.provider,
             "token": card,
+            "contact": CONTACT,
             "key": str(uuid4()),
         }
         answer = self.ask("hold.checkout", request, "confirmed")

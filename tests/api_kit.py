@@ -26,6 +26,8 @@ from live.ledger.orders import OrderRows
 from live.ledger.pool import Pool
 from live.ledger.revocations import RevocationRows
 from live.ledger.shows import ShowRows
+from live.payments.invoice import Invoice
+from live.payments.sandbox import Sandbox
 from live.realtime.broker import Broker
 from live.realtime.hub import Hub
 from live.realtime.kicks import Kick
@@ -35,6 +37,7 @@ from live.shows.chat import Chat
 from live.shows.chat_store import ChatStore
 from live.shows.host import HostCommands
 from live.shows.moderation import Moderation
+from live.shows.ways import ShopWays, Till
 from live.stock.engine import StockEngine
 from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
 from live.web.api.routes import routes
@@ -43,6 +46,10 @@ from live.web.limits import AddressLimit
 from live.web.revoked import Revoked
 
 SECRET = "a secret that is long enough for HS256"
+TILLS: Mapping[str, Till] = {
+    "sandbox": Sandbox("http://sandbox", key="of nobody"),
+    "invoice": Invoice(),
+}
 
 
 @dataclass(slots=True)
@@ -106,8 +113,13 @@ def settings(**changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterator[Stage]:
-    """Build the API as the application does, on a pool and a Valkey of the test."""
+async def open_stage(
+    pool: Pool, redis_url: str, *, tills: Mapping[str, Till] = TILLS, **changes: Any
+) -> AsyncIterator[Stage]:
+    """Build the API as the application does, on a pool and a Valkey of the test.
+
+    `tills`: the ways to pay that the shop takes.
+    """
     chosen = settings(**changes)
     stock, broker = StockEngine(redis_url), Broker(redis_url, Hub())
     store = ChatStore(redis_url)
@@ -150,11 +162,12 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
     )
     auth = Authenticator(SECRET, guests=chosen.guests, revoked=revoked)
     carrier = Carrier(stock, broker)
+    ways = ShopWays(tuple(tills), tills)
     deps = ApiDeps(
         settings=chosen,
         auth=auth,
         catalogue=Catalogue(pool),
-        host=HostCommands(shows, OfferRows(pool), carrier),
+        host=HostCommands(shows, OfferRows(pool), carrier, ways),
         moderation=moderation,
         idempotency=IdempotencyRows(pool),
         orders=OrderRows(pool),
@@ -166,6 +179,7 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
         desk=DeskRows(pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
         version="0",
+        ways=ways,
         rpc={},
     )
     transport = httpx.ASGITransport(Starlette(routes=routes(deps)), client=("127.0.0.1", 4711))

@@ -22,6 +22,7 @@ from live.domain.payment import NewPayment, PaymentId, PaymentState, PricedLine
 from live.ledger.payments import PaymentRows
 from live.ledger.pool import Pool
 from live.ledger.rebuild import read_show_stock
+from live.ledger.refunds import RefundWish, Returned
 from live.ledger.settler import Settler
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
@@ -326,6 +327,12 @@ async def open_sale(pool: Pool, redis_url: str, show: ShowId, *allotted: int) ->
 async def close_sale(sale: Sale) -> None:
     await sale.engine.close()
     await sale.outbox.close()
+
+
+def wish(amount: int | None = None, *, restock: bool = False, **units: int) -> RefundWish:
+    """What a host asks to be paid back; `units` of offers came back, by their ids."""
+    items = tuple(Returned(OfferId(offer), qty) for offer, qty in units.items())
+    return RefundWish(amount_minor=amount, reason="late", restock=restock, items=items)
 
 
 def uuid_of(key: bytes) -> UUID:

@@ -30,6 +30,7 @@ from live.sales.checkout import Checkout, CheckoutAnswer, Purchase
 from live.sales.hold import HoldDesk, Wanted
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
+from live.sales.ways import WaysToPay
 from live.settings import Guests
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
@@ -144,18 +145,26 @@ class Sale:
         *,
         key: HoldKey | None = None,
         provider: str = "sandbox",
+        contact: bytes | None = None,
     ) -> CheckoutAnswer:
         purchase = Purchase(
-            key=key or new_key(), provider=provider, token=token, contact=None, hold=hold
+            key=key or new_key(), provider=provider, token=token, contact=contact, hold=hold
         )
         return await self.checkout.pay(caller, self.show, purchase)
 
     async def buy(
-        self, caller: Caller, token: str | None = "tok_approve", *, key: HoldKey, qty: int = 1
+        self,
+        caller: Caller,
+        token: str | None = "tok_approve",
+        *,
+        key: HoldKey,
+        qty: int = 1,
+        provider: str = "sandbox",
+        contact: bytes | None = None,
     ) -> CheckoutAnswer:
         """In `first_paid` mode."""
         direct = Wanted(self.offers[0], qty)
-        purchase = Purchase(key=key, provider="sandbox", token=token, contact=None, direct=direct)
+        purchase = Purchase(key=key, provider=provider, token=token, contact=contact, direct=direct)
         return await self.checkout.pay(caller, self.show, purchase)
 
     async def figures(self, slot: int = 0) -> Stock:
@@ -240,11 +249,12 @@ async def open_sale(
     hold_seconds: int = 60,
     provider_timeout_s: float = 6.0,
     more: Sequence[Provider] = (),
+    ways: tuple[str, ...] | None = None,
 ) -> AsyncIterator[Sale]:
     """`fresh` False: the show is there already, and this is another process that works on it.
 
     `settling` False: nobody settles here, as if the settler were down. `more`: other providers than
-    the sandbox and invoices; their owner closes them.
+    the sandbox and invoices; their owner closes them. `ways`: what the shop takes of all these.
     """
     if fresh:
         await make_show(pool, show, *units)
@@ -277,7 +287,16 @@ async def open_sale(
     rooms = StaticRooms({show: StaticRoom(show_state(show, terms))})
     book = OfferBook(rooms)
     desk = HoldDesk(stock, book, guests=Guests.WATCH)
-    checkout = Checkout(stock, payments, orders, providers, book=book, desk=desk, waiters=waiters)
+    checkout = Checkout(
+        stock,
+        payments,
+        orders,
+        providers,
+        ways=WaysToPay(tuple(providers) if ways is None else ways),
+        book=book,
+        desk=desk,
+        waiters=waiters,
+    )
     worker = PaymentWorker(payments, stock, providers)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(notices.run(stop))]

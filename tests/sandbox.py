@@ -65,6 +65,12 @@ class SandboxServer:
         async with self.client() as client:
             (await client.post("/v1/control", json=faults)).raise_for_status()
 
+    async def bank(self, name: str, state: str) -> None:
+        """The bank decides on the refunds of a charge: succeeded, or failed, also afterwards."""
+        async with self.client() as client:
+            path = f"/v1/charges/{name}/bank?state={state}"
+            (await client.post(path)).raise_for_status()
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)

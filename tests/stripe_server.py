@@ -40,7 +40,7 @@ class Books:
     intents: dict[str, Intent] = field(default_factory=dict)
     refunds: dict[str, Intent] = field(default_factory=dict)
     answers: dict[str, tuple[str, int, bytes]] = field(default_factory=dict)  # by idempotency key
-    control: dict[str, bool] = field(default_factory=dict)
+    control: dict[str, object] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -63,6 +63,8 @@ class StandIn:
             return _json(401, {"error": {"type": "invalid_request_error", "message": "bad key"}})
         if self.books.control.get("down"):
             return _json(500, {"error": {"type": "api_error", "message": "down"}})
+        if self.books.control.get("forget_keys"):  # Stripe keeps them for a day
+            self.books.answers.clear()
         key = request.headers.get("idempotency-key") if request.method == "POST" else None
         asked = f"{request.url.path}?{body}"
         known = self.books.answers.get(key) if key else None
@@ -100,11 +102,15 @@ class StandIn:
             case "POST", ["payment_intents", ref, verb]:
                 return self.act(self.find(ref), verb, form)
             case "POST", ["refunds"]:
-                return self.refund(self.find(form["payment_intent"]), int(form["amount"]))
+                return self.refund(self.find(form["payment_intent"]), form)
+            case "GET", ["refunds"]:
+                intent = self.find(query["payment_intent"])
+                return self.refunds(intent, query.get("starting_after"), int(query["limit"]))
         raise Refused(404, type="invalid_request_error", message="unknown path")
 
     def create(self, form: dict[str, str]) -> Intent:
         assert form["capture_method"] == "manual" and form["confirm"] == "true", form
+        _check_amount(int(form["amount"]), form["currency"])
         ref = f"pi_{len(self.books.intents):08d}"
         intent: Intent = {
             "id": ref,
@@ -156,6 +162,8 @@ class StandIn:
                 _charge(intent)
             case "decline", "requires_action":
                 _fail(intent)
+            case "refunds_succeed" | "refunds_fail", "succeeded":  # what banks do, days later
+                self.decide(intent, succeed=verb == "refunds_succeed")
             case _:
                 raise Refused(
                     400,
@@ -165,20 +173,48 @@ class StandIn:
                 )
         return intent
 
-    def refund(self, intent: Intent, amount: int) -> Intent:
-        charge = intent["latest_charge"]
+    def refund(self, intent: Intent, form: dict[str, str]) -> Intent:
+        charge, amount = intent["latest_charge"], int(form["amount"])
+        _check_amount(amount, intent["currency"])
         back = charge["amount_refunded"] + amount if charge else 0
         if intent["status"] != "succeeded" or back > intent["amount_received"]:
             raise Refused(400, type="invalid_request_error", message="more than was captured")
-        charge["amount_refunded"] = back
         ref = f"re_{len(self.books.refunds):08d}"
+        status = str(self.books.control.get("refunds", "succeeded"))
         self.books.refunds[ref] = {
             "id": ref,
             "object": "refund",
             "amount": amount,
-            "status": "succeeded",
+            "status": status,
+            "failure_reason": "expired_or_canceled_card" if status == "failed" else None,
+            "payment_intent": intent["id"],
+            "metadata": {k[9:-1]: v for k, v in form.items() if k.startswith("metadata[")},
         }
+        self.count(intent)
         return self.books.refunds[ref]
+
+    def decide(self, intent: Intent, *, succeed: bool) -> None:
+        """Refunds that wait are done; or all that did not fail yet come back."""
+        for refund in self.books.refunds.values():
+            if refund["payment_intent"] == intent["id"] and refund["status"] != "failed":
+                refund["status"] = "succeeded" if succeed else "failed"
+                refund["failure_reason"] = None if succeed else "lost_or_stolen_card"
+        self.count(intent)
+
+    def count(self, intent: Intent) -> None:
+        """As Stripe does: what is on its way counts as refunded, what failed does not."""
+        mine = list(self.refunds(intent, None, 10_000)["data"])
+        charge = intent["latest_charge"]
+        charge["amount_refunded"] = sum(r["amount"] for r in mine if r["status"] != "failed")
+        charge["refunds"] = self.refunds(intent, None, 10)
+
+    def refunds(self, intent: Intent, after: str | None, limit: int) -> dict[str, Any]:
+        mine = [r for r in self.books.refunds.values() if r["payment_intent"] == intent["id"]]
+        mine.reverse()
+        start = [r["id"] for r in mine].index(after) + 1 if after else 0
+        more = start + limit < len(mine)
+        data = mine[start : start + limit]
+        return {"object": "list", "data": data, "has_more": more, "url": "/v1/refunds"}
 
 
 def _charge(intent: Intent) -> None:
@@ -187,7 +223,19 @@ def _charge(intent: Intent) -> None:
         "id": intent["id"].replace("pi_", "ch_"),
         "object": "charge",
         "amount_refunded": 0,
+        "refunds": {"object": "list", "data": [], "has_more": False, "url": "/v1/refunds"},
     }
+
+
+def _check_amount(amount: int, currency: str) -> None:
+    """The rules of docs.stripe.com/currencies, as far as amounts are refused."""
+    unit = {"isk": 100, "ugx": 100} | dict.fromkeys(("bhd", "jod", "kwd", "omr", "tnd"), 10)
+    if amount % unit.get(currency, 1):
+        raise Refused(
+            400,
+            type="invalid_request_error",
+            message=f"must be divisible by {unit[currency]}",
+        )
 
 
 def _fail(intent: Intent) -> None:
@@ -233,13 +281,13 @@ class StripeServer:
             KEY, webhook_secrets=(WEBHOOK_SECRET,), api_base=self.url, timeout_s=timeout_s
         )
 
-    async def misbehave(self, **faults: bool) -> None:
+    async def misbehave(self, **faults: object) -> None:
         """Ask for faults; without any, behave again."""
         async with httpx.AsyncClient(trust_env=False) as client:
             (await client.post(f"{self.url}/control", json=faults)).raise_for_status()
 
     async def buyer(self, ref: str, verb: str) -> None:
-        """The buyer approves or declines in his bank's app."""
+        """The buyer approves or declines in his bank's app; or a bank decides on refunds."""
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
             path = f"{self.url}/v1/payment_intents/{ref}/{verb}"
@@ -251,6 +299,13 @@ def signed_event(
 ) -> tuple[dict[str, str], bytes]:
     """A signed webhook: headers and body."""
     body = orjson.dumps({"id": name, "object": "event", "type": kind, "data": {"object": about}})
+    return signed_body(body, secret=secret, at=at)
+
+
+def signed_body(
+    body: bytes, *, secret: str = WEBHOOK_SECRET, at: int = 0
+) -> tuple[dict[str, str], bytes]:
+    """The same around any text."""
     header = stripe.WebhookSignature.generate_signature_header(  # type: ignore[no-untyped-call]  # the library's own gap
         body.decode(), secret, at or int(time.time())
     )

@@ -132,9 +132,22 @@ class HoldEvent:
     hold: HoldView
 
 
+OrderEventType = Literal[
+    "order.confirmed",
+    "order.rejected",
+    "order.cancelled",
+    "order.paid",
+    "order.refunded",
+    "refund.failed",
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderEvent:
-    type: Literal["order.confirmed", "order.rejected", "order.cancelled", "order.refunded"]
+    """`order.paid`: the shop says so, where no provider was asked. `refund.failed`: for the desk,
+    and for a buyer who was told that it was done."""
+
+    type: OrderEventType
     at: int
     order: OrderView
 
@@ -158,7 +171,7 @@ class StaffOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaffOrderEvent:
-    type: Literal["order.confirmed", "order.rejected", "order.cancelled", "order.refunded"]
+    type: OrderEventType
     at: int
     order: StaffOrder
 

@@ -2,6 +2,20 @@
 
 AMOUNT_MINOR_MAX = 10**12  # far above any order, far below what bigint and JSON numbers hold
 
+# ISO 4217 minor units other than two; static/money.js has the same list, and a test compares them.
+MINOR_DIGITS = {
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    **dict.fromkeys("CLF UYW".split(), 4),
+}
+
+
+def minor_digits(currency: str) -> int:
+    """How many digits of an amount in minor units stand behind the point."""
+    return MINOR_DIGITS.get(currency, 2)
+
 
 def is_currency(code: str) -> bool:
     """Tell whether this has the shape of an ISO 4217 code."""

@@ -76,6 +76,7 @@ class OfferTerms:
     closes_at: int | None  # Unix ms; None: open until the host closes it
     version: int
     sold_out: bool = False  # said by the host, beside phase `paused` only
+    providers: tuple[str, ...] = ()  # ways to pay for it; empty: those of its show
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Stock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferView:
-    """The `offer` object of the public contract."""
+    """The `offer` object of the public contract; `providers` empty: those of its show."""
 
     id: OfferId
     show: ShowId
@@ -119,6 +120,7 @@ class OfferView:
     closes_at: int | None
     version: int
     sold_out: bool
+    providers: tuple[str, ...] = ()
 
 
 def view_offer(terms: OfferTerms, stock: Stock) -> OfferView:
@@ -145,4 +147,5 @@ def view_offer(terms: OfferTerms, stock: Stock) -> OfferView:
         closes_at=terms.closes_at,
         version=terms.version,
         sold_out=terms.sold_out or (terms.phase is Phase.OPEN and stock.left == 0),
+        providers=terms.providers,
     )

@@ -22,9 +22,35 @@ class OrderState(StrEnum):
     REJECTED = "rejected"
 
 
+class RefundState(StrEnum):
+    """due -> done, or failed: then the host asks anew or calls it off (called_off, final).
+
+    A refund that was done may still fail: the buyer's bank may send the money back.
+    """
+
+    DUE = "due"
+    DONE = "done"
+    FAILED = "failed"
+    CALLED_OFF = "called_off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundView:
+    """Money on its way back; `failure` is the provider's word on why it did not arrive."""
+
+    amount_minor: int
+    state: RefundState
+    failure: str
+    asked_at: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderView:
-    """The `order` object of the public contract; `hold` is the client's key."""
+    """The `order` object of the public contract; `hold` is the client's key.
+
+    `refunded_minor` counts what has gone back; `refunds` are all that were asked for, the oldest
+    first.
+    """
 
     order: OrderId
     hold: str
@@ -35,3 +61,4 @@ class OrderView:
     refunded_minor: int
     currency: str
     created_at: int
+    refunds: tuple[RefundView, ...] = ()

@@ -11,6 +11,9 @@ from live.domain.order import OrderState
 PaymentId = NewType("PaymentId", str)
 """A UUID in its 36-character form; the provider's idempotency key of everything done for it."""
 
+INVOICE = "invoice"
+"""The provider that nobody is asked through: the shop itself says when such a payment came in."""
+
 
 class PaymentState(StrEnum):
     """created -> authorising -> authorised -> capturing -> captured -> ... -> refunded.
@@ -142,7 +145,8 @@ class MoneyJob:
     """Work at the provider that follows a committed fact; done at least once.
 
     `refused` marks a capture that the provider refused for good while its order still stands: it
-    is not tried again, only the order's units go back.
+    is not tried again, only the order's units go back. `doubted` marks a refund that was done and
+    that the provider has had news of since: it is looked up, never asked for again.
     """
 
     id: int
@@ -153,3 +157,4 @@ class MoneyJob:
     tries: int
     payment: Payment
     refused: bool = False
+    doubted: bool = False

@@ -66,11 +66,12 @@ class ShowState:
     starts_at: int | None = None  # Unix ms; when the host means to go on air
     passcode: str = ""
     pinned: tuple[ProductCard, ...] = ()  # the products of `pins`, in their order
+    providers: tuple[str, ...] = ()  # ways to pay in this show; empty: all of the shop's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowView:
-    """The `show` object of the public contract."""
+    """The `show` object of the public contract; `providers` empty: all of the shop's."""
 
     id: ShowId
     title: str
@@ -88,6 +89,7 @@ class ShowView:
     frozen: bool = False  # hosts may change no configuration at the moment
     starts_at: int | None = None
     pinned: tuple[ProductCard, ...] = ()
+    providers: tuple[str, ...] = ()
 
 
 def passcode_digest(show: str, passcode: str) -> str:

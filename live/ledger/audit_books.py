@@ -5,7 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
-from live.ledger.audit_sql import DUE_S, UNDECIDED_S
+from live.ledger.audit_sql import IN_TIME, UNDECIDED_S
 from live.ledger.pool import Pool
 from live.ledger.ports import ProviderAuditPort, ProviderCharge
 
@@ -21,8 +21,8 @@ SELECT p.id, p.state, p.amount_minor, p.currency,
        p.updated_at > now() - interval '30 seconds'
            OR p.state IN ('created', 'authorising', 'unknown', 'action_required')
               AND p.created_at > now() - interval '{UNDECIDED_S} seconds'
-           OR EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due'
-                      AND j.created_at > now() - interval '{DUE_S} seconds')
+           OR EXISTS (SELECT FROM money_jobs
+                      WHERE payment = p.id AND (doubted OR state = 'due' AND {IN_TIME}))
            AS moving
 FROM payments p LEFT JOIN payment_entries e ON e.payment = p.id
 WHERE p.id = ANY($1::uuid[]) GROUP BY p.id"""

@@ -3,14 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from live.domain.payment import INVOICE
+
 # The longest way of paying takes ten minutes, and the payment worker looks at least every five:
 # what is not decided after half an hour will not be without a person.
 UNDECIDED_S = 1_800
 # A capture, void or refund that a provider neither did nor refused in so many tries (every five
 # minutes at least): it may be down, and buyers' money waits.
 DUE_S = 1_800
+# A refund that the provider has taken on: banks take days, some methods two weeks.
+PENDING_S = 30 * 86_400
 REFUSED_S = 300  # a refused capture cancels its order within seconds; a rebuild may lie between
 UNATTENDED_S = 300  # a lease is seconds long, so somebody should have come long ago
+
+IN_TIME = f"""(created_at >= now() - interval '{DUE_S} seconds'
+    OR coalesce(pending_at >= now() - interval '{PENDING_S} seconds', false))"""
+"""A condition on due money jobs: nobody need worry yet."""
 
 _UNDECIDED = "('created', 'authorising', 'authorised', 'unknown', 'action_required')"
 
@@ -148,9 +156,10 @@ CHECKS = (
     Check(
         "P2",
         f"""-- An order that waits for its money has a job that fetches it, or was refused lately.
+        -- An invoice waits for the shop.
         SELECT 'order ' || o.id AS name, 'is confirmed and nobody will capture its payment' AS text
         FROM orders o JOIN payments p ON p.id = o.payment
-        WHERE o.state = 'confirmed' AND p.captured_minor = 0
+        WHERE o.state = 'confirmed' AND p.captured_minor = 0 AND p.provider <> '{INVOICE}'
           AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'capture'
                           AND (j.state = 'due' OR j.state = 'failed' AND EXISTS (
                               SELECT FROM payment_entries e
@@ -199,7 +208,12 @@ CHECKS = (
     Check(
         "P5",
         """-- Nothing asked of a provider was refused and then forgotten.
-        SELECT 'payment ' || j.payment AS name, 'its ' || j.kind || ' failed: ' || j.reason AS text
+        SELECT 'payment ' || j.payment AS name,
+               'its ' || j.kind || ' failed: ' || j.reason
+                   || CASE WHEN j.kind = 'refund' AND EXISTS (
+                               SELECT FROM orders o WHERE o.payment = j.payment
+                                 AND o.state NOT IN ('cancelled', 'rejected'))
+                           THEN ' (its host asks anew or calls it off)' ELSE '' END AS text
         FROM money_jobs j WHERE j.state = 'failed' AND j.kind IN ('void', 'refund') LIMIT $1""",
     ),
     Check(
@@ -248,15 +262,18 @@ CHECKS = (
                    || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
                    || ': ' || reason AS text
         FROM money_jobs
-        WHERE state = 'due' AND created_at < now() - interval '{DUE_S} seconds'
+        WHERE state = 'due' AND NOT {IN_TIME}
         ORDER BY id LIMIT $1""",
     ),
     Check(
         "P5",
         f"""-- Money moves that are on their way.
-        SELECT 'payment ' || payment AS name, kind || ' of ' || amount_minor || ' is due' AS text
+        SELECT 'payment ' || payment AS name,
+               kind || ' of ' || amount_minor
+                   || CASE WHEN pending_at IS NULL THEN ' is due' ELSE ' is at the provider' END
+                   AS text
         FROM money_jobs
-        WHERE state = 'due' AND created_at >= now() - interval '{DUE_S} seconds'
+        WHERE state = 'due' AND {IN_TIME}
         ORDER BY id LIMIT $1""",
         in_flight=True,
     ),

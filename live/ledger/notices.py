@@ -10,7 +10,7 @@ Runs on: one task per process; several processes share the table by leases.
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Literal
+from typing import get_args
 from uuid import UUID
 
 import asyncpg
@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from live.domain.channels import Channel, ChannelKind
-from live.domain.events import OrderEvent, PaymentFailed
+from live.domain.events import OrderEvent, OrderEventType, PaymentFailed
 from live.domain.ids import BuyerId, ShowId
 from live.ledger import metrics
 from live.ledger.orders import OrderRow, OrderRows
@@ -127,10 +127,14 @@ class NoticeSender:
         if event is None:
             log.error("notices.unreadable", notice=row["id"], kind=row["kind"])
             return
-        await self._announce(
-            Channel(ChannelKind.PERSONAL, show, BuyerId(row["buyer"])), event, key=key
-        )
-        if isinstance(event, OrderEvent):
+        # A buyer hears of a refund that failed only where he was told that it was done.
+        failed = event.type == "refund.failed"
+        told = row["body"] is not None
+        if not failed or told:
+            await self._announce(
+                Channel(ChannelKind.PERSONAL, show, BuyerId(row["buyer"])), event, key=key
+            )
+        if isinstance(event, OrderEvent) and not (failed and told):
             await self._announce(Channel(ChannelKind.DESK, show), event, key=key)
 
 
@@ -162,14 +166,7 @@ async def _first_of(*waits: Coroutine[object, object, object], timeout_s: float)
             task.cancel()
 
 
-_ORDER_KINDS: Mapping[
-    str, Literal["order.confirmed", "order.rejected", "order.cancelled", "order.refunded"]
-] = {
-    "order.confirmed": "order.confirmed",
-    "order.rejected": "order.rejected",
-    "order.cancelled": "order.cancelled",
-    "order.refunded": "order.refunded",
-}
+_ORDER_KINDS: Mapping[str, OrderEventType] = {kind: kind for kind in get_args(OrderEventType)}
 
 _TAKE = """
 UPDATE notices n SET due_at = now() + make_interval(secs => $2 * least(n.tries + 1, 8)),

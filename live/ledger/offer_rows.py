@@ -6,9 +6,10 @@ the same transaction and never passes `on_hand`. Postgres' clock is the only one
 Not here: `sold` and the way from `closing` to `closed`, which belong to the settler.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypedDict
 
 import asyncpg
 
@@ -32,20 +33,22 @@ KEEPER = Actor(sub="keeper", role=Role.SERVICE)
 """Who opens and closes by the clock."""
 
 
-EDITABLE = frozenset(
-    {
-        "price_minor",
-        "quantity",
-        "per_buyer_limit",
-        "hold_seconds",
-        "mode",
-        "countdown_seconds",
-        "duration_seconds",
-        "waitlist",
-        "guests",
-    }
-)
-"""Columns of a draft that its host may change: all but what it sells."""
+class OfferChanges(TypedDict, total=False):
+    """Columns of a draft that its host may change: all but what it sells."""
+
+    price_minor: int
+    quantity: int
+    per_buyer_limit: int
+    hold_seconds: int
+    mode: Mode
+    countdown_seconds: int
+    duration_seconds: int | None
+    waitlist: bool
+    guests: bool
+    providers: Sequence[str]
+
+
+EDITABLE = frozenset(OfferChanges.__annotations__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class NewOffer:
     duration_seconds: int | None = None
     waitlist: bool = True
     guests: bool = True
+    providers: tuple[str, ...] = ()  # ways to pay for it; empty: those of its show
 
 
 class OfferRows:
@@ -90,6 +94,7 @@ class OfferRows:
             "per_buyer_limit": new.per_buyer_limit,
             "hold_seconds": new.hold_seconds,
             "mode": new.mode.value,
+            "providers": list(new.providers),
         }
         async with show_command(self._pool, show, actor, "offer.create", detail) as command:
             command.refuse_frozen()
@@ -122,8 +127,8 @@ class OfferRows:
             )
         return command.state
 
-    async def edit(self, offer: OfferId, changes: Mapping[str, object], actor: Actor) -> ShowState:
-        """Change terms of a draft; `changes` are columns of EDITABLE with checked values.
+    async def edit(self, offer: OfferId, changes: OfferChanges, actor: Actor) -> ShowState:
+        """Change terms of a draft, to checked values.
 
         Raises Conflict once buyers may know the offer, during a freeze, and where more units are
         asked for than are available.
@@ -314,8 +319,9 @@ class OfferRows:
         written = await command.connection.fetchval(
             """INSERT INTO offers (id, show, slot, sku, title, image_url, price_minor, currency,
                    mode, quantity, allotted, per_buyer_limit, hold_seconds, waitlist, guests,
-                   countdown_seconds, duration_seconds)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)
+                   countdown_seconds, duration_seconds, providers)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16,
+                       $17)
                ON CONFLICT (id) DO NOTHING RETURNING id""",
             new.id,
             command.show,
@@ -333,6 +339,7 @@ class OfferRows:
             new.guests,
             new.countdown_seconds,
             new.duration_seconds,
+            list(new.providers),
         )
         if written is None:
             raise Conflict(f"offer {new.id} exists")

@@ -1,11 +1,12 @@
-"""Orders as their buyers, hosts and reports read them, and the refunds that hosts ask for.
+"""Orders as their buyers, hosts and reports read them, and what hosts do to them.
 
-Always: a refund is asked for once per request key, and all refunds together never pass what was
-captured; `restock` puts units back on hand and never changes what an offer sold.
+Always: a host's command on an order is one transaction with its row of the audit log, and is done
+once per key of that host.
 Called by: sales (get), the HTTP API (list, refund, report), the notice sender (views).
+Not here: what a refund or a paid invoice changes (refunds.py, invoices.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,8 +16,11 @@ import orjson
 from live.domain.hold import HoldItem
 from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.order import OrderState, OrderView
-from live.errors import BadField, Conflict, NotFound
+from live.errors import BadField, NotFound
+from live.ledger import invoices, refunds
+from live.ledger.invoices import UNPAID
 from live.ledger.pool import Connection, Pool, in_transaction
+from live.ledger.refunds import REFUNDS, RefundWish, views_of
 from live.ledger.show_command import Actor, DoneBefore, command_on
 
 PAGE_MAX = 200
@@ -50,13 +54,15 @@ class OfferReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowReport:
-    """Figures of a show; `revenue_minor` counts orders that stand, less what was refunded."""
+    """Figures of a show; `revenue_minor` counts orders that stand, less what was refunded and what
+    invoices still owe (`unpaid_minor`)."""
 
     show: ShowId
     currency: str
     holds: int
     orders: int
     revenue_minor: int
+    unpaid_minor: int
     offers: tuple[OfferReport, ...]
 
 
@@ -120,37 +126,68 @@ class OrderRows:
         return {row.view.order: row for row in orders}
 
     async def request_refund(
-        self,
-        order: OrderId,
-        *,
-        amount_minor: int | None,
-        reason: str,
-        restock: bool,
-        request_key: str,
-        actor: Actor,
+        self, order: OrderId, wish: RefundWish, *, request_key: str, actor: Actor
     ) -> OrderRow:
-        """Ask for money back; None means the rest. The same key asks once.
+        """Ask for money back. The same key of the same actor asks once.
 
         The audit log tells who asked, in the same transaction.
 
         Raises NotFound, BadField, and Conflict for more than captured - refunded, which is nothing
-        for an order without a payment.
+        for an order that nobody has paid, and for more units than can come back.
         """
-        if amount_minor is not None and amount_minor <= 0:
+        if wish.amount_minor is not None and wish.amount_minor <= 0:
             raise BadField("amount_minor must be above 0")
+        detail: dict[str, object] = {"amount_minor": wish.amount_minor, "reason": wish.reason}
+        detail |= {"restock": wish.restock}
+        if wish.items:
+            detail["items"] = {item.offer: item.qty for item in wish.items}
+        # A name has no line break, so no two requests are the same text.
+        request = f"host:{actor.role.value}:{actor.sub}\n{request_key}"
+
+        async def work(connection: Connection, wanted: UUID) -> bool:
+            return await refunds.ask(connection, wanted, wish, request)
+
+        return await self._command(order, "order.refund", detail, actor, work)
+
+    async def call_off_refunds(self, order: OrderId, *, reason: str, actor: Actor) -> OrderRow:
+        """Nothing more goes back of the refunds that failed. Raises NotFound, Conflict."""
+
+        async def work(connection: Connection, wanted: UUID) -> bool:
+            await refunds.call_off(connection, wanted)
+            return True
+
+        return await self._command(order, "order.refund.call_off", {"reason": reason}, actor, work)
+
+    async def mark_paid(self, order: OrderId, *, reference: str, actor: Actor) -> OrderRow:
+        """An invoice was paid, by this reference; once. Raises NotFound, Conflict."""
+
+        async def work(connection: Connection, wanted: UUID) -> bool:
+            return await invoices.mark_paid(connection, wanted, reference)
+
+        return await self._command(order, "order.paid", {"reference": reference}, actor, work)
+
+    async def _command(
+        self,
+        order: OrderId,
+        action: str,
+        detail: dict[str, object],
+        actor: Actor,
+        work: Callable[[Connection, UUID], Awaitable[bool]],
+    ) -> OrderRow:
+        """Run a host's command on an order, with its row of the audit log; the order afterwards.
+
+        `work` tells whether it changed anything.
+        """
         wanted = _order_uuid(order)
         show = (await self.get(order)).view.show
-        detail: dict[str, object] = {"order": order, "amount_minor": amount_minor}
-        detail |= {"reason": reason, "restock": restock}
+        logged: dict[str, object] = {"order": order, **detail}
 
-        async def work(connection: Connection) -> None:
-            async with command_on(connection, show, actor, "order.refund", detail) as command:
-                command.nothing_done = not await _refund(
-                    connection, wanted, amount_minor, reason, restock, f"host:{request_key}"
-                )
+        async def run(connection: Connection) -> None:
+            async with command_on(connection, show, actor, action, logged) as command:
+                command.nothing_done = not await work(connection, wanted)
 
         try:
-            await in_transaction(self._pool, work)
+            await in_transaction(self._pool, run)
         except DoneBefore:
             pass  # a repeat, of which the answer was lost
         return await self.get(order)
@@ -167,6 +204,7 @@ class OrderRows:
             holds=head["holds"],
             orders=head["orders"],
             revenue_minor=head["revenue_minor"],
+            unpaid_minor=head["unpaid_minor"],
             offers=tuple(
                 OfferReport(
                     offer=OfferId(row["id"]),
@@ -179,55 +217,6 @@ class OrderRows:
                 for row in rows
             ),
         )
-
-
-async def _refund(
-    connection: Connection,
-    order: UUID,
-    amount_minor: int | None,
-    reason: str,
-    restock: bool,
-    request: str,
-) -> bool:
-    """Write the refund's job; False where this request wrote it before."""
-    payment = await connection.fetchrow(
-        """SELECT p.id, p.captured_minor, p.refunded_minor, o.state AS order_state
-           FROM orders o JOIN payments p ON p.id = o.payment
-           WHERE o.id = $1 FOR NO KEY UPDATE OF p""",
-        order,
-    )
-    if payment is None:
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM orders WHERE id = $1)", order):
-            raise Conflict("nothing was paid for this order")
-        raise NotFound(f"unknown order {order}")
-    # A statement of its own: its snapshot is younger than the lock.
-    jobs = await connection.fetchrow(
-        """SELECT coalesce(sum(amount_minor) FILTER (WHERE state = 'due'), 0)::bigint AS due,
-                  max(amount_minor) FILTER (WHERE request = $2) AS same
-           FROM money_jobs WHERE payment = $1 AND kind = 'refund'""",
-        payment["id"],
-        request,
-    )
-    assert jobs is not None, "an aggregate without GROUP BY has one row"
-    if jobs["same"] is not None:
-        if amount_minor not in (None, jobs["same"]):
-            raise Conflict("this key asked for another refund before")
-        return False
-    rest = payment["captured_minor"] - payment["refunded_minor"] - jobs["due"]
-    amount = rest if amount_minor is None else amount_minor
-    if amount <= 0 or amount > rest:
-        raise Conflict(f"only {rest} minor units are left to refund")
-    await connection.execute(
-        """INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
-           VALUES ($1, 'refund', $2, $3, $4)""",
-        payment["id"],
-        amount,
-        reason,
-        request,
-    )
-    if restock:
-        await connection.execute(_RESTOCK, order, reason)
-    return True
 
 
 def _only(rows: Sequence[asyncpg.Record]) -> OrderRow:
@@ -251,6 +240,7 @@ def _order_of(row: asyncpg.Record) -> OrderRow:
         refunded_minor=row["refunded_minor"],
         currency=row["currency"],
         created_at=row["created_ms"],
+        refunds=views_of(row["refunds"]),
     )
     return OrderRow(view=view, buyer=BuyerId(row["buyer"]), sub=row["sub"], reason=row["reason"])
 
@@ -269,44 +259,32 @@ def _cursor_uuid(cursor: str) -> UUID:
         raise BadField("cursor is not one that a list gave") from error
 
 
-_ORDER = """
+_ORDER = f"""
 SELECT o.id, o.key, o.show, o.buyer, o.sub, o.state, o.total_minor, o.refunded_minor, o.currency,
        o.reason, floor(extract(epoch FROM o.created_at) * 1000)::bigint AS created_ms,
        (SELECT coalesce(json_agg(json_build_object('offer', i.offer, 'qty', i.qty,
                                                    'price_minor', i.price_minor)
                                  ORDER BY i.offer), '[]')::text
-        FROM order_items i WHERE i.order_id = o.id) AS items
+        FROM order_items i WHERE i.order_id = o.id) AS items,
+       {REFUNDS} AS refunds
 FROM orders o"""
 
-# Units of the order's items come back to the shelf, each order's once.
-_RESTOCK = """
-WITH items AS (
-    SELECT f.sku, i.offer, i.order_id, i.qty
-    FROM order_items i JOIN offers f ON f.id = i.offer
-    WHERE i.order_id = $1 AND NOT EXISTS (
-        SELECT FROM stock_movements m
-        WHERE m.order_id = i.order_id AND m.kind IN ('returned', 'cancelled'))
-), moved AS (
-    INSERT INTO stock_movements (sku, offer, order_id, kind, qty, reason)
-    SELECT sku, offer, order_id, 'returned', qty, $2 FROM items
-)
-UPDATE products p SET on_hand = p.on_hand + n.qty
-FROM (SELECT sku, sum(qty) AS qty FROM items GROUP BY sku) n WHERE p.sku = n.sku"""
-
-_REPORT = """
+_REPORT = f"""
 SELECT s.currency,
        (SELECT count(*) FROM holds h WHERE h.show = s.id AND NOT s.rehearsed) AS holds,
        count(o.id) AS orders,
-       coalesce(sum(o.total_minor - o.refunded_minor), 0)::bigint AS revenue_minor
+       coalesce(sum(o.total_minor - o.refunded_minor) FILTER (WHERE NOT {UNPAID}), 0)::bigint
+           AS revenue_minor,
+       coalesce(sum(o.total_minor) FILTER (WHERE {UNPAID}), 0)::bigint AS unpaid_minor
 FROM shows s
 LEFT JOIN orders o ON o.show = s.id AND o.state NOT IN ('cancelled', 'rejected')
 WHERE s.id = $1 GROUP BY s.id"""
 
 # Items at their prices; a refund is of the order and lowers the show's revenue only.
-_REPORT_OFFERS = """
+_REPORT_OFFERS = f"""
 SELECT f.id, f.title, f.allotted, f.sold, count(o.id) AS orders,
-       coalesce(sum(i.qty * i.price_minor) FILTER (WHERE o.id IS NOT NULL), 0)::bigint
-           AS revenue_minor
+       coalesce(sum(i.qty * i.price_minor) FILTER (WHERE o.id IS NOT NULL AND NOT {UNPAID}), 0)
+           ::bigint AS revenue_minor
 FROM offers f
 LEFT JOIN order_items i ON i.offer = f.id
 LEFT JOIN orders o ON o.id = i.order_id AND o.state NOT IN ('cancelled', 'rejected')

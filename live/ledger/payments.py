@@ -238,6 +238,13 @@ class PaymentRows:
             reason,
         )
 
+    async def find_event(
+        self, provider: str, *, payment: PaymentId | None, ref: str | None
+    ) -> PaymentId | None:
+        """The payment that an event is about; None for an event of another shop's."""
+        found = await webhook_events.find(self._pool, provider, payment, ref)
+        return None if found is None else PaymentId(found)
+
     async def note_event(
         self,
         provider: str,
@@ -247,10 +254,12 @@ class PaymentRows:
         payment: PaymentId | None,
         ref: str | None,
         authorised: bool = False,
+        refund: bool = False,
     ) -> bool:
         """Remember a webhook's id and make its payment due now; False if the id was known.
 
         `authorised`: it tells of money set aside, which goes back if we gave the payment up.
+        `refund`: it tells of a refund, so somebody has to ask what became of ours.
         """
         return await webhook_events.note(
             self._pool,
@@ -260,23 +269,30 @@ class PaymentRows:
             payment=payment,
             ref=ref,
             authorised=authorised,
+            refund=refund,
         )
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
-        """Lease due money jobs, also captures refused for good whose order still stands, and voids
-        that were refused a good while ago."""
+        """Lease due money jobs, also captures refused for good whose order still stands, voids that
+        were refused a good while ago, and refunds that were done and are in doubt."""
         return await money_jobs.take(self._pool, lease_ms=lease_ms, limit=min(limit, TAKE_MAX))
 
     async def finish_job(self, job: MoneyJob) -> None:
         """The provider did it: the job, the payment, its entries, its order and the notice."""
         await in_transaction(self._pool, lambda connection: money_jobs.finish(connection, job))
 
-    async def fail_job(self, job: MoneyJob, *, reason: str) -> None:
-        """The provider refused for good."""
-        await in_transaction(
-            self._pool, lambda connection: money_jobs.fail(connection, job, reason)
-        )
+    async def fail_job(
+        self, job: MoneyJob, *, reason: str, refunded_minor: int | None = None
+    ) -> None:
+        """The provider refused for good; `refunded_minor` is what has gone back by its books."""
 
-    async def retry_job(self, job: MoneyJob, *, ms: int, reason: str) -> None:
-        """The job is due again in so many ms."""
-        await money_jobs.retry(self._pool, job, ms=ms, reason=reason)
+        async def work(connection: Connection) -> None:
+            await money_jobs.fail(connection, job, reason, refunded_minor)
+
+        await in_transaction(self._pool, work)
+
+    async def retry_job(
+        self, job: MoneyJob, *, ms: int, reason: str, pending: bool = False
+    ) -> None:
+        """The job is due again in so many ms; `pending`: the provider is at work on it."""
+        await money_jobs.retry(self._pool, job, ms=ms, reason=reason, pending=pending)

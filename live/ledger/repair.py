@@ -1,10 +1,10 @@
 """Repair: what `live audit --repair` does about the differences that an audit finds.
 
-Always: it only goes on where something was left: settles what the outbox holds, asks again for
-money moves that were forgotten or refused, sends back what no order owns and what a provider holds
-for a payment that was given up, tells Redis what hosts decided, and makes a show's stock anew where
-Redis still differs. It never raises `allotted`, never deletes, and leaves to a person what it
-cannot explain; the audit after it tells what remains.
+Always: it only goes on where something was left: settles what the outbox holds, asks for money
+moves that were forgotten and again for voids that were refused, sends back what no order owns and
+what a provider holds for a payment that was given up, tells Redis what hosts decided, and makes a
+show's stock anew where Redis still differs. It never raises `allotted`, never deletes, and leaves
+to a person what it cannot explain; the audit after it tells what remains.
 Called by: `live audit --repair`, beside a running service or alone. Safe to repeat at any point.
 """
 
@@ -15,6 +15,7 @@ import structlog
 
 from live.domain.ids import ShowId
 from live.domain.offer import OfferTerms
+from live.domain.payment import INVOICE
 from live.errors import Busy
 from live.ledger import audit_sql
 from live.ledger.audit import differences
@@ -138,34 +139,44 @@ class _Parts:
 
 # Each takes the grace in seconds as $1 and returns what it did as `done`.
 _MONEY = (
-    """-- Money moves that a provider refused, and that are still needed.
+    """-- Voids that a provider refused, and that are still needed. (A refund that failed is the
+    -- host's to decide on, and the provider would only repeat its answer.)
     UPDATE money_jobs j
     SET state = 'due', due_at = now(), created_at = now(), reason = 'repair: asked again'
     FROM payments p
     WHERE p.id = j.payment AND j.state = 'failed'
       AND p.updated_at < now() - make_interval(secs => $1)
-      AND ((j.kind = 'void' AND p.captured_minor = 0
-            AND p.state NOT IN ('voided', 'declined', 'refunded'))
-           OR (j.kind = 'refund' AND j.amount_minor <= p.captured_minor - p.refunded_minor))
+      AND j.kind = 'void' AND p.captured_minor = 0
+      AND p.state NOT IN ('voided', 'declined', 'refunded')
     RETURNING 'payment ' || j.payment || ': its ' || j.kind || ' was asked for again' AS done""",
-    """-- An order that stands is paid for.
+    f"""-- An order that stands is paid for; an invoice when the shop says so.
     INSERT INTO money_jobs (payment, kind, amount_minor, reason)
     SELECT p.id, 'capture', p.amount_minor, 'repair'
     FROM orders o JOIN payments p ON p.id = o.payment AND p.order_id = o.id
     WHERE o.state = 'confirmed' AND p.state = 'capturing' AND p.captured_minor = 0
+      AND p.provider <> '{INVOICE}'
       AND p.updated_at < now() - make_interval(secs => $1)
     ON CONFLICT DO NOTHING
     RETURNING 'payment ' || payment || ': its capture was asked for' AS done""",
-    """-- What was captured for no order that stands goes back.
+    """-- What was captured for no order that stands goes back, after a failure once more.
+    WITH owed AS (
+        SELECT p.id, p.captured_minor - p.refunded_minor AS amount_minor,
+               (SELECT count(*) FROM money_jobs j
+                WHERE j.payment = p.id AND j.kind = 'refund') AS asked
+        FROM payments p
+        WHERE p.captured_minor > p.refunded_minor
+          AND p.updated_at < now() - make_interval(secs => $1)
+          AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.payment = p.id
+                          AND o.state NOT IN ('cancelled', 'rejected'))
+          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+    ), answered AS (
+        UPDATE money_jobs j SET state = 'called_off'
+        FROM owed WHERE j.payment = owed.id AND j.kind = 'refund' AND j.state = 'failed'
+    )
     INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
-    SELECT p.id, 'refund', p.captured_minor - p.refunded_minor,
-           'repair: captured for no order that stands', 'repair:' || p.refunded_minor
-    FROM payments p
-    WHERE p.captured_minor > p.refunded_minor
-      AND p.updated_at < now() - make_interval(secs => $1)
-      AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.payment = p.id
-                      AND o.state NOT IN ('cancelled', 'rejected'))
-      AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+    SELECT id, 'refund', amount_minor, 'repair: captured for no order that stands',
+           'repair:' || asked
+    FROM owed
     ON CONFLICT DO NOTHING
     RETURNING 'payment ' || payment || ': its refund was asked for' AS done""",
     """-- What is kept for an order that did not come is let go.

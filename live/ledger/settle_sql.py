@@ -33,8 +33,8 @@ UPDATE payments SET state = 'authorised' WHERE id = ANY($1::uuid[]) AND state = 
 # What is known about each sale; younger than the locks, so it is the truth until we commit.
 LOOK = """
 SELECT n.buyer, n.key, o.id AS order_id, p.id AS payment, p.order_id AS payment_order,
-       p.state AS payment_state, p.sub, p.amount_minor, p.captured_minor, p.currency, p.slots,
-       p.quantities, p.prices_minor, h.state = 'cancelled' AS cancelled,
+       p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor, p.currency,
+       p.slots, p.quantities, p.prices_minor, h.state = 'cancelled' AS cancelled,
        p.state <> 'captured' AND EXISTS (
            SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void') AS voiding
 FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)

@@ -17,6 +17,7 @@ import asyncpg
 
 from live.domain.hold import Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.payment import INVOICE
 from live.ledger import settle_sql as sql
 from live.ledger.journal import journal
 from live.ledger.offers_by_slot import OfferFacts
@@ -219,7 +220,8 @@ def _verdict(
 def _job(state: str, row: asyncpg.Record) -> tuple[str, int]:
     """What has to happen to the money of an order in this state."""
     if state == "confirmed":
-        return "capture", row["amount_minor"]
+        # An invoice waits for the shop to say that it was paid: nobody can be asked for the money.
+        return ("", 0) if row["provider"] == INVOICE else ("capture", row["amount_minor"])
     if state == "paid" or row["payment_state"] in ("declined", "voided", "refunded"):
         return "", 0
     if row["payment_state"] == "captured":

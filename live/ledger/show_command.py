@@ -130,7 +130,7 @@ _SHOW = """
     SELECT id, title, status, language, currency, playback_url, pins, run_order, announcement,
            floor(extract(epoch FROM announcement_until) * 1000)::bigint AS announcement_until,
            paid_partnership, slow_mode_seconds, frozen, stock_epoch, version, rehearsal_passcode,
-           floor(extract(epoch FROM starts_at) * 1000)::bigint AS starts_at
+           floor(extract(epoch FROM starts_at) * 1000)::bigint AS starts_at, providers
     FROM shows
 """
 
@@ -139,7 +139,7 @@ _OFFERS = """
            allotted, per_buyer_limit, hold_seconds, waitlist, guests,
            sold_out AND phase = 'paused' AS sold_out,
            floor(extract(epoch FROM opens_at) * 1000)::bigint AS opens_at,
-           floor(extract(epoch FROM closes_at) * 1000)::bigint AS closes_at, version
+           floor(extract(epoch FROM closes_at) * 1000)::bigint AS closes_at, version, providers
     FROM offers
 """
 
@@ -200,9 +200,14 @@ def _state(
         starts_at=row["starts_at"],
         passcode="" if passcode is None else passcode_digest(row["id"], passcode),
         pinned=pinned,
+        providers=tuple(row["providers"]),
     )
 
 
 def _terms(row: asyncpg.Record) -> OfferTerms:
-    values = dict(row) | {"mode": Mode(row["mode"]), "phase": Phase(row["phase"])}
+    values = dict(row) | {
+        "mode": Mode(row["mode"]),
+        "phase": Phase(row["phase"]),
+        "providers": tuple(row["providers"]),
+    }
     return OfferTerms(**values)

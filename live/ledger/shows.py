@@ -12,6 +12,7 @@ from live.domain.show import ShowState, ShowStatus
 from live.errors import BadField, Conflict, NotFound
 from live.ledger import actions, rehearsal
 from live.ledger.idempotency import mark_done
+from live.ledger.invoices import UNPAID
 from live.ledger.open_money import OPEN_MONEY
 from live.ledger.pool import Connection, Pool
 from live.ledger.show_command import (
@@ -35,11 +36,13 @@ class NewShow:
     starts_at: int | None = None  # Unix ms
     playback_url: str = ""
     paid_partnership: bool = False
+    providers: tuple[str, ...] = ()  # ways to pay; empty: all of the shop's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowPatch:
-    """None leaves a field as it is; an empty passcode takes it away."""
+    """None leaves a field as it is; an empty passcode takes it away, and so does an empty list of
+    providers the narrowing."""
 
     title: str | None = None
     playback_url: str | None = None
@@ -47,11 +50,18 @@ class ShowPatch:
     slow_mode_seconds: int | None = None
     rehearsal_passcode: str | None = None
     starts_at: int | None = None  # Unix ms
+    providers: tuple[str, ...] | None = None
 
     @property
     def configures(self) -> bool:
         """Whether this is a change that a freeze refuses; the switch and slow mode are not."""
-        configured = (self.title, self.playback_url, self.rehearsal_passcode, self.starts_at)
+        configured = (
+            self.title,
+            self.playback_url,
+            self.rehearsal_passcode,
+            self.starts_at,
+            self.providers,
+        )
         return any(value is not None for value in configured)
 
 
@@ -119,11 +129,13 @@ class ShowRows:
         return await read_running(self._pool, limit=limit)
 
     async def sum_orders(self, show: ShowId) -> tuple[int, int]:
-        """Orders that stand and what they brought in, less refunds; read once a second."""
+        """Orders that stand and what they brought in, less refunds and unpaid invoices; read once a
+        second."""
         row = await self._pool.fetchrow(
-            """SELECT count(*) AS orders,
-                      coalesce(sum(total_minor - refunded_minor), 0)::bigint AS revenue_minor
-               FROM orders WHERE show = $1 AND state NOT IN ('cancelled', 'rejected')""",
+            f"""SELECT count(*) AS orders,
+                      coalesce(sum(total_minor - refunded_minor)
+                               FILTER (WHERE NOT {UNPAID}), 0)::bigint AS revenue_minor
+               FROM orders o WHERE show = $1 AND state NOT IN ('cancelled', 'rejected')""",
             show,
         )
         assert row is not None, "an aggregate without GROUP BY has one row"
@@ -136,8 +148,8 @@ class ShowRows:
                 raise DoneBefore(new.id)
             created = await connection.fetchval(
                 """INSERT INTO shows (id, title, currency, language, playback_url,
-                                      paid_partnership, starts_at)
-                   VALUES ($1, $2, $3, $4, $5, $6, to_timestamp($7::bigint / 1000.0))
+                                      paid_partnership, starts_at, providers)
+                   VALUES ($1, $2, $3, $4, $5, $6, to_timestamp($7::bigint / 1000.0), $8)
                    ON CONFLICT (id) DO NOTHING RETURNING id""",
                 new.id,
                 new.title,
@@ -146,6 +158,7 @@ class ShowRows:
                 new.playback_url,
                 new.paid_partnership,
                 new.starts_at,
+                list(new.providers),
             )
             if created is None:
                 raise Conflict(f"show {new.id} exists")
@@ -179,7 +192,8 @@ class ShowRows:
                        playback_url = coalesce($3, playback_url), frozen = coalesce($4, frozen),
                        slow_mode_seconds = coalesce($5, slow_mode_seconds),
                        rehearsal_passcode = nullif(coalesce($6, rehearsal_passcode), ''),
-                       starts_at = coalesce(to_timestamp($7::bigint / 1000.0), starts_at)
+                       starts_at = coalesce(to_timestamp($7::bigint / 1000.0), starts_at),
+                       providers = coalesce($8, providers)
                    WHERE id = $1""",
                 show,
                 patch.title,
@@ -188,6 +202,7 @@ class ShowRows:
                 patch.slow_mode_seconds,
                 patch.rehearsal_passcode,
                 patch.starts_at,
+                None if patch.providers is None else list(patch.providers),
             )
         return command.state
 

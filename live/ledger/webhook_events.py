@@ -11,7 +11,9 @@ from live.ledger.pool import Pool
 
 # Remember a webhook. Its payment is due now if it waits for the provider: created and authorised
 # are in the hands of a checkout, which is faster than the event and keeps its lease.
+# News of a refund makes those that wait due, and puts in doubt those that were done.
 #   $1 provider  $2 event  $3 kind  $4 our id  $5 ref  $6 it tells of money set aside
+#   $7 it tells of a refund
 _NOTE = f"""
 WITH found AS (
     SELECT id, state, amount_minor FROM payments
@@ -33,8 +35,22 @@ WITH found AS (
     SELECT id, 'void', amount_minor, 'authorised when it was ' || state FROM found
     WHERE $6 AND state IN {GIVEN_UP} AND EXISTS (SELECT FROM noted)
     {DUE_AGAIN}
+), refunds AS (
+    UPDATE money_jobs SET due_at = now(), doubted = state = 'done', tries = 0
+    WHERE payment = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
+      AND $7 AND kind = 'refund' AND (state = 'done' OR state = 'due' AND pending_at IS NOT NULL)
 )
 SELECT count(*) FROM noted"""
+
+
+_FIND = """
+SELECT id::text FROM payments WHERE id = $2 OR (provider = $1 AND provider_ref = $3) LIMIT 1"""
+
+
+async def find(pool: Pool, provider: str, payment: str | None, ref: str | None) -> str | None:
+    """The payment that an event is about; None for an event that is not ours."""
+    found: str | None = await pool.fetchval(_FIND, provider, _uuid_or_none(payment), ref)
+    return found
 
 
 async def note(
@@ -46,10 +62,11 @@ async def note(
     payment: str | None,
     ref: str | None,
     authorised: bool,
+    refund: bool,
 ) -> bool:
     """False for an event whose id was known."""
     ours = _uuid_or_none(payment)
-    noted = await pool.fetchval(_NOTE, provider, event, kind, ours, ref, authorised)
+    noted = await pool.fetchval(_NOTE, provider, event, kind, ours, ref, authorised, refund)
     return bool(noted)
 
 

@@ -101,6 +101,18 @@ class GuardedProvider:
     async def refund(self, request: MoneyRequest) -> CaptureResult:
         return await self._guard("refund", lambda: self._provider.refund(request), _LOST_RESULT)
 
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        # Through the guard as the question is one call; "none such" is an answer, too.
+        answer = await self._guard(
+            "look_up_refund",
+            lambda: _or_none_such(self._provider.look_up_refund(request)),
+            _LOST_RESULT,
+        )
+        return None if answer is _NONE_SUCH else answer
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        return self._provider.refuses_price(price_minor, currency)
+
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         return self._provider.parse_webhook(headers, body)
 
@@ -136,5 +148,10 @@ def _is_lost(answer: Authorisation | CaptureResult) -> bool:
     return answer.verdict is Verdict.UNKNOWN
 
 
+async def _or_none_such(asked: Awaitable[CaptureResult | None]) -> CaptureResult:
+    return await asked or _NONE_SUCH
+
+
+_NONE_SUCH = CaptureResult(Verdict.REFUSED, "none such")
 _LOST_AUTHORISATION = Authorisation(state=PaymentState.UNKNOWN, reason="provider unavailable")
 _LOST_RESULT = CaptureResult(Verdict.UNKNOWN, "provider unavailable")

@@ -3,7 +3,8 @@
 Always: an event is believed only after its provider has verified the signature, and changes no
 state itself: its payment becomes due and the payment worker asks the provider what is true now; of
 refunds the provider's total is read here. So late, doubled and reordered events all end in the same
-state. 200 is answered only when the event's id is in Postgres; a repeat of it is 200 too.
+state. 200 is answered only when the event's id is in Postgres; a repeat of it is 200 too, and so is
+what is signed and none of ours, or the provider would switch us off.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,12 @@ class Events(Protocol):
         payment: PaymentId | None,
         ref: str | None,
         authorised: bool = False,
+        refund: bool = False,
     ) -> bool: ...
+
+    async def find_event(
+        self, provider: str, *, payment: PaymentId | None, ref: str | None
+    ) -> PaymentId | None: ...
 
     async def record(
         self,
@@ -66,6 +72,9 @@ class WebhookInbox:
             log.warning("webhook.refused", provider=name, code=refused.code)
             raise
         for event in events:
+            if event.payment is None and event.ref is None:
+                EVENTS.labels(name, "foreign").inc()
+                continue
             if event.refund:
                 # Before the event is remembered: if this breaks, the provider sends it again.
                 await self._sync_refund(provider, event)
@@ -76,25 +85,24 @@ class WebhookInbox:
                 payment=event.payment,
                 ref=event.ref,
                 authorised=event.authorised,
+                refund=event.refund,
             )
             EVENTS.labels(name, "new" if fresh else "repeat").inc()
 
     async def _sync_refund(self, provider: Provider, event: ProviderEvent) -> None:
         """Take over what the provider has paid back in total. Raises Busy when it does not say."""
-        if event.payment is None:
+        payment = await self._events.find_event(provider.name, payment=event.payment, ref=event.ref)
+        if payment is None:
             return
-        truth = await provider.look_up(event.payment, event.ref)
+        truth = await provider.look_up(payment, event.ref)
         if truth.state is PaymentState.UNKNOWN:
             raise Busy("the provider does not answer")
         if truth.state not in (PaymentState.PARTIALLY_REFUNDED, PaymentState.REFUNDED):
             return
-        try:
-            await self._events.record(
-                event.payment,
-                truth.state,
-                ref=truth.ref,
-                reason="refunded at the provider",
-                amount_minor=truth.refunded_minor,
-            )
-        except NotFound:
-            log.error("webhook.unknown_payment", provider=provider.name, payment=event.payment)
+        await self._events.record(
+            payment,
+            truth.state,
+            ref=truth.ref,
+            reason="refunded at the provider",
+            amount_minor=truth.refunded_minor,
+        )

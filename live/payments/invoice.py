@@ -1,12 +1,14 @@
 """The provider `invoice`: pay on delivery. Nobody is asked, so nothing can fail.
 
-Always: authorising says yes; capture, void and refund are book entries of our own ledger. The truth
-about an invoice is our payment row, so `look_up` says what it would have said at checkout.
+Always: authorising says yes; that it was paid is the shop's word (ledger/invoices.py), so nothing
+is captured here. Void and refund are book entries of our own ledger: the shop pays back by its own
+means. The truth about an invoice is our payment row, so `look_up` says what it would have said at
+checkout.
 """
 
 from collections.abc import Mapping, Sequence
 
-from live.domain.payment import PaymentId, PaymentState
+from live.domain.payment import INVOICE, PaymentId, PaymentState
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
@@ -24,7 +26,7 @@ PAYMENT_WINDOW_MS = 60_000
 class Invoice:
     """Says yes to everything; keeps nothing."""
 
-    name = "invoice"
+    name = INVOICE
 
     def is_asynchronous(self, token: str | None) -> bool:
         return False
@@ -39,13 +41,19 @@ class Invoice:
         return Authorisation(state=PaymentState.AUTHORISED, ref=f"inv_{payment}")
 
     async def capture(self, request: MoneyRequest) -> CaptureResult:
-        return CaptureResult(Verdict.DONE)
+        return CaptureResult(Verdict.PENDING, "nobody has said that it was paid")
 
     async def void(self, request: MoneyRequest) -> CaptureResult:
         return CaptureResult(Verdict.DONE)
 
     async def refund(self, request: MoneyRequest) -> CaptureResult:
         return CaptureResult(Verdict.DONE)
+
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        return CaptureResult(Verdict.DONE)
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        return ""
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         raise WebhookRefused("invoices send no events", status=404, code="webhook.unknown")

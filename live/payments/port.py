@@ -16,7 +16,7 @@ from live.domain.payment import Action, Payment, PaymentId, PaymentState
 from live.errors import LiveError
 
 REASON_CHARS_MAX = 200  # what we keep of a provider's explanation
-WEBHOOK_BYTES_MAX = 64 * 1024
+WEBHOOK_BYTES_MAX = 256 * 1024  # events carry whole objects, also those that are none of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +64,14 @@ class Authorisation:
 
 
 class Verdict(StrEnum):
-    """How a capture, void or refund ended; `unknown` means: repeat it with the same key."""
+    """How a capture, void or refund ended; `unknown` means: repeat it with the same key.
+
+    `pending`: the provider has taken it on and will know later, perhaps in days: ask it again.
+    """
 
     DONE = "done"
     REFUSED = "refused"
+    PENDING = "pending"
     UNKNOWN = "unknown"
 
 
@@ -95,7 +99,8 @@ class ProviderEvent:
     """Something happened to a payment. A hint to look, never the truth itself: events come late,
     twice and out of order, so the provider is asked for the state that counts.
 
-    `refund` marks money that went back, perhaps by a person at the provider: we may not know of it.
+    `refund` marks money that went back, perhaps by a person at the provider: we may not know of it;
+    or news of a refund of ours, which may have failed.
     `authorised` marks money that was set aside, perhaps after we gave the payment up.
     """
 
@@ -110,7 +115,8 @@ class ProviderEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeRecord:
-    """One charge in the provider's own books, for the audit."""
+    """One charge in the provider's own books, for the audit; `refunded_minor` is what has gone
+    back, without what is on its way."""
 
     payment: PaymentId
     ref: str
@@ -162,7 +168,18 @@ class Provider(Protocol):
 
     async def void(self, request: MoneyRequest) -> CaptureResult: ...
 
-    async def refund(self, request: MoneyRequest) -> CaptureResult: ...
+    async def refund(self, request: MoneyRequest) -> CaptureResult:
+        """Pay back. A repeat with the same key, however late, pays nothing and tells what has
+        become of the first: a refund that failed is `refused`, and is tried anew by a new key."""
+        ...
+
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        """What has become of the refund with this key; None when the provider has none such."""
+        ...
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        """Why this provider could never charge such a price; "" where it can."""
+        ...
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         """Verify and read. Raises WebhookRefused."""

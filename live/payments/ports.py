@@ -52,14 +52,20 @@ class Rows(Protocol):
         the notice that belongs to it; once, whoever else reports the same."""
         ...
 
-    async def fail_job(self, job: MoneyJob, *, reason: str) -> None:
+    async def fail_job(
+        self, job: MoneyJob, *, reason: str, refunded_minor: int | None = None
+    ) -> None:
         """The provider refused for good: job `failed`, payment entry. A refused capture comes back
         from `take_jobs` with `refused` set until its order is cancelled; a refused void comes back
-        to be tried again, after a long pause."""
+        to be tried again, after a long pause; of a refused refund the host is told. A refund that
+        was done, `doubted`, and is refused now is taken out of the figures again, and so is what
+        they have beyond `refunded_minor`, all that went back by the provider's books."""
         ...
 
-    async def retry_job(self, job: MoneyJob, *, ms: int, reason: str) -> None:
-        """The job is due again in so many ms."""
+    async def retry_job(
+        self, job: MoneyJob, *, ms: int, reason: str, pending: bool = False
+    ) -> None:
+        """The job is due again in so many ms; `pending`: the provider is at work on it."""
         ...
 
     async def note_event(
@@ -71,10 +77,11 @@ class Rows(Protocol):
         payment: PaymentId | None,
         ref: str | None,
         authorised: bool = False,
+        refund: bool = False,
     ) -> bool:
         """Remember a webhook's id and make its payment due now (found by id or `ref`); False if
         the id was known, and then nothing changes. With `authorised` the money goes back if the
-        payment was given up."""
+        payment was given up; with `refund` its refunds are asked about."""
         ...
 
 

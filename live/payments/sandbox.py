@@ -6,6 +6,7 @@ Always: every call has a deadline and an idempotency key; a lost, late or unread
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -30,7 +31,9 @@ TIMEOUT_S = 6.0  # of one call; a checkout goes on in the background for 9 s, th
 NOT_FOUND = 404
 PAYMENT_WINDOW_MS = 120_000  # how long a hold waits for its buyer once he pays
 ASYNC_WINDOW_MS = 600_000
-_REFUND_EVENTS = frozenset({"charge.refunded", "charge.partially_refunded"})
+_REFUND_EVENTS = frozenset(
+    {"charge.refunded", "charge.partially_refunded", "refund.updated", "refund.failed"}
+)
 # Answers that are about us or about now, not about this charge.
 _PENDING_CODES = frozenset({401, 403, 404, 408, 409, 425, 429})
 
@@ -45,6 +48,11 @@ class _Charge(msgspec.Struct):
     captured_minor: int
     refunded_minor: int
     action: Action | None
+
+
+class _Refund(msgspec.Struct):
+    state: Literal["pending", "succeeded", "failed"]
+    reason: str
 
 
 class _Page(msgspec.Struct):
@@ -114,7 +122,19 @@ class Sandbox:
         return await self._money("void", request)
 
     async def refund(self, request: MoneyRequest) -> CaptureResult:
-        return await self._money("refund", request)
+        answer = await self._send_money("refund", request)
+        return _refund_result(answer) if answer is not None and answer.ok else _result(answer)
+
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        answer = await self._call("GET", "/v1/refund", key=request.key)
+        if answer is not None and answer.status == NOT_FOUND:
+            return None
+        if answer is None or not answer.ok:
+            return CaptureResult(Verdict.UNKNOWN, "no answer")
+        return _refund_result(answer)
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        return ""
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         event = verify(headers, body, keys=self._keys, now=time.time())
@@ -157,15 +177,12 @@ class Sandbox:
         return ChargePage(charges, page.cursor)
 
     async def _money(self, verb: str, request: MoneyRequest) -> CaptureResult:
+        return _result(await self._send_money(verb, request))
+
+    async def _send_money(self, verb: str, request: MoneyRequest) -> Answer | None:
         path = f"/v1/charges/{request.ref or request.payment}/{verb}"
         body = {"amount_minor": request.amount_minor}
-        answer = await self._call("POST", path, key=request.key, body=body)
-        if answer is None:
-            return CaptureResult(Verdict.UNKNOWN, "no answer")
-        if answer.ok:
-            return CaptureResult(Verdict.DONE)
-        refused = answer.client_error and answer.status not in (401, 403, 408, 425, 429)
-        return CaptureResult(Verdict.REFUSED if refused else Verdict.UNKNOWN, _reason(answer))
+        return await self._call("POST", path, key=request.key, body=body)
 
     async def _call(
         self,
@@ -179,6 +196,31 @@ class Sandbox:
         headers = {} if key is None else {"idempotency-key": key}
         content = None if body is None else msgspec.json.encode(body)
         return await self._http.call(method, path, headers=headers, content=content)
+
+
+def _result(answer: Answer | None) -> CaptureResult:
+    if answer is None:
+        return CaptureResult(Verdict.UNKNOWN, "no answer")
+    if answer.ok:
+        return CaptureResult(Verdict.DONE)
+    refused = answer.client_error and answer.status not in (401, 403, 408, 425, 429)
+    return CaptureResult(Verdict.REFUSED if refused else Verdict.UNKNOWN, _reason(answer))
+
+
+def _refund_result(answer: Answer) -> CaptureResult:
+    """Of an answer that has a refund."""
+    try:
+        refund = msgspec.json.decode(answer.content, type=_Refund)
+    except msgspec.DecodeError:
+        return CaptureResult(Verdict.UNKNOWN, "unreadable answer")
+    return CaptureResult(_REFUNDS[refund.state], refund.reason[:REASON_CHARS_MAX])
+
+
+_REFUNDS = {
+    "pending": Verdict.PENDING,
+    "succeeded": Verdict.DONE,
+    "failed": Verdict.REFUSED,
+}
 
 
 def _authorisation(answer: Answer | None) -> Authorisation:

@@ -9,6 +9,7 @@ a test provider may wait for its own disk.
 
 import sqlite3
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS keys (key TEXT PRIMARY KEY, request TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL,
     due_ms INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS refunds (
+    key TEXT PRIMARY KEY, ref TEXT NOT NULL, amount INTEGER NOT NULL, state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS later (
     payment TEXT PRIMARY KEY, due_ms INTEGER NOT NULL);
 """
@@ -46,6 +50,23 @@ class Charge:
     reason: str
     captured_minor: int
     refunded_minor: int
+
+
+class RefundState(StrEnum):
+    """pending -> succeeded or failed; succeeded -> failed, when the bank sends it back."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    key: str
+    ref: str
+    amount_minor: int
+    state: RefundState
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +192,46 @@ class Books:
                 raise Refused(f"void.{charge.state}")
             return self._set(charge, PaymentState.VOIDED, now_ms=now_ms)
 
-    def refund(self, name: str, *, amount: int, key: str, now_ms: int) -> Charge:
+    def refund(
+        self, name: str, *, amount: int, key: str, state: RefundState, now_ms: int
+    ) -> Refund:
+        """Make the one refund of a key, in this state; a repeat gets it as it is by now."""
         with _Transaction(self._db):
             charge = self._must_find(name)
             if self._seen(key, f"refund {charge.ref} {amount}"):
-                return charge
-            refunded = charge.refunded_minor + amount
-            if amount < 1 or charge.state not in _REFUNDABLE or refunded > charge.captured_minor:
+                found = self.find_refund(key)
+                return found or Refund(key, charge.ref, amount, RefundState.SUCCEEDED, "")
+            gone = charge.refunded_minor + self._pending(charge.ref) + amount
+            if amount < 1 or charge.state not in _REFUNDABLE or gone > charge.captured_minor:
                 raise Refused(f"refund.{charge.state}")
-            whole = refunded == charge.captured_minor
-            state = PaymentState.REFUNDED if whole else PaymentState.PARTIALLY_REFUNDED
-            return self._set(charge, state, refunded=refunded, now_ms=now_ms)
+            self._db.execute(
+                "INSERT INTO refunds (key, ref, amount, state) VALUES (?, ?, ?, ?)",
+                (key, charge.ref, amount, RefundState.PENDING),
+            )
+            if state is not RefundState.PENDING:
+                self._decide_refund(charge, key, amount, state, now_ms=now_ms)
+            found = self.find_refund(key)
+            assert found is not None, "it was written above"
+            return found
+
+    def find_refund(self, key: str) -> Refund | None:
+        row = self._db.execute(
+            "SELECT key, ref, amount, state, reason FROM refunds WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None:
+            return None
+        return Refund(row[0], row[1], row[2], RefundState(row[3]), row[4])
+
+    def decide_refunds(self, name: str, state: RefundState, *, now_ms: int) -> None:
+        """The buyer's bank has decided on all refunds of a charge that may still change."""
+        with _Transaction(self._db):
+            charge = self._must_find(name)
+            rows = self._db.execute(
+                "SELECT key, amount FROM refunds WHERE ref = ? AND state IN (?, ?)",
+                (charge.ref, RefundState.PENDING, _UNDONE_BY[state]),
+            ).fetchall()
+            for key, amount in rows:
+                self._decide_refund(self._must_find(name), key, amount, state, now_ms=now_ms)
 
     def due_events(self, *, now_ms: int, limit: int) -> list[Event]:
         rows = self._db.execute(
@@ -230,6 +280,32 @@ class Books:
             for row in self._db.execute(query, values)
         ]
 
+    def _pending(self, ref: str) -> int:
+        row = self._db.execute(
+            "SELECT coalesce(sum(amount), 0) FROM refunds WHERE ref = ? AND state = ?",
+            (ref, RefundState.PENDING),
+        ).fetchone()
+        return int(row[0])
+
+    def _decide_refund(
+        self, charge: Charge, key: str, amount: int, state: RefundState, *, now_ms: int
+    ) -> None:
+        before = self.find_refund(key)
+        assert before is not None, "the caller has read it"
+        reason = "the bank sent it back" if state is RefundState.FAILED else ""
+        self._db.execute(
+            "UPDATE refunds SET state = ?, reason = ? WHERE key = ?", (state, reason, key)
+        )
+        refunded = charge.refunded_minor
+        if state is RefundState.SUCCEEDED:
+            refunded += amount
+        elif before.state is RefundState.SUCCEEDED:
+            refunded -= amount
+        if refunded != charge.refunded_minor:
+            self._set(charge, _state_of(charge, refunded), refunded=refunded, now_ms=now_ms)
+        kind = "refund.failed" if state is RefundState.FAILED else "refund.updated"
+        self._tell(kind, charge, now_ms)
+
     def _seen(self, key: str, request: str) -> bool:
         """Remember what a key asked for. Raises Refused if it had asked for something else."""
         row = self._db.execute("SELECT request FROM keys WHERE key = ?", (key,)).fetchone()
@@ -263,9 +339,12 @@ class Books:
         return changed
 
     def _event(self, charge: Charge, now_ms: int) -> None:
+        self._tell(f"charge.{charge.state}", charge, now_ms)
+
+    def _tell(self, kind: str, charge: Charge, now_ms: int) -> None:
         if not self._webhooks:
             return
-        body = {"type": f"charge.{charge.state}", "payment": charge.payment, "ref": charge.ref}
+        body = {"type": kind, "payment": charge.payment, "ref": charge.ref}
         self._db.execute(
             "INSERT INTO events (id, body, due_ms) VALUES (?, ?, ?)",
             (f"evt_{uuid4().hex}", orjson.dumps(body), now_ms),
@@ -276,6 +355,22 @@ _NOTHING_HELD = frozenset({PaymentState.VOIDED, PaymentState.DECLINED})
 _VOIDABLE = frozenset(
     {PaymentState.AUTHORISED, PaymentState.ACTION_REQUIRED, PaymentState.AUTHORISING}
 )
+# A bank that sends money back undoes what was paid; nothing undoes a failure.
+_UNDONE_BY = {
+    RefundState.FAILED: RefundState.SUCCEEDED,
+    RefundState.SUCCEEDED: RefundState.PENDING,
+    RefundState.PENDING: RefundState.PENDING,
+}
+
+
+def _state_of(charge: Charge, refunded: int) -> PaymentState:
+    """Of a captured charge of which so much has gone back."""
+    if refunded == 0:
+        return PaymentState.CAPTURED
+    whole = refunded == charge.captured_minor
+    return PaymentState.REFUNDED if whole else PaymentState.PARTIALLY_REFUNDED
+
+
 _REFUNDABLE = frozenset({PaymentState.CAPTURED, PaymentState.PARTIALLY_REFUNDED})
 
 

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from live.domain.money import AMOUNT_MINOR_MAX
 from live.domain.payment import PaymentState
-from live.payments.sandbox_books import Books, Charge, Refused
+from live.payments.sandbox_books import Books, Charge, Refund, RefundState, Refused
 from live.payments.sandbox_hooks import HookRules, HookSender
 from live.settings import Settings
 
@@ -45,6 +45,8 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     down: bool = False  # every call answers 500
     refuse_captures: bool = False
     hang_captures: bool = False  # captured, but the answer never comes
+    hang_refunds: bool = False  # the same of refunds
+    refunds: RefundState = RefundState.SUCCEEDED  # what becomes of new ones at once
     slow_ms: int = SLOW_MS
     async_ms: int = ASYNC_MS
     webhook_delay_ms: int = 0
@@ -118,14 +120,28 @@ class Sandbox:
         return self.answer(request, charge)
 
     async def refund(self, request: Request) -> Response:
-        charge = self.books.refund(
+        refund = self.books.refund(
             request.path_params["name"],
             amount=await _amount(request),
             key=_key(request),
+            state=self.faults.refunds,
             now_ms=_now_ms(),
         )
         self.wake()
-        return self.answer(request, charge)
+        if self.faults.hang_refunds:
+            await asyncio.sleep(HANG_S)
+        return _json(_shown(refund))
+
+    async def find_refund(self, request: Request) -> Response:
+        refund = self.books.find_refund(_key(request))
+        return _problem(404, "refund.unknown") if refund is None else _json(_shown(refund))
+
+    async def decide_refunds(self, request: Request) -> Response:
+        """What the buyer's bank does, days later."""
+        state = RefundState(request.query_params.get("state", ""))
+        self.books.decide_refunds(request.path_params["name"], state, now_ms=_now_ms())
+        self.wake()
+        return _json({})
 
     async def find(self, request: Request) -> Response:
         charge = self.books.find(request.path_params["name"])
@@ -199,7 +215,7 @@ class Sandbox:
             except Refused as refused:
                 missing = refused.code == "charge.unknown"
                 return _problem(404 if missing else 409, refused.code)
-            except (msgspec.DecodeError, _BadRequest):
+            except (msgspec.DecodeError, _BadRequest, ValueError):
                 return _problem(400, "request.invalid")
 
         return guarded
@@ -265,6 +281,8 @@ def build(
             Route("/v1/charges/{name}/capture", guarded(sandbox.capture), methods=["POST"]),
             Route("/v1/charges/{name}/void", guarded(sandbox.void), methods=["POST"]),
             Route("/v1/charges/{name}/refund", guarded(sandbox.refund), methods=["POST"]),
+            Route("/v1/charges/{name}/bank", guarded(sandbox.decide_refunds), methods=["POST"]),
+            Route("/v1/refund", guarded(sandbox.find_refund), methods=["GET"]),
         ],
     )
 
@@ -312,6 +330,10 @@ def _alone_with(data_dir: Path) -> Iterator[None]:
 
 def _leave(_number: int, _frame: object) -> None:
     raise SystemExit(0)  # unlike the default, this lets go of the socket's path on the way out
+
+
+def _shown(refund: Refund) -> dict[str, object]:
+    return {"state": refund.state, "amount_minor": refund.amount_minor, "reason": refund.reason}
 
 
 async def _healthy(_: Request) -> Response:

@@ -5,20 +5,24 @@ none (the worker does). A PaymentIntent carries our payment's id as metadata, an
 of its creation and of refunds. Capture and cancellation carry no key: an intent can be captured or
 cancelled once, while a key would repeat a stored 500 for a day.
 An intent that its buyer could still pay with another card is cancelled before it is given up.
+A refund carries its key as metadata, too, and is looked for before it is made: Stripe forgets keys
+after a day, and repeats under one what it said first, while a refund may fail days later.
 Cost: 1-2 ms of our CPU a call (httpx and the library); Stripe itself allows 100 calls a second.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 import stripe
 import structlog
-from stripe import Charge, PaymentIntent, StripeClient
+from stripe import Charge, PaymentIntent, Refund, StripeClient
+from stripe.params import RefundListParams
 
-from live.domain.payment import Action, PaymentId, PaymentState
+from live.domain.payment import PaymentId, PaymentState
 from live.errors import EngineError
 from live.payments.port import (
     REASON_CHARS_MAX,
@@ -27,41 +31,36 @@ from live.payments.port import (
     AuthoriseRequest,
     CaptureResult,
     ChargePage,
-    ChargeRecord,
     MoneyRequest,
     ProviderEvent,
     Verdict,
     WebhookRefused,
 )
+from live.payments.stripe_answers import authorisation, charge_record, key_of, refund_result
+from live.payments.stripe_money import to_stripe
 from live.payments.webhooks import TOLERANCE_S
 
 TIMEOUT_S = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
 CALLS_MAX = 64  # open at once; more would only be refused by Stripe's rate limit
 PAYMENT_WINDOW_MS = 300_000  # buyers need a minute or two for their bank's app
 PAGE_MAX = 100  # Stripe's own bound
-_CHARGE = "latest_charge"
+REFUND_PAGES_MAX = 100  # of one payment: as many refunds as ours and a person's together never are
+_CHARGE = "latest_charge.refunds"
+_REFUND_EVENTS = frozenset(
+    {"charge.refunded", "charge.refund.updated"}
+    | {"refund.created", "refund.updated", "refund.failed"}
+)
 
 log = structlog.get_logger()
 Answer = TypeVar("Answer")
 
 
-class _Object(msgspec.Struct):
-    """What we read of the object in an event: an intent, a charge or a refund."""
-
-    id: str
-    object: str = ""
-    payment_intent: str | None = None
-    metadata: dict[str, str] | None = None
-
-
-class _Data(msgspec.Struct):
-    object: _Object
-
-
 class _Event(msgspec.Struct):
+    """Events are of many kinds, most of them none of ours: only these two fields all have."""
+
     id: str
     type: str
-    data: _Data
+    data: object = None
 
 
 class Stripe:
@@ -104,10 +103,14 @@ class Stripe:
             return Authorisation(state=PaymentState.DECLINED, reason="no payment method")
         token = request.token
         try:
+            amount = to_stripe(request.amount_minor, request.currency)
+        except ValueError as error:
+            return Authorisation(state=PaymentState.DECLINED, reason=str(error))
+        try:
             intent = await self._call(
                 lambda: self._intents.create_async(
                     {
-                        "amount": request.amount_minor,
+                        "amount": amount,
                         "currency": request.currency.lower(),
                         "capture_method": "manual",
                         "payment_method": token,
@@ -128,7 +131,7 @@ class Stripe:
             )
         except _LOST as error:
             return _lost("authorise", error)
-        return _authorisation(intent)
+        return authorisation(intent, 0)
 
     async def look_up(self, payment: PaymentId, ref: str | None) -> Authorisation:
         """Without `ref` by search, whose index is a minute late: the worker then authorises again
@@ -139,15 +142,16 @@ class Stripe:
                 return Authorisation(state=PaymentState.CREATED)
             if intent.status == "requires_payment_method":
                 intent = await self._cancel(intent.id)
+            refunded = await self._refunded(intent)
         except (stripe.InvalidRequestError, *_LOST) as error:
             return _lost("look_up", error)
-        return _authorisation(intent)
+        return authorisation(intent, refunded)
 
     async def capture(self, request: MoneyRequest) -> CaptureResult:
         return await self._money(
             request,
             lambda ref: self._intents.capture_async(
-                ref, {"amount_to_capture": request.amount_minor}
+                ref, {"amount_to_capture": to_stripe(request.amount_minor, request.currency)}
             ),
         )
 
@@ -155,17 +159,51 @@ class Stripe:
         return await self._money(request, lambda ref: self._intents.cancel_async(ref))
 
     async def refund(self, request: MoneyRequest) -> CaptureResult:
-        return await self._money(
-            request,
-            lambda ref: self._refunds.create_async(
-                {
-                    "payment_intent": ref,
-                    "amount": request.amount_minor,
-                    "metadata": {"payment": request.payment},
-                },
-                {"idempotency_key": request.key},
-            ),
-        )
+        found = await self.look_up_refund(request)
+        if found is not None:
+            return found
+        try:
+            amount = to_stripe(request.amount_minor, request.currency)
+        except ValueError as error:
+            return CaptureResult(Verdict.REFUSED, str(error))
+        made: list[Refund] = []
+
+        async def make(ref: str) -> None:
+            made.append(
+                await self._refunds.create_async(
+                    {
+                        "payment_intent": ref,
+                        "amount": amount,
+                        "metadata": {"payment": request.payment, "key": request.key},
+                    },
+                    {"idempotency_key": request.key},
+                )
+            )
+
+        result = await self._money(request, make)
+        return refund_result(made[0]) if made else result
+
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        try:
+            ref = request.ref
+            if ref is None:
+                intent = await self._find(request.payment, None)
+                if intent is None:
+                    return None
+                ref = intent.id
+            mine = [one for one in await self._refunds_of(ref) if key_of(one) == request.key]
+        except (stripe.InvalidRequestError, *_LOST) as error:
+            return CaptureResult(Verdict.UNKNOWN, _lost("look_up_refund", error).reason)
+        return refund_result(mine[0]) if mine else None
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        if price_minor == 0:
+            return "Stripe cannot charge nothing"
+        try:
+            to_stripe(price_minor, currency)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         self._verify(headers.get("stripe-signature", ""), body)
@@ -173,16 +211,17 @@ class Stripe:
             event = msgspec.json.decode(body, type=_Event)
         except msgspec.DecodeError as error:
             raise WebhookRefused("unreadable", status=400, code="webhook.body") from error
-        about = event.data.object
-        payment = (about.metadata or {}).get("payment")
+        about = _mapping(_mapping(event.data).get("object"))
+        payment = _text(_mapping(about.get("metadata")).get("payment"))
+        is_intent = about.get("object") == "payment_intent"
         return [
             ProviderEvent(
                 provider=self.name,
                 id=event.id,
                 kind=event.type,
                 payment=None if payment is None else PaymentId(payment),
-                ref=about.id if about.object == "payment_intent" else about.payment_intent,
-                refund=event.type == "charge.refunded",
+                ref=_text(about.get("id" if is_intent else "payment_intent")),
+                refund=event.type in _REFUND_EVENTS,
                 authorised=event.type == "payment_intent.amount_capturable_updated",
             )
         ]
@@ -199,11 +238,38 @@ class Stripe:
                     }
                 )
             )
+            # Without our metadata it is another shop's, which shares the account.
+            charges = [
+                charge_record(intent, await self._refunded(intent))
+                for intent in page.data
+                if "payment" in intent.metadata
+            ]
         except (stripe.InvalidRequestError, *_LOST) as error:
             raise EngineError(f"the books at Stripe cannot be read: {_reason(error)}") from error
-        # Without our metadata it is another shop's, which shares the account.
-        charges = tuple(_record(intent) for intent in page.data if "payment" in intent.metadata)
-        return ChargePage(charges, page.data[-1].id if page.has_more else None)
+        return ChargePage(tuple(charges), page.data[-1].id if page.has_more else None)
+
+    async def _refunded(self, intent: PaymentIntent) -> int:
+        """What has gone back of it: the charge's own figure counts what is on its way, too."""
+        charge = intent.latest_charge
+        if not isinstance(charge, Charge) or not charge.amount_refunded:
+            return 0
+        shown = charge.refunds  # the latest ten
+        whole = shown is not None and not shown.has_more
+        found = shown.data if shown is not None and whole else await self._refunds_of(intent.id)
+        return sum(one.amount for one in found if one.status == "succeeded")
+
+    async def _refunds_of(self, ref: str) -> list[Refund]:
+        """Every refund of an intent. Raises what the library raises."""
+        found: list[Refund] = []
+        for _ in range(REFUND_PAGES_MAX):
+            wanted: RefundListParams = {"payment_intent": ref, "limit": PAGE_MAX}
+            if found:
+                wanted["starting_after"] = found[-1].id
+            page = await self._call(partial(self._refunds.list_async, wanted))
+            found += page.data
+            if not page.has_more:
+                break
+        return found
 
     async def _find(self, payment: PaymentId, ref: str | None) -> PaymentIntent | None:
         """Raises InvalidRequestError for a `ref` that Stripe does not know."""
@@ -276,54 +342,6 @@ def _is_signed(body: bytes, header: str, secret: str) -> bool:
     return True
 
 
-def _authorisation(intent: PaymentIntent) -> Authorisation:
-    state, captured, refunded = _figures(intent)
-    action = None
-    if state is PaymentState.ACTION_REQUIRED and intent.client_secret:
-        action = Action(kind="client_secret", value=intent.client_secret)
-    return Authorisation(
-        state=state,
-        ref=intent.id,
-        reason=_failure(intent) if state in (PaymentState.VOIDED, PaymentState.DECLINED) else "",
-        action=action,
-        captured_minor=captured,
-        refunded_minor=refunded,
-    )
-
-
-def _figures(intent: PaymentIntent) -> tuple[PaymentState, int, int]:
-    """The state, what was captured and what went back of it."""
-    if intent.status != "succeeded":
-        return _STATES.get(intent.status, PaymentState.UNKNOWN), 0, 0
-    charge = intent.latest_charge
-    refunded = charge.amount_refunded if isinstance(charge, Charge) else 0
-    captured = intent.amount_received
-    if refunded == 0:
-        return PaymentState.CAPTURED, captured, 0
-    whole = refunded >= captured
-    state = PaymentState.REFUNDED if whole else PaymentState.PARTIALLY_REFUNDED
-    return state, captured, refunded
-
-
-def _failure(intent: PaymentIntent) -> str:
-    error = intent.last_payment_error
-    text = error.message if error is not None else intent.cancellation_reason
-    return (text or "cancelled at the provider")[:REASON_CHARS_MAX]
-
-
-def _record(intent: PaymentIntent) -> ChargeRecord:
-    state, captured, refunded = _figures(intent)
-    return ChargeRecord(
-        payment=PaymentId(intent.metadata["payment"]),
-        ref=intent.id,
-        state=state,
-        amount_minor=intent.amount,
-        captured_minor=captured,
-        refunded_minor=refunded,
-        currency=intent.currency.upper(),
-    )
-
-
 def _ref_of(error: stripe.StripeError) -> str | None:
     """The intent that a declined creation left behind."""
     found = error.error.payment_intent if error.error is not None else None
@@ -344,11 +362,9 @@ def _lost(call: str, error: Exception) -> Authorisation:
     )
 
 
-_STATES = {
-    "requires_capture": PaymentState.AUTHORISED,
-    "requires_action": PaymentState.ACTION_REQUIRED,
-    "requires_confirmation": PaymentState.ACTION_REQUIRED,
-    "requires_payment_method": PaymentState.DECLINED,
-    "processing": PaymentState.AUTHORISING,
-    "canceled": PaymentState.VOIDED,
-}
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -11,6 +11,7 @@ Runs on: one task of the settler role; calls to providers and stock run beside o
 import asyncio
 import random
 from collections.abc import Coroutine, Mapping
+from typing import assert_never
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -37,6 +38,7 @@ TAKE_MAX = 32  # payments and jobs taken at a time, of each
 CALLS_MAX = 64  # rows under way before no more are taken: providers limit their clients too
 POLL_S = 0.25  # how long new work may wait when nobody calls `wake`
 BACKOFF_MS, BACKOFF_MS_MAX = 500, 300_000
+PENDING_MS_MAX = 3_600_000  # a bank takes days over a refund, and its end comes as an event, too
 AGE_ALARM_MS = 86_400_000  # a payment undecided for a day needs a person
 
 log = structlog.get_logger()
@@ -46,9 +48,9 @@ def stock_lines(payment: Payment) -> tuple[Line, ...]:
     return tuple(Line(line.slot, line.qty) for line in payment.lines)
 
 
-def backoff_ms(tries: int) -> int:
+def backoff_ms(tries: int, *, ms_max: int = BACKOFF_MS_MAX) -> int:
     """Doubles with each try up to a bound; the jitter keeps many rows from coming back at once."""
-    return int(min(BACKOFF_MS << min(tries, 20), BACKOFF_MS_MAX) * random.uniform(0.7, 1.3))
+    return int(min(BACKOFF_MS << min(tries, 20), ms_max) * random.uniform(0.7, 1.3))
 
 
 class PaymentWorker:
@@ -269,29 +271,54 @@ class PaymentWorker:
         """Try one job; `done`, `refused` or `later`."""
         if job.refused:
             return await self._cancel(job)
-        payment = job.payment
-        provider = self._providers[payment.provider]
+        provider = self._providers[job.payment.provider]
+        if job.doubted:
+            return await self._look_again(job, provider)
         result = await _CALLS[job.kind](provider, _money_request(job))
         failpoint(f"worker.after_{job.kind}")
-        if result.verdict is Verdict.REFUSED:
-            # Refused may mean: done before, by a call whose answer was lost, or by a person at
-            # the provider. Only what the provider has on its books counts.
-            truth = await provider.look_up(payment.id, payment.ref)
-            if truth.state is PaymentState.UNKNOWN:
-                result = CaptureResult(Verdict.UNKNOWN, result.reason)
-            elif _is_done(job, truth):
-                result = CaptureResult(Verdict.DONE)
-        if result.verdict is Verdict.DONE:
+        match result.verdict:
+            case Verdict.DONE:
+                return await self._finish(job)
+            case Verdict.REFUSED:
+                return await self._refused(job, provider, result)
+            case Verdict.PENDING | Verdict.UNKNOWN:
+                return await self._later(job, result)
+            case never:
+                assert_never(never)
+
+    async def _refused(self, job: MoneyJob, provider: Provider, result: CaptureResult) -> str:
+        """Refused may mean: done before, by a call whose answer was lost, or by a person at the
+        provider. Only what the provider has on its books counts."""
+        payment = job.payment
+        truth = await provider.look_up(payment.id, payment.ref)
+        if truth.state is PaymentState.UNKNOWN:
+            return await self._later(job, CaptureResult(Verdict.UNKNOWN, result.reason))
+        if _is_done(job, truth):
             return await self._finish(job)
-        if result.verdict is Verdict.UNKNOWN:
-            await self._rows.retry_job(job, ms=backoff_ms(job.tries), reason=result.reason)
-            return "later"
-        await self._rows.fail_job(job, reason=result.reason)
+        refunded = truth.refunded_minor if job.kind is JobKind.REFUND else None
+        await self._rows.fail_job(job, reason=result.reason, refunded_minor=refunded)
         failpoint("worker.after_fail")
         if job.kind is JobKind.CAPTURE:
             await self._cancel(job)
         elif job.kind is JobKind.VOID:
             REFUSED_VOIDS.labels(payment.provider).inc()
+        return "refused"
+
+    async def _later(self, job: MoneyJob, result: CaptureResult) -> str:
+        pending = result.verdict is Verdict.PENDING
+        ms = backoff_ms(job.tries, ms_max=PENDING_MS_MAX if pending else BACKOFF_MS_MAX)
+        await self._rows.retry_job(job, ms=ms, reason=result.reason, pending=pending)
+        return "later"
+
+    async def _look_again(self, job: MoneyJob, provider: Provider) -> str:
+        """A refund was done, and the provider has had news since: it may have come back."""
+        result = await provider.look_up_refund(_money_request(job))
+        if result is None or result.verdict is Verdict.DONE:
+            return await self._finish(job)
+        if result.verdict is not Verdict.REFUSED:
+            await self._rows.retry_job(job, ms=backoff_ms(job.tries), reason=result.reason)
+            return "later"
+        await self._rows.fail_job(job, reason=result.reason)
         return "refused"
 
     async def _finish(self, job: MoneyJob) -> str:

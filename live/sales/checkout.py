@@ -9,7 +9,7 @@ Not here: settling (ledger), late payments, voids and captures (payments/worker.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
@@ -34,6 +34,7 @@ from live.sales.offers import OfferBook
 from live.sales.ports import SaleOrders, SalePayments, SaleStock
 from live.sales.rehearsal import REASON, rehearsed_order
 from live.sales.waiters import OrderWaiters, Waiter
+from live.sales.ways import WaysToPay, check_contact, not_offered
 
 ANSWER_S = 2.8  # the contract says 3 s: clients give up at 5
 LAST_READ_S = 0.3  # of it, kept for the one Postgres read when no event came
@@ -121,7 +122,8 @@ class _Call:
 
 
 class Checkout:
-    """`providers` by name; the other arguments are facades of the rooms below."""
+    """`providers` by name, also of those that no new purchase may use; the other arguments are
+    facades of the rooms below."""
 
     def __init__(
         self,
@@ -130,6 +132,7 @@ class Checkout:
         orders: SaleOrders,
         providers: Mapping[str, Provider],
         *,
+        ways: WaysToPay,
         book: OfferBook,
         desk: HoldDesk,
         waiters: OrderWaiters,
@@ -139,6 +142,7 @@ class Checkout:
         self._payments = payments
         self._orders = orders
         self._providers = providers
+        self._ways = ways
         self._book = book
         self._desk = desk
         self._waiters = waiters
@@ -150,7 +154,7 @@ class Checkout:
         """Raises BadField, NotFound, Denied, Conflict, and Busy: repeat with the same key."""
         provider = self._providers.get(purchase.provider)
         if provider is None:
-            raise BadField(f"provider: is none of {', '.join(sorted(self._providers))}")
+            raise not_offered(self._ways.shop)
         if len(self._flows) >= FLOWS_MAX:
             raise Busy("too many checkouts at once")
         call = _Call(
@@ -162,6 +166,7 @@ class Checkout:
             provider=provider,
             answer_by=asyncio.get_running_loop().time() + self._answer_s,
         )
+        check_contact(purchase.provider, purchase.contact)
         if self._is_rehearsal(show):
             return await self._rehearse(caller, call)
         if purchase.direct is None:
@@ -185,6 +190,9 @@ class Checkout:
     async def _rehearse(self, caller: Caller, call: _Call) -> CheckoutAnswer:
         """Answer as if it had been paid. Raises what the stock engine raises."""
         direct = call.purchase.direct
+        ways = self._ways.of(self._book.of(call.show), ())
+        if call.provider.name not in ways:
+            raise not_offered(ways)
         if direct is None:
             moved = await self._stock.release(call.show, call.buyer, call.hold)
             lines, done = tuple(moved.lines), moved.done
@@ -233,6 +241,12 @@ class Checkout:
             log.error("checkout.broke", error=repr(error), **call.log_ids())
 
     async def _pay_hold(self, call: _Call) -> CheckoutAnswer:
+        narrow = not self._ways.everywhere(self._book.of(call.show), call.provider.name)
+        if narrow:
+            # Before `begin`, so that whoever chose a wrong way keeps his hold as it was.
+            ways = self._ways.of(self._book.of(call.show), await self._held_lines(call))
+            if call.provider.name not in ways:
+                return await self._another_way(call, ways)
         window_ms = call.provider.payment_window_ms(call.purchase.token)
         try:
             began = await self._stock.begin(call.show, call.buyer, call.hold, window_ms=window_ms)
@@ -241,7 +255,27 @@ class Checkout:
         failpoint("checkout.after_begin")
         if began.outcome is not Outcome.HELD:
             return await self._after_the_end(call, began.outcome)
-        return await self._charge(call, tuple(began.lines), Mode.HOLD, began.held_until)
+        lines = tuple(began.lines)
+        ways = self._ways.of(self._book.of(call.show), lines) if narrow else ()
+        if narrow and call.provider.name not in ways:
+            raise not_offered(ways)  # the hold came to be another one in that instant
+        return await self._charge(call, lines, Mode.HOLD, began.held_until)
+
+    async def _held_lines(self, call: _Call) -> tuple[Line, ...]:
+        """What the buyer holds by this key; nothing where stock has no such live hold."""
+        has = await self._stock.buyer_state(call.show, call.buyer)
+        return next((hold.lines for hold in has.holds if hold.key == call.hold), ())
+
+    async def _another_way(self, call: _Call, ways: Sequence[str]) -> CheckoutAnswer:
+        """This way is not offered (any more), but a repeat is told the truth of its first call.
+
+        Raises BadField.
+        """
+        async with self._truth_reads:
+            for payment in await self._payments.of_hold(call.show, call.buyer, call.hold):
+                if payment.attempt == call.purchase.key:
+                    return await self._truth(call, payment)
+        raise not_offered(ways)
 
     async def _unknown_hold(self, call: _Call) -> CheckoutAnswer:
         """Stock forgets old holds, and data loss takes young ones; the ledger forgets nothing.
@@ -259,6 +293,9 @@ class Checkout:
         lines, (terms,) = self._desk.lines(caller, call.show, (wanted,))
         if terms.mode is not Mode.FIRST_PAID:
             raise BadField("hold: is missing: this offer is sold by holds")
+        ways = self._ways.of(self._book.of(call.show), lines)
+        if call.provider.name not in ways:
+            return await self._another_way(call, ways)
         if call.provider.is_asynchronous(call.purchase.token):
             return call.says(Outcome.DECLINED, reason=TOO_SLOW)
         seen = await self._stock.peek(call.show, call.buyer, lines)

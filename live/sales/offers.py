@@ -24,6 +24,7 @@ class Offers:
     state: ShowState
     by_id: dict[str, OfferTerms]
     by_slot: dict[int, OfferTerms]
+    narrowings: frozenset[tuple[str, ...]]  # the ways to pay of offers that do not take all
 
     def named(self, offer: str) -> OfferTerms:
         """Raises NotFound."""
@@ -77,6 +78,7 @@ class OfferBook:
                 state,
                 {terms.id: terms for terms in state.offers},
                 {terms.slot: terms for terms in state.offers},
+                frozenset(terms.providers for terms in state.offers if terms.providers),
             )
             self._known[show] = known
         return known

@@ -69,6 +69,7 @@ def _settings(state: ShowState) -> tuple[object, ...]:
         state.frozen,
         state.run_order,
         state.starts_at,
+        state.providers,
     )
 
 

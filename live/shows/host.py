@@ -6,7 +6,7 @@ committed, with the same key, changes nothing and is answered with the show as i
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import uuid4
@@ -19,12 +19,13 @@ from live.domain.show import ShowState, ShowView
 from live.errors import Busy
 from live.failpoint import failpoint
 from live.ledger.idempotency import CallKey
-from live.ledger.offer_rows import NewOffer, OfferRows
+from live.ledger.offer_rows import NewOffer, OfferChanges, OfferRows
 from live.ledger.show_command import Actor, DoneBefore
 from live.ledger.shows import NewShow, ShowPatch, ShowRows
 from live.shows.carry import Carrier
 from live.shows.ports import UNREACHABLE
 from live.shows.views import Stocks, view_show, view_terms
+from live.shows.ways import ShopWays
 
 log = structlog.get_logger()
 
@@ -51,12 +52,16 @@ class Done:
 
 
 class HostCommands:
-    """One method per command. All raise NotFound and Conflict as the rows below them do."""
+    """One method per command. All raise NotFound and Conflict as the rows below them do, and
+    BadField for ways to pay that the shop does not take or prices that they could not charge."""
 
-    def __init__(self, shows: ShowRows, offers: OfferRows, carrier: Carrier) -> None:
+    def __init__(
+        self, shows: ShowRows, offers: OfferRows, carrier: Carrier, ways: ShopWays
+    ) -> None:
         self._shows = shows
         self._offers = offers
         self._carrier = carrier
+        self._ways = ways
 
     async def look(self, show: ShowId) -> Done:
         """Read a show with its stock; without Redis, with the stock that the ledger knows."""
@@ -75,9 +80,12 @@ class HostCommands:
         return await self._offers.show_of(offer)
 
     async def create_show(self, new: NewShow, actor: Actor) -> Done:
+        self._ways.check_names(new.providers)
         return await self._carry(self._shows.create(new, actor), fresh=True)
 
     async def patch_show(self, show: ShowId, patch: ShowPatch, actor: Actor) -> Done:
+        if patch.providers is not None:
+            self._ways.check_show(await self._shows.read_state(show), patch.providers)
         return await self._carry(self._shows.patch(show, patch, actor))
 
     async def start_show(self, show: ShowId, actor: Actor) -> Done:
@@ -105,10 +113,23 @@ class HostCommands:
         return await self._carry(self._shows.announce(show, text, until, actor))
 
     async def create_offer(self, show: ShowId, new: NewOffer, actor: Actor) -> Done:
+        state = await self._shows.read_state(show)
+        self._ways.check_names(new.providers)
+        self._ways.check_price(new.price_minor, state.currency, (state.providers, new.providers))
         return await self._carry(self._offers.create(show, new, actor))
 
-    async def edit_offer(self, offer: OfferId, changes: Mapping[str, object], actor: Actor) -> Done:
+    async def edit_offer(self, offer: OfferId, changes: OfferChanges, actor: Actor) -> Done:
+        if "price_minor" in changes or "providers" in changes:
+            await self._check_edit(offer, changes)
         return await self._carry(self._offers.edit(offer, changes, actor))
+
+    async def _check_edit(self, offer: OfferId, changes: OfferChanges) -> None:
+        state = await self._shows.read_state(await self._offers.show_of(offer))
+        terms = next(terms for terms in state.offers if terms.id == offer)
+        providers = changes.get("providers", terms.providers)
+        self._ways.check_names(providers)
+        price = changes.get("price_minor", terms.price_minor)
+        self._ways.check_price(price, terms.currency, (state.providers, providers))
 
     async def mark_sold_out(self, offer: OfferId, actor: Actor) -> Done:
         return await self._carry(self._offers.mark_sold_out(offer, actor))

@@ -45,4 +45,5 @@ def view_show(state: ShowState, stocks: Stocks, *, drafts: bool) -> ShowView:
         frozen=state.frozen,
         starts_at=state.starts_at,
         pinned=state.pinned,
+        providers=state.providers,
     )

@@ -77,18 +77,26 @@ def _check_joined(state: ShowState, *, joined: bool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The `data` of a connect answer, and the answer of `show.state`; `time` is Unix ms."""
+    """The `data` of a connect answer, and the answer of `show.state`; `time` is Unix ms.
+
+    `providers`: the shop's ways to pay. A purchase may use those of them that the show's and its
+    offers' own lists have, too, where these are not empty.
+    """
 
     show: ShowView
     me: MeView
     time: int
+    providers: tuple[str, ...] = ()
 
 
 class Join:
-    def __init__(self, rooms: Rooms, me: Belongings, door: Door) -> None:
+    def __init__(
+        self, rooms: Rooms, me: Belongings, door: Door, *, providers: tuple[str, ...] = ()
+    ) -> None:
         self._rooms = rooms
         self._me = me
         self._door = door
+        self._providers = providers
 
     async def snapshot(self, caller: Caller, show: ShowId, asked: bytes = b"") -> Snapshot:
         """For a connect with the data `asked`.
@@ -115,7 +123,12 @@ class Join:
         if not caller.may_moderate(show):
             check(room.state)
         view = view_show(room.state, room.stock, drafts=caller.may_moderate(show))
-        return Snapshot(show=view, me=me, time=time.time_ns() // 1_000_000)
+        return Snapshot(
+            show=view,
+            me=me,
+            time=time.time_ns() // 1_000_000,
+            providers=self._providers,
+        )
 
     async def view(self, show: ShowId) -> ShowView:
         """The show with its latest figures. Raises NotFound, Busy."""

@@ -6,22 +6,14 @@ from urllib.parse import urljoin
 import orjson
 
 from live.domain.links import is_link
+from live.domain.money import minor_digits
 from live.domain.offer import OfferView, Phase
 from live.domain.show import ShowStatus, ShowView
-
-# ISO 4217 minor units other than two; static/money.js has the same list, and a test compares them.
-MINOR_DIGITS = {
-    **dict.fromkeys(
-        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
-    ),
-    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
-    **dict.fromkeys("CLF UYW".split(), 4),
-}
 
 
 def decimal_price(minor: int, currency: str) -> str:
     """Write minor units as a decimal number: (1999, "EUR") is "19.99"."""
-    digits = MINOR_DIGITS.get(currency, 2)
+    digits = minor_digits(currency)
     if digits == 0:
         return str(minor)
     text = str(minor).rjust(digits + 1, "0")

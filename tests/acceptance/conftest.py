@@ -92,7 +92,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    found = Service(scratch_directory())
+    found = Service(scratch_directory(), environment={"LIVE_PROVIDERS": "sandbox,invoice"})
     found.start()
     yield found
     found.stop()

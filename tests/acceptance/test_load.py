@@ -21,13 +21,14 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def deployed(scratch: Path, postgres: Postgres) -> Iterator[Service]:
-    """A service on configured engines: nobody runs a sandbox for it."""
+    """A service on configured engines: nobody runs a sandbox for it, so it takes invoices."""
     name = f"t{uuid4().hex}"
     asyncio.run(_execute(postgres.url(), f'CREATE DATABASE "{name}"'))
     (scratch / name).mkdir()
     valkey = Valkey(scratch / name)
     valkey.start()
     engines = {"LIVE_REDIS_URL": valkey.url, "LIVE_DATABASE_URL": postgres.url(name)}
+    engines |= {"LIVE_PROVIDERS": "invoice", "LIVE_GUESTS": "watch"}
     found = Service(scratch_directory(), (), engines)
     found.start()
     yield found

@@ -21,7 +21,7 @@ from live.failpoint import DIED
 from live.ledger.migrate import migrate
 from live.ledger.pool import Pool, open_pool
 from live.ledger.rebuild import read_show_stock
-from tests.ledger_kit import PRICE
+from tests.ledger_kit import PRICE, wish
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer, running_sandbox
 from tests.shows_kit import HOST
@@ -276,14 +276,7 @@ async def test_worker_dead_after_a_refund_refunds_once(sale: Sale, children: Chi
     answer = await sale.pay(buyer, await sale.hold(buyer))
     await sale.work_until("captured", "paid")
     assert answer.order is not None
-    await sale.orders.request_refund(
-        answer.order.order,
-        amount_minor=500,
-        reason="late",
-        request_key="r",
-        restock=False,
-        actor=HOST,
-    )
+    await sale.orders.request_refund(answer.order.order, wish(500), request_key="r", actor=HOST)
     died = await children.run("work", failpoint="worker.after_refund")
     await sale.work_until("partially_refunded", "partially_refunded")
     assert died == DIED

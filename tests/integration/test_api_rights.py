@@ -50,6 +50,8 @@ WHO: dict[str, set[Role]] = {
     "GET /v1/orders": {H, S, V},
     "GET /v1/orders/{order}": {H, S, V},
     "POST /v1/orders/{order}/refund": {H, S},
+    "POST /v1/orders/{order}/refund/call-off": {H, S},
+    "POST /v1/orders/{order}/paid": {H, S},
     "GET /v1/session": {H, M, S},
     "POST /v1/tokens": {S},
     "POST /v1/users/{sub:path}/logout": {H, S},

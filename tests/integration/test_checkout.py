@@ -59,13 +59,6 @@ async def test_approved_checkout_answers_with_the_committed_order(sale: Sale) ->
     assert await sale.figures() == Stock(left=8, held=0, sold=2)
 
 
-async def test_invoice_needs_no_token(sale: Sale) -> None:
-    """Pay on delivery is always authorised."""
-    ada = viewer()
-    answer = await sale.pay(ada, await sale.hold(ada), None, provider="invoice")
-    assert answer.outcome is Outcome.CONFIRMED
-
-
 async def test_declined_checkout_keeps_the_hold_for_another_try(sale: Sale) -> None:
     """After a decline the same key says declined again, and a new key may pay."""
     ada, first = viewer(), new_key()

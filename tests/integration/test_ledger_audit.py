@@ -16,7 +16,7 @@ from live.ledger.audit import AuditReport, audit, audit_and_tell
 from live.ledger.orders import OrderRows
 from live.ledger.schedule import Schedule
 from live.ledger.shows import ShowRows
-from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment
+from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment, wish
 from tests.shows_kit import HOST
 
 
@@ -75,7 +75,7 @@ async def sell_some(sale: Sale) -> tuple[Buyer, ...]:
     await sale.settle()
     await sale.capture_all()
     await OrderRows(sale.pool).request_refund(
-        money.order, amount_minor=None, reason="", restock=True, request_key="k", actor=HOST
+        money.order, wish(restock=True), request_key="k", actor=HOST
     )
     await sale.capture_all()
     await sale.pool.execute("DELETE FROM notices")

@@ -26,6 +26,7 @@ from tests.ledger_kit import (
     new_buyer,
     new_payment,
     pay,
+    wish,
 )
 from tests.shows_kit import HOST
 
@@ -326,21 +327,14 @@ async def test_refunds_never_pass_what_was_captured(
     paid, _, _ = await settled_order(pool, outbox, show)
     rows, orders = PaymentRows(pool), OrderRows(pool)
 
-    async def refund(amount: int | None, key: str, *, restock: bool = False) -> None:
-        await orders.request_refund(
-            paid.order,
-            amount_minor=amount,
-            reason="late",
-            restock=restock,
-            request_key=key,
-            actor=HOST,
-        )
+    async def refund(amount: int | None, key: str) -> None:
+        await orders.request_refund(paid.order, wish(amount), request_key=key, actor=HOST)
 
     with pytest.raises(Conflict):
         await refund(1, "too-early")
     await capture(rows)
-    await refund(1_000, "a", restock=True)
-    await refund(1_000, "a", restock=True)
+    await refund(1_000, "a")
+    await refund(1_000, "a")
     with pytest.raises(Conflict):
         await refund(2_001, "b")
     with pytest.raises(Conflict):
@@ -361,8 +355,6 @@ async def test_refunds_never_pass_what_was_captured(
     whole = (await orders.get(paid.order)).view
     assert (whole.state, whole.refunded_minor) == (OrderState.REFUNDED, 2 * PRICE)
     assert (await rows.get(paid.id)).state is S.REFUNDED
-    assert await pool.fetchval("SELECT on_hand FROM products") == 5 + 2
-    assert await pool.fetchval("SELECT sold FROM offers") == 2
 
 
 async def test_refund_of_an_order_that_nobody_paid_is_a_conflict(
@@ -374,9 +366,7 @@ async def test_refund_of_an_order_that_nobody_paid_is_a_conflict(
     orders = OrderRows(pool)
     for order, error in ((paid.order, Conflict), (new_order_id(), NotFound)):
         with pytest.raises(error):
-            await orders.request_refund(
-                order, amount_minor=1, reason="late", restock=False, request_key="a", actor=HOST
-            )
+            await orders.request_refund(order, wish(1), request_key="a", actor=HOST)
 
 
 async def test_webhook_that_tells_a_refund_first_counts_it_once(
@@ -386,9 +376,7 @@ async def test_webhook_that_tells_a_refund_first_counts_it_once(
     paid, _, _ = await settled_order(pool, outbox, show)
     rows, orders = PaymentRows(pool), OrderRows(pool)
     await capture(rows)
-    await orders.request_refund(
-        paid.order, amount_minor=500, reason="", restock=False, request_key="k", actor=HOST
-    )
+    await orders.request_refund(paid.order, wish(500), request_key="k", actor=HOST)
     (job,) = await rows.take_jobs(lease_ms=0, limit=10)
 
     await rows.record(paid.id, S.PARTIALLY_REFUNDED, amount_minor=500)

@@ -20,7 +20,7 @@ from live.ledger.pool import Pool
 from live.payments.breaker import LOST_MAX
 from live.payments.port import MoneyRequest, Verdict, authorise_request
 from live.payments.worker import PaymentWorker
-from tests.ledger_kit import PRICE
+from tests.ledger_kit import PRICE, wish
 from tests.payment_kit import authorised, only_payment, opened
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer, running_sandbox
@@ -315,14 +315,7 @@ async def test_refund_is_paid_back_once(sale: Sale) -> None:
     await sale.work_until("captured", "paid")
     assert answer.order is not None
     for key in ("a", "a", "b"):
-        await sale.orders.request_refund(
-            answer.order.order,
-            amount_minor=500,
-            reason="scratched",
-            request_key=key,
-            restock=False,
-            actor=HOST,
-        )
+        await sale.orders.request_refund(answer.order.order, wish(500), request_key=key, actor=HOST)
     await sale.work_until("partially_refunded", "partially_refunded")
     async with asyncio.timeout(10):
         while await sale.money() != (PRICE, 1_000):

@@ -35,6 +35,8 @@ class Bench:
     misbehave: Callable[..., Awaitable[None]]
     finish: Callable[[str, str], Awaitable[None]]
     """(ref, approve | decline): what the buyer does at his bank."""
+    bank: Callable[[str, str], Awaitable[None]]
+    """(ref, succeeded | failed): what his bank does with refunds, days later."""
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +66,14 @@ def sandbox_bench(server: SandboxServer) -> Bench:
         lose="tok_timeout_after_charge",
         misbehave=server.misbehave,
         finish=finish,
+        bank=server.bank,
     )
 
 
 def stripe_bench(server: StripeServer) -> Bench:
+    async def bank(ref: str, state: str) -> None:
+        await server.buyer(ref, "refunds_succeed" if state == "succeeded" else "refunds_fail")
+
     return Bench(
         server.provider(timeout_s=TIMEOUT_S),
         approve="pm_card_visa",
@@ -76,16 +82,24 @@ def stripe_bench(server: StripeServer) -> Bench:
         lose="pm_hangs_after_charge",
         misbehave=server.misbehave,
         finish=server.buyer,
+        bank=bank,
     )
 
 
-async def _nothing(*_: str, **__: bool) -> None:
+async def _nothing(*_: str, **__: object) -> None:
     """An invoice has no world around it."""
 
 
 def invoice_bench() -> Bench:
     return Bench(
-        Invoice(), approve="", decline="", action="", lose="", misbehave=_nothing, finish=_nothing
+        Invoice(),
+        approve="",
+        decline="",
+        action="",
+        lose="",
+        misbehave=_nothing,
+        finish=_nothing,
+        bank=_nothing,
     )
 
 
@@ -140,13 +154,14 @@ def money(
 
 
 async def test_money_goes_there_and_back(bench: Bench) -> None:
-    """Authorise, capture, refund: each is done; the ref is one and stays."""
+    """Authorise, capture, refund: each is done, but that of an invoice nobody says that it was
+    paid; the ref is one and stays."""
     request = wanted(bench.approve)
     said = await bench.provider.authorise(request)
     again = await bench.provider.authorise(request)
     found = await bench.provider.look_up(request.payment, said.ref)
+    captured = await bench.provider.capture(money(request, ref=said.ref))
     results = [
-        await bench.provider.capture(money(request, ref=said.ref)),
         await bench.provider.refund(money(request, 400, ref=said.ref)),
         await bench.provider.refund(money(request, 590, ref=said.ref)),
     ]
@@ -154,6 +169,101 @@ async def test_money_goes_there_and_back(bench: Bench) -> None:
     assert {one.state for one in (said, again, found)} == {PaymentState.AUTHORISED}
     assert said.ref is not None and {said.ref, again.ref, found.ref} == {said.ref}
     assert {result.verdict for result in results} == {Verdict.DONE}
+    asked = bench.provider.name != "invoice"
+    assert captured.verdict is (Verdict.DONE if asked else Verdict.PENDING)
+
+
+async def captured_charge(strict: Bench) -> tuple[AuthoriseRequest, str]:
+    """A charge of `PRICE` that can be paid back, and its ref."""
+    request = wanted(strict.approve)
+    ref = (await strict.provider.authorise(request)).ref
+    assert ref is not None
+    await strict.provider.capture(money(request, ref=ref))
+    return request, ref
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "refunded"),
+    [("succeeded", Verdict.DONE, 400), ("failed", Verdict.REFUSED, 0)],
+)
+async def test_refund_that_waits_is_not_done_before_the_bank_says_so(
+    strict: Bench, state: str, verdict: Verdict, refunded: int
+) -> None:
+    """Taken on is pending, asked again with the same key or looked up; nothing counts as refunded
+    in the look-up or the books, until the bank has decided."""
+    request, ref = await captured_charge(strict)
+    await strict.misbehave(refunds="pending")
+    asked = money(request, 400, ref=ref)
+
+    waiting = [await strict.provider.refund(asked), await strict.provider.refund(asked)]
+    waiting.append(await strict.provider.look_up_refund(asked) or waiting[0])
+    before = await strict.provider.look_up(request.payment, ref)
+    await strict.misbehave()
+    await strict.bank(ref, state)
+    after = await strict.provider.look_up(request.payment, ref)
+
+    assert {result.verdict for result in waiting} == {Verdict.PENDING}
+    assert (before.state, before.refunded_minor) == (PaymentState.CAPTURED, 0)
+    assert (await strict.provider.refund(asked)).verdict is verdict
+    assert after.refunded_minor == refunded
+    assert await refunded_in_books(strict, request.payment) == refunded
+
+
+async def refunded_in_books(strict: Bench, payment: PaymentId) -> int:
+    cursor: str | None = None
+    while True:
+        page = await strict.provider.list_charges(cursor=cursor, limit=100)
+        for charge in page.charges:
+            if charge.payment == payment:
+                return charge.refunded_minor
+        cursor = page.cursor
+        assert cursor is not None, "not in the books"
+
+
+async def test_refund_that_failed_stays_failed_for_its_key(strict: Bench) -> None:
+    """A repeat tells the failure with its reason; another key pays, once."""
+    request, ref = await captured_charge(strict)
+    await strict.misbehave(refunds="failed")
+    failing = money(request, PRICE, ref=ref)
+    first = await strict.provider.refund(failing)
+    await strict.misbehave()
+
+    again = await strict.provider.refund(failing)
+    anew = await strict.provider.refund(money(request, PRICE, ref=ref))
+
+    assert first.verdict is again.verdict is Verdict.REFUSED
+    assert first.reason and first.reason == again.reason
+    assert anew.verdict is Verdict.DONE
+    assert (await strict.provider.look_up(request.payment, ref)).refunded_minor == PRICE
+
+
+async def test_refund_that_was_done_may_come_back(strict: Bench) -> None:
+    """The buyer's bank returns it later: the look-up by its key and the sums say so."""
+    request, ref = await captured_charge(strict)
+    done = money(request, 400, ref=ref)
+    assert (await strict.provider.refund(done)).verdict is Verdict.DONE
+
+    await strict.bank(ref, "failed")
+
+    found = await strict.provider.look_up_refund(done)
+    assert found is not None and found.verdict is Verdict.REFUSED
+    truth = await strict.provider.look_up(request.payment, ref)
+    assert (truth.state, truth.refunded_minor) == (PaymentState.CAPTURED, 0)
+    assert await strict.provider.look_up_refund(money(request, 400, ref=ref)) is None
+
+
+async def test_refund_is_paid_once_however_late_its_repeat(strict: Bench) -> None:
+    """Also when the provider has forgotten its idempotency keys."""
+    request, ref = await captured_charge(strict)
+    asked = money(request, 400, ref=ref)
+    await strict.provider.refund(asked)
+    if strict.provider.name == "stripe":
+        await strict.misbehave(forget_keys=True)
+
+    again = await strict.provider.refund(asked)
+
+    assert again.verdict is Verdict.DONE
+    assert (await strict.provider.look_up(request.payment, ref)).refunded_minor == 400
 
 
 async def test_void_is_done_and_may_be_repeated_or_is_refused_as_done(bench: Bench) -> None:

@@ -414,13 +414,14 @@ async def test_first_paid_offer_is_not_held(
         bought = await client.call(
             viewer(),
             "hold.checkout",
-            {"offer": offer, "qty": 1, "provider": "invoice", "key": uuid()},
+            {"offer": offer, "qty": 1, "provider": "sandbox", "token": "tok_approve"}
+            | {"key": uuid()},
         )
         assert bought["outcome"] == "confirmed"
 
 
 async def test_hold_offer_is_not_bought_directly(client: Client) -> None:
     """The other way round: without its hold there is no checkout."""
-    request = {"offer": client.sale.offers[0], "qty": 1, "provider": "invoice", "key": uuid()}
+    request = {"offer": client.sale.offers[0], "qty": 1, "provider": "sandbox", "key": uuid()}
     with pytest.raises(BadField, match=r"^hold: "):
         await client.call(viewer(), "hold.checkout", request)

@@ -24,7 +24,7 @@ from live.ledger.pool import Pool
 from live.payments.inbox import WebhookInbox
 from live.payments.port import MoneyRequest, Provider
 from live.payments.webhooks import signed_headers
-from tests.ledger_kit import PRICE
+from tests.ledger_kit import PRICE, wish
 from tests.sale_kit import SETTLED_S, Sale, open_sale, viewer
 from tests.sandbox import KEY, SandboxServer, running_sandbox
 from tests.shows_kit import HOST
@@ -246,9 +246,7 @@ async def test_partial_refunds_there_and_here_add_up(world: World) -> None:
     await world.deliver(("partially_refunded",), one)
     order = OrderId(str(await world.sale.pool.fetchval("SELECT id FROM orders")))
     for _ in range(2):  # asked twice with one key: once
-        await world.sale.orders.request_refund(
-            order, amount_minor=200, reason="late", request_key="k", restock=False, actor=HOST
-        )
+        await world.sale.orders.request_refund(order, wish(200), request_key="k", actor=HOST)
     await world.sale.worker.run_once()
     await world.deliver(("partially_refunded",), one)
     assert await world.sale.payment_states() == [("partially_refunded", "partially_refunded")]

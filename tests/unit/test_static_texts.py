@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from live.domain import money
 from live.domain.outcomes import Outcome
 from live.domain.show import ShowStatus
 from live.web import structured_data
@@ -34,10 +35,10 @@ def test_minor_units_become_decimals(run: Run, minor: int, currency: str, decima
 
 def test_currency_digits_are_the_same_in_both_languages(run: Run) -> None:
     """The table of minor units in JavaScript is the one in Python."""
-    codes = [*structured_data.MINOR_DIGITS, "EUR", "USD", "XXX"]
+    codes = [*money.MINOR_DIGITS, "EUR", "USD", "XXX"]
     script = f"""import {{ minorDigits }} from "./money.js";
         out({json.dumps(codes)}.map(minorDigits));"""
-    assert run(script) == [structured_data.MINOR_DIGITS.get(code, 2) for code in codes]
+    assert run(script) == [money.minor_digits(code) for code in codes]
 
 
 def test_typed_price_must_fit_the_currency(run: Run) -> None:

@@ -72,8 +72,9 @@ class SessionAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportAnswer:
-    """`viewers` are those watching now; null while Redis cannot be asked. `audit` is the latest of
-    the schedule, of all shows together; null before the first."""
+    """`viewers` are those watching now; null while Redis cannot be asked. `unpaid_minor`: invoices
+    that nobody has paid yet, which are no revenue. `audit` is the latest of the schedule, of all
+    shows together; null before the first."""
 
     show: ShowId
     currency: str
@@ -81,6 +82,7 @@ class ReportAnswer:
     holds: int
     orders: int
     revenue_minor: int
+    unpaid_minor: int
     conversion: float
     average_order_minor: int
     offers: list[OfferReport]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from live.domain.hold import CART_LINES_MAX
 from live.domain.ids import SUB_BYTES_MAX, is_sub
 from live.domain.links import LINK, LINK_CHARS_MAX
 from live.domain.money import AMOUNT_MINOR_MAX
@@ -24,6 +25,7 @@ from live.domain.offer import (
     Mode,
 )
 from live.domain.show import ANNOUNCEMENT_CHARS_MAX, PINS_MAX, RUN_ORDER_MAX, TITLE_CHARS_MAX
+from live.domain.ways import WAYS_MAX
 from live.web.auth import SHOWS_PER_TOKEN_MAX, TOKEN_BYTES_MAX, TOKEN_LIFE_MAX_SECONDS
 from live.web.problems import BadInput
 
@@ -71,6 +73,10 @@ Limit = Annotated[
 ]
 Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units")]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+Providers = Annotated[
+    list[Id],
+    Meta(max_length=WAYS_MAX, description="ways to pay; empty: no narrower than the show or shop"),
+]
 TimeMs = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="Unix ms")]
 Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[\u0021-\u007e]+{_END}")]
 Sub = Annotated[
@@ -124,6 +130,7 @@ class ShowBody(Body, frozen=True, kw_only=True):
     starts_at: TimeMs | None = None
     playback_url: Link = ""
     paid_partnership: bool = False
+    providers: Providers = []
 
 
 class ShowPatchBody(Body, frozen=True, kw_only=True):
@@ -133,6 +140,7 @@ class ShowPatchBody(Body, frozen=True, kw_only=True):
     slow_mode_seconds: Annotated[int, Meta(ge=0, le=SLOW_MODE_SECONDS_MAX)] | UnsetType = UNSET
     rehearsal_passcode: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     starts_at: TimeMs | UnsetType = UNSET
+    providers: Providers | UnsetType = UNSET
 
 
 class StartBody(Body, frozen=True, kw_only=True):
@@ -166,6 +174,7 @@ class OfferBody(Body, frozen=True, kw_only=True):
     duration_seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)] | None = None
     waitlist: bool = True
     guests: bool = True
+    providers: Providers = []
 
 
 class OfferPatchBody(Body, frozen=True, kw_only=True):
@@ -180,6 +189,7 @@ class OfferPatchBody(Body, frozen=True, kw_only=True):
     duration_seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)] | UnsetType | None = UNSET
     waitlist: bool | UnsetType = UNSET
     guests: bool | UnsetType = UNSET
+    providers: Providers | UnsetType = UNSET
 
 
 class ExtendBody(Body, frozen=True, kw_only=True):
@@ -199,10 +209,28 @@ class ModerationBody(Body, frozen=True, kw_only=True):
     seconds: Annotated[int, Meta(ge=1, le=MODERATION_SECONDS_MAX)] | None = None
 
 
+class ReturnedItem(Body, frozen=True, kw_only=True):
+    offer: Id
+    qty: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+
+
 class RefundBody(Body, frozen=True, kw_only=True):
+    """`restock`: units came back, those of `items`; without them all, where all the money goes."""
+
     amount_minor: Annotated[int, Meta(ge=1, le=AMOUNT_MINOR_MAX)] | None = None
     reason: Reason
     restock: bool = False
+    items: Annotated[list[ReturnedItem], Meta(max_length=CART_LINES_MAX)] = []
+
+
+class CallOffBody(Body, frozen=True, kw_only=True):
+    reason: Reason
+
+
+class PaidBody(Body, frozen=True, kw_only=True):
+    """`reference`: what the shop knows the payment by."""
+
+    reference: Reason
 
 
 class SessionBody(Body, frozen=True, kw_only=True):

@@ -167,14 +167,14 @@ async def _authorise(
     return None
 
 
-async def read_body(request: Request) -> bytes:
-    """Read at most BODY_BYTES_MAX. Raises TooLarge."""
+async def read_body(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """Read at most `bytes_max`. Raises TooLarge."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise TooLarge(f"a body has {BODY_BYTES_MAX} bytes at most")
+        if size > bytes_max:
+            raise TooLarge(f"a body has {bytes_max} bytes at most")
         parts.append(part)
     return b"".join(parts)
 

@@ -13,6 +13,7 @@ from live.ledger.shows import ShowRows
 from live.settings import Settings
 from live.shows.host import HostCommands
 from live.shows.moderation import Moderation
+from live.shows.ways import ShopWays
 from live.web.auth import Authenticator
 from live.web.limits import AddressLimit
 from live.web.revoked import Revoked
@@ -45,4 +46,5 @@ class ApiDeps:
     desk: DeskRows
     guest_limit: AddressLimit
     version: str
+    ways: ShopWays
     rpc: Mapping[str, tuple[type, type]]  # method -> request and answer type, for AsyncAPI

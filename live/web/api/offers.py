@@ -1,10 +1,12 @@
 """Offers: prepared before, opened with one call."""
 
+from typing import cast
+
 from msgspec import UNSET, UnsetType
 
 from live.domain.ids import OfferId, Sku
 from live.domain.offer import OfferView
-from live.ledger.offer_rows import NewOffer
+from live.ledger.offer_rows import NewOffer, OfferChanges
 from live.shows.host import Done, new_id
 from live.web.api.bodies import Empty, ExtendBody, OfferBody, OfferPatchBody, RestockBody
 from live.web.api.deps import ApiDeps
@@ -29,6 +31,7 @@ async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> Answer:
         duration_seconds=body.duration_seconds,
         waitlist=body.waitlist,
         guests=body.guests,
+        providers=tuple(body.providers),
     )
     return _answer(await deps.host.create_offer(call.show_id, new, call.actor), offer)
 
@@ -38,11 +41,12 @@ async def get_offer(deps: ApiDeps, call: ApiCall[Empty]) -> OfferView:
 
 
 async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> Answer:
-    changes = {
+    named = {
         name: value
         for name in OfferPatchBody.__struct_fields__
         if (value := getattr(call.body, name)) is not UNSET
     }
+    changes = cast(OfferChanges, named)  # the body has these fields, with these types, and no more
     if not changes:
         raise BadInput("", "name at least one field to change")
     return _answer(await deps.host.edit_offer(call.offer_id, changes, call.actor), call.offer_id)

@@ -5,13 +5,14 @@ from uuid import UUID
 from starlette.responses import Response
 
 from live.domain.caller import Caller, Role
-from live.domain.ids import OrderId, ShowId, is_id, is_sub
+from live.domain.ids import OfferId, OrderId, ShowId, is_id, is_sub
 from live.domain.order import OrderView
 from live.errors import Denied, NotFound
 from live.ledger.orders import OrderRow
-from live.payments.port import WebhookRefused
+from live.ledger.refunds import RefundWish, Returned
+from live.payments.port import WEBHOOK_BYTES_MAX, WebhookRefused
 from live.web.api.answers import Nothing, OrderPage
-from live.web.api.bodies import Empty, RefundBody
+from live.web.api.bodies import CallOffBody, Empty, PaidBody, RefundBody
 from live.web.api.call import read_body
 from live.web.api.deps import ApiDeps
 from live.web.api.paging import read_cursor, read_limit, read_newest_first, write_cursor
@@ -56,21 +57,47 @@ async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
     if call.actor.call is None:
         # Without a key, a repeat after a lost answer would pay twice.
         raise BadInput("Idempotency-Key", "a refund needs this header")
-    body = call.body
     refunded = await deps.orders.request_refund(
         found.view.order,
-        amount_minor=body.amount_minor,
-        reason=body.reason,
-        restock=body.restock,
+        _wish(call.body),
         request_key=call.actor.call.key,
         actor=call.actor,
     )
     return refunded.view
 
 
+def _wish(body: RefundBody) -> RefundWish:
+    if body.items and not body.restock:
+        raise BadInput("items", "only together with restock")
+    if len({item.offer for item in body.items}) < len(body.items):
+        raise BadInput("items", "an offer may be named once")
+    return RefundWish(
+        amount_minor=body.amount_minor,
+        reason=body.reason,
+        restock=body.restock,
+        items=tuple(Returned(OfferId(item.offer), item.qty) for item in body.items),
+    )
+
+
+async def call_off_refunds(deps: ApiDeps, call: ApiCall[CallOffBody]) -> OrderView:
+    found = await _find(deps, call.caller, call.order_id)
+    done = await deps.orders.call_off_refunds(
+        found.view.order, reason=call.body.reason, actor=call.actor
+    )
+    return done.view
+
+
+async def mark_paid(deps: ApiDeps, call: ApiCall[PaidBody]) -> OrderView:
+    found = await _find(deps, call.caller, call.order_id)
+    paid = await deps.orders.mark_paid(
+        found.view.order, reference=call.body.reference, actor=call.actor
+    )
+    return paid.view
+
+
 async def take_webhook(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing | Response:
     """The provider's signature is the authentication; the raw bytes are what it covers."""
-    body = await read_body(call.request)
+    body = await read_body(call.request, bytes_max=WEBHOOK_BYTES_MAX)
     headers = {name.lower(): value for name, value in call.request.headers.items()}
     try:
         await deps.take_webhook(call.path["provider"], headers, body)

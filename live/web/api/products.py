@@ -7,12 +7,13 @@ from live.web.api.answers import ProductPage
 from live.web.api.bodies import AdjustmentBody, Empty, ProductBody
 from live.web.api.deps import ApiDeps
 from live.web.api.paging import read_cursor, read_limit, write_cursor
-from live.web.api.table import ApiCall
+from live.web.api.shows import NOTE_HEADER
+from live.web.api.table import Answer, ApiCall
 
 
-async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> ProductView:
+async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> Answer:
     body = call.body
-    return await deps.catalogue.create(
+    made = await deps.catalogue.create(
         NewProduct(
             sku=Sku(body.sku),
             title=body.title,
@@ -24,6 +25,9 @@ async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> ProductVi
         ),
         actor=call.actor,
     )
+    # An offer of it may cost something else, so this is told and no more.
+    fault = deps.ways.refusal(made.price_minor, made.currency)
+    return Answer(body=made, headers={NOTE_HEADER: fault} if fault else {})
 
 
 async def list_products(deps: ApiDeps, call: ApiCall[Empty]) -> ProductPage:

@@ -51,9 +51,12 @@ async def read_report(deps: ApiDeps, call: ApiCall[Empty]) -> ReportAnswer:
         holds=found.holds,
         orders=found.orders,
         revenue_minor=found.revenue_minor,
+        unpaid_minor=found.unpaid_minor,
         # Of holds, four digits; a browser's own division would differ from page to page.
         conversion=round(found.orders / found.holds, 4) if found.holds else 0.0,
-        average_order_minor=found.revenue_minor // found.orders if found.orders else 0,
+        average_order_minor=(
+            (found.revenue_minor + found.unpaid_minor) // found.orders if found.orders else 0
+        ),
         offers=list(found.offers),
         audit=await deps.desk.last_audit(),
     )

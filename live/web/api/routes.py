@@ -26,11 +26,13 @@ from live.web.api.answers import (
 from live.web.api.bodies import (
     AdjustmentBody,
     AnnouncementBody,
+    CallOffBody,
     Empty,
     ExtendBody,
     ModerationBody,
     OfferBody,
     OfferPatchBody,
+    PaidBody,
     PinsBody,
     ProductBody,
     RefundBody,
@@ -199,6 +201,15 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/orders/{order}/refund", summary="Pay back all or a part",
         access=HOSTS_ANYWHERE, handler=orders.refund_order, body=RefundBody, answer=OrderView,
+    ),
+    Endpoint(
+        method="POST", path="/v1/orders/{order}/refund/call-off",
+        summary="Pay nothing more back of refunds that failed",
+        access=HOSTS_ANYWHERE, handler=orders.call_off_refunds, body=CallOffBody, answer=OrderView,
+    ),
+    Endpoint(
+        method="POST", path="/v1/orders/{order}/paid", summary="Say that an invoice was paid",
+        access=HOSTS_ANYWHERE, handler=orders.mark_paid, body=PaidBody, answer=OrderView,
     ),
     Endpoint(
         method="POST", path="/v1/payments/{provider}/webhook", summary="A provider's event",

@@ -45,6 +45,7 @@ async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> Answer:
         starts_at=body.starts_at,
         playback_url=body.playback_url,
         paid_partnership=body.paid_partnership,
+        providers=tuple(body.providers),
     )
     return _answer(await deps.host.create_show(new, call.actor))
 

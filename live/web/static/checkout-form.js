@@ -16,10 +16,20 @@ export class CheckoutForm {
     return this.sheet.say(key, values);
   }
 
-  build(total, currency) {
+  /** What this page can pay with, as far as the show and every offer of the purchase take it. */
+  ways(items) {
+    const { show, offers } = this.sheet.model;
+    const lists = [show.providers, ...items.map(({ offer }) => offers.get(offer)?.providers)];
+    const narrowings = lists.filter((list) => list?.length);
+    const shop = document.body.dataset.providers.split(" ").filter(Boolean);
+    return shop.filter((name) => narrowings.every((list) => list.includes(name)));
+  }
+
+  build(items, total, currency) {
     const { kept } = this;
-    const providers = document.body.dataset.providers.split(" ");
-    kept.provider ||= providers[0];
+    const providers = this.ways(items);
+    if (!providers.length) return h("p", { class: "notice" }, this.say("pay_nowhere"));
+    if (!providers.includes(kept.provider)) kept.provider = providers[0];
     const amount = this.sheet.money(total, currency);
     this.form = h(
       "form",

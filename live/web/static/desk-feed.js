@@ -116,7 +116,8 @@ export class Feed {
     setHidden(byId("feed-empty"), lines.length > 0);
     setHidden(byId("feed-more"), !this.next);
     // The state belongs to the key: an order that changes gets a new line with its new buttons.
-    const keyOf = (line) => `${line.key} ${line.order?.state || ""} ${line.order?.refunded_minor || 0}`;
+    const refunds = ({ order }) => (order?.refunds || []).map(({ state }) => state).join();
+    const keyOf = (line) => `${line.key} ${line.order?.state || ""} ${line.order?.refunded_minor || 0} ${refunds(line)}`;
     keyed(byId("feed"), lines, keyOf, (line) => this.create(line));
   }
 
@@ -137,7 +138,9 @@ export class Feed {
     const units = order.items.map((item) => `${item.qty} × ${title(item)}`).join(", ");
     if (!this.desk.isHost) return units;
     const back = order.refunded_minor ? `, ${this.money(order.refunded_minor, order.currency)} paid back` : "";
-    return `${units} · ${this.money(order.total_minor, order.currency)}${back}`;
+    const failed = (order.refunds || []).filter(({ state }) => state === "failed");
+    const lost = failed.map((one) => `, a refund of ${this.money(one.amount_minor, order.currency)} failed: ${one.failure}`);
+    return `${units} · ${this.money(order.total_minor, order.currency)}${back}${lost.join("")}`;
   }
 
   money(minor, currency) {
@@ -156,13 +159,16 @@ export class Feed {
     desk.forms.open({
       title: "Refund an order",
       text: `${this.describe(order)}. Up to ${this.money(rest, order.currency)} can be paid back.`,
-      fields: desk.forms.refundFields(toDecimal(rest, order.currency), order.currency),
+      fields: desk.forms.refundFields(toDecimal(rest, order.currency), order),
       submit: "Refund",
       danger: true,
       send: async (values) => {
         const amount = toMinor(values.get("amount"), order.currency);
         if (amount === null || amount < 1) desk.forms.fail("The amount must be more than nothing.");
-        const body = { amount_minor: amount, reason: values.get("reason"), restock: values.get("restock") === "on" };
+        const body = { amount_minor: amount, reason: values.get("reason") };
+        const units = order.items.map(({ offer }) => ({ offer, qty: Number(values.get(`back ${offer}`)) }));
+        const items = units.filter(({ qty }) => qty > 0);
+        if (values.get("restock") === "on" && items.length) Object.assign(body, { restock: true, items });
         this.addOrder(await desk.post(`/v1/orders/${order.order}/refund`, body), this.desk.clock.now());
         this.render();
         toast("The refund is on its way.");

@@ -14,11 +14,13 @@ export class Forms extends Dialog {
     this.desk = desk;
   }
 
-  refundFields(amount, currency) {
+  refundFields(amount, { currency, items }) {
+    const title = (offer) => this.desk.model.offers.get(offer)?.title || offer;
     return [
       field("amount", `Amount in ${currency}`, { inputmode: "decimal", required: true, value: amount }),
       field("reason", "Reason", { required: true, maxlength: "200" }),
       check("restock", "The goods are back: put them into stock", false),
+      ...items.map(({ offer, qty }) => number(`back ${offer}`, `Units of ${title(offer)} that are back`, 0, qty, qty)),
     ];
   }
 

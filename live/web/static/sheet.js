@@ -90,7 +90,7 @@ export class SheetView {
         h("strong", { id: "hold-timer" }),
       ),
       this.items(hold.items, hold.currency),
-      this.form.build(sum(hold.items), hold.currency),
+      this.form.build(hold.items, sum(hold.items), hold.currency),
       this.button("give_back", () => this.purchase.release(key), "give-back"),
     ];
   }
@@ -104,7 +104,7 @@ export class SheetView {
       this.alert(alert),
       this.line("direct_hint"),
       this.items(items, offer.currency),
-      this.form.build(sum(items), offer.currency),
+      this.form.build(items, sum(items), offer.currency),
     ];
   }
 

@@ -89,6 +89,7 @@ export default {
   pay_with: "ادفع عبر",
   pay_sandbox: "بطاقة تجريبية",
   pay_invoice: "فاتورة، الدفع عند التسليم",
+  pay_nowhere: "لا يمكن الدفع في هذه الصفحة. يُرجى سؤال المتجر.",
   card: "ماذا تفعل البطاقة التجريبية",
   tok_approve: "تقبل",
   tok_decline: "ترفض",

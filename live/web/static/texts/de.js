@@ -54,6 +54,7 @@ export default {
   pay_with: "Bezahlen mit",
   pay_sandbox: "Testkarte",
   pay_invoice: "Rechnung, bei Lieferung",
+  pay_nowhere: "Das kann auf dieser Seite nicht bezahlt werden. Bitte frag den Shop.",
   card: "Was die Testkarte tut",
   tok_approve: "nimmt an",
   tok_decline: "lehnt ab",

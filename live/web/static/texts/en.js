@@ -54,6 +54,7 @@ export default {
   pay_with: "Pay with",
   pay_sandbox: "Test card",
   pay_invoice: "Invoice, pay on delivery",
+  pay_nowhere: "This cannot be paid on this page. Please ask the shop.",
   card: "What the test card does",
   tok_approve: "approves",
   tok_decline: "declines",

@@ -54,6 +54,7 @@ export default {
   pay_with: "Pagar con",
   pay_sandbox: "Tarjeta de prueba",
   pay_invoice: "Factura, pago en la entrega",
+  pay_nowhere: "Esto no se puede pagar en esta página. Consulta con la tienda.",
   card: "Qué hace la tarjeta de prueba",
   tok_approve: "acepta",
   tok_decline: "rechaza",

@@ -54,6 +54,7 @@ export default {
   pay_with: "お支払い方法",
   pay_sandbox: "テストカード",
   pay_invoice: "請求書（お届け時払い）",
+  pay_nowhere: "このページではお支払いいただけません。ショップにお問い合わせください。",
   card: "テストカードの動作",
   tok_approve: "承認する",
   tok_decline: "拒否する",
