@@ -2,7 +2,9 @@
 
 Always: the show is stopped before anything is read, its outbox is settled to the end, and the
 stock epoch is raised in the transaction that reads, so what is loaded is newer than every other
-life. A hold counts once, by (show, buyer, key). Two rebuilds of a show wait for each other.
+life. A hold counts once, by (show, buyer, key). Two rebuilds of a show wait for each other, by a
+lease; one that was frozen and wakes when another was at it is refused at each step that counts: the
+stop and the swap by the fence in Redis, the raise by the lease itself.
 Called by: the keeper and every start of the service, where the server's run is not the show's;
 the settler's `on_mismatch`.
 """
@@ -18,16 +20,14 @@ from live.domain.stock import RebuiltHold, RebuiltWaiting, ShowStock
 from live.errors import Busy, NotFound
 from live.failpoint import failpoint
 from live.ledger import metrics, rehearsal
+from live.ledger.leases import Lease, alone
 from live.ledger.pool import Connection, Pool, in_transaction
 from live.ledger.ports import OutboxPort, StockPort
 from live.ledger.settler import Settler
 
-LOCK_SPACE = 0x7262  # first half of the advisory lock: one rebuild of a show at a time
-LOCK_TIMEOUT_S = 60.0  # the other rebuild drains an outbox first
+PATIENCE_S = 60.0  # the other rebuild drains an outbox first
 READ_TIMEOUT_S = 30.0  # 100,000 orders take less than a second
-# Each keeps one connection for its lock and works with another; of the pool's 8, leadership and
-# two schedules keep one each. More at once would wait for each other's connections for ever.
-REBUILDS_AT_ONCE_MAX = 2
+REBUILDS_AT_ONCE_MAX = 2  # each reads up to 100,000 rows; the pool's other connections go on
 PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may take its units
 
 log = structlog.get_logger()
@@ -79,30 +79,34 @@ async def rebuild_show(
     Raises Busy while Redis does not answer, NotFound for an unknown show; all of it may be
     repeated from any point.
     """
-    async with pool.acquire() as connection:
-        # The session's lock: it ends with this block (asyncpg's reset) or with the connection.
-        await connection.execute(
-            "SELECT pg_advisory_lock($1, hashtext($2))", LOCK_SPACE, show, timeout=LOCK_TIMEOUT_S
-        )
-        doubted = await connection.fetchval(_DOUBTED, show)
+
+    async def work(lease: Lease) -> bool:
+        doubted = await pool.fetchval(_DOUBTED, show)
         if not (force or doubted or await needs_rebuild(stock, show)):
             return False
-        await _rebuild(pool, show, stock, outbox, settler)
+        await _rebuild(pool, show, lease, stock, outbox, settler)
         return True
+
+    return await alone(pool, f"rebuild:{show}", work, patience_s=PATIENCE_S)
 
 
 async def _rebuild(
-    pool: Pool, show: ShowId, stock: StockPort, outbox: OutboxPort, settler: Settler
+    pool: Pool,
+    show: ShowId,
+    lease: Lease,
+    stock: StockPort,
+    outbox: OutboxPort,
+    settler: Settler,
 ) -> None:
-    await stock.stop_show(show)
+    await stock.stop_show(show, fence=lease.fence)
     failpoint("rebuild.stopped")
     await outbox.recreate_group(show)
     failpoint("rebuild.grouped")
     await settler.drain(show)
     failpoint("rebuild.drained")
-    found = await raise_epoch(pool, show)
+    found = await raise_epoch(pool, show, lease)
     failpoint("rebuild.raised")
-    await stock.load_show(show, found)
+    await stock.load_show(show, found, fence=lease.fence)
     failpoint("rebuild.loaded")
     metrics.REBUILDS.inc()
     log.warning(
@@ -114,12 +118,15 @@ async def _rebuild(
     )
 
 
-async def raise_epoch(pool: Pool, show: ShowId) -> ShowStock:
-    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound."""
+async def raise_epoch(pool: Pool, show: ShowId, lease: Lease | None = None) -> ShowStock:
+    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound, Fenced."""
 
     async def work(connection: Connection) -> ShowStock:
+        if lease is not None:
+            await lease.demand(connection)
         raised = await connection.fetchval(
-            "UPDATE shows SET stock_epoch = stock_epoch + 1 WHERE id = $1 RETURNING stock_epoch",
+            """UPDATE shows SET stock_epoch = stock_epoch + 1, retired_at = NULL
+               WHERE id = $1 RETURNING stock_epoch""",
             show,
         )
         if raised is None:

@@ -65,17 +65,24 @@ class StockEngine:
     async def install_show(self, show: ShowId, *, stock_epoch: int) -> None:
         """Make a fresh show known. Raises Busy where Redis has another life or run of it."""
         k = show_keys(show)
+        keys = (k.meta, k.outbox, k.buyers, k.deadlines, k.wait)
         args = (b"%d" % stock_epoch, RUN_ID, GROUP.encode())
-        if await self._calls.run_bare("install", show, (k.meta, k.outbox), *args) != 1:
+        if await self._calls.run_bare("install", show, keys, *args) != 1:
             raise Busy("this show needs a rebuild")
 
-    async def stop_show(self, show: ShowId) -> None:
-        """First step of a rebuild: from now on everything about this show raises Busy."""
-        await self._calls.run_bare("stop", show, (show_keys(show).meta,))
+    async def stop_show(self, show: ShowId, *, fence: int = 0) -> None:
+        """First step of a rebuild: from now on everything about this show raises Busy.
 
-    async def load_show(self, show: ShowId, stock: ShowStock) -> None:
-        """Last step of a rebuild; does nothing where the show is in this life or a later one."""
-        await load_show(self._calls, show, stock)
+        Raises Busy itself where a rebuild with a higher fence has begun.
+        """
+        meta = show_keys(show).meta
+        if await self._calls.run_bare("stop", show, (meta,), b"%d" % fence) != 1:
+            raise Busy("another rebuild of this show has begun")
+
+    async def load_show(self, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None:
+        """Last step of a rebuild; does nothing where the show is in this life or a later one, or
+        where a rebuild with a higher fence has begun."""
+        await load_show(self._calls, show, stock, fence=fence)
         await self.reap(show)  # what came free while nobody could grant it goes to waiters first
 
     async def apply_offer(self, terms: OfferTerms) -> Stock:
@@ -98,8 +105,9 @@ class StockEngine:
                 return
 
     async def figures(self, show: ShowId) -> ShowFigures:
+        """Raises Busy, too, where Redis lost any part of the show's stock."""
         k = show_keys(show)
-        keys = (k.meta, k.offers, k.outbox, k.wait)
+        keys = (k.meta, k.offers, k.outbox, k.wait, k.buyers, k.deadlines)
         at, last, *rest = as_list(await self._calls.run("figures", show, keys))
         offers: dict[int, Stock] = {}
         waiting: dict[int, int] = {}

@@ -155,7 +155,7 @@ async def test_refusal_leaves_nothing_behind(
 
     assert answer == HoldAnswer(Outcome.SOLD_OUT, 0, 1, 0)
     assert (await engine.figures(show)).last_entry == "0-0"
-    assert await engine._calls.send(b"EXISTS", show_keys(show).buyers) == 0
+    assert await engine._calls.send(b"HKEYS", show_keys(show).buyers) == [b"mark"]
     await engine.apply_offer(terms(show, allotted=2, version=2))
     assert (await engine.hold(show, buyer(1), refused, lines)).outcome is Outcome.HELD
 
