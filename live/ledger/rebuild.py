@@ -10,6 +10,7 @@ the settler's `on_mismatch`.
 """
 
 import asyncio
+from datetime import datetime
 
 import structlog
 
@@ -81,10 +82,12 @@ async def rebuild_show(
     """
 
     async def work(lease: Lease) -> bool:
-        doubted = await pool.fetchval(_DOUBTED, show)
+        row = await pool.fetchrow(_DOUBTED, show)
+        assert row is not None, "a row without a table"
+        began, doubted = row
         if not (force or doubted or await needs_rebuild(stock, show)):
             return False
-        await _rebuild(pool, show, lease, stock, outbox, settler)
+        await _rebuild(pool, show, lease, stock, outbox, settler, began)
         return True
 
     return await alone(pool, f"rebuild:{show}", work, patience_s=PATIENCE_S)
@@ -97,6 +100,7 @@ async def _rebuild(
     stock: StockPort,
     outbox: OutboxPort,
     settler: Settler,
+    began: datetime,
 ) -> None:
     await stock.stop_show(show, fence=lease.fence)
     failpoint("rebuild.stopped")
@@ -104,7 +108,7 @@ async def _rebuild(
     failpoint("rebuild.grouped")
     await settler.drain(show)
     failpoint("rebuild.drained")
-    found = await raise_epoch(pool, show, lease)
+    found = await raise_epoch(pool, show, lease, drained_since=began)
     failpoint("rebuild.raised")
     await stock.load_show(show, found, fence=lease.fence)
     failpoint("rebuild.loaded")
@@ -118,8 +122,17 @@ async def _rebuild(
     )
 
 
-async def raise_epoch(pool: Pool, show: ShowId, lease: Lease | None = None) -> ShowStock:
-    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound, Fenced."""
+async def raise_epoch(
+    pool: Pool,
+    show: ShowId,
+    lease: Lease | None = None,
+    *,
+    drained_since: datetime | None = None,
+) -> ShowStock:
+    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound, Fenced.
+
+    What was put aside, and not again since `drained_since`, was settled or is out of the world.
+    """
 
     async def work(connection: Connection) -> ShowStock:
         if lease is not None:
@@ -133,6 +146,8 @@ async def raise_epoch(pool: Pool, show: ShowId, lease: Lease | None = None) -> S
             raise NotFound(f"unknown show {show}")
         await rehearsal.forget(connection, show)
         await connection.execute(_TRUST, show)
+        if drained_since is not None:
+            await connection.execute(_DECIDE, show, drained_since)
         return await _read(connection, show, raised)
 
     return await in_transaction(pool, work, isolation="repeatable_read")
@@ -229,10 +244,13 @@ async def _read_offers(
     )
 
 
-_DOUBTED = "SELECT EXISTS (SELECT FROM stock_doubts WHERE show = $1)"
+_DOUBTED = "SELECT now(), EXISTS (SELECT FROM stock_doubts WHERE show = $1)"
 
 # What was doubted is gone with the old life: its outbox was settled to the end before.
 _TRUST = "DELETE FROM stock_doubts WHERE show = $1"
+
+_DECIDE = """
+UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL AND tried_at < $2"""
 
 _ALLOTTED = "SELECT slot, allotted FROM offers WHERE show = $1"
 

@@ -117,6 +117,51 @@ class StockEngine:
             waiting[slot] = as_number(count)
         return ShowFigures(as_number(at), as_bytes(last).decode(), offers, waiting)
 
+    async def missing(self, show: ShowId) -> tuple[str, ...]:
+        """Which parts of the show's stock Redis has lost, by the names of its keys.
+
+        Raises Busy where it does not answer. None, although the show is not known: the whole
+        server is another one, or restarted.
+        """
+        k = show_keys(show)
+        looks = {
+            "meta": (b"HGET", k.meta, b"stock_epoch"),
+            "buyers": (b"HGET", k.buyers, b"mark"),
+            "deadlines": (b"ZSCORE", k.deadlines, b"mark"),
+            "wait": (b"ZSCORE", k.wait, b"mark"),
+        }
+        found = {name: await self._calls.send(*look, show=show) for name, look in looks.items()}
+        lost = [name for name, value in found.items() if value is None]
+        wanted = await self._calls.send(b"HGET", k.meta, b"offers", show=show)
+        known = as_number(await self._calls.send(b"HLEN", k.offers, show=show))
+        if wanted is not None and known < int(as_bytes(wanted)):
+            lost.append("offers")
+        if not await self._has_group(show):
+            lost.append("outbox")
+        return tuple(lost)
+
+    async def _has_group(self, show: ShowId) -> bool:
+        try:
+            groups = await self._calls.send(
+                b"XINFO", b"GROUPS", show_keys(show).outbox, show=show
+            )  # fmt: skip
+        except Busy as error:
+            if "ERR" not in str(error):  # no such key
+                raise
+            return False
+        return bool(as_list(groups))
+
+    async def retire_show(self, show: ShowId, *, stock_epoch: int, seconds: int) -> bool | None:
+        """Let all that Redis has of a show end by itself; it is over and settled.
+
+        None: its outbox is not settled to the end. False: Redis has a later life of it.
+        """
+        k = show_keys(show)
+        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
+        args = (b"%d" % stock_epoch, GROUP.encode(), b"%d" % (1_000 * seconds))
+        reply = await self._calls.run_bare("retire", show, keys, *args)
+        return None if reply == b"U" else reply == 1
+
     # Holds
 
     def submit_hold(
@@ -243,12 +288,13 @@ class StockEngine:
         return await self._run("leave", show, buyer, b"%d" % slot) == b"L"
 
     async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerState:
-        """Live holds and places in waitlists; one read."""
+        """Live holds, places in waitlists, and what was sold; one read."""
         k = show_keys(show)
         reply = as_list(await self._calls.run("buyer", show, (k.meta, k.buyers, k.wait), buyer))
         now, positions = as_number(reply[0]), iter(reply[2:])
         holds: list[LiveHold] = []
         waiting: list[Waiting] = []
+        sold: list[HoldKey] = []
         for record in read_records(as_bytes(reply[1])):
             if record.state == WAITING:
                 line = record.lines[0]
@@ -257,7 +303,9 @@ class StockEngine:
             elif record.state == "P" or (record.state == "H" and record.time > now):
                 state = STATES[record.state]
                 holds.append(LiveHold(record.key, state, record.lines, record.time))
-        return BuyerState(tuple(holds), tuple(waiting))
+            elif record.state == "S":
+                sold.append(record.key)
+        return BuyerState(tuple(holds), tuple(waiting), tuple(sold))
 
     # Time
 

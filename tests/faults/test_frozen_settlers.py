@@ -30,9 +30,12 @@ TAKEN_OVER_S = LEASE_S + 5  # of it the work itself, on a busy machine
 
 async def frozen(process: Process) -> None:
     """Wait until the process has stopped itself."""
-    state = Path(f"/proc/{process.pid}/stat")
+
+    def state() -> str:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
+
     async with asyncio.timeout(FREEZE_S):
-        while state.read_text().rpartition(") ")[2][0] != "T":  # no event for it
+        while state() != "T":  # nobody is told of it
             assert process.returncode is None, "it ended before it came to its place"
             await asyncio.sleep(0.02)
 
