@@ -25,7 +25,8 @@ SELECT id FROM shows s WHERE status = 'ended' AND retired_at IS NULL
     AND EXISTS (SELECT FROM holds h WHERE h.show = s.id AND h.state IN ('held', 'paying'))"""
 
 # What the keeper looks after. `over`: nothing needs Redis any more. `doubted`: what Redis has is
-# not to be believed, or has been given an end and is needed after all.
+# not to be believed, or has been given an end and is needed after all. Rows are looked up one by
+# one (LATERAL, LIMIT): a plain join is planned as a pass over all shows.
 KEPT = f"""
 WITH open_money AS MATERIALIZED ({OPEN_MONEY}), wanted AS (
     {MOVING}
@@ -40,7 +41,7 @@ WITH open_money AS MATERIALIZED ({OPEN_MONEY}), wanted AS (
            s.id IN (SELECT show FROM stock_doubts) AS in_doubt,
            EXISTS (SELECT FROM offers f WHERE f.show = s.id
                    AND f.phase IN ('scheduled', 'open', 'paused', 'closing')) AS selling
-    FROM shows s WHERE s.id IN (SELECT id FROM wanted)
+    FROM wanted w CROSS JOIN LATERAL (SELECT * FROM shows WHERE id = w.id LIMIT 1) s
 )
 SELECT id, version, stock_epoch, selling, status IN ('rehearsal', 'live', 'paused') AS running,
        rehearsed AND status <> 'rehearsal' AS rehearsed,

@@ -54,8 +54,8 @@ async def settling(database_url: str, redis_url: str) -> AsyncIterator[None]:
         await running
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(SECONDS):
+async def until(holds: Callable[[], Awaitable[bool]], *, seconds: float = SECONDS) -> None:
+    async with asyncio.timeout(seconds):
         while not await holds():  # noqa: ASYNC110  # another task's work
             await asyncio.sleep(0.05)
 
