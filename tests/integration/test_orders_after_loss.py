@@ -13,8 +13,8 @@ from live.errors import Busy
 from live.ledger.asked_together import AskedTogether
 from live.ledger.pool import Pool
 from live.sales.me import ORDERS_MAX, Me
-from tests.sale_kit import Sale, open_sale, running_sandbox, viewer
-from tests.sandbox import SandboxServer
+from tests.sale_kit import Sale, open_sale, viewer
+from tests.sandbox import SandboxServer, running_sandbox
 
 
 @pytest.fixture(scope="module")

@@ -368,5 +368,5 @@ async def test_every_key_of_a_show_is_in_one_slot(engine: StockEngine, show: Sho
 
     names = as_list(await engine._calls.send(b"KEYS", b"*" + show.encode() + b"*"))
 
-    assert len(names) == 5
+    assert len(names) == 6
     assert all(bytes(name).startswith(b"live:{" + show.encode() + b"}:") for name in names)  # type: ignore[call-overload]  # bytes each
