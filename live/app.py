@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -16,10 +17,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
+from live.domain.order import OrderView
+from live.ledger.asked_together import AskedTogether
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
 from live.ledger.desk_rows import DeskRows
 from live.ledger.idempotency import IdempotencyRows
+from live.ledger.known_shows import KnownShows
 from live.ledger.offer_rows import OfferRows
 from live.ledger.orders import OrderRows
 from live.ledger.payments import PaymentRows
@@ -44,7 +48,7 @@ from live.realtime.policy import DomainPolicy
 from live.realtime.sse import SseEndpoint
 from live.sales.checkout import Checkout
 from live.sales.hold import HoldDesk
-from live.sales.me import Me
+from live.sales.me import ORDERS_MAX, Me
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
 from live.sales.waitlist import Waitlist
@@ -102,6 +106,8 @@ class _Base:
     chat: Chat
     digest_of: Callable[[str], BuyerId]
     probe: Probe
+    known: KnownShows
+    past: AskedTogether[tuple[ShowId, BuyerId], tuple[OrderView, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +169,9 @@ def _base(settings: Settings) -> _Base:
     broker = Broker(settings.redis_url, hub)
     chat_store = ChatStore(settings.redis_url)
     bans = BanRows(pool)
+    orders = OrderRows(pool)
+    known = KnownShows(pool)
+    broker.known_elsewhere = known.knows
     chat = Chat(
         chat_store,
         bans,
@@ -190,11 +199,13 @@ def _base(settings: Settings) -> _Base:
         revoked=revoked,
         digest_of=digest_of,
         shows=ShowRows(pool),
-        orders=OrderRows(pool),
+        orders=orders,
         payments=PaymentRows(pool),
         bans=bans,
         chat=chat,
         probe=Probe(pool, settings.redis_url),
+        known=known,
+        past=AskedTogether(partial(orders.latest_of, latest=ORDERS_MAX)),
     )
 
 
@@ -213,9 +224,13 @@ def _sale(settings: Settings, base: _Base) -> _Sale:
         desk=desk,
         waiters=waiters,
     )
+
+    async def past_orders(show: ShowId, buyer: BuyerId) -> tuple[OrderView, ...]:
+        return await base.past.ask((show, buyer))
+
     join = Join(
         base.broker,
-        Me(base.stock, book, base.broker),
+        Me(base.stock, book, base.broker, past_orders),
         base.chat,
         providers=settings.ways_to_pay,
     )
@@ -300,6 +315,8 @@ def _lifespan(
             await stack.enter_async_context(base.pool)
             stack.push_async_callback(base.probe.close)
             stack.push_async_callback(base.chat_store.close)
+            stack.push_async_callback(base.known.close)
+            stack.push_async_callback(base.past.close)
             close_later(stack, base.providers.values())
             await open_part(stack, base.stock)
             await open_part(stack, base.broker)

@@ -120,10 +120,18 @@ async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def prepare_stock(settings: Settings) -> None:
-    """Rebuild what a restarted Redis has to be told, before anybody is let in."""
+    """Tell a restarted or empty Redis what it has to know, before anybody is let in.
+
+    Shows that only wait are made again when somebody asks for them.
+    """
     async with _back_of(settings) as back:
-        for show in await ShowRows(back.pool).active():
+        rows = ShowRows(back.pool)
+        carrier = Carrier(back.stock, back.broker)
+        for show in await rows.active():
+            if show.over and not show.doubted:
+                continue
             await back.rebuilder.rebuild(show.id)
+            await carrier.carry(await rows.read_state(show.id))
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ LiveError
     │   └── Banned             a host sent this person away from the show; a connect closes 3503
     ├── Rehearsing       1403  the show is being rehearsed: come back later, or with the passcode
     └── Busy              111  rebuilding, overloaded, too many requests: repeat with the same key
+        └── OutboxLost         Redis lost the stream or the group of a show
 """
 
 from typing import ClassVar
@@ -71,3 +72,11 @@ class Busy(CallError):
     def __init__(self, text: str, *, retry_ms: int = 200) -> None:
         super().__init__(text)
         self.retry_ms = retry_ms
+
+
+class OutboxLost(Busy):
+    """The stream or group of `show` is gone: Redis lost data, and a rebuild of it is due."""
+
+    def __init__(self, show: str) -> None:
+        super().__init__(f"the outbox of show {show} is gone")
+        self.show = show

@@ -20,6 +20,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from live.errors import EngineError
+from live.links import redis_options
 from live.redis_url import SLOTS, NodeUrl, is_cluster, node_named, read_slots, seeds_of
 
 LOOK_EVERY_SECONDS: Final = 0.1  # a failover takes seconds; ten looks a second are no load
@@ -150,6 +151,7 @@ async def _ask(node: NodeUrl) -> object:
         retry=Retry(NoBackoff(), 0),
         socket_timeout=ASK_SECONDS,
         socket_connect_timeout=ASK_SECONDS,
+        **redis_options(node),
     ) as client:
         # redis-py leaves this method untyped.
         return await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]

@@ -27,6 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from live.links import redis_options
 from live.nodes import Nodes
 from live.redis_url import NodeUrl
 
@@ -81,6 +82,7 @@ class Clients:
                 socket_timeout=self._socket_seconds,
                 socket_connect_timeout=self._connect_seconds,
                 decode_responses=self._decode,
+                **redis_options(node),
             )
         return client
 

@@ -48,10 +48,12 @@ class WaitAnswer:
 
 @dataclass(frozen=True, slots=True)
 class BuyerState:
-    """What one buyer has in a show: live and paying holds, and places in waitlists."""
+    """What one buyer has in a show: live and paying holds, places in waitlists, and the keys of
+    what was sold to him, the oldest first."""
 
     holds: tuple[LiveHold, ...]
     waiting: tuple[Waiting, ...]
+    sold: tuple[HoldKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

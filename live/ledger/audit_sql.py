@@ -114,7 +114,7 @@ CHECKS = (
         "P1",
         """-- Nothing that was sold lies aside unsettled.
         SELECT 'outbox entry ' || show || ' ' || entry AS name, reason AS text
-        FROM poison ORDER BY created_at LIMIT $1""",
+        FROM poison WHERE decided_at IS NULL ORDER BY created_at LIMIT $1""",
     ),
     Check(
         "P2",

@@ -233,12 +233,12 @@ class OfferRows:
             await _log_allotted(command, sku, offer, quantity)
         return command.state
 
-    async def due(self, shows: Sequence[ShowId]) -> list[ShowId]:
+    async def due(self) -> list[ShowId]:
         """Shows with an offer whose opening or closing time has come, or an announcement's end."""
         rows = await self._pool.fetch(
-            f"""SELECT show FROM offers WHERE show = ANY($1) AND ({_OPENS} OR {_CLOSES})
-                UNION SELECT id FROM shows WHERE id = ANY($1) AND {_SAID}""",
-            list(shows),
+            f"""SELECT show FROM offers WHERE {_OPENS}
+                UNION SELECT show FROM offers WHERE {_CLOSES}
+                UNION SELECT id FROM shows WHERE {_SAID}"""
         )
         return [ShowId(row["show"]) for row in rows]
 

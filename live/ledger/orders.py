@@ -84,6 +84,18 @@ class OrderRows:
         )
         return _order_of(rows[0]).view if rows else None
 
+    async def latest_of(
+        self, buyers: Sequence[tuple[ShowId, BuyerId]], *, latest: int
+    ) -> dict[tuple[ShowId, BuyerId], tuple[OrderView, ...]]:
+        """The latest orders of these buyers in these shows, the newest first."""
+        rows = await self._pool.fetch(
+            _LATEST, [show for show, _ in buyers], [buyer for _, buyer in buyers], latest
+        )
+        found: dict[tuple[ShowId, BuyerId], list[OrderView]] = {one: [] for one in buyers}
+        for order in map(_order_of, rows):
+            found[order.view.show, order.buyer].append(order.view)
+        return {one: tuple(orders) for one, orders in found.items()}
+
     async def of_buyer(self, order: OrderId, sub: str) -> OrderView | None:
         """The order if it is this person's; somebody else's looks like a missing one."""
         try:
@@ -268,6 +280,13 @@ SELECT o.id, o.key, o.show, o.buyer, o.sub, o.state, o.total_minor, o.refunded_m
         FROM order_items i WHERE i.order_id = o.id) AS items,
        {REFUNDS} AS refunds
 FROM orders o"""
+
+_LATEST = f"""
+SELECT o.* FROM unnest($1::text[], $2::bytea[]) AS n(show, buyer)
+CROSS JOIN LATERAL (
+    {_ORDER} WHERE o.show = n.show AND o.buyer = n.buyer
+    ORDER BY o.created_at DESC, o.id LIMIT $3
+) o"""
 
 _REPORT = f"""
 SELECT s.currency,

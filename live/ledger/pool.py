@@ -1,24 +1,29 @@
 """The way to Postgres: one pool per process, and what may be repeated when it fails.
 
 Always: every statement has a deadline, and so has the wait for a connection; a lost connection
-costs the statement that ran on it and no other, the pool opens a new one by itself.
+costs the statement that ran on it and no other, the pool opens a new one by itself. A process that
+is frozen or cut off in a transaction loses it, and its locks, within seconds.
 Called by: every module of this room; on the event loop.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import asyncpg
+
+from live import links
 
 if TYPE_CHECKING:  # asyncpg's classes take parameters in its stubs only
     from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
     type_of_pool = asyncpg.Pool[asyncpg.Record]
     type_of_connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    type_of_asyncpg_connection = asyncpg.Connection[asyncpg.Record]
 else:
     type_of_pool = asyncpg.Pool
     type_of_connection = asyncpg.Connection
+    type_of_asyncpg_connection = asyncpg.Connection
 
 Pool = type_of_pool
 Connection = type_of_connection
@@ -47,8 +52,9 @@ DATABASE_ERRORS = (
 DATA_FAULTS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.RaiseError)
 """The statement itself is refused, so a repeat is refused, too."""
 
-_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-"""SQLSTATE classes of a server that is away, overloaded, full, or in another one's way."""
+_DATA_CLASSES = frozenset({"21", "22", "23", "44", "P0"})
+"""SQLSTATE classes of a fault in what was asked. All others are faults of the server, of rights or
+of our schema, or of somebody in the way: they are mended without the data changing."""
 
 _REPEATABLE = (
     # After ALTER TABLE each connection's prepared statements fail once.
@@ -56,6 +62,35 @@ _REPEATABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
 )
+
+
+IDLE_IN_TRANSACTION_S = 5  # a step of ours between two statements takes milliseconds
+
+_SESSION = f"""
+SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s';
+SET tcp_keepalives_idle = {links.IDLE_S};
+SET tcp_keepalives_interval = {links.ASK_EVERY_S};
+SET tcp_keepalives_count = {links.UNANSWERED_MAX};
+SET tcp_user_timeout = {links.UNACKNOWLEDGED_MS};"""
+"""What the server does where we fall silent. Statements, not parameters of the start: those would
+keep out PgBouncer, which refuses what it does not know."""
+
+
+class _WatchedConnection(type_of_asyncpg_connection):
+    """Both ends of it give up on a silent other end."""
+
+    # Any: asyncpg calls this with parts of its own, which go through as they are.
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *rest: Any) -> None:
+        super().__init__(protocol, transport, *rest)
+        links.watch_link(transport)
+
+    def get_reset_query(self) -> str:
+        # The reset at each return to the pool forgets what was SET, so it is said again with it.
+        return f"{super().get_reset_query()}{_SESSION}"
+
+
+async def _introduce(connection: Connection) -> None:
+    await connection.execute(_SESSION)
 
 
 class _ImpatientPool(type_of_pool):
@@ -74,7 +109,8 @@ def make_pool(
     return _ImpatientPool(
         url,
         loop=None,
-        connection_class=asyncpg.Connection,
+        connection_class=_WatchedConnection,
+        init=_introduce,
         record_class=asyncpg.Record,
         max_queries=QUERIES_A_CONNECTION_MAX,
         min_size=POOL_SIZE_MIN,
@@ -88,7 +124,7 @@ def make_pool(
 def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed later: the engine failed, not what it was asked."""
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "XX")[:2] in _TRANSIENT_CLASSES
+        return (error.sqlstate or "XX")[:2] not in _DATA_CLASSES
     if isinstance(error, ValueError):
         return False  # asyncpg's own refusal of an argument is an InterfaceError, too
     return isinstance(error, DATABASE_ERRORS)

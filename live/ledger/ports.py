@@ -40,7 +40,7 @@ class OutboxBacklog(Protocol):
 
 
 class OutboxPort(Protocol):
-    """The consumer group "settlers" of every show's outbox."""
+    """The consumer group "settlers" of every show's outbox. Raises OutboxLost where it is gone."""
 
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
@@ -53,6 +53,10 @@ class OutboxPort(Protocol):
     async def ack(self, show: ShowId, entries: Sequence[str]) -> None: ...
 
     async def trim(self, show: ShowId) -> object: ...
+
+    async def forget_consumers(self, show: ShowId, *, idle_ms: int) -> None:
+        """Take dead settlers out of the group; nothing that was delivered is forgotten."""
+        ...
 
     async def backlog(self, show: ShowId) -> OutboxBacklog: ...
 
@@ -89,9 +93,9 @@ class FiguresPort(Protocol):
 class StockPort(FiguresPort, Protocol):
     """What a rebuild asks of the stock engine. Raises Busy while a show is not installed."""
 
-    async def stop_show(self, show: ShowId) -> None: ...
+    async def stop_show(self, show: ShowId, *, fence: int = 0) -> None: ...
 
-    async def load_show(self, show: ShowId, stock: ShowStock) -> None: ...
+    async def load_show(self, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None: ...
 
 
 class AnnouncePort(Protocol):

@@ -2,12 +2,15 @@
 
 Always: the show is stopped before anything is read, its outbox is settled to the end, and the
 stock epoch is raised in the transaction that reads, so what is loaded is newer than every other
-life. A hold counts once, by (show, buyer, key). Two rebuilds of a show wait for each other.
+life. A hold counts once, by (show, buyer, key). Two rebuilds of a show wait for each other, by a
+lease; one that was frozen and wakes when another was at it is refused at each step that counts: the
+stop and the swap by the fence in Redis, the raise by the lease itself.
 Called by: the keeper and every start of the service, where the server's run is not the show's;
 the settler's `on_mismatch`.
 """
 
 import asyncio
+from datetime import datetime
 
 import structlog
 
@@ -18,16 +21,14 @@ from live.domain.stock import RebuiltHold, RebuiltWaiting, ShowStock
 from live.errors import Busy, NotFound
 from live.failpoint import failpoint
 from live.ledger import metrics, rehearsal
+from live.ledger.leases import Lease, alone
 from live.ledger.pool import Connection, Pool, in_transaction
 from live.ledger.ports import OutboxPort, StockPort
 from live.ledger.settler import Settler
 
-LOCK_SPACE = 0x7262  # first half of the advisory lock: one rebuild of a show at a time
-LOCK_TIMEOUT_S = 60.0  # the other rebuild drains an outbox first
+PATIENCE_S = 60.0  # the other rebuild drains an outbox first
 READ_TIMEOUT_S = 30.0  # 100,000 orders take less than a second
-# Each keeps one connection for its lock and works with another; of the pool's 8, leadership and
-# two schedules keep one each. More at once would wait for each other's connections for ever.
-REBUILDS_AT_ONCE_MAX = 2
+REBUILDS_AT_ONCE_MAX = 2  # each reads up to 100,000 rows; the pool's other connections go on
 PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may take its units
 
 log = structlog.get_logger()
@@ -79,30 +80,37 @@ async def rebuild_show(
     Raises Busy while Redis does not answer, NotFound for an unknown show; all of it may be
     repeated from any point.
     """
-    async with pool.acquire() as connection:
-        # The session's lock: it ends with this block (asyncpg's reset) or with the connection.
-        await connection.execute(
-            "SELECT pg_advisory_lock($1, hashtext($2))", LOCK_SPACE, show, timeout=LOCK_TIMEOUT_S
-        )
-        doubted = await connection.fetchval(_DOUBTED, show)
+
+    async def work(lease: Lease) -> bool:
+        row = await pool.fetchrow(_DOUBTED, show)
+        assert row is not None, "a row without a table"
+        began, doubted = row
         if not (force or doubted or await needs_rebuild(stock, show)):
             return False
-        await _rebuild(pool, show, stock, outbox, settler)
+        await _rebuild(pool, show, lease, stock, outbox, settler, began)
         return True
+
+    return await alone(pool, f"rebuild:{show}", work, patience_s=PATIENCE_S)
 
 
 async def _rebuild(
-    pool: Pool, show: ShowId, stock: StockPort, outbox: OutboxPort, settler: Settler
+    pool: Pool,
+    show: ShowId,
+    lease: Lease,
+    stock: StockPort,
+    outbox: OutboxPort,
+    settler: Settler,
+    began: datetime,
 ) -> None:
-    await stock.stop_show(show)
+    await stock.stop_show(show, fence=lease.fence)
     failpoint("rebuild.stopped")
     await outbox.recreate_group(show)
     failpoint("rebuild.grouped")
     await settler.drain(show)
     failpoint("rebuild.drained")
-    found = await raise_epoch(pool, show)
+    found = await raise_epoch(pool, show, lease, drained_since=began)
     failpoint("rebuild.raised")
-    await stock.load_show(show, found)
+    await stock.load_show(show, found, fence=lease.fence)
     failpoint("rebuild.loaded")
     metrics.REBUILDS.inc()
     log.warning(
@@ -114,18 +122,32 @@ async def _rebuild(
     )
 
 
-async def raise_epoch(pool: Pool, show: ShowId) -> ShowStock:
-    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound."""
+async def raise_epoch(
+    pool: Pool,
+    show: ShowId,
+    lease: Lease | None = None,
+    *,
+    drained_since: datetime | None = None,
+) -> ShowStock:
+    """Raise the stock epoch and read the stock that belongs to it. Raises NotFound, Fenced.
+
+    What was put aside, and not again since `drained_since`, was settled or is out of the world.
+    """
 
     async def work(connection: Connection) -> ShowStock:
+        if lease is not None:
+            await lease.demand(connection)
         raised = await connection.fetchval(
-            "UPDATE shows SET stock_epoch = stock_epoch + 1 WHERE id = $1 RETURNING stock_epoch",
+            """UPDATE shows SET stock_epoch = stock_epoch + 1, retired_at = NULL
+               WHERE id = $1 RETURNING stock_epoch""",
             show,
         )
         if raised is None:
             raise NotFound(f"unknown show {show}")
         await rehearsal.forget(connection, show)
         await connection.execute(_TRUST, show)
+        if drained_since is not None:
+            await connection.execute(_DECIDE, show, drained_since)
         return await _read(connection, show, raised)
 
     return await in_transaction(pool, work, isolation="repeatable_read")
@@ -222,10 +244,13 @@ async def _read_offers(
     )
 
 
-_DOUBTED = "SELECT EXISTS (SELECT FROM stock_doubts WHERE show = $1)"
+_DOUBTED = "SELECT now(), EXISTS (SELECT FROM stock_doubts WHERE show = $1)"
 
 # What was doubted is gone with the old life: its outbox was settled to the end before.
 _TRUST = "DELETE FROM stock_doubts WHERE show = $1"
+
+_DECIDE = """
+UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL AND tried_at < $2"""
 
 _ALLOTTED = "SELECT slot, allotted FROM offers WHERE show = $1"
 

@@ -59,6 +59,8 @@ async def repair(
     parts = _Parts(pool, stock, outbox, settler)
     for show in shows:
         await parts.bring_up(show)
+    for row in await pool.fetch(_PUT_ASIDE):
+        await parts.try_again(ShowId(row["show"]))
     for query in _MONEY:
         rows = await pool.fetch(query, grace_s, timeout=STATEMENT_TIMEOUT_S)
         parts.note(*(row["done"] for row in rows))
@@ -98,6 +100,21 @@ class _Parts:
         except Busy as error:
             self.note(f"show {show}: left alone, {error}")
 
+    async def try_again(self, show: ShowId) -> None:
+        """What was put aside is settled, if it can be by now; else a person is told, once."""
+        try:
+            await self._rebuild(show, force=True)
+        except Busy as error:
+            self.note(f"show {show}: left alone, {error}")
+            return
+        self.note(f"show {show}: rebuilt, what had been put aside was tried again")
+        for row in await self.pool.fetch(_GIVEN_UP, show):
+            self.note(
+                f"show {show}: record {row['seq']} of entry {row['entry']} cannot be settled"
+                f" ({row['reason']}); the stock was made again without it, and money for it is"
+                " given back; it stays in the table poison"
+            )
+
     async def void_late(self, provider: ProviderAuditPort) -> None:
         """What the provider holds for a payment that was given up goes back."""
         try:
@@ -136,6 +153,12 @@ class _Parts:
             force=force,
         )
 
+
+_PUT_ASIDE = "SELECT DISTINCT show FROM poison WHERE decided_at IS NULL"
+
+_GIVEN_UP = """
+UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL
+RETURNING entry, seq, reason"""
 
 # Each takes the grace in seconds as $1 and returns what it did as `done`.
 _MONEY = (

@@ -1,7 +1,8 @@
 """Work that is done again and again by one settler at a time.
 
-Always: an advisory lock keeps settlers from doing it at once, which saves work and guards nothing;
-a failure is counted, logged and tried again; a long run is followed by a longer pause.
+Always: a lease keeps settlers from doing it at once, which saves work and guards nothing; one that
+falls silent loses it to another; a failure is counted, logged and tried again; a long run is
+followed by a longer pause.
 """
 
 import asyncio
@@ -11,9 +12,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from live.ledger import metrics
+from live.ledger.leases import take, under
 from live.ledger.pool import Pool
 
-LOCK_SPACE = 0x7363  # first half of the advisory lock, "sc"
 REST = 10  # pause at least so many times as long as the last run took: a tenth of the load at most
 
 log = structlog.get_logger()
@@ -44,15 +45,15 @@ class Schedule:
             pause = max(self._every_s, REST * (time.monotonic() - started))
 
     async def run_once(self) -> bool:
-        """Do the work unless another settler is at it; whether it was done."""
-        async with self._pool.acquire() as connection:
-            # The session's lock: it ends with this block (asyncpg's reset) or the connection.
-            mine = await connection.fetchval(
-                "SELECT pg_try_advisory_lock($1, hashtext($2))", LOCK_SPACE, self._name
-            )
-            if mine:
-                await self._work()
-            return bool(mine)
+        """Do the work unless another settler is at it; whether it was done.
+
+        Raises Fenced where this one was silent for so long that another one may be at it.
+        """
+        lease = await take(self._pool, f"schedule:{self._name}")
+        if lease is None:
+            return False
+        await under(self._pool, lease, self._work)
+        return True
 
 
 async def _stopped(stop: asyncio.Event, seconds: float) -> bool:

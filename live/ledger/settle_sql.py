@@ -1,7 +1,5 @@
 """The settler's statements. Sets of rows travel as arrays through unnest."""
 
-from live.ledger.open_money import OPEN_MONEY
-
 # Hosts' commands lock the show first, and so do we: the other order would deadlock.
 LOCK_SHOW = "SELECT 1 FROM shows WHERE id = $1 FOR KEY SHARE"
 
@@ -167,32 +165,17 @@ WITH old AS (
 )
 SELECT count(*) FROM closed"""
 
-# Shows that run or whose offers are not all closed.
-ACTIVE_SHOWS = """
-SELECT id FROM shows s
-WHERE status <> 'ended'
-   OR EXISTS (SELECT FROM offers f WHERE f.show = s.id AND f.phase NOT IN ('draft', 'closed'))
-ORDER BY status = 'live' DESC, created_at DESC
-LIMIT $1"""
-
-# Shows that are over, but an order of theirs may still be cancelled or a hold may expire.
-LATE_SHOWS = f"""
-SELECT id FROM shows s
-WHERE status = 'ended' AND (
-    EXISTS (SELECT FROM holds h WHERE h.show = s.id AND h.state IN ('held', 'paying'))
-    OR id IN ({OPEN_MONEY}))
-ORDER BY created_at DESC
-LIMIT $1"""
-
 # Redis sold what the ledger does not accept: its stock is made again, whoever dies meanwhile.
 DOUBT = "INSERT INTO stock_doubts (show, reason) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
+# An entry that was put aside before is only noted: `tried_at` says that it failed again.
 POISON = """
 WITH put AS (
     INSERT INTO poison (show, entry, seq, body, reason) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT DO NOTHING RETURNING entry
+    ON CONFLICT (show, entry, seq) DO UPDATE SET tried_at = now(), reason = excluded.reason
+    RETURNING entry, tried_at = created_at AS fresh
 ), doubted AS (
-    INSERT INTO stock_doubts (show, reason) SELECT $1, 'an entry was put aside' FROM put
+    INSERT INTO stock_doubts (show, reason) SELECT $1, 'an entry was put aside' FROM put WHERE fresh
     ON CONFLICT DO NOTHING
 )
-SELECT entry FROM put"""
+SELECT entry FROM put WHERE fresh"""

@@ -23,7 +23,7 @@ import structlog
 
 from live.domain.hold import Movement, MovementKind
 from live.domain.ids import ShowId
-from live.errors import Busy
+from live.errors import Busy, OutboxLost
 from live.failpoint import failpoint
 from live.ledger import metrics
 from live.ledger import settle_sql as sql
@@ -32,13 +32,15 @@ from live.ledger.offers_by_slot import OfferFacts, OffersBySlot
 from live.ledger.pool import Connection, Pool, in_transaction, is_transient
 from live.ledger.ports import AnnouncePort, OnMismatch, OutboxBatch, OutboxPort
 from live.ledger.settlement import Settled, close_offers, settle
+from live.ledger.show_lists import LATE, MOVING
 
-ACTIVE_SHOWS_MAX = 1_000
 SHOWS_EVERY_S = 0.2  # with BLOCK_MS: a new show is noticed within 0.5 s
 BLOCK_MS = 200
 CLOSING_BLOCK_MS = 20  # while an offer waits for its turn to close
 LATE_SHOWS_EVERY_S = 5.0  # ended ones, where at most a cancellation can still come
 ABSENT_S = 0.5  # until we look again for an outbox that was not there
+LOST_A_READ_MAX = 64  # outboxes that are gone, found one by one; then each show is read alone
+SHOWS_A_TURN_MAX = 500  # claimed from and trimmed at once: a thousand shows must not stop the reads
 READ_ENTRIES_MIN = 64  # an entry of holds carries up to 512 movements
 READ_ENTRIES_MAX = 1_024  # an entry of a checkout carries one; read more of these at once
 CHUNK_MOVEMENTS = 1_000  # of one transaction; twice as many at most (performance.md, settlement)
@@ -47,6 +49,8 @@ CLAIM_MIN_IDLE_MS = 5_000  # far above one transaction, so a living settler keep
 CLAIM_ENTRIES_MAX = 64
 DRAIN_ROUNDS_MAX = 10_000  # x 64 entries: far more than any outbox keeps
 TRIM_EVERY_S = 5.0
+CONSUMERS_EVERY_S = 60.0
+CONSUMER_SILENT_MS = 600_000  # a living one reads several times a second
 PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 2.0  # after a failed pass, doubling
 
 log = structlog.get_logger()
@@ -64,6 +68,7 @@ class _Place:
     left: list[OutboxBatch] = field(default_factory=list)  # what a failed pass read: it comes first
     next: dict[str, float] = field(default_factory=dict)  # when a duty is due, monotonic
     wanted: int = READ_ENTRIES_MIN  # entries of the next read
+    turns: dict[str, int] = field(default_factory=dict)  # where a duty goes on among the shows
 
     def due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -71,6 +76,12 @@ class _Place:
             return False
         self.next[what] = now + every_s
         return True
+
+    def turn(self, what: str, shows: Sequence[ShowId]) -> list[ShowId]:
+        """The next ones of these shows for a duty; all of them, where they are few."""
+        begin = self.turns.get(what, 0) % max(1, len(shows))
+        self.turns[what] = begin + SHOWS_A_TURN_MAX
+        return [*shows[begin:], *shows[:begin]][:SHOWS_A_TURN_MAX]
 
 
 class Settler:
@@ -164,23 +175,27 @@ class Settler:
             return 0
         batches = place.left or await self._read(place, shows)
         if not place.left and place.due("claim", CLAIM_EVERY_S):
-            batches = [*await self._claimed(shows), *batches]
+            batches = [*await self._claimed(place.turn("claim", shows)), *batches]
         place.left = batches
         await self.settle_batches(batches)
         place.left = []
         await self._try_closings(shows)
         if place.due("trim", TRIM_EVERY_S):
-            await self._trim(shows)
+            await self._trim(place.turn("trim", shows))
+        if place.due("consumers", CONSUMERS_EVERY_S):
+            for show in place.turn("consumers", shows):
+                await self._outbox.forget_consumers(show, idle_ms=CONSUMER_SILENT_MS)
         return len(batches)
 
     async def _look_for_shows(self) -> None:
         if self._all.due("late shows", LATE_SHOWS_EVERY_S):
-            rows = await self._pool.fetch(sql.LATE_SHOWS, ACTIVE_SHOWS_MAX)
-            self._late_shows = [ShowId(row["id"]) for row in rows]
+            self._late_shows = await self._list(LATE)
         if self._all.due("shows", SHOWS_EVERY_S):
-            rows = await self._pool.fetch(sql.ACTIVE_SHOWS, ACTIVE_SHOWS_MAX)
-            self._shows = [ShowId(row["id"]) for row in rows]
+            self._shows = await self._list(MOVING)
         self._sort()
+
+    async def _list(self, query: str) -> list[ShowId]:
+        return [ShowId(row["id"]) for row in await self._pool.fetch(query)]
 
     def _sort(self) -> None:
         """Give each show to the place where its outbox is now; a place without shows goes."""
@@ -200,14 +215,16 @@ class Settler:
     async def _read(self, place: _Place, shows: Sequence[ShowId]) -> list[OutboxBatch]:
         """New entries of all shows. A show that Redis lost must not stop the others."""
         block_ms = CLOSING_BLOCK_MS if self._closings else BLOCK_MS
-        try:
-            return list(await self._read_some(place, shows, block_ms))
-        except Busy:
-            if len(shows) == 1:
-                self._leave_out(shows[0])
-                return []
+        rest = list(shows)
+        for _ in range(LOST_A_READ_MAX):
+            try:
+                return list(await self._read_some(place, rest, block_ms)) if rest else []
+            except OutboxLost as lost:
+                gone = ShowId(lost.show)
+                self._leave_out(gone)
+                rest.remove(gone)
         found: list[OutboxBatch] = []
-        for show in shows:
+        for show in rest:
             try:
                 found += await self._read_some(place, [show], 1)
             except Busy:
@@ -229,7 +246,7 @@ class Settler:
         return found
 
     def _leave_out(self, show: ShowId) -> None:
-        """Not installed yet, or lost and to be rebuilt: somebody else's work, so look later."""
+        """Not installed yet, or lost: the keeper sees it and has it rebuilt, so look later."""
         self._absent[show] = time.monotonic() + ABSENT_S
         metrics.FAILURES.labels("absent outbox").inc()
 

@@ -7,13 +7,14 @@ Not here: Redis. Whoever calls carries the new state there afterwards (live/show
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.show import ShowState, ShowStatus
 from live.errors import BadField, Conflict, NotFound
 from live.ledger import actions, rehearsal
 from live.ledger.idempotency import mark_done
 from live.ledger.invoices import UNPAID
-from live.ledger.open_money import OPEN_MONEY
 from live.ledger.pool import Connection, Pool
 from live.ledger.show_command import (
     Actor,
@@ -23,8 +24,9 @@ from live.ledger.show_command import (
     read_show,
     show_command,
 )
+from live.ledger.show_lists import KEPT, SHOWS_MAX
 
-ACTIVE_SHOWS_MAX = 1_000  # per keeper; the rest waits for its turn in the next listing
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,12 @@ class ActiveShow:
 
     id: ShowId
     version: int
+    stock_epoch: int
     selling: bool
     running: bool
     rehearsed: bool  # a rehearsal is over and its stock has to go
-    doubted: bool  # Redis sold what the ledger did not accept: its stock has to be made again
+    doubted: bool  # what Redis has of it is not to be believed: its stock has to be made again
+    over: bool  # ended and settled: nothing needs what Redis has of it
 
 
 class ShowRows:
@@ -88,41 +92,46 @@ class ShowRows:
         return await read_show(self._pool, show)
 
     async def active(self) -> list[ActiveShow]:
-        """Shows that are not over, and ended ones with an end that Redis does not know yet or with
-        money that may need their stock."""
-        rows = await self._pool.fetch(
-            f"""SELECT id, version, status IN ('rehearsal', 'live', 'paused') AS running,
-                      rehearsed AND status <> 'rehearsal' AS rehearsed,
-                      EXISTS (SELECT FROM stock_doubts WHERE show = shows.id) AS doubted,
-                      EXISTS (SELECT FROM offers WHERE show = shows.id AND phase IN
-                              ('scheduled', 'open', 'paused', 'closing')) AS selling
-               FROM shows
-               WHERE status <> 'ended' OR carried_version < version OR rehearsed
-                     OR EXISTS (SELECT FROM offers WHERE show = shows.id
-                                AND phase NOT IN ('draft', 'closed'))
-                     OR id IN (SELECT show FROM stock_doubts) OR id IN ({OPEN_MONEY})
-               ORDER BY selling DESC, running DESC, created_at DESC LIMIT $1""",
-            ACTIVE_SHOWS_MAX,
-        )
+        """All shows that the keeper has something to do for (show_lists.py)."""
+        rows = await self._pool.fetch(KEPT, SHOWS_MAX)
+        if len(rows) == SHOWS_MAX:
+            log.error("shows.list_is_full", shows=SHOWS_MAX)
         return [
             ActiveShow(
                 ShowId(row["id"]),
                 row["version"],
+                row["stock_epoch"],
                 row["selling"],
                 row["running"],
                 row["rehearsed"],
                 row["doubted"],
+                row["over"],
             )
             for row in rows
         ]
 
     async def note_carried(self, show: ShowId, version: int) -> None:
-        """Remember that Redis knows an ended show up to this version."""
+        """Remember that Redis knows a show, of which nothing moves, up to this version."""
         await self._pool.execute(
-            "UPDATE shows SET carried_version = $2 WHERE id = $1 AND carried_version < $2",
+            """UPDATE shows SET carried_version = $2, retired_at = NULL
+               WHERE id = $1 AND carried_version < $2""",
             show,
             version,
         )
+
+    async def note_retired(self, show: ShowId, stock_epoch: int) -> None:
+        """Remember that what Redis has of the show in this life was given an end."""
+        await self._pool.execute(
+            """UPDATE shows SET retired_at = now()
+               WHERE id = $1 AND stock_epoch = $2 AND status = 'ended'
+                 AND NOT EXISTS (SELECT FROM stock_doubts WHERE show = $1)""",
+            show,
+            stock_epoch,
+        )
+
+    async def doubt(self, show: ShowId, reason: str) -> None:
+        """Have the show's stock made again, unless somebody is at it; `/readyz` tells of it."""
+        await self._pool.execute(_DOUBT, show, reason)
 
     async def list_running(self, *, limit: int = 50) -> list[ShowState]:
         """Shows on air, the newest first, without their offers; for the front page."""
@@ -296,6 +305,11 @@ class ShowRows:
             await _set_status(command, action, then, allowed)
         return command.state
 
+
+_DOUBT = """
+INSERT INTO stock_doubts (show, reason) SELECT $1, $2
+WHERE NOT EXISTS (SELECT FROM leases WHERE name = 'rebuild:' || $1 AND until > now())
+ON CONFLICT DO NOTHING"""
 
 _MAY_START = (ShowStatus.SCHEDULED, ShowStatus.REHEARSAL)
 

@@ -20,6 +20,7 @@ _CLOSES = {
     111: Close(3013, "too many requests"),
 }
 _OTHER = Close(3004, "internal server error")
+_FINAL = Close(3508, "not available")  # a repeat would be told the same: an EventSource stays away
 
 
 def event(body: bytes, *, identity: bytes = b"") -> bytes:
@@ -63,7 +64,9 @@ class SseCodec:
         raise AssertionError("a one-way stream has no calls")
 
     def error(self, command: int, failure: Failure) -> bytes:
-        return disconnect_event(_CLOSES.get(failure.code, _OTHER))
+        return disconnect_event(
+            _CLOSES.get(failure.code) or (_OTHER if failure.temporary else _FINAL)
+        )
 
     def publication(self, channel: str, publication: Publication) -> bytes:
         body = _unwrap(JSON.publication(channel, publication), _PUSH_HEAD)[: -len(_PUSH_TAIL)]

@@ -7,7 +7,8 @@ Not here: Redis commands (store.py), who may publish what (policy.py), bytes on 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
 from uuid import uuid4
 
 import msgspec
@@ -53,6 +54,9 @@ RETENTION = {
     ChannelKind.PERSONAL: Retention(64, PERSONAL_SECONDS),
 }
 
+KnownElsewhere = Callable[[ShowId], Awaitable[bool]]
+"""Whether there is a show although Redis does not know it. Raises Busy."""
+
 OnState = Callable[[ShowState | None, ShowState], None]
 """(the state before, the newer one), on every change of a room's state"""
 OnAlone = Callable[[str, Topic, Entry], None]
@@ -81,6 +85,7 @@ class Broker:
         self.kicks = Kicks(self.store)
         self.on_state: OnState | None = None
         self.on_alone: OnAlone | None = None
+        self.known_elsewhere: KnownElsewhere | None = None
         self._hub = hub
         # No time limit on reading: silence is normal here, and the subscribers beat by themselves.
         self._listening = Clients(
@@ -242,6 +247,16 @@ class Broker:
     async def reactions(self, show: ShowId) -> dict[str, int]:
         return await self.store.reactions(show)
 
+    async def stored_version(self, show: ShowId) -> int | None:
+        """The version of the state that Redis keeps of a show, None where it does not. Raises
+        Busy."""
+        return await self.store.stored_version(show)
+
+    async def retire(self, show: ShowId, *, seconds: int, also: Sequence[str]) -> None:
+        """Let the logs and the state of a show that is over end by themselves, and keys that
+        others keep of it. Raises Busy."""
+        await self.store.expire(show, [*keys.lasting_keys(show), *also], seconds)
+
     def on_personal(self, tap: PersonalTap) -> None:
         """Call `tap(show, buyer, event type, data)` for each personal event of followed shows."""
         self._taps.append(tap)
@@ -335,7 +350,7 @@ class Broker:
     async def _open_room(self, show: ShowId) -> None:
         # Anybody may ask for any name: what nobody published gets no epoch, no channel, no count.
         if not await self.store.knows(show):
-            raise NotFound(f"unknown show {show}")
+            await self.refuse_unknown(show)
         room = ShowRoom(show, deliver=self._hub.post, tap=self._tap)
         room.on_state, room.on_alone = self.on_state, self.on_alone
         self._rooms[show] = room
@@ -346,6 +361,12 @@ class Broker:
         except BaseException:  # also a cancellation: a half-open room would be taken for a room
             await self._forget(room)
             raise
+
+    async def refuse_unknown(self, show: ShowId) -> NoReturn:
+        """Tell what is in no world from what Redis has lost. Raises NotFound, Busy."""
+        if self.known_elsewhere is not None and await self.known_elsewhere(show):
+            raise Busy("the show is being made again")
+        raise NotFound(f"unknown show {show}")
 
     async def _forget(self, room: ShowRoom) -> None:
         if self._rooms.get(room.show) is room:

@@ -47,6 +47,13 @@ def presence_key(show: ShowId, log: str) -> str:
     return f"live:{{{show}}}:presence:{log}"
 
 
+def lasting_keys(show: ShowId) -> list[str]:
+    """Keys of a show that have no end of their own; the logs of buyers and whoever is there do."""
+    kinds = (ChannelKind.SHOW, ChannelKind.CHAT, ChannelKind.DESK, ChannelKind.STAFF)
+    logs = [log_key(show, kind.value) for kind in kinds]
+    return [logs_key(show), state_key(show), reactions_key(show), *logs]
+
+
 CONTROL_CHANNEL = "live:control"
 """Pub/sub channel that all gateways hear: who has to be closed everywhere."""
 

@@ -5,7 +5,7 @@ call, once per key; nothing is repeated that could be applied twice.
 Raises Busy wherever Redis does not answer. Called by broker.py only.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TypeVar, cast
@@ -28,6 +28,7 @@ DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within
 KICKS_MAX = 1_000  # kept; a night of bans, and more than one gap will ever hold
 KICKS_KEPT_MS = 600_000  # a gateway that is deaf for longer was taken out of traffic long before
 PRESENCE_OLD_MS = 60_000  # three refreshes
+REACTIONS_KEPT_S = 30 * 86_400  # after the last one
 
 T = TypeVar("T")
 
@@ -207,6 +208,32 @@ class Store:
         key = keys.state_key(show)
         return cast(bytes | None, await self._ask(show, lambda redis: redis.hget(key, "json")))
 
+    async def stored_version(self, show: ShowId) -> int | None:
+        """Of the state; None where there is none, or where it or the logs are about to end."""
+
+        async def read(redis: Redis) -> list[object]:
+            async with redis.pipeline(transaction=False) as pipe:
+                pipe.hget(keys.state_key(show), "version")
+                pipe.pttl(keys.state_key(show))
+                pipe.pttl(keys.logs_key(show))
+                return cast(list[object], await pipe.execute())
+
+        version, *ends = await self._ask(show, read)
+        if version is None or any(cast(int, ms) > 0 for ms in ends):
+            return None
+        return int(cast(bytes, version))
+
+    async def expire(self, show: ShowId, names: Sequence[str], seconds: int) -> None:
+        """Let keys of a show end by themselves."""
+
+        async def expire(redis: Redis) -> None:
+            async with redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.expire(name, seconds)
+                await pipe.execute()
+
+        await self._ask(show, expire)
+
     # Who is there
 
     async def count_viewers(self, show: ShowId, *, gateway: str = "", count: int = 0) -> int:
@@ -237,7 +264,14 @@ class Store:
 
     async def add_reaction(self, show: ShowId, kind: str, count: int = 1) -> None:
         key = keys.reactions_key(show)
-        await self._ask(show, lambda redis: redis.hincrby(key, kind, count))
+
+        async def add(redis: Redis) -> None:
+            async with redis.pipeline(transaction=False) as pipe:
+                pipe.hincrby(key, kind, count)
+                pipe.expire(key, REACTIONS_KEPT_S)
+                await pipe.execute()
+
+        await self._ask(show, add)
 
     async def forget_reactions(self, show: ShowId) -> None:
         key = keys.reactions_key(show)

@@ -62,6 +62,9 @@ class BuyerHas(Protocol):
     @property
     def waiting(self) -> Sequence[Waiting]: ...
 
+    @property
+    def sold(self) -> Sequence[HoldKey]: ...
+
 
 class Joined(Protocol):
     @property
@@ -116,6 +119,12 @@ class PersonalLog(Protocol):
     async def read_personal(self, show: ShowId, buyer: BuyerId) -> Sequence[bytes]:
         """The data of the events that are kept, the newest first."""
         ...
+
+
+class PastOrders(Protocol):
+    """A buyer's latest orders as the ledger has them. Raises Busy."""
+
+    async def __call__(self, show: ShowId, buyer: BuyerId) -> Sequence[OrderView]: ...
 
 
 class Opened(Protocol):

@@ -168,6 +168,11 @@ def _is_message(message: str) -> bool:
     return bool(dash) and left.isdecimal() and right.isdecimal() and len(message) < 40
 
 
+def lasting_keys(show: ShowId) -> list[str]:
+    """Keys of a show that have no end of their own."""
+    return [_bans_key(show), _recent_key(show)]
+
+
 def _bans_key(show: ShowId) -> str:
     return f"live:{{{show}}}:chat:bans"
 

@@ -6,17 +6,20 @@ Deadlines are judged by Redis (holds) and Postgres (offers), not here.
 
 | duty     | every  | does                                                                     |
 |----------|--------|--------------------------------------------------------------------------|
-| lead     | 500 ms | lists active shows, takes or gives up their locks                        |
+| lead     | 500 ms | lists shows with something to do, takes its share of them                |
 | reap     | 100 ms | ends holds that are due, grants what came free                           |
 | schedule | 100 ms | opens and closes offers by the clock                                     |
-| catch up | 500 ms | carries a newer version to Redis; asks for a rebuild where stock is lost |
-|          |        | or doubted, or where a rehearsal is over                                 |
+| catch up | 500 ms | carries a newer version to Redis; asks for a rebuild where stock is      |
+|          |        | doubted, or where a rehearsal is over                                    |
+| watch    | 1 s    | looks whether Redis lost a part of a show that moves, and says so        |
 | close    | 500 ms | ends closing offers of which nothing is held                             |
 | pulse    | 200 ms | tells viewers the figures, sold out and restocked                        |
 | desk     | 1 s    | tells hosts theirs                                                       |
+| retire   | 5 s    | gives what Redis has of a show that is over and settled an end           |
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -35,8 +38,10 @@ from live.ledger.offer_rows import OfferRows
 from live.ledger.pool import Pool
 from live.ledger.shows import ActiveShow, ShowRows
 from live.shows.carry import Carrier
+from live.shows.chat_store import lasting_keys
 from live.shows.duty import SURVIVABLE, Duty
 from live.shows.leadership import Leadership
+from live.shows.metrics import LOST_PARTS, WHOLE_RUN
 from live.shows.ports import BacklogPort
 from live.shows.pulse import Pulses, offers_of
 
@@ -49,7 +54,9 @@ CATCH_UP_EVERY_S = 0.5
 CLOSE_EVERY_S = 0.5
 PULSE_EVERY_S = 0.2
 DESK_EVERY_S = 1.0
-FULL_CHECK_S = 10.0  # compare with Redis even where Postgres did not change: Redis may have lost it
+WATCH_EVERY_S = 1.0
+RETIRE_EVERY_S = 5.0
+RETIRED_S = 3_600  # what Redis has of a show stays for so long when nothing needs it any more
 LOST_AFTER_S = 0.5  # busy for longer while Redis answers: look whether a rebuild is needed
 
 Rebuild = Callable[[ShowId], Awaitable[object]]
@@ -81,7 +88,6 @@ class Keeper:
         self._leadership = Leadership(pool)
         self._led: dict[ShowId, ActiveShow] = {}
         self._states: dict[ShowId, ShowState] = {}  # as last carried to Redis from here
-        self._checked: dict[ShowId, float] = {}  # monotonic, of the last comparison with Redis
         self._busy_since: dict[ShowId, float] = {}
         self._pulses: dict[ShowId, Pulses] = {}
 
@@ -91,9 +97,11 @@ class Keeper:
             Duty("reap", REAP_EVERY_S, self._selling, self._reap),
             Duty("schedule", SCHEDULE_EVERY_S, self._due, self._schedule),
             Duty("catch_up", CATCH_UP_EVERY_S, self._all, self._catch_up),
+            Duty("watch", WATCH_EVERY_S, self._moving, self._watch),
             Duty("close", CLOSE_EVERY_S, self._closing, self._close),
             Duty("pulse", PULSE_EVERY_S, self._watched, self._pulse),
             Duty("desk", DESK_EVERY_S, self._watched, self._desk),
+            Duty("retire", RETIRE_EVERY_S, self._over, self._retire),
         ]
         try:
             async with asyncio.TaskGroup() as group:
@@ -113,14 +121,16 @@ class Keeper:
 
     async def _due(self) -> list[ShowId]:
         # One question for all shows, ten times a second.
-        return await self._offers.due(list(self._led)) if self._led else []
+        return [show for show in await self._offers.due() if show in self._led]
+
+    async def _moving(self) -> list[ShowId]:
+        return [show for show, active in self._led.items() if active.selling or active.running]
 
     async def _watched(self) -> list[ShowId]:
-        return [
-            show
-            for show, active in self._led.items()
-            if (active.selling or active.running) and show in self._states
-        ]
+        return [show for show in await self._moving() if show in self._states]
+
+    async def _over(self) -> list[ShowId]:
+        return [show for show, active in self._led.items() if active.over]
 
     async def _closing(self) -> list[ShowId]:
         return [
@@ -152,18 +162,14 @@ class Keeper:
         active = {found.id: found for found in await self._shows.active()}
         led = await self._leadership.settle(active)
         self._led = {show: active[show] for show in active if show in led}
-        for memory in (self._states, self._checked, self._busy_since, self._pulses):
+        for memory in (self._states, self._busy_since, self._pulses):
             for show in [show for show in memory if show not in led]:
                 del memory[show]
 
     # Duties
 
     async def _reap(self, show: ShowId) -> None:
-        try:
-            await self._stock.reap(show)
-        except Busy:
-            self._checked.pop(show, None)  # perhaps the stock is lost: catch up looks at once
-            raise
+        await self._stock.reap(show)
 
     async def _schedule(self, show: ShowId) -> None:
         state = await self._offers.advance(show)
@@ -171,29 +177,38 @@ class Keeper:
             await self._carry(state)
 
     async def _catch_up(self, show: ShowId) -> None:
-        """Carry what Redis lacks; find out whether Redis lost the show's stock."""
-        now = time.monotonic()
+        """Carry what Redis lacks; have the stock made again where somebody asked for that."""
         led = self._led.get(show)
         if led is not None and led.rehearsed:
             await self._clear(show)
         elif led is not None and led.doubted:
-            await self._rebuild(show)
-            self._note_new_life(show)
+            await self._rebuild_doubted(show)
         led = self._led.get(show)
-        if led is None:
-            return
         known = self._states.get(show)
-        checked = now - self._checked.get(show, -FULL_CHECK_S) < FULL_CHECK_S
-        if known is not None and checked and led.version <= known.version:
+        if led is None or led.over or (known is not None and led.version <= known.version):
             return
         state = await self._shows.read_state(show)
         try:
             await self._carry(state)
         except Busy:
-            await self._look_for_loss(show, now)
+            await self._look_for_loss(show)
             raise
         self._busy_since.pop(show, None)
-        self._checked[show] = now
+
+    async def _watch(self, show: ShowId) -> None:
+        """Notice what Redis lost although nobody asks for it: any key of the show alone, too."""
+        try:
+            await self._stock.figures(show)
+        except Busy:
+            await self._look_for_loss(show)
+            raise
+        self._busy_since.pop(show, None)
+        stored = await self._broker.stored_version(show)
+        known = self._states.get(show)
+        if known is not None and (stored is None or stored < known.version):
+            log.warning("state_lost", show=show)
+            LOST_PARTS.labels("state").inc()
+            await self._carry(await self._shows.read_state(show))
 
     async def _clear(self, show: ShowId) -> None:
         """End the life of a rehearsal's stock, and what its audience left in the figures."""
@@ -210,22 +225,47 @@ class Keeper:
         if led is not None:
             self._led[show] = replace(led, rehearsed=False, doubted=False)
 
-    async def _look_for_loss(self, show: ShowId, now: float) -> None:
+    async def _look_for_loss(self, show: ShowId) -> None:
         # Raises Busy itself where Redis does not answer at all: then nothing is known to be lost.
-        await self._broker.viewers(show)
-        since = self._busy_since.setdefault(show, now)
-        if now - since < LOST_AFTER_S:
+        lost = await self._stock.missing(show)
+        now = time.monotonic()
+        if now - self._busy_since.setdefault(show, now) < LOST_AFTER_S:
             return
-        log.warning("stock_lost", show=show)
-        self._states.pop(show, None)
+        self._busy_since[show] = math.inf  # the other duties need not find it, too
+        log.warning("stock_lost", show=show, lost=lost)
+        try:
+            for part in lost or (WHOLE_RUN,):
+                LOST_PARTS.labels(part).inc()
+            await self._shows.doubt(show, f"Redis lost its {', '.join(lost or (WHOLE_RUN,))}")
+            await self._rebuild_doubted(show)
+        finally:
+            self._busy_since.pop(show, None)
+
+    async def _rebuild_doubted(self, show: ShowId) -> None:
         await self._rebuild(show)
+        self._note_new_life(show)
+        self._states.pop(show, None)  # what viewers see may be lost as well
         self._busy_since.pop(show, None)
 
     async def _carry(self, state: ShowState) -> None:
         await self._carrier.carry(state)
         self._states[state.id] = state
-        if state.status is ShowStatus.ENDED:
+        if _is_quiet(state):
             await self._shows.note_carried(state.id, state.version)
+
+    async def _retire(self, show: ShowId) -> None:
+        """Whoever asks for the show later has it made again from the ledger."""
+        led = self._led.get(show)
+        if led is None or await self._broker.viewers(show):
+            return
+        done = await self._stock.retire_show(
+            show, stock_epoch=led.stock_epoch, seconds=RETIRED_S
+        )  # fmt: skip
+        if done is None:
+            await self._renew(show)  # drains the outbox
+        elif done:
+            await self._broker.retire(show, seconds=RETIRED_S, also=lasting_keys(show))
+            await self._shows.note_retired(show, led.stock_epoch)
 
     async def _close(self, show: ShowId) -> None:
         if await self._stock.close_offers(show):
@@ -268,3 +308,9 @@ class Keeper:
         await self._broker.publish_figures(
             show, ChannelKind.STAFF.value, orjson.dumps(replace(desk, revenue_minor=None))
         )
+
+
+def _is_quiet(state: ShowState) -> bool:
+    """Nothing of it moves until a host's next command, or any more."""
+    waits = state.status in (ShowStatus.SCHEDULED, ShowStatus.ENDED)
+    return waits and all(terms.phase in (Phase.DRAFT, Phase.CLOSED) for terms in state.offers)

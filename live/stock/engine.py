@@ -65,17 +65,24 @@ class StockEngine:
     async def install_show(self, show: ShowId, *, stock_epoch: int) -> None:
         """Make a fresh show known. Raises Busy where Redis has another life or run of it."""
         k = show_keys(show)
+        keys = (k.meta, k.outbox, k.buyers, k.deadlines, k.wait)
         args = (b"%d" % stock_epoch, RUN_ID, GROUP.encode())
-        if await self._calls.run_bare("install", show, (k.meta, k.outbox), *args) != 1:
+        if await self._calls.run_bare("install", show, keys, *args) != 1:
             raise Busy("this show needs a rebuild")
 
-    async def stop_show(self, show: ShowId) -> None:
-        """First step of a rebuild: from now on everything about this show raises Busy."""
-        await self._calls.run_bare("stop", show, (show_keys(show).meta,))
+    async def stop_show(self, show: ShowId, *, fence: int = 0) -> None:
+        """First step of a rebuild: from now on everything about this show raises Busy.
 
-    async def load_show(self, show: ShowId, stock: ShowStock) -> None:
-        """Last step of a rebuild; does nothing where the show is in this life or a later one."""
-        await load_show(self._calls, show, stock)
+        Raises Busy itself where a rebuild with a higher fence has begun.
+        """
+        meta = show_keys(show).meta
+        if await self._calls.run_bare("stop", show, (meta,), b"%d" % fence) != 1:
+            raise Busy("another rebuild of this show has begun")
+
+    async def load_show(self, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None:
+        """Last step of a rebuild; does nothing where the show is in this life or a later one, or
+        where a rebuild with a higher fence has begun."""
+        await load_show(self._calls, show, stock, fence=fence)
         await self.reap(show)  # what came free while nobody could grant it goes to waiters first
 
     async def apply_offer(self, terms: OfferTerms) -> Stock:
@@ -98,8 +105,9 @@ class StockEngine:
                 return
 
     async def figures(self, show: ShowId) -> ShowFigures:
+        """Raises Busy, too, where Redis lost any part of the show's stock."""
         k = show_keys(show)
-        keys = (k.meta, k.offers, k.outbox, k.wait)
+        keys = (k.meta, k.offers, k.outbox, k.wait, k.buyers, k.deadlines)
         at, last, *rest = as_list(await self._calls.run("figures", show, keys))
         offers: dict[int, Stock] = {}
         waiting: dict[int, int] = {}
@@ -108,6 +116,51 @@ class StockEngine:
             offers[slot] = read_stock(as_bytes(packed))
             waiting[slot] = as_number(count)
         return ShowFigures(as_number(at), as_bytes(last).decode(), offers, waiting)
+
+    async def missing(self, show: ShowId) -> tuple[str, ...]:
+        """Which parts of the show's stock Redis has lost, by the names of its keys.
+
+        Raises Busy where it does not answer. None, although the show is not known: the whole
+        server is another one, or restarted.
+        """
+        k = show_keys(show)
+        looks = {
+            "meta": (b"HGET", k.meta, b"stock_epoch"),
+            "buyers": (b"HGET", k.buyers, b"mark"),
+            "deadlines": (b"ZSCORE", k.deadlines, b"mark"),
+            "wait": (b"ZSCORE", k.wait, b"mark"),
+        }
+        found = {name: await self._calls.send(*look, show=show) for name, look in looks.items()}
+        lost = [name for name, value in found.items() if value is None]
+        wanted = await self._calls.send(b"HGET", k.meta, b"offers", show=show)
+        known = as_number(await self._calls.send(b"HLEN", k.offers, show=show))
+        if wanted is not None and known < int(as_bytes(wanted)):
+            lost.append("offers")
+        if not await self._has_group(show):
+            lost.append("outbox")
+        return tuple(lost)
+
+    async def _has_group(self, show: ShowId) -> bool:
+        try:
+            groups = await self._calls.send(
+                b"XINFO", b"GROUPS", show_keys(show).outbox, show=show
+            )  # fmt: skip
+        except Busy as error:
+            if "ERR" not in str(error):  # no such key
+                raise
+            return False
+        return bool(as_list(groups))
+
+    async def retire_show(self, show: ShowId, *, stock_epoch: int, seconds: int) -> bool | None:
+        """Let all that Redis has of a show end by itself; it is over and settled.
+
+        None: its outbox is not settled to the end. False: Redis has a later life of it.
+        """
+        k = show_keys(show)
+        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
+        args = (b"%d" % stock_epoch, GROUP.encode(), b"%d" % (1_000 * seconds))
+        reply = await self._calls.run_bare("retire", show, keys, *args)
+        return None if reply == b"U" else reply == 1
 
     # Holds
 
@@ -235,12 +288,13 @@ class StockEngine:
         return await self._run("leave", show, buyer, b"%d" % slot) == b"L"
 
     async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerState:
-        """Live holds and places in waitlists; one read."""
+        """Live holds, places in waitlists, and what was sold; one read."""
         k = show_keys(show)
         reply = as_list(await self._calls.run("buyer", show, (k.meta, k.buyers, k.wait), buyer))
         now, positions = as_number(reply[0]), iter(reply[2:])
         holds: list[LiveHold] = []
         waiting: list[Waiting] = []
+        sold: list[HoldKey] = []
         for record in read_records(as_bytes(reply[1])):
             if record.state == WAITING:
                 line = record.lines[0]
@@ -249,7 +303,9 @@ class StockEngine:
             elif record.state == "P" or (record.state == "H" and record.time > now):
                 state = STATES[record.state]
                 holds.append(LiveHold(record.key, state, record.lines, record.time))
-        return BuyerState(tuple(holds), tuple(waiting))
+            elif record.state == "S":
+                sold.append(record.key)
+        return BuyerState(tuple(holds), tuple(waiting), tuple(sold))
 
     # Time
 

@@ -28,11 +28,11 @@ CHUNK: Final = 1_000  # pairs a command: blocks Redis for a millisecond
 STAGING_SECONDS: Final = 3_600  # what a rebuild that died left behind goes away by itself
 
 
-async def load_show(calls: Calls, show: ShowId, stock: ShowStock) -> None:
+async def load_show(calls: Calls, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None:
     """Raises Busy where Redis does not answer; the next try starts over."""
     staged = await stage(calls, show, stock)
     failpoint("rebuild.staged")
-    await swap_in(calls, staged, show, stock)
+    await swap_in(calls, staged, show, stock, fence=fence)
 
 
 async def stage(calls: Calls, show: ShowId, stock: ShowStock) -> ShowKeys:
@@ -45,7 +45,9 @@ async def stage(calls: Calls, show: ShowId, stock: ShowStock) -> ShowKeys:
     return staged
 
 
-async def swap_in(calls: Calls, staged: ShowKeys, show: ShowId, stock: ShowStock) -> None:
+async def swap_in(
+    calls: Calls, staged: ShowKeys, show: ShowId, stock: ShowStock, *, fence: int = 0
+) -> None:
     """Make what was staged the stock of the show."""
     k = show_keys(show)
     keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
@@ -57,6 +59,7 @@ async def swap_in(calls: Calls, staged: ShowKeys, show: ShowId, stock: ShowStock
         GROUP.encode(),
         b"%d" % longest,
         b"%d" % len(stock.waiting),
+        b"%d" % fence,
     )
     await calls.run_bare("swap", show, (*keys, *staging), *args)
 

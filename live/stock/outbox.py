@@ -18,7 +18,7 @@ import hiredis
 
 from live.domain.hold import Movement
 from live.domain.ids import ShowId
-from live.errors import Busy, EngineError
+from live.errors import Busy, EngineError, OutboxLost
 from live.stock.calls import CALL_SECONDS, Calls
 from live.stock.keys import GROUP, show_keys
 from live.stock.records import read_entry
@@ -29,14 +29,6 @@ POLL_SECONDS: Final = 0.01  # between looks at the streams of a cluster's node, 
 POLLS_A_SECOND_MAX: Final = 2_000  # streams looked at in a second; 4 % of a core
 
 _GROUP: Final = GROUP.encode()
-
-
-class OutboxLost(Busy):
-    """The stream or group of `show` is gone: Redis lost data, and a rebuild of it is due."""
-
-    def __init__(self, show: ShowId) -> None:
-        super().__init__(f"the outbox of show {show} is gone")
-        self.show = show
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +158,11 @@ class Outbox:
         if reply == b"R":
             raise OutboxLost(show)
         return as_number(reply)
+
+    async def forget_consumers(self, show: ShowId, *, idle_ms: int) -> None:
+        """Take out of the group who was silent for so long and owes nothing: dead settlers."""
+        key = show_keys(show).outbox
+        await self._calls.run_bare("forget", show, (key,), _GROUP, b"%d" % idle_ms)
 
     async def backlog(self, show: ShowId) -> Backlog:
         key = show_keys(show).outbox

@@ -34,6 +34,8 @@ NAMES: Final = (
     "stop",
     "swap",
     "trim",
+    "forget",
+    "retire",
 )
 
 

@@ -18,6 +18,7 @@ import hiredis
 from redis.asyncio.connection import parse_url
 
 from live.errors import EngineError
+from live.links import watch_link
 from live.redis_url import NodeUrl
 from live.stock.scripts import NAMES, script
 
@@ -73,6 +74,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast: uvloop's transports do all that a Transport does but are no subclass of it.
         self._transport = cast(asyncio.Transport, transport)
+        watch_link(transport)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -31,6 +31,10 @@ class Room(Protocol):
 
 class Rooms(Protocol):
     async def open_room(self, show: ShowId) -> Room: ...
+
+    async def refuse_unknown(self, show: ShowId) -> NoReturn:
+        """Raises NotFound; Busy where the show is only lost for a moment."""
+        ...
 
 
 class Door(Protocol):
@@ -119,7 +123,7 @@ class Join:
         # the offsets that go with it.
         room = await self._rooms.open_room(show)
         if room.state is None:
-            raise NotFound(f"unknown show {show}")
+            await self._rooms.refuse_unknown(show)
         if not caller.may_moderate(show):
             check(room.state)
         view = view_show(room.state, room.stock, drafts=caller.may_moderate(show))
@@ -134,7 +138,7 @@ class Join:
         """The show with its latest figures. Raises NotFound, Busy."""
         room = await self._rooms.open_room(show)
         if room.state is None:
-            raise NotFound(f"unknown show {show}")
+            await self._rooms.refuse_unknown(show)
         return view_show(room.state, room.stock, drafts=False)
 
     async def public_view(self, show: ShowId) -> ShowView | None:

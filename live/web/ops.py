@@ -1,8 +1,9 @@
 """What load balancers and Prometheus ask: does it live, may it take traffic, how is it doing.
 
 Always: `/healthz` touches nothing outside the process, so a stopped Redis never gets a gateway
-killed; `/readyz` names every reason why it is not ready. Of a cluster one node that answers is
-enough: a dead one costs its own shows, and taking the gateways away would cost all the others too.
+killed; `/readyz` names every reason why it is not ready, and shows that are being made again, which
+are no reason: all others are served. Of a cluster one node that answers is enough: a dead one costs
+its own shows, and taking the gateways away would cost all the others too.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ from live.redis_clients import Clients
 from live.telemetry import render_metrics
 
 CHECK_SECONDS = 1.0
+SHOWS_TOLD_MAX = 20
+
+_REBUILDING = "SELECT show, reason FROM stock_doubts ORDER BY created_at LIMIT $1"
 
 
 class Probe:
@@ -38,6 +42,15 @@ class Probe:
         if self.draining:
             found["gateway"] = "draining"
         return {source: fault for source, fault in found.items() if fault}
+
+    async def rebuilding(self) -> dict[str, str]:
+        """Shows of which Redis lost something or is not believed, and why; some of them."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                rows = await self._pool.fetch(_REBUILDING, SHOWS_TOLD_MAX)
+        except DATABASE_ERRORS:
+            return {}  # that is told as a fault
+        return {row["show"]: row["reason"] for row in rows}
 
     async def _ask_redis(self) -> str:
         try:
@@ -60,8 +73,9 @@ def ops_routes(probe: Probe) -> list[Route]:
         return JSONResponse({"ok": True})
 
     async def ready(_request: Request) -> Response:
-        faults = await probe.faults()
-        return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
+        faults, rebuilding = await asyncio.gather(probe.faults(), probe.rebuilding())
+        body = {"ready": not faults, "faults": faults, "rebuilding": rebuilding}
+        return JSONResponse(body, 503 if faults else 200)
 
     async def metrics(_request: Request) -> Response:
         body, content_type = await asyncio.to_thread(render_metrics)

@@ -19,7 +19,6 @@ from live.ledger.offer_rows import OfferRows
 from live.ledger.pool import POOL_SIZE_MAX, Pool, make_pool
 from live.ledger.rebuild import REBUILDS_AT_ONCE_MAX, Rebuilder
 from live.ledger.shows import ShowRows
-from live.shows.leadership import LOCK_SPACE
 from live.stock.engine import StockEngine
 from tests.api_kit import open_stage, settings
 from tests.ledger_kit import Sale
@@ -65,11 +64,10 @@ async def engine(own_valkey: Valkey) -> AsyncIterator[StockEngine]:
 
 
 async def led(pool: Pool) -> None:
-    """Wait until the keeper leads all shows."""
-    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1"
+    """Wait until there is a keeper; all shows are its own then."""
+    query = "SELECT count(*) FROM leases WHERE starts_with(name, 'keeper:') AND until > now()"
     async with asyncio.timeout(BACK_S):
-        # Another session's locks: nobody tells us when it takes them.
-        while await pool.fetchval(query, LOCK_SPACE) < SHOWS:  # noqa: ASYNC110
+        while not await pool.fetchval(query):  # noqa: ASYNC110  # another task's lease
             await asyncio.sleep(0.05)
 
 

@@ -14,12 +14,12 @@ from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.stock import ShowStock
-from live.errors import Busy
+from live.errors import Busy, OutboxLost
 from live.ledger.audit import audit
 from live.ledger.pool import Pool
 from live.ledger.rebuild import rebuild_show
 from live.stock.engine import StockEngine
-from live.stock.outbox import Outbox, OutboxLost
+from live.stock.outbox import Outbox
 from tests.cluster import Cluster
 from tests.crowd import Crowd
 from tests.ledger_kit import Sale, close_sale, new_buyer, open_sale

@@ -168,10 +168,10 @@ async def test_offer_with_countdown_is_scheduled_and_opened_by_the_clock(
     scheduled = terms_of(await offers.open(name, HOST), name)
 
     assert scheduled.phase is Phase.SCHEDULED
-    assert await offers.due([show]) == []
+    assert await offers.due() == []
     assert await offers.advance(show) is None
     await move_clock_past(pool, "opens_at", name)
-    assert await offers.due([show]) == [show]
+    assert await offers.due() == [show]
     opened = await offers.advance(show)
     assert opened is not None and terms_of(opened, name).phase is Phase.OPEN
     assert terms_of(opened, name).version == scheduled.version + 1
@@ -348,14 +348,14 @@ async def test_announcement_ends_by_the_clock(pool: Pool, show: ShowId) -> None:
     rows, offers = ShowRows(pool), OfferRows(pool)
     await rows.create(new_show(show), HOST)
     await rows.announce(show, "for ever", None, HOST)
-    assert await offers.due([show]) == []
+    assert await offers.due() == []
     await rows.announce(show, "a moment", 1_000, HOST)
 
-    assert await offers.due([show]) == [show]
+    assert await offers.due() == [show]
     state = await offers.advance(show)
 
     assert state is not None and state.announcement is None
-    assert await offers.due([show]) == [] and await offers.advance(show) is None
+    assert await offers.due() == [] and await offers.advance(show) is None
 
 
 async def test_start_time_is_told_and_moved(pool: Pool, show: ShowId) -> None:
@@ -413,20 +413,24 @@ async def test_commands_at_once_follow_each_other(pool: Pool, show: ShowId) -> N
 
 
 async def test_active_shows_are_those_with_work_left(pool: Pool, show: ShowId) -> None:
-    """An ended show stays until its offers are closed and Redis knows its end."""
+    """An ended show stays until its offers are closed, Redis knows its end and forgets it."""
     name = await prepare(pool, show, offer())
     shows = ShowRows(pool)
 
-    async def active() -> list[tuple[bool, bool]]:
-        return [(one.selling, one.running) for one in await shows.active()]
+    async def active() -> list[tuple[bool, bool, bool]]:
+        return [(one.selling, one.running, one.over) for one in await shows.active()]
 
-    assert await active() == [(False, False)]
+    assert await active() == [(False, False, False)]
+    await shows.note_carried(show, (await shows.read_state(show)).version)
+    assert await active() == []  # it only waits
     await shows.start(show, HOST)
     await OfferRows(pool).open(name, HOST)
-    assert await active() == [(True, True)]
+    assert await active() == [(True, True, False)]
     await shows.end(show, HOST)
-    assert await active() == [(True, False)]
+    assert await active() == [(True, False, False)]
     await pool.execute("UPDATE offers SET phase = 'closed', allotted = 0")
-    assert await active() == [(False, False)]
+    assert await active() == [(False, False, False)]
     await shows.note_carried(show, (await shows.read_state(show)).version)
+    assert await active() == [(False, False, True)]
+    await shows.note_retired(show, 1)
     assert await active() == []

@@ -348,7 +348,9 @@ async def leading(
 async def end_at_once(stage: Stage, keeper: Keeper) -> None:
     """The show is over and Redis knows; this keeper hears of it now."""
     await stage.pool.execute("UPDATE offers SET phase = 'closed'")
-    await stage.pool.execute("UPDATE shows SET status = 'ended', carried_version = version")
+    await stage.pool.execute(
+        "UPDATE shows SET status = 'ended', carried_version = version, retired_at = now()"
+    )
     await keeper.lead_once()
 
 

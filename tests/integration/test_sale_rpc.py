@@ -14,6 +14,7 @@ import pytest
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Mode
+from live.domain.order import OrderView
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
 from live.ledger.pool import Pool
 from live.ledger.waitlist import WaitlistRows
@@ -50,6 +51,10 @@ class Call:
 
     def fail(self, error: Exception) -> None:
         self.answer.set_exception(error)
+
+
+async def no_past(show: ShowId, buyer: BuyerId) -> tuple[OrderView, ...]:
+    return ()
 
 
 class NoLogs:
@@ -299,7 +304,8 @@ async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None
     await client.call(first, "offer.hold", {"offer": offer, "qty": 2, "key": key})
     joined = await client.call(late, "waitlist.join", {"offer": offer, "qty": 1, "key": place})
     again = await client.call(late, "waitlist.join", {"offer": offer, "qty": 1, "key": place})
-    me = await Me(client.sale.stock, client.sale.book, NoLogs()).view(late, client.sale.show)
+    mine = Me(client.sale.stock, client.sale.book, NoLogs(), no_past)
+    me = await mine.view(late, client.sale.show)
     await client.call(first, "hold.release", {"hold": key})
     assert late.buyer is not None
     granted = await client.sale.told.wait_for(late.buyer, "hold.granted")
@@ -308,7 +314,7 @@ async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None
     assert [(place.offer, place.position) for place in me.waitlist] == [(offer, 1)]
     assert granted["hold"]["hold"] == place  # type: ignore[index]  # a JSON object
     assert await client.sale.pool.fetchval("SELECT sub FROM waitlist") == late.sub
-    after = await Me(client.sale.stock, client.sale.book, NoLogs()).view(late, client.sale.show)
+    after = await mine.view(late, client.sale.show)
     assert [hold.hold for hold in after.holds] == [place]
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-FOUNDATION = {"domain", "errors", "failpoint", "nodes", "redis_clients", "redis_url", "telemetry"}
+FOUNDATION = {
+    "domain",
+    "errors",
+    "failpoint",
+    "links",
+    "nodes",
+    "redis_clients",
+    "redis_url",
+    "telemetry",
+}
 """What every room but `domain` may import; `domain` imports nothing but itself."""
 
 LOWER = {"realtime", "stock", "ledger", "payments"}
@@ -20,8 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "domain": set(),
     "errors": set(),
     "failpoint": set(),
-    "nodes": {"errors", "redis_url"},
-    "redis_clients": {"errors", "nodes", "redis_url"},
+    "links": set(),
+    "nodes": {"errors", "links", "redis_url"},
+    "redis_clients": {"errors", "links", "nodes", "redis_url"},
     "redis_url": set(),
     "process": FOUNDATION,
     "serving": {*FOUNDATION, "process", "settings"},

@@ -5,5 +5,8 @@
 -- ARGV[1]  fresh epoch, taken where there is none
 -- Reply:   [ [field, value, ...] of logs, state or "" ]
 local logs_key, state_key = KEYS[1], KEYS[2]
-redis.call('HSETNX', logs_key, 'epoch', ARGV[1])
+if redis.call('HSETNX', logs_key, 'epoch', ARGV[1]) == 1 then
+  local rest_ms = redis.call('PTTL', state_key) -- of a show that is over; the logs end with it
+  if rest_ms > 0 then redis.call('PEXPIRE', logs_key, rest_ms) end
+end
 return {redis.call('HGETALL', logs_key), redis.call('HGET', state_key, 'json') or ''}

@@ -1,5 +1,6 @@
 -- publish_state: keep the newest state of a show and announce it, with an event of the show log.
--- Keeps:   the stored version never falls; the offset of the event and the state change together.
+-- Keeps:   the stored version never falls; the offset of the event and the state change together;
+--          a show that is published has no end, also where it had one before.
 -- Retry:   a key that the log still remembers gets its first offset; only a newer state is stored then.
 -- Cost:    O(size of the state + entries of the log).   Clock: none.
 -- KEYS[1]  log     stream  the show log, as in publish.lua
@@ -21,6 +22,9 @@ if key ~= '' then
     end
   end
 end
+redis.call('PERSIST', state_key)
+redis.call('PERSIST', logs_key)
+redis.call('PERSIST', log_key)
 local newer = version > tonumber(redis.call('HGET', state_key, 'version') or '-1')
 local appends = data ~= '' and known == nil
 local top = tonumber(redis.call('HGET', logs_key, 't:' .. log) or '0')
@@ -39,6 +43,9 @@ local total = redis.call('HINCRBY', logs_key, 'total', 1)
 local offset = 0
 if appends then
   offset = redis.call('HINCRBY', logs_key, 't:' .. log, 1)
+  if offset == 1 then
+    redis.call('UNLINK', log_key) -- of an epoch that was lost: its ids are higher than ours
+  end
   redis.call('XADD', log_key, 'MAXLEN', keep, offset .. '-0', 'd', data, 'i', '', 'k', key)
 else
   data = ''

@@ -6,20 +6,29 @@
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  outbox     stream  read for its last id
 -- KEYS[4]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[5]  buyers     hash    asked for its mark
+-- KEYS[6]  deadlines  zset    the same
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R (also where an offer was lost), or {time, last entry, slot, packed offer, waiting,
---          ...}
+-- Reply:   R (also where an offer, a whole key or the group was lost), or {time, last entry, slot,
+--          packed offer, waiting, ...}
 -- Codes:   none
 local meta_key, offers_key, outbox_key, wait_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local buyers_key, deadlines_key = KEYS[5], KEYS[6]
 local epoch, run = ARGV[1], ARGV[2]
 if is_foreign(meta_key, epoch, run) then return 'R' end
 if lacks_offers(meta_key, offers_key) then return 'R' end
 
-local stream, last = call('XINFO', 'STREAM', outbox_key), '0-0'
-for i = 1, #stream, 2 do if stream[i] == 'last-generated-id' then last = stream[i + 1] end end
+if not (call('HGET', buyers_key, 'mark') and call('ZSCORE', deadlines_key, 'mark')
+  and call('ZSCORE', wait_key, 'mark')) then return 'R' end
+local stream, last, groups = redis.pcall('XINFO', 'STREAM', outbox_key), '0-0', 0
+for i = 1, #stream, 2 do -- nothing where the stream is lost
+  if stream[i] == 'last-generated-id' then last = stream[i + 1] end
+  if stream[i] == 'groups' then groups = stream[i + 1] end
+end
+if groups == 0 then return 'R' end
 local reply, offers = { clock(), last }, call('HGETALL', offers_key)
-local anyone = call('ZCARD', wait_key) > 0
+local anyone = call('ZCARD', wait_key) > 1 -- beside the mark
 for i = 1, #offers, 2 do
   local low, waiting = unpack_bytes('>H', offers[i]) * 2 ^ 40, 0
   if anyone then

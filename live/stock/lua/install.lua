@@ -5,16 +5,23 @@
 -- Needs:   nothing
 -- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  outbox     stream  made empty with its consumer group
+-- KEYS[3]  buyers     hash    gets its mark, by which a loss of this key alone is seen
+-- KEYS[4]  deadlines  zset    the same
+-- KEYS[5]  wait       zset    the same
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  group
 -- Reply:   1 (installed) or 0 (this show needs a rebuild)
 -- Codes:   none
-local meta_key, outbox_key = KEYS[1], KEYS[2]
+local meta_key, outbox_key, buyers_key, deadlines_key, wait_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local epoch, run, group = ARGV[1], ARGV[2], ARGV[3]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'run_id')
 if meta[1] then return meta[1] == epoch and meta[2] == run and 1 or 0 end
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
+redis.call('HSET', buyers_key, 'mark', 1)
+redis.call('ZADD', deadlines_key, '+inf', 'mark')
+redis.call('ZADD', wait_key, -1, 'mark')
 redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', 0, 'offers', 0,
   'ttl_max', 0)
 return 1

@@ -1,9 +1,9 @@
 -- swap: put a rebuilt show in place of what is there, if it is a newer life of it.
--- Keeps:   the outbox and its group; the epoch only grows.
+-- Keeps:   the outbox and its group; the epoch only grows; a rebuild that began later goes before.
 -- Cost:    O(1), old data is freed in the background.   Clock: none.
 -- Retry:   the same epoch again answers 0 and changes nothing.
 -- Needs:   nothing
--- KEYS[1]  meta       hash    stock_epoch run_id seq offers
+-- KEYS[1]  meta       hash    stock_epoch run_id seq offers fence
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  kept; made with its group where it is missing
@@ -18,15 +18,18 @@
 -- ARGV[3]  group
 -- ARGV[4]  longest hold time in s
 -- ARGV[5]  first free place: the counter of seq starts behind every place in a waitlist
--- Reply:   1 (swapped in) or 0 (the show is in this life or a later one already)
+-- ARGV[6]  fence of the rebuild, or 0 for who has none
+-- Reply:   1 (swapped in) or 0 (the show is in this life or a later one already, or will be)
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local staged_offers, staged_buyers, staged_deadlines, staged_wait =
   KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local epoch, run, group, ttl_max, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local present = redis.call('HGET', meta_key, 'stock_epoch')
-if present and tonumber(present) >= tonumber(epoch) then
+local fence = ARGV[6]
+local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'fence')
+local newer = fence ~= '0' and meta[2] and tonumber(meta[2]) > tonumber(fence)
+if newer or (meta[1] and tonumber(meta[1]) >= tonumber(epoch)) then
   redis.call('UNLINK', staged_offers, staged_buyers, staged_deadlines, staged_wait)
   return 0
 end
@@ -41,7 +44,13 @@ replace(staged_offers, offers_key)
 replace(staged_buyers, buyers_key)
 replace(staged_deadlines, deadlines_key)
 replace(staged_wait, wait_key)
+-- By its mark each key is told from one that was lost and began anew.
+redis.call('HSET', buyers_key, 'mark', 1)
+redis.call('ZADD', deadlines_key, '+inf', 'mark')
+redis.call('ZADD', wait_key, -1, 'mark')
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
 redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', seq,
   'offers', redis.call('HLEN', offers_key), 'ttl_max', ttl_max)
+redis.call('PERSIST', meta_key) -- of a show that was about to leave Redis
+redis.call('PERSIST', outbox_key)
 return 1

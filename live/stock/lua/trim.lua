@@ -27,7 +27,8 @@ if not bound then
   end
 end
 if not bound then return 'R' end
-local first = redis.call('ZRANGE', deadlines_key, 0, 0, 'WITHSCORES')
+local first = redis.call('ZRANGEBYSCORE', deadlines_key, '-inf', '(+inf', 'WITHSCORES',
+  'LIMIT', 0, 1) -- the mark stands at +inf
 if first[2] then
   local longest = tonumber(redis.call('HGET', meta_key, 'ttl_max') or 0)
   local oldest = tonumber(first[2]) - longest * 1000 - CLOCK_SLACK_MS

@@ -155,7 +155,7 @@ async def test_refusal_leaves_nothing_behind(
 
     assert answer == HoldAnswer(Outcome.SOLD_OUT, 0, 1, 0)
     assert (await engine.figures(show)).last_entry == "0-0"
-    assert await engine._calls.send(b"EXISTS", show_keys(show).buyers) == 0
+    assert await engine._calls.send(b"HKEYS", show_keys(show).buyers) == [b"mark"]
     await engine.apply_offer(terms(show, allotted=2, version=2))
     assert (await engine.hold(show, buyer(1), refused, lines)).outcome is Outcome.HELD
 
@@ -368,5 +368,5 @@ async def test_every_key_of_a_show_is_in_one_slot(engine: StockEngine, show: Sho
 
     names = as_list(await engine._calls.send(b"KEYS", b"*" + show.encode() + b"*"))
 
-    assert len(names) == 5
+    assert len(names) == 6
     assert all(bytes(name).startswith(b"live:{" + show.encode() + b"}:") for name in names)  # type: ignore[call-overload]  # bytes each

@@ -6,10 +6,10 @@ import pytest
 
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
-from live.errors import Busy
+from live.errors import Busy, OutboxLost
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
-from live.stock.outbox import Outbox, OutboxLost
+from live.stock.outbox import Outbox
 from tests.stock_kit import buyer, key, now_ms, one, terms
 
 
