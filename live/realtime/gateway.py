@@ -171,6 +171,7 @@ class Gateway:
         self._calls.take(viewer_of(session), command)
 
     def gone(self, session: Session) -> None:
+        self._alarms.forget(session)
         viewer = session.attachment
         if viewer is None:
             return

@@ -2,22 +2,22 @@
 
 The fast path reads only one shape: complete, masked, final data frames up to the message limit.
 Anything else - fragments, pings, closes, bad frames, long remainders - promotes the connection for
-good to `websockets.protocol.Protocol`, the documented sans-I/O core, so conformance is theirs and
-only odd clients pay for its memory. Our own close frame goes through it, too, for the handshake
-that follows.
+good to `websockets`' documented sans-I/O core (core.py), so conformance is theirs and only odd
+clients pay for its memory. Our own close frame goes through it, too, for the handshake behind it.
 
 Always: nothing is written after a close frame; a due pong leaves before the message behind it is
-delivered; while the peer does not read, we do not read either.
+delivered; while the peer does not read, we do not read either; what he does not read is bounded;
+one pass parses so many frames (toll.py), the rest waits for its turn. A lost connection refers to
+nothing that refers to it.
 Runs on: the event loop; uvloop joins what is written in one loop turn into one system call.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import structlog
-from websockets.frames import Frame, Opcode
-from websockets.protocol import SERVER, State
-from websockets.protocol import Protocol as SansIO
+from websockets.extensions import Extension
+from websockets.frames import Opcode
 from websockets.speedups import apply_mask
 
 from live.protocol import codes
@@ -25,14 +25,23 @@ from live.protocol.codec import MESSAGE_BYTES_MAX, Codec
 from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared, frame_header
+from live.realtime import metrics
+from live.realtime.cohort import BUFFER_HARD_BYTES
+from live.realtime.core import Core
+from live.realtime.toll import PASS_FRAMES_MAX, SLICE_BYTES
+from live.realtime.turns import TURNS
 
 if TYPE_CHECKING:  # the front door makes connections; a connection only reports back to it
     from asyncio import Transport
 
 REST_BYTES_MAX = 4_096  # of an incomplete frame that the fast path keeps; more goes to the core
 CLOSE_SECONDS = 5.0  # for the peer's half of the closing handshake
-LATE_BYTES_MAX = 65_536  # read behind our close frame: what an honest peer had on its way
 WRITE_HIGH_BYTES = 65_536  # unsent bytes at which we stop to read from this peer
+
+# Why we do not read; several may hold at once.
+_UNREAD: Final = 1  # he does not take what we write
+_PUT_OFF: Final = 2  # what was read is not parsed yet
+_DEAF: Final = 4  # enough came behind our close frame
 
 _FINAL = 0x80
 _MASKED = 0x80
@@ -55,9 +64,11 @@ class LightConnection(asyncio.Protocol):
 
     __slots__ = (
         "_core",
-        "_late",
+        "_ending",
         "_owner",
+        "_put_off",
         "_rest",
+        "_stopped",
         "codec",
         "counted_as",
         "session",
@@ -73,30 +84,35 @@ class LightConnection(asyncio.Protocol):
         self.counted_as: str | None = None  # this, too: its address for admission, None: no bound
         self._owner = owner
         self._rest = b""  # the incomplete frame at the end of the last read
-        self._core: SansIO | None = None  # None while the connection is on the fast path
-        self._late = 0  # bytes that came behind our close frame
+        self._core: Core | None = None  # None while the connection is on the fast path
+        self._put_off = b""  # read, and left for a later turn
+        self._stopped = 0  # why we do not read
+        self._ending: asyncio.TimerHandle | None = None  # of a closing handshake
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
     # Port
 
     def write(self, data: bytes) -> None:
-        if self._writable():
-            length = len(data)
-            opcode = Opcode.BINARY if self.codec.binary else Opcode.TEXT
-            if length < 126:
-                self.transport.write(_HEADERS[opcode][length] + data)
-            else:
-                self.transport.write(frame_header(_FINAL | opcode, length) + data)
+        if not self._writable():
+            return
+        if self.transport.get_write_buffer_size() > BUFFER_HARD_BYTES:
+            self._give_up()
+            return
+        length = len(data)
+        opcode = Opcode.BINARY if self.codec.binary else Opcode.TEXT
+        if length < 126:
+            self.transport.write(_HEADERS[opcode][length] + data)
+        else:
+            self.transport.write(frame_header(_FINAL | opcode, length) + data)
 
     def write_shared(self, frame: Shared) -> None:
-        core = self._core
-        if core is None or core.state is State.OPEN:
+        if self._writable():
             self.transport.write(frame.wire)
 
     def close(self, close: Close) -> None:
         core = self._core or self._promote()
-        if core.state is State.OPEN:
-            core.send_close(close.code, close.reason)
+        if core.open:
+            core.close(close)
             self._flush(core)
             self._end_soon()
 
@@ -109,20 +125,32 @@ class LightConnection(asyncio.Protocol):
         return self.transport.get_write_buffer_size()
 
     def _writable(self) -> bool:
-        return self._core is None or self._core.state is State.OPEN
+        core = self._core
+        return core is None or core.open
+
+    def _give_up(self) -> None:
+        """He asks and does not read: broadcasts stop earlier (cohort.py), replies here."""
+        metrics.SLOW_CLOSES.inc()
+        if self.session is not None:
+            self.session.close(codes.SLOW)
 
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if self._core is not None:
+        if self._stopped & _PUT_OFF:
+            self._put_off += data  # at most one read, until the transport has stopped
+        elif self._core is not None:
             self._feed_core(data)
-            return
+        else:
+            self._read_fast(data)
+
+    def _read_fast(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
             self._rest = b""
         opcode = Opcode.BINARY if self.codec.binary else Opcode.TEXT
         first = _FINAL | opcode
-        at, end = 0, len(data)
+        at, end, left = 0, len(data), PASS_FRAMES_MAX
         while end - at >= 6:  # the shortest head with a mask
             length, body = data[at + 1] & 0x7F, at + 6
             kind = data[at]
@@ -134,6 +162,10 @@ class LightConnection(asyncio.Protocol):
                 length, body = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
             if length > MESSAGE_BYTES_MAX or body + length > end:
                 break
+            if not left or self._stopped:
+                self._wait_for_turn(data[at:])
+                return
+            left -= 1
             message = apply_mask(data[body : body + length], data[body - 4 : body])
             if kind != first:
                 inflated = self._inflate(message)
@@ -161,6 +193,34 @@ class LightConnection(asyncio.Protocol):
         else:
             self._rest = rest
 
+    # Turns
+
+    def _wait_for_turn(self, rest: bytes) -> None:
+        """Parse no more now: others have a turn before this connection has its next one."""
+        self._put_off = rest
+        self._stop_reading(_PUT_OFF)
+        TURNS.later(self._go_on)
+
+    def _go_on(self) -> None:
+        reads = not self._stopped & _UNREAD or self.transport.is_closing()
+        if not self._stopped & _PUT_OFF or not reads:
+            return  # done already, or it goes on when he reads again
+        data, self._put_off = self._put_off, b""
+        self._stopped &= ~_PUT_OFF
+        if self.session is None or self.transport.is_closing():
+            return
+        self.data_received(data)
+        self._read_again()
+
+    def _stop_reading(self, why: int) -> None:
+        if not self._stopped and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._stopped |= why
+
+    def _read_again(self) -> None:
+        if not self._stopped and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def _reads(self, kind: int) -> bool:
         """Whether the fast path knows what to do with another first byte of a frame."""
         return False
@@ -173,17 +233,24 @@ class LightConnection(asyncio.Protocol):
         """Close our side, too: there is no half-open WebSocket."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.session is not None:
-            self.session.lost()
+        session, self.session = self.session, None
+        if session is not None:
+            session.lost()
+        if self._core is not None:
+            self._core.end()
+        if self._ending is not None:
+            self._ending.cancel()
+        self._put_off = b""
         self._owner.ended(self)
 
     def pause_writing(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
+        self._stop_reading(_UNREAD)
 
     def resume_writing(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._stopped &= ~_UNREAD
+        if self._stopped & _PUT_OFF:
+            TURNS.later(self._go_on)
+        self._read_again()
 
     def shutdown(self) -> None:
         """Called by uvicorn for all that is still open when it stops."""
@@ -192,64 +259,63 @@ class LightConnection(asyncio.Protocol):
 
     # The core
 
-    def _promote(self) -> SansIO:
-        self._core = self._make_core()
+    def _promote(self) -> Core:
+        core = self._core = Core(self._extensions())
         rest, self._rest = self._rest, b""
         if rest:
-            self._core.receive_data(rest)
-        return self._core
+            core.receive(rest)
+        return core
 
-    def _make_core(self) -> SansIO:
-        return SansIO(SERVER, state=State.OPEN, max_size=MESSAGE_BYTES_MAX)
+    def _extensions(self) -> list[Extension]:
+        """What the core has to know to read this peer's frames."""
+        return []
 
     def _feed_core(self, data: bytes) -> None:
         core = self._core
         assert core is not None, "only promoted connections have a core"
-        was_open = core.state is State.OPEN
-        core.receive_data(data)
+        frames = at = 0
+        while at < len(data) and not self._stopped & _DEAF:
+            if frames >= PASS_FRAMES_MAX or self._stopped:
+                self._wait_for_turn(data[at:])
+                return
+            frames += self._feed_slice(core, data[at : at + SLICE_BYTES])
+            at += SLICE_BYTES
+
+    def _feed_slice(self, core: Core, data: bytes) -> int:
+        """Let the core parse this, and deliver what it finds; returns the number of frames."""
+        was_open = core.open
+        frames = core.receive(data)
         if was_open:
             self._flush(core)  # a due pong goes first
+            if not core.pays(frames):
+                self._close_flood()
+                return len(frames)
         else:
             self._flush_end(core)
-            self._count_late(len(data))
-        for event in core.events_received():
-            assert isinstance(event, Frame), "after the handshake there are only frames"
-            self._take_frame(event)
+            if not core.endures(len(data), frames):
+                self._stop_reading(_DEAF)
+        for frame in frames:
+            message = core.message(frame)
+            if message is not None:
+                self._take_message(*message)
         self._flush(core)
-        if was_open and core.state is not State.OPEN:
+        if was_open and not core.open:
             self._end_soon()
-        if core.close_rcvd is not None:
+        if core.answered:
             # Not before: to end with unread data in the kernel is a reset, which can take our
             # close frame with it, and the client would never learn the code.
             self.transport.close()
+        return len(frames)
 
-    def _count_late(self, size: int) -> None:
-        """Stop to read from a peer that goes on sending; the deadline cuts him off."""
-        self._late += size
-        if self._late > LATE_BYTES_MAX and not self.transport.is_closing():
-            self.transport.pause_reading()
+    def _close_flood(self) -> None:
+        if self.session is not None:
+            self.session.close(codes.FLOOD)
 
     def _end_soon(self) -> None:
         """A peer that does not finish the closing handshake is cut off."""
-        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.transport.abort)
-
-    def _take_frame(self, frame: Frame) -> None:
-        if frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
-            return  # answered by the core
-        if frame.opcode is Opcode.CONT or not frame.fin:
-            self._take_fragment(frame)
-            return
-        self._take_message(frame.opcode, bytes(frame.data))
-
-    def _take_fragment(self, frame: Frame) -> None:
-        """Collect the parts; the core has checked their order and their sum against the limit."""
-        if frame.opcode is not Opcode.CONT:
-            self._rest = bytes((frame.opcode,)) + bytes(frame.data)
-        else:
-            self._rest += bytes(frame.data)
-        if frame.fin:
-            whole, self._rest = self._rest, b""
-            self._take_message(Opcode(whole[0]), whole[1:])
+        if self._ending is None:
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def _take_message(self, opcode: Opcode, data: bytes) -> None:
         if (opcode is Opcode.BINARY) is not self.codec.binary:
@@ -258,21 +324,22 @@ class LightConnection(asyncio.Protocol):
             return
         self._deliver(data)
 
-    def _flush(self, core: SansIO) -> None:
+    def _flush(self, core: Core) -> None:
         for chunk in core.data_to_send():
             if chunk:
                 self.transport.write(chunk)
             elif self.transport.can_write_eof():
                 self.transport.write_eof()
 
-    def _flush_end(self, core: SansIO) -> None:
+    def _flush_end(self, core: Core) -> None:
         """After our close frame only the end itself may follow; the core would still pong."""
         if b"" in core.data_to_send() and self.transport.can_write_eof():
             self.transport.write_eof()
 
     def _deliver(self, message: bytes) -> None:
         session = self.session
-        assert session is not None, "the front door sets it before data arrives"
+        if session is None:
+            return  # lost by what came just before
         try:
             session.receive(message)
         except Exception:  # a bug in one command must end this connection only, and be seen
