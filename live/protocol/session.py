@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Protocol
 from uuid import uuid4
 
+from live.errors import BadField
 from live.protocol import codes
 from live.protocol.codec import Codec, FrameError, TextError
 from live.protocol.codes import Close, Failure
@@ -452,4 +453,6 @@ def _price(body: Body, limits: Limits) -> float:
 
 
 def _bad_request(body: Malformed) -> Failure:
+    if body.in_data:
+        return Failure(BadField.code, body.fault)
     return Failure(codes.BAD_REQUEST.code, f"bad request: {body.fault}")

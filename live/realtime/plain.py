@@ -99,6 +99,7 @@ class PlainSocket(WebSocketsSansIOProtocol):
     # Any: as uvicorn calls it.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        free(self.conn)  # the one that we replace
         self.conn = _Handshake(
             max_size=self.config.ws_max_size, logger=logging.getLogger("uvicorn.error")
         )
