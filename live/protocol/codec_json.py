@@ -88,7 +88,7 @@ def _decode_halves(line: bytes) -> Command | None:
     """Find out whom to tell that a text has half a character in it; None: that is not the fault."""
     loaded = read_with_halves(line)
     path = path_of_half(loaded)
-    number = None if loaded is None else loaded.get("id")
+    number = loaded.get("id") if isinstance(loaded, dict) else None
     if path is None or type(number) is not int or not 0 < number <= _ID_MAX:
         return None
     method, _, field = path.partition(".")

@@ -38,8 +38,8 @@ BEAT_SECONDS = 1.0  # between two heartbeats of the viewer count
 CHECK_BEATS = 2  # beats between two looks at the position of each room
 CHECK_GRACE_SECONDS = 0.25  # an announcement may be on its way while we look
 BEATS_AT_ONCE_MAX = 32  # rooms that wait for Redis at once; one that is silent takes 0.5 s
-# Rooms that open at once; the others wait. A thousand at once make so many connections to Redis, and
-# so much work of one turn, that none of them is answered in time. Each takes three round trips.
+# Rooms that open at once; the others wait. A thousand at once make so many connections to Redis,
+# and so much work of one turn, that none is answered in time. Each takes three round trips.
 OPENING_AT_ONCE_MAX = 32
 PRESENCE_BEATS = 20  # beats between two refreshes of presence
 IDLE_BEATS_MAX = 30  # a room without viewers is kept so long: a reload finds it open
@@ -345,7 +345,7 @@ class Broker:
         await self.catch_up(topic.show)
 
     async def _open_room(self, show: ShowId) -> None:
-        """Open it in turn; whoever asks meanwhile waits for the same opening, by his own deadline."""
+        """Open it in turn; who asks meanwhile waits for the same opening, by his own deadline."""
         async with self._doors:
             await self._open_now(show)
 
