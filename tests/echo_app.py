@@ -58,7 +58,7 @@ class EchoConnection(LightConnection):
     def _take_message(self, opcode: Opcode, data: bytes) -> None:
         if opcode is Opcode.TEXT:
             self._deliver(data)
-        elif self._writable():
+        elif self._core is None or self._core.open:
             self.transport.write(frame_header(0x80 | opcode, len(data)) + data)
 
 

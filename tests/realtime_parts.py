@@ -19,7 +19,6 @@ from live.realtime.policy import Policy
 from live.realtime.ports import Authenticate, OnEnter, OnJoin
 from tests.realtime_app import PermissivePolicy, authenticate
 
-
 WAIT_SECONDS = 20  # only a deadline: a busy machine takes its time
 
 

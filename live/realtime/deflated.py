@@ -31,7 +31,8 @@ class DeflatedConnection(LightConnection):
         self._read = 0  # the last packed frame that was sent here
 
     def write_shared(self, frame: Shared) -> None:
-        if self._writable():
+        core = self._core
+        if core is None or core.open:
             packed = frame.packed
             if packed is not None and packed.after in (0, self._read):
                 self._read = packed.serial

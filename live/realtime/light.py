@@ -93,7 +93,8 @@ class LightConnection(asyncio.Protocol):
     # Port
 
     def write(self, data: bytes) -> None:
-        if not self._writable():
+        core = self._core
+        if core is not None and not core.open:
             return
         if self.transport.get_write_buffer_size() > BUFFER_HARD_BYTES:
             self._give_up()
@@ -106,7 +107,8 @@ class LightConnection(asyncio.Protocol):
             self.transport.write(frame_header(_FINAL | opcode, length) + data)
 
     def write_shared(self, frame: Shared) -> None:
-        if self._writable():
+        core = self._core
+        if core is None or core.open:
             self.transport.write(frame.wire)
 
     def close(self, close: Close) -> None:
@@ -124,10 +126,6 @@ class LightConnection(asyncio.Protocol):
     def buffered(self) -> int:
         return self.transport.get_write_buffer_size()
 
-    def _writable(self) -> bool:
-        core = self._core
-        return core is None or core.open
-
     def _give_up(self) -> None:
         """He asks and does not read: broadcasts stop earlier (cohort.py), replies here."""
         metrics.SLOW_CLOSES.inc()
@@ -137,12 +135,14 @@ class LightConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if self._stopped & _PUT_OFF:
-            self._put_off += data  # at most one read, until the transport has stopped
-        elif self._core is not None:
-            self._feed_core(data)
-        else:
+        if self._core is None and not self._stopped:
             self._read_fast(data)
+        elif self._stopped & _PUT_OFF:
+            self._put_off += data  # at most one read, until the transport has stopped
+        elif self._core is None:
+            self._wait_for_turn(data)
+        else:
+            self._feed_core(data)
 
     def _read_fast(self, data: bytes) -> None:
         if self._rest:
