@@ -3,7 +3,7 @@
 Owns: the frames of a connection that has left the fast path - parts are put together, all that is
 no whole message pays a toll, behind our close frame little is endured.
 Always: after `end` nothing here refers to itself, because a cycle would outlive the viewer.
-Not here: the transport, and whose turn it is (light.py).
+Not here: the transport, and whose turn it is (line.py).
 """
 
 from websockets.extensions import Extension

@@ -15,7 +15,8 @@ from websockets.extensions import Extension
 from live.protocol.codec import MESSAGE_BYTES_MAX, Codec
 from live.protocol.deflate import inflate, inflater
 from live.protocol.shared import COMPRESSED, Shared, frame_opcode
-from live.realtime.light import LightConnection, Owner
+from live.realtime.light import LightConnection
+from live.realtime.line import Owner
 
 if TYPE_CHECKING:
     from asyncio import Transport

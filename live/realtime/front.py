@@ -41,6 +41,7 @@ from live.realtime.guard import (
 )
 from live.realtime.hosts import Hosts
 from live.realtime.light import LightConnection
+from live.realtime.line import Line
 from live.realtime.origin import origin_allowed
 from live.realtime.plain import PlainHttp
 
@@ -160,12 +161,12 @@ class Registry:
         self._door = door
         self._state = state
 
-    def started(self, connection: LightConnection, address: str | None) -> None:
+    def started(self, connection: Line, address: str | None) -> None:
         self._door.connections.add(connection)
         connection.counted_as = self._door.gateway.admission.opened(address)
         self._state.connections.add(connection)  # type: ignore[arg-type]  # wants `shutdown` only
 
-    def ended(self, connection: LightConnection) -> None:
+    def ended(self, connection: Line) -> None:
         self._door.connections.discard(connection)
         self._door.gateway.admission.closed(connection.counted_as)
         self._state.connections.discard(connection)
@@ -188,7 +189,7 @@ class FrontDoor:
         self._hosts = hosts
         self._proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
-        self.connections: set[LightConnection] = set()
+        self.connections: set[Line] = set()
         self._registry: Registry | None = None  # made by the first connection
 
     def protocol(

@@ -3,7 +3,7 @@
 `PlainHttp` reads a head as RFC 9110 and 9112 want it and hands the socket over; `PlainSocket` is
 the WebSocket behind it. Frames that are no whole message pay a toll, one pass parses so many, what
 was read and not yet taken by the application is one read at most, little is endured behind a close
-frame, and a lost connection keeps no cycle - the same as light.py does for the front door.
+frame, and a lost connection keeps no cycle - the same as line.py does for the front door.
 
 Only this file, guard.py and front.py know the inside of uvicorn (tests/unit/test_uvicorn_parts.py).
 """
@@ -26,7 +26,7 @@ from websockets.server import ServerProtocol
 from live.protocol import codes
 from live.realtime.core import free
 from live.realtime.guard import GuardedHttp
-from live.realtime.light import CLOSE_SECONDS
+from live.realtime.line import CLOSE_SECONDS
 from live.realtime.toll import PASS_FRAMES_MAX, SLICE_BYTES, Toll, is_extra
 from live.realtime.turns import TURNS
 
