@@ -22,7 +22,7 @@ from live.bench.phone import text_frame
 from live.bench.report import Goal, make_report, print_report
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatMessage
-from live.domain.ids import ShowId
+from live.domain.ids import AuthorId, ShowId
 from live.errors import EngineError
 from live.realtime.broker import Broker
 
@@ -73,7 +73,7 @@ async def _fill_chat(broker: Broker, show: ShowId) -> None:
         line = ChatMessage(
             at=time.time_ns() // 1_000_000,
             id=f"{number}-0",
-            sub=f"viewer-{number}",
+            author=AuthorId(f"viewer-{number}"),
             name="A viewer",
             text=f"line {number} " + "of a long evening " * 20,
         )
