@@ -44,6 +44,7 @@ from live.realtime.gateway import Gateway
 from live.realtime.hosts import Hosts
 from live.realtime.hub import Hub
 from live.realtime.memory import tune_gc
+from live.realtime.plain import PlainSocket
 from live.realtime.policy import DomainPolicy
 from live.realtime.sse import SseEndpoint
 from live.sales.checkout import Checkout
@@ -84,6 +85,7 @@ class GatewayApp:
 
     asgi: Starlette
     http: Callable[..., asyncio.Protocol]
+    ws: type[asyncio.Protocol]
     drain: Callable[[], Awaitable[None]]
 
 
@@ -153,7 +155,7 @@ def build_gateway(settings: Settings) -> GatewayApp:
         proxies=proxies,
         compression=settings.compression is Compression.SHARED,
     )
-    return GatewayApp(asgi, door.protocol, drain)
+    return GatewayApp(asgi, door.protocol, PlainSocket, drain)
 
 
 def _base(settings: Settings) -> _Base:

@@ -324,7 +324,9 @@ def run_gateway(settings: Settings, *, fd: int) -> None:
 
     async def run() -> None:
         app = build_gateway(settings)
-        await serve_until_stopped(app.asgi, socket(fileno=fd), http=app.http, drain=app.drain)
+        await serve_until_stopped(
+            app.asgi, socket(fileno=fd), http=app.http, ws=app.ws, drain=app.drain
+        )
 
     uvloop.run(run())
 

@@ -55,13 +55,14 @@ async def serve_until_stopped(
     listener: socket,
     *,
     http: Callable[..., asyncio.Protocol],
+    ws: type[asyncio.Protocol],
     drain: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve until SIGTERM or SIGINT; `drain` runs between the signal and the end."""
     config = uvicorn.Config(
         app,
         http=http,  # type: ignore[arg-type]  # the hint asks for a class; it is only called
-        ws="websockets-sansio",
+        ws=ws,
         ws_max_size=MESSAGE_BYTES_MAX,
         ws_ping_interval=None,  # the client protocol has pings of its own
         ws_per_message_deflate=False,  # 6 times the CPU and 35 KB more per connection

@@ -6,24 +6,27 @@ client protocol. Run: python -m tests.echo_app [--asgi]
 
 import argparse
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import uvloop
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.frames import Opcode
 
+from live.domain.ids import ShowId
 from live.protocol import codes
 from live.protocol.codec import Codec
 from live.protocol.codes import Close
 from live.protocol.session import Port, Session
 from live.protocol.shared import frame_header
 from live.realtime import asgi, front
+from live.realtime.addresses import Proxies
 from live.realtime.asgi import WebSocketPort
+from live.realtime.broker import Broker
+from live.realtime.gateway import Gateway
+from live.realtime.hub import Hub
 from live.realtime.light import LightConnection
-from tests.realtime_app import Server, config
+from tests.realtime_app import PermissivePolicy, Server, authenticate, config
 
 
 class Echo:
@@ -31,7 +34,7 @@ class Echo:
 
     client = "echo"
 
-    def __init__(self, port: Port, codec: Codec) -> None:
+    def __init__(self, port: Port) -> None:
         self.port = port
 
     def receive(self, message: bytes) -> None:
@@ -55,7 +58,7 @@ class EchoConnection(LightConnection):
     def _take_message(self, opcode: Opcode, data: bytes) -> None:
         if opcode is Opcode.TEXT:
             self._deliver(data)
-        elif self._writable():
+        elif self._core is None or self._core.open:
             self.transport.write(frame_header(0x80 | opcode, len(data)) + data)
 
 
@@ -69,18 +72,23 @@ async def read(socket: WebSocket, session: Session, codec: Codec) -> None:
         port._put(message, len(message))
 
 
+class EchoGateway(Gateway):
+    """The real one, with its admission and its limits; it never speaks to Redis."""
+
+    def session(self, port: Port, codec: Codec, *, one_way: bool = False) -> Session:
+        return cast(Session, Echo(port))
+
+
 def build() -> Starlette:
     front.LightConnection = EchoConnection  # type: ignore[misc]
     asgi._read = read
-    admission = SimpleNamespace(
-        full=False, may_knock=lambda _: True, opened=lambda: None, closed=lambda: None
-    )
-    gateway = SimpleNamespace(
-        admission=admission, hub=SimpleNamespace(draining=False), session=Echo
-    )
-    endpoint = asgi.WebSocketEndpoint(cast(Any, gateway))
-    app = Starlette(routes=[WebSocketRoute("/connection/websocket", endpoint)])
+    hub = Hub()
+    broker = Broker("redis://127.0.0.1:1", hub)
+    policy = PermissivePolicy(broker, ShowId("echo"))
+    gateway = EchoGateway(hub, broker, policy, authenticate)
+    app = Starlette(routes=asgi.WebSocketEndpoint(gateway).routes())
     app.state.gateway = gateway
+    app.state.proxies = Proxies()
     return app
 
 

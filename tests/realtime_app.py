@@ -39,9 +39,9 @@ from live.realtime.asgi import WebSocketEndpoint
 from live.realtime.broker import Broker
 from live.realtime.front import FrontDoor
 from live.realtime.gateway import Gateway
-from live.realtime.guard import GuardedHttp
 from live.realtime.hosts import Hosts
 from live.realtime.hub import Hub
+from live.realtime.plain import PlainHttp, PlainSocket
 from live.realtime.policy import Asking, Grant
 from live.realtime.ports import RpcCall, RpcHandler
 from live.realtime.sse import SseEndpoint
@@ -188,14 +188,14 @@ def config(
     door = FrontDoor(
         app.state.gateway, hosts=hosts, proxies=app.state.proxies, compression=compression
     )
-    plain = partial(GuardedHttp, hosts=hosts)
+    plain = partial(PlainHttp, hosts=hosts)
     return uvicorn.Config(
         app,
         # uvicorn wants a class and only calls it; the door is what makes connections.
         http=door.protocol if front else plain,  # type: ignore[arg-type]
         host="127.0.0.1",
         port=port,
-        ws="websockets-sansio",
+        ws=PlainSocket,
         ws_max_size=MESSAGE_BYTES_MAX,
         ws_ping_interval=None,
         ws_per_message_deflate=False,

@@ -19,6 +19,8 @@ from live.realtime.policy import Policy
 from live.realtime.ports import Authenticate, OnEnter, OnJoin
 from tests.realtime_app import PermissivePolicy, authenticate
 
+WAIT_SECONDS = 20  # only a deadline: a busy machine takes its time
+
 
 class Phone:
     """A viewer's end: sends commands, keeps what it gets. `owed` pretends an unread buffer."""
@@ -54,9 +56,11 @@ class Phone:
 
     # What a test asks
 
-    async def until(self, found: "Callable[[Phone], object]") -> None:
+    async def until(
+        self, found: "Callable[[Phone], object]", *, seconds: float = WAIT_SECONDS
+    ) -> None:
         """Wait until a condition on this phone holds."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(seconds):
             while not found(self):
                 self._news.clear()
                 await self._news.wait()

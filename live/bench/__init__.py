@@ -6,11 +6,12 @@ table and progress to standard error and returns the object of `live bench NAME 
 
 from collections.abc import Callable, Coroutine
 
-from live.bench import fanout, purchase, settle, stock
+from live.bench import fanout, floods, purchase, settle, stock
 
 BENCHES: dict[str, Callable[[str, str], Coroutine[object, object, dict[str, object]]]] = {
     "stock": stock.run,
     "fanout": fanout.run,
     "purchase": purchase.run,
     "settle": settle.run,
+    "floods": floods.run,
 }

@@ -69,7 +69,9 @@ def ours(
             }
         )
     )
-    return serve_until_stopped(gateway.asgi, listener, http=gateway.http, drain=gateway.drain)
+    return serve_until_stopped(
+        gateway.asgi, listener, http=gateway.http, ws=gateway.ws, drain=gateway.drain
+    )
 
 
 def naive(

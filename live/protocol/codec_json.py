@@ -23,6 +23,7 @@ from live.protocol.commands import (
     Result,
     Unknown,
 )
+from live.protocol.halves import FAULT, path_of_half, read_with_halves
 
 _ID_MAX = 2**32 - 1
 _PONG = Command(0, Pong())
@@ -50,7 +51,10 @@ def _decode_line(line: bytes) -> Command:
     except msgspec.ValidationError as fault:
         return _decode_malformed(line, str(fault))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as fault:
-        raise FrameError("not JSON") from fault
+        command = _decode_halves(line)
+        if command is None:
+            raise FrameError("not JSON") from fault
+        return command
     number: int = getattr(envelope, "id")  # noqa: B009  # the struct is made at run time
     for method in _METHODS:
         body: Request | None = getattr(envelope, method)
@@ -78,6 +82,20 @@ def _decode_malformed(line: bytes, fault: str) -> Command:
     if not 0 < number <= _ID_MAX:
         raise FrameError("id missing or out of range")
     return Command(number, Malformed(fault))
+
+
+def _decode_halves(line: bytes) -> Command | None:
+    """Find out whom to tell that a text has half a character in it; None: that is not the fault."""
+    loaded = read_with_halves(line)
+    path = path_of_half(loaded)
+    number = loaded.get("id") if isinstance(loaded, dict) else None
+    if path is None or type(number) is not int or not 0 < number <= _ID_MAX:
+        return None
+    method, _, field = path.partition(".")
+    data, _, inside = field.partition(".")
+    if method in _METHODS and data == "data":
+        return Command(number, Malformed(f"{inside or 'data'}: {FAULT}", in_data=True))
+    return Command(number, Malformed(f"{field or path}: {FAULT}"))
 
 
 def _check_text(frame: bytes) -> None:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 from live.protocol import commands as c
 from live.protocol.codec import COMMANDS_PER_MESSAGE_MAX, Codec, FrameError
 from live.protocol.codes import Failure
+from live.protocol.halves import FAULT, path_of_half, read_with_halves
 from live.protocol.wire import (
     Value,
     put_bytes,
@@ -29,6 +30,14 @@ _raw = msgspec.json.Decoder(Raw)
 
 class _BadField(Exception):
     """A field of a known command has the wrong type: the client is told with error 107."""
+
+    in_data = False
+
+
+class _BadData(_BadField):
+    """The fault is in what the application would have read: error 1400."""
+
+    in_data = True
 
 
 # Reading
@@ -76,6 +85,9 @@ def _json(value: Value) -> Raw:
         # On one line: line breaks end a message on a JSON connection.
         return Raw(msgspec.json.format(value, indent=-1) if b"\n" in value else value)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as fault:
+        path = path_of_half(read_with_halves(value))
+        if path is not None:
+            raise _BadData(f"{path or 'data'}: {FAULT}") from fault
         raise _BadField("data is not JSON") from fault
 
 
@@ -212,7 +224,7 @@ def _decode_command(message: bytes) -> c.Command:
             assert isinstance(read, c.Request), read
             body = read
         except _BadField as fault:
-            body = c.Malformed(str(fault))
+            body = c.Malformed(str(fault), in_data=fault.in_data)
     if number == 0 and not isinstance(body, c.SendRequest):
         raise FrameError("id missing")
     return c.Command(number, body)

@@ -8,19 +8,14 @@ from collections.abc import Sequence
 
 import orjson
 
+from live.protocol import codes
 from live.protocol.codec_json import JSON
 from live.protocol.codes import Close, Failure
 from live.protocol.commands import Command, Publication, Push, Result
 
 _PUSH_HEAD, _PUSH_TAIL = b'{"push":', b"}"
-_CLOSES = {
-    103: Close(3507, "permission denied"),
-    109: Close(3005, "connection expired"),
-    110: Close(3005, "connection expired"),
-    111: Close(3013, "too many requests"),
-}
-_OTHER = Close(3004, "internal server error")
-_FINAL = Close(3508, "not available")  # a repeat would be told the same: an EventSource stays away
+_EXPIRED = (109, 110)  # a token: the client comes back with another one
+_DENIED = codes.PERMISSION_DENIED.code
 
 
 def event(body: bytes, *, identity: bytes = b"") -> bytes:
@@ -64,9 +59,7 @@ class SseCodec:
         raise AssertionError("a one-way stream has no calls")
 
     def error(self, command: int, failure: Failure) -> bytes:
-        return disconnect_event(
-            _CLOSES.get(failure.code) or (_OTHER if failure.temporary else _FINAL)
-        )
+        return disconnect_event(_close_of(failure))
 
     def publication(self, channel: str, publication: Publication) -> bytes:
         body = _unwrap(JSON.publication(channel, publication), _PUSH_HEAD)[: -len(_PUSH_TAIL)]
@@ -79,6 +72,18 @@ class SseCodec:
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return b"".join(messages)
+
+
+def _close_of(failure: Failure) -> Close:
+    """Say in the number whether to come back, and in the reason what a reply would have said."""
+    if failure.code in _EXPIRED:
+        return codes.EXPIRED
+    if failure.code == codes.TOO_MANY_REQUESTS.code:
+        return Close(codes.FLOOD.code, failure.message)
+    if failure.temporary:
+        return Close(codes.SERVER_ERROR.code, failure.message)
+    close = codes.CLOSED_FOR_ROLE if failure.code == _DENIED else codes.CLOSED_NOT_AVAILABLE
+    return Close(close.code, failure.message)
 
 
 def _unwrap(body: bytes, head: bytes, instead: bytes = b"") -> bytes:

@@ -139,9 +139,13 @@ class Unknown(Struct, frozen=True):
 
 
 class Malformed(Struct, frozen=True):
-    """A known command whose fields do not have the types that it needs."""
+    """A known command whose fields are not what it needs.
+
+    `in_data`: the fault is in what the application would have read, so it is told as its own.
+    """
 
     fault: str
+    in_data: bool = False
 
 
 Body = Request | Pong | Unknown | Malformed

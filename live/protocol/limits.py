@@ -13,6 +13,11 @@ class Limits:
     expired_grace_seconds: float = 25.0  # a late refresh is still welcome
     commands_per_second: float = 50.0  # a busy viewer sends two; a chat storm of one person, five
     commands_burst: float = 200.0  # connect with 128 subscriptions in one message, and some more
+    # A short question for a long log must be no lever: beyond the first so many bytes of an answer,
+    # as many again cost a command.
+    reply_bytes_per_command: int = 4_096
+    history_entries_per_command: int = 4  # paid in advance; 300 entries are 76 commands
+    history_entries_max: int = 300
     excess_max: int = 500  # refused commands before the flood is cut off (3013)
     outstanding_max: int = 32  # calls of one connection that run at once
     queued_max: int = 256  # ordered commands that wait for the one before

@@ -3,8 +3,9 @@
 Owns: what the protocol says about a connection - connect first and once, commands in order, bounds
 on how many, pings, time limits. Knows no socket and no loop: bytes arrive by `receive`, leave by
 the port, and time passes when somebody calls `wake`.
-Always: nothing is written after `close`; the application hears `gone` exactly once per session that
-reached `connect`; an ordered command starts only when the one before it has been answered.
+Always: nothing is written after `close`; the application hears `gone` exactly once per session; an
+ordered command starts only when the one before it has been answered; a session that has ended keeps
+nothing of the application's, so that no cycle holds what a viewer left behind.
 Not here: what a subscription or a call means (realtime/gateway.py).
 """
 
@@ -15,10 +16,12 @@ from enum import IntEnum
 from typing import Protocol
 from uuid import uuid4
 
+from live.errors import BadField
 from live.protocol import codes
 from live.protocol.codec import Codec, FrameError, TextError
 from live.protocol.codes import Close, Failure
 from live.protocol.commands import (
+    Body,
     Command,
     ConnectRequest,
     ConnectResult,
@@ -80,7 +83,9 @@ class App(Protocol):
         """Rpc, publish, history, presence: answer with `reply`, `reply_rpc` or `fail`."""
         ...
 
-    def gone(self, session: "Session") -> None: ...
+    def gone(self, session: "Session") -> None:
+        """The session has ended; `attachment` is still there."""
+        ...
 
 
 class State(IntEnum):
@@ -112,6 +117,7 @@ class Session:
         "_queue",
         "_refilled_at",
         "_tokens",
+        "alarm_at",
         "app",
         "attachment",
         "client",
@@ -138,6 +144,7 @@ class Session:
         self.one_way = one_way  # the peer hears only: no pong, no commands after the connect
         self.state = State.NEW
         self.attachment: object | None = None
+        self.alarm_at = 0  # the second in which it is woken next; kept by who wakes it
         self._clock = clock
         self._limits = limits
         self._busy = False
@@ -197,6 +204,8 @@ class Session:
             self._ping_at = now + self._limits.ping_seconds
             if not self.one_way:
                 self._pong_by = now + self._limits.pong_seconds
+            if self.closed:  # he has not read for so long that not even a ping fits in
+                return 0.0
         return min(due for due in (self._ping_at, self._pong_by, self._expires_at) if due)
 
     def lost(self) -> None:
@@ -226,7 +235,10 @@ class Session:
         """Answer an ordered command and start the next one that waits."""
         if self.state is State.CLOSED:
             return
-        self.port.write(self.codec.reply(command, result))
+        message = self.codec.reply(command, result)
+        if type(result) is not ConnectResult:  # once a connection, and nobody can ask for more
+            self._charge(len(message))
+        self.port.write(message)
         self.start_next()
 
     def finish_failed(self, command: int, failure: Failure) -> None:
@@ -241,7 +253,7 @@ class Session:
         self._pumping = True
         queue = self._queue
         while queue and not self._busy and self.state is State.OPEN:
-            self._dispatch(queue.popleft())
+            self._dispatch_late(queue.popleft())
         self._pumping = False
         if self._leaving is not None:
             self.close_when_idle(self._leaving)
@@ -250,7 +262,7 @@ class Session:
         """Answer a call."""
         self._outstanding -= 1
         if self.state is State.OPEN:
-            self.port.write(self.codec.reply(command, result))
+            self._answer(self.codec.reply(command, result))
             if self._leaving is not None:
                 self.close_when_idle(self._leaving)
 
@@ -258,7 +270,7 @@ class Session:
         """Answer an rpc with JSON text."""
         self._outstanding -= 1
         if self.state is State.OPEN:
-            self.port.write(self.codec.rpc_reply(command, data))
+            self._answer(self.codec.rpc_reply(command, data))
             if self._leaving is not None:
                 self.close_when_idle(self._leaving)
 
@@ -305,7 +317,7 @@ class Session:
             self._take_first(command)
         elif type(body) is ConnectRequest:
             self.close(codes.BAD_FRAME)
-        elif not self._pay():
+        elif not self._pay(_price(body, self._limits)):
             self._refuse_excess(command)
         elif self.state is State.CONNECTING or (self._busy and type(body) in _ORDERED):
             self._wait(command)
@@ -363,8 +375,23 @@ class Session:
             assert type(body) is PingRequest, body
             self.close(codes.BAD_FRAME)
 
-    def _pay(self) -> bool:
-        """Take a token of the bucket; False when it is empty."""
+    def _dispatch_late(self, command: Command) -> None:
+        """Start a command that was paid for earlier, unless answers have cost too much since."""
+        self._refill()
+        if self._tokens < 0.0:
+            self._write_error(command.id, codes.TOO_MANY_REQUESTS)
+        else:
+            self._dispatch(command)
+
+    def _pay(self, price: float = 1.0) -> bool:
+        """Take tokens of the bucket; False when they are not there."""
+        self._refill()
+        paid = self._tokens >= price
+        if paid:
+            self._tokens -= price
+        return paid
+
+    def _refill(self) -> None:
         now = self._clock()
         limits = self._limits
         filled = self._tokens + (now - self._refilled_at) * limits.commands_per_second
@@ -372,8 +399,17 @@ class Session:
         if filled >= limits.commands_burst:
             filled = limits.commands_burst
             self._excess = 0
-        self._tokens = filled - 1.0 if filled >= 1.0 else filled
-        return filled >= 1.0
+        self._tokens = filled
+
+    def _charge(self, size: int) -> None:
+        """Let a long answer cost what it takes to send; the bucket may owe."""
+        unit = self._limits.reply_bytes_per_command
+        if size > unit:
+            self._tokens -= size / unit - 1.0
+
+    def _answer(self, message: bytes) -> None:
+        self._charge(len(message))
+        self.port.write(message)
 
     def _refuse_excess(self, command: Command) -> None:
         self._excess += 1
@@ -401,12 +437,22 @@ class Session:
     def _end(self) -> None:
         if self.state is State.CLOSED:
             return
-        reached_app = self.state is not State.NEW
         self.state = State.CLOSED
         self._queue = None
-        if reached_app:
-            self.app.gone(self)
+        self.app.gone(self)
+        self.attachment = None
+
+
+def _price(body: Body, limits: Limits) -> float:
+    """What a command costs before it is known how long its answer is."""
+    if type(body) is not HistoryRequest:
+        return 1.0
+    most = limits.history_entries_max
+    entries = body.limit if 0 <= body.limit < most else most
+    return min(1.0 + entries / limits.history_entries_per_command, limits.commands_burst)
 
 
 def _bad_request(body: Malformed) -> Failure:
+    if body.in_data:
+        return Failure(BadField.code, body.fault)
     return Failure(codes.BAD_REQUEST.code, f"bad request: {body.fault}")

@@ -77,6 +77,11 @@ class WebSocketPort:
     def buffered(self) -> int:
         return self._queued
 
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is to end, or has ended, by our close frame."""
+        return self._closing is not None
+
     def _put(self, message: bytes | str, size: int) -> None:
         if self._closing is not None:
             return
@@ -98,7 +103,8 @@ class WebSocketPort:
         if self._closing is not codes.SLOW:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._flush()
-        await self._socket.close(self._closing.code, self._closing.reason)
+        async with asyncio.timeout(FLUSH_SECONDS):  # a peer that does not read is not told
+            await self._socket.close(self._closing.code, self._closing.reason)
 
     async def _flush(self) -> None:
         socket = self._socket
@@ -157,6 +163,8 @@ class WebSocketEndpoint:
         writer = asyncio.create_task(port.run())
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if port.closing:  # his last replies and the close; nothing more of his is read
+                await asyncio.wait((writer,))
         finally:
             session.lost()
             reader.cancel()
@@ -165,13 +173,13 @@ class WebSocketEndpoint:
 
 
 async def _ask_for_upgrade(_request: Request) -> Response:
-    headers = {"upgrade": "websocket", "connection": "Upgrade"}
+    headers = {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"}
     return PlainTextResponse("this path speaks WebSocket\n", status_code=426, headers=headers)
 
 
 async def _read(socket: WebSocket, session: Session, codec: Codec) -> None:
-    """Feed the session until the peer is gone; faults of the frame itself end it here."""
-    while True:
+    """Feed the session until it or the peer is gone; faults of the frame itself end it here."""
+    while not session.closed:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
             return

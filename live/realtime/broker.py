@@ -39,6 +39,9 @@ BEAT_SECONDS = 1.0  # between two heartbeats of the viewer count
 CHECK_BEATS = 2  # beats between two looks at the position of each room
 CHECK_GRACE_SECONDS = 0.25  # an announcement may be on its way while we look
 BEATS_AT_ONCE_MAX = 32  # rooms that wait for Redis at once; one that is silent takes 0.5 s
+# Rooms that open at once; the others wait. A thousand at once make so many connections to Redis,
+# and so much work of one turn, that none is answered in time. Each takes three round trips.
+OPENING_AT_ONCE_MAX = 32
 PRESENCE_BEATS = 20  # beats between two refreshes of presence
 IDLE_BEATS_MAX = 30  # a room without viewers is kept so long: a reload finds it open
 CLAIM_GAP_SECONDS = 1.0  # between two fills of a room that clients cause
@@ -97,6 +100,7 @@ class Broker:
         self._rooms: dict[ShowId, ShowRoom] = {}
         self._by_channel: dict[str, ShowRoom] = {}
         self._opening: dict[ShowId, asyncio.Task[None]] = {}
+        self._doors = asyncio.Semaphore(OPENING_AT_ONCE_MAX)
         self._filling: dict[ShowId, asyncio.Task[None]] = {}
         self._followed: set[ShowId] = set()
         self._idle_beats: dict[ShowId, int] = {}
@@ -318,6 +322,14 @@ class Broker:
             room.topics[name] = topic
         return topic
 
+    def drop_unheard(self, topic: Topic) -> None:
+        """Forget a direct topic that nobody listens to, nor is about to."""
+        if not topic.direct or topic.claims or self._hub.hears(topic):
+            return
+        room = self._rooms.get(topic.show)
+        if room is not None and room.topics.get(topic.log) is topic:
+            del room.topics[topic.log]
+
     async def deepen(self, topic: Topic) -> None:
         """Read older publications of a topic, as far as a recovery may ask. Raises Busy."""
         if topic.floor > 0:
@@ -348,6 +360,11 @@ class Broker:
         await self.catch_up(topic.show)
 
     async def _open_room(self, show: ShowId) -> None:
+        """Open it in turn; who asks meanwhile waits for the same opening, by his own deadline."""
+        async with self._doors:
+            await self._open_now(show)
+
+    async def _open_now(self, show: ShowId) -> None:
         # Anybody may ask for any name: what nobody published gets no epoch, no channel, no count.
         if not await self.store.knows(show):
             await self.refuse_unknown(show)

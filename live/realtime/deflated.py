@@ -10,13 +10,13 @@ left to websockets' core, as ever.
 
 from typing import TYPE_CHECKING, ClassVar
 
-from websockets.protocol import Protocol as SansIO
-from websockets.protocol import State
+from websockets.extensions import Extension
 
 from live.protocol.codec import MESSAGE_BYTES_MAX, Codec
 from live.protocol.deflate import inflate, inflater
 from live.protocol.shared import COMPRESSED, Shared, frame_opcode
-from live.realtime.light import LightConnection, Owner
+from live.realtime.light import LightConnection
+from live.realtime.line import Owner
 
 if TYPE_CHECKING:
     from asyncio import Transport
@@ -33,7 +33,7 @@ class DeflatedConnection(LightConnection):
 
     def write_shared(self, frame: Shared) -> None:
         core = self._core
-        if core is None or core.state is State.OPEN:
+        if core is None or core.open:
             packed = frame.packed
             if packed is not None and packed.after in (0, self._read):
                 self._read = packed.serial
@@ -47,7 +47,5 @@ class DeflatedConnection(LightConnection):
     def _inflate(self, data: bytes) -> bytes | None:
         return inflate(data, MESSAGE_BYTES_MAX)
 
-    def _make_core(self) -> SansIO:
-        core = super()._make_core()
-        core.extensions = [inflater()]
-        return core
+    def _extensions(self) -> list[Extension]:
+        return [inflater()]

@@ -41,7 +41,9 @@ from live.realtime.guard import (
 )
 from live.realtime.hosts import Hosts
 from live.realtime.light import LightConnection
+from live.realtime.line import Line
 from live.realtime.origin import origin_allowed
+from live.realtime.plain import PlainHttp
 
 WEBSOCKET_PATH = PATH.encode()
 
@@ -50,6 +52,7 @@ _SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: %s\r\n%s\r\n"
 )
+_HEAD_END = b"\r\n\r\n"
 _CHOSEN = b"Sec-WebSocket-Protocol: " + PROTOBUF_NAME.encode() + b"\r\n"
 # Each of these changes what the request means, so their like is left to the full parser.
 _BODY_HEADERS = (b"content-length", b"transfer-encoding", b"expect")
@@ -85,11 +88,11 @@ class _Head:
         name = name.lower()
         if name in self.headers or len(name) + len(value) > HEADER_BYTES_MAX:
             self.repeated = True
-        self.headers[name] = value
+        self.headers[name] = value.strip(b" \t")  # the parser keeps tabs
 
 
 def read_upgrade(data: bytes) -> Upgrade | None:
-    """Read an ordinary handshake; None for anything that somebody else should look at."""
+    """Read the whole head of an ordinary handshake; None for what somebody else should look at."""
     if len(data) > HEAD_BYTES_MAX or data.find(b"\r\n\r\n") != len(data) - 4:
         return None
     head = _Head()
@@ -158,12 +161,12 @@ class Registry:
         self._door = door
         self._state = state
 
-    def started(self, connection: LightConnection, address: str | None) -> None:
+    def started(self, connection: Line, address: str | None) -> None:
         self._door.connections.add(connection)
         connection.counted_as = self._door.gateway.admission.opened(address)
         self._state.connections.add(connection)  # type: ignore[arg-type]  # wants `shutdown` only
 
-    def ended(self, connection: LightConnection) -> None:
+    def ended(self, connection: Line) -> None:
         self._door.connections.discard(connection)
         self._door.gateway.admission.closed(connection.counted_as)
         self._state.connections.discard(connection)
@@ -186,7 +189,7 @@ class FrontDoor:
         self._hosts = hosts
         self._proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
-        self.connections: set[LightConnection] = set()
+        self.connections: set[Line] = set()
         self._registry: Registry | None = None  # made by the first connection
 
     def protocol(
@@ -200,7 +203,7 @@ class FrontDoor:
         """Make the protocol of a new connection, as uvicorn calls its protocol class."""
 
         def plain() -> GuardedHttp:
-            return GuardedHttp(config, server_state, app_state, _loop, hosts=self._hosts)
+            return PlainHttp(config, server_state, app_state, _loop, hosts=self._hosts)
 
         if config.is_ssl:
             return plain()
@@ -249,7 +252,9 @@ class _Waiting(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         transport = self._leave()
-        upgrade = read_upgrade(data) if data.startswith(b"GET " + WEBSOCKET_PATH) else None
+        head, end, behind = data.partition(_HEAD_END)
+        ordinary = bool(end) and data.startswith(b"GET " + WEBSOCKET_PATH)
+        upgrade = read_upgrade(head + end) if ordinary else None
         if upgrade is None or not self._door.allows(upgrade, transport):
             self._hand_over(transport, data)
             return
@@ -259,7 +264,9 @@ class _Waiting(asyncio.Protocol):
             transport.write(refusal(status))
             transport.close()
         else:
-            self._accept(transport, upgrade, address)
+            connection = self._accept(transport, upgrade, address)
+            if behind:  # frames of one who did not wait for the answer
+                connection.data_received(behind)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -289,7 +296,9 @@ class _Waiting(asyncio.Protocol):
         plain.connection_made(transport)
         plain.data_received(data)
 
-    def _accept(self, transport: Transport, upgrade: Upgrade, address: str | None) -> None:
+    def _accept(
+        self, transport: Transport, upgrade: Upgrade, address: str | None
+    ) -> LightConnection:
         bound_socket(transport)
         registry = self._door.registry(self._state)
         taken = answer_offer(upgrade.extensions) if self._door.compression else None
@@ -302,3 +311,4 @@ class _Waiting(asyncio.Protocol):
             chosen += b"Sec-WebSocket-Extensions: %s\r\n" % taken
         transport.write(_SWITCH % (upgrade.accept, chosen))
         connection.session = self._door.gateway.session(connection, upgrade.codec)
+        return connection

@@ -171,6 +171,7 @@ class Gateway:
         self._calls.take(viewer_of(session), command)
 
     def gone(self, session: Session) -> None:
+        self._alarms.forget(session)
         viewer = session.attachment
         if viewer is None:
             return
@@ -207,7 +208,9 @@ class Gateway:
         asks = self._must_ask(viewer) or (self._on_join is not None and viewer.show is not None)
         if marks is not None and not asks:
             self._accept(viewer, command, request, marks, UNSET)
+            self._lookup.let_go(mark.sub.topic for mark in marks)
         else:
+            self._lookup.let_go(mark.sub.topic for mark in marks or ())
             self._turnstile.entered()
             self._spawn(self._guard_join(viewer, command, request, grants))
 
@@ -217,9 +220,15 @@ class Gateway:
         for grant in grants:
             topic = self._lookup.at_hand(grant, request.subs.get(grant.name, NO_REQUEST))
             if topic is None:
+                self._lookup.let_go(mark.sub.topic for mark in marks)
                 return None
-            marks.append(Mark(Subscription(grant, topic), topic.epoch, topic.top))
+            marks.append(self._mark(grant, topic))
         return marks
+
+    def _mark(self, grant: Grant, topic: Topic) -> Mark:
+        """Note where a topic stands, and claim it."""
+        self._lookup.claim(topic)
+        return Mark(Subscription(grant, topic), topic.epoch, topic.top)
 
     async def _guard_join(
         self, viewer: Viewer, command: int, request: ConnectRequest, grants: list[Grant]
@@ -245,13 +254,21 @@ class Gateway:
     async def _join(
         self, viewer: Viewer, command: int, request: ConnectRequest, grants: list[Grant]
     ) -> None:
-        session = viewer.session
         marks: list[Mark] = []
-        for grant in grants:
-            topic = await self._lookup.find(grant, request.subs.get(grant.name, NO_REQUEST))
-            # The snapshot is made after this mark, so it contains all up to here; what comes
-            # in between is sent as pushes.
-            marks.append(Mark(Subscription(grant, topic), topic.epoch, topic.top))
+        try:
+            for grant in grants:
+                topic = await self._lookup.find(grant, request.subs.get(grant.name, NO_REQUEST))
+                # The snapshot is made after this mark, so it contains all up to here; what comes
+                # in between is sent as pushes.
+                marks.append(self._mark(grant, topic))
+            await self._finish_join(viewer, command, request, marks)
+        finally:
+            self._lookup.let_go(mark.sub.topic for mark in marks)
+
+    async def _finish_join(
+        self, viewer: Viewer, command: int, request: ConnectRequest, marks: list[Mark]
+    ) -> None:
+        session = viewer.session
         data: Raw | UnsetType = UNSET
         if self._on_join is not None and viewer.show is not None:
             snapshot = await self._on_join(viewer.caller, viewer.show, bytes(request.data))
@@ -319,7 +336,9 @@ class Gateway:
         viewer.entering = grant.show
         topic = self._lookup.at_hand(grant, request)
         if topic is not None and not self._must_ask(viewer):
+            self._lookup.claim(topic)
             self._subscribed(viewer, command, request, Subscription(grant, topic))
+            self._lookup.let_go((topic,))
         else:
             self._spawn(self._guard_subscribe(viewer, command, request, grant))
 
@@ -327,10 +346,14 @@ class Gateway:
         self, viewer: Viewer, command: int, request: SubscribeRequest, grant: Grant
     ) -> None:
         session = viewer.session
+        claimed: list[Topic] = []
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
                 topic = await self._lookup.find(grant, request)
+                self._lookup.claim(topic)
+                claimed.append(topic)
                 await self._ask_to_enter(viewer)
+            self._subscribed(viewer, command, request, Subscription(grant, topic))
         except TimeoutError:
             session.finish_failed(command, failure_of(Busy("busy")))
         except CallError as fault:
@@ -338,8 +361,8 @@ class Gateway:
         except Exception:  # the boundary of a task: the client is told, the fault is logged
             log.exception("subscribe failed", client=session.client, channel=request.channel)
             session.finish_failed(command, codes.INTERNAL)
-        else:
-            self._subscribed(viewer, command, request, Subscription(grant, topic))
+        finally:
+            self._lookup.let_go(claimed)
 
     def _subscribed(
         self, viewer: Viewer, command: int, request: SubscribeRequest, sub: Subscription

@@ -120,13 +120,16 @@ class Hub:
         """Let a member hear a direct topic, beside whatever else it listens to."""
         self._direct.setdefault(topic, {})[member] = None
 
-    def leave_direct(self, member: Member, topic: Topic) -> bool:
-        """Undo `listen_direct`; True if nobody listens to the topic any more."""
+    def leave_direct(self, member: Member, topic: Topic) -> None:
+        """Undo `listen_direct`."""
         members = self._direct.get(topic, {})
         members.pop(member, None)
         if not members:
             self._direct.pop(topic, None)
-        return not members
+
+    def hears(self, topic: Topic) -> bool:
+        """Whether anybody listens to a direct topic."""
+        return topic in self._direct
 
     def remove(self, member: Member) -> None:
         """Forget a member; it gets nothing from now on."""

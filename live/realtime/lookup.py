@@ -1,7 +1,11 @@
 """Finds the topic behind a grant, in memory or by reading Redis, reaching back as far as is asked.
 
-Always: a topic found before an await is checked by `usable` before anybody is made to listen to it.
+Always: a topic found before an await is checked by `usable` before anybody is made to listen to it;
+one that is found for a viewer is claimed for him until `let_go`, so that the end of his other
+connection in the same instant does not take it away.
 """
+
+from collections.abc import Iterable
 
 from live.protocol.commands import SubscribeRequest
 from live.realtime.broker import Broker
@@ -42,6 +46,16 @@ class Lookup:
             if not topic.reaches(request.offset):
                 await self._broker.deepen(topic)
         return topic
+
+    def claim(self, topic: Topic) -> None:
+        """Keep a topic for somebody who is about to listen to it; `let_go` follows."""
+        topic.claims += 1
+
+    def let_go(self, topics: Iterable[Topic]) -> None:
+        """Whoever claimed these listens now, or will not."""
+        for topic in topics:
+            topic.claims -= 1
+            self._broker.drop_unheard(topic)
 
     def usable(self, mark: Mark) -> bool:
         """Tell whether a topic found before an await is still the one, and has all since then."""

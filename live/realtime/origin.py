@@ -14,4 +14,8 @@ def origin_allowed(origin: str | None, host: str | None, allowed: tuple[str, ...
     if origin.rstrip("/") in allowed:
         return True
     # "null" and anything without an authority compare unequal to every Host.
-    return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        authority = urlsplit(origin).netloc
+    except ValueError:  # no origin at all
+        return False
+    return host is not None and authority.lower() == host.lower()

@@ -61,10 +61,8 @@ class Seats:
         topic = sub.topic
         if not topic.direct or viewer.member is None:
             return
-        if self._hub.leave_direct(viewer.member, topic):
-            room = self._broker.room_of(topic.show)
-            if room is not None and room.topics.get(topic.log) is topic:
-                del room.topics[topic.log]
+        self._hub.leave_direct(viewer.member, topic)
+        self._broker.drop_unheard(topic)
 
     def _absent(self, viewer: Viewer, sub: Subscription) -> None:
         if sub.grant.presence:

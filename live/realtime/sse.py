@@ -8,7 +8,8 @@ Bounded like a WebSocket: a client that does not read loses figures first, then 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -74,7 +75,7 @@ class StreamPort:
     def buffered(self) -> int:
         return self._queued
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield what is to be sent, until the stream has ended."""
         while True:
             await self._filled.wait()
@@ -136,22 +137,45 @@ class SseEndpoint:
 
 
 class _EventStream(StreamingResponse):
-    """Ends its session whatever ends the response, even before the first byte went out."""
+    """Ends its session whatever ends the response, even before the first byte went out.
+
+    Not as Starlette streams: the exception that ends its task group holds all of it in a cycle.
+    """
 
     def __init__(
         self, port: StreamPort, session: Session, admission: Admission, counted_as: str | None
     ) -> None:
-        super().__init__(port.chunks(), media_type="text/event-stream", headers=HEADERS)
+        super().__init__((), media_type="text/event-stream", headers=HEADERS)
+        self._port = port
         self._session = session
         self._admission = admission
         self._counted_as = counted_as
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tasks = (asyncio.create_task(self._write(send)), asyncio.create_task(_wait_gone(receive)))
         try:
-            await super().__call__(scope, receive, send)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._admission.closed(self._counted_as)
             self._session.lost()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if not tasks[0].cancelled():
+            tasks[0].result()  # a fault in it is the server's to log
+
+    async def _write(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        async with aclosing(self._port.chunks()) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _wait_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _refused(status: HTTPStatus) -> Response:

@@ -44,9 +44,14 @@ class Entry:
 
 
 class Topic:
-    """`direct`: few listeners, who skip the cohorts; `keep`: how far a recovery reaches."""
+    """`direct`: few listeners, who skip the cohorts; `keep`: how far a recovery reaches.
+
+    `claims`: those who are about to listen. A direct topic that nobody listens to goes, unless
+    somebody has claimed it: he was told where it stands, so it must not start over under him.
+    """
 
     __slots__ = (
+        "claims",
         "direct",
         "epoch",
         "floor",
@@ -73,6 +78,7 @@ class Topic:
         self.show = show
         self.log = log
         self.name = name
+        self.claims = 0
         self.direct = direct
         self.has_log = has_log
         self.keep = min(keep, RECOVERY_MAX)

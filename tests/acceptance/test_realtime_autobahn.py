@@ -28,8 +28,9 @@ def wstest() -> str:
     found = os.environ.get("LIVE_AUTOBAHN") or shutil.which("wstest")
     if found is None:
         pytest.skip(
-            "Autobahn|Testsuite is missing: it needs a Python 2.7 with autobahntestsuite; put its"
-            " wstest on PATH or set LIVE_AUTOBAHN to it"
+            "Autobahn|Testsuite is missing: `wstest` is not on PATH and LIVE_AUTOBAHN is not set to"
+            " it. With a Python 2.7: pip install virtualenv==20.15.1 && virtualenv -p python2.7 ab"
+            ' && ab/bin/pip install "autobahntestsuite<20"; then LIVE_AUTOBAHN=ab/bin/wstest'
         )
     told = subprocess.run([found, "--help"], capture_output=True, check=False)
     if told.returncode != 0:

@@ -160,14 +160,14 @@ async def test_both_hands_share_one_deadline(
             assert self._deadline is not None
             due.append(self._deadline.when())
 
-    class Guard(front.GuardedHttp):
+    class Guard(front.PlainHttp):
         def _expect_head(self) -> None:
             super()._expect_head()
             assert self._deadline is not None
             due.append(self._deadline.when())
 
     monkeypatch.setattr(front, "_Waiting", Door)
-    monkeypatch.setattr(front, "GuardedHttp", Guard)
+    monkeypatch.setattr(front, "PlainHttp", Guard)
     async with serving(build(redis_url, f"s{uuid4().hex[:12]}")) as url:
         raw = await Raw.dial(int(url.split(":")[2].partition("/")[0]))
         for _ in range(2):  # the second head has a time of its own

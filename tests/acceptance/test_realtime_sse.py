@@ -10,6 +10,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from live.protocol.codec_sse import SSE
+from live.protocol.codes import Failure
 from live.realtime import sse
 from live.realtime.admission import Admission
 from tests.raw import Raw
@@ -172,3 +174,27 @@ async def test_body_over_64_kib_is_413(here: tuple[int, Admission]) -> None:
     assert (await raw.ask(POST % 65_537 + b" " * 65_537)).status == 413
     assert admission.connections == 0
     await raw.close()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "comes_back"),
+    [
+        (Failure(1404, "unknown show x"), 3508, False),
+        (Failure(1400, "show: is missing"), 3508, False),
+        (Failure(1403, "the show is being rehearsed", temporary=True), 3004, True),
+        (Failure(111, "the show's log does not answer", temporary=True), 3013, True),
+        (Failure(103, "permission denied"), 3507, False),
+        (Failure(109, "token expired"), 3005, True),
+        (Failure(100, "internal error", temporary=True), 3004, True),
+    ],
+    ids=lambda value: str(getattr(value, "code", value)),
+)
+def test_stream_tells_what_a_reply_would_have_told(
+    failure: Failure, code: int, comes_back: bool
+) -> None:
+    """The number says whether to come back, the reason why: final stays final."""
+    event = SSE.error(1, failure).decode()
+    told = json.loads(event.removeprefix("data: "))["disconnect"]
+    assert told["code"] == code
+    assert told.get("reconnect", False) is comes_back
+    assert failure.code == 109 or told["reason"] == failure.message

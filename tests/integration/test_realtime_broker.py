@@ -1,8 +1,11 @@
 """The show log on a real Valkey: every publication once and in order, or a word that it is lost."""
 
 import asyncio
+import contextlib
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
@@ -12,6 +15,7 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent, Pulse, PulseOffer
 from live.domain.ids import BuyerId, OfferId, ShowId, buyer_of
 from live.domain.offer import Stock
+from live.errors import Busy
 from live.protocol import codes
 from live.protocol.commands import Publication
 from live.realtime import broker, keys, metrics
@@ -24,6 +28,8 @@ from tests.realtime_parts import Phone, dial, gateway
 from tests.show_states import make_state
 
 KEEP = Retention(1_000)
+TRIES = 20  # of half a second each
+T = TypeVar("T")
 
 
 def announcement(text: str) -> AnnouncementEvent:
@@ -31,8 +37,20 @@ def announcement(text: str) -> AnnouncementEvent:
 
 
 async def publish(made: Gateway, show: ShowId, count: int, *, log: str = "x:room") -> None:
+    """As publishers do: with a key, so that what was not answered in time can be repeated."""
     for number in range(count):
-        await made.broker.store.append(show, log, b'{"n":%d}' % number, retention=KEEP)
+        data, key = b'{"n":%d}' % number, str(uuid4())
+        await patiently(
+            lambda: made.broker.store.append(show, log, data, retention=KEEP, key=key)  # noqa: B023
+        )
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again where Redis was not quick enough: on a busy machine that is no fault of the log."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Busy):
+            return await ask()
+    return await ask()
 
 
 async def joined(made: Gateway) -> Phone:
@@ -48,7 +66,12 @@ async def test_offsets_of_a_log_are_contiguous(redis_url: str, show: ShowId) -> 
     """Also when many publish at once."""
     async with gateway(redis_url, show) as made:
         channel = Channel(ChannelKind.CHAT, show)
-        calls = [made.broker.publish(channel, announcement(str(n))) for n in range(50)]
+
+        async def say(text: str) -> int:
+            event, key = announcement(text), str(uuid4())
+            return await patiently(lambda: made.broker.publish(channel, event, key=key))
+
+        calls = [say(str(n)) for n in range(50)]
         assert sorted(await asyncio.gather(*calls)) == list(range(1, 51))
 
 
@@ -323,14 +346,17 @@ async def test_subscribing_among_publications_misses_nothing(redis_url: str, sho
         phones = []
         for _ in range(100):
             phone = await joined(made)
-            top = (await made.broker.store.position(show)).tops.get("x:room", 0)
+            top = (await patiently(lambda: made.broker.store.position(show))).tops.get("x:room", 0)
             start = max(0, top - 50)
-            reply = await phone.ask("subscribe", channel="room", recover=True, offset=start)
+            for _ in range(TRIES):
+                reply = await phone.ask("subscribe", channel="room", recover=True, offset=start)
+                if reply.get("error", {}).get("code") != 111:  # type: ignore[attr-defined]
+                    break
             assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
             phones.append((phone, start))
         await publishing
         for phone, start in phones:
-            await phone.until(lambda phone: phone.offsets("room")[-1:] == [1_000])
+            await phone.until(lambda phone: phone.offsets("room")[-1:] == [1_000], seconds=60)
             assert phone.offsets("room") == list(range(start + 1, 1_001))
 
 

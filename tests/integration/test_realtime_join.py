@@ -57,6 +57,7 @@ class Shop:
         self.show = show
         self.pause = asyncio.Event()
         self.pause.set()
+        self.joining = asyncio.Event()  # somebody's snapshot is being made
         self.serving = gateway(
             redis_url,
             show,
@@ -78,6 +79,7 @@ class Shop:
         if room is None or room.state is None:
             raise NotFound("unknown show")
         version = room.state.version
+        self.joining.set()
         await self.pause.wait()
         return {"show": {"version": version}, "me": {}, "time": 1}
 
@@ -329,3 +331,54 @@ async def test_drain_spreads_shutdown(redis_url: str, show: ShowId) -> None:
         assert late.closed == codes.SHUTDOWN
         await draining
         assert all(phone.closed == codes.SHUTDOWN for phone in phones)
+
+
+async def test_reload_outlives_the_old_connection(redis_url: str, show: ShowId) -> None:
+    """A person's old socket goes while his new one is let in; the new one stays and hears all."""
+    async with Shop(redis_url, show) as shop:
+        await shop.open_show()
+        old, _ = await shop.connect("viewer:ann")
+        broker = shop.gateway.broker
+        channel = Channel(ChannelKind.PERSONAL, show, buyer_of("ann", secret="s" * 16))
+        await broker.publish(channel, AnnouncementEvent(at=1, text="before", until=None))
+        await old.until(lambda phone: phone.offsets("#ann") == [1])
+        shop.pause.clear()
+        shop.joining.clear()
+        new, asking = shop.connecting("viewer:ann")
+        await shop.joining.wait()
+
+        assert old.session is not None
+        old.session.lost()
+        await broker.publish(channel, AnnouncementEvent(at=1, text="between", until=None))
+        shop.pause.set()
+        await asking
+        await broker.publish(channel, AnnouncementEvent(at=1, text="after", until=None))
+
+        await new.until(lambda phone: phone.closed or 3 in phone.offsets("#ann"))
+        assert new.closed is None
+        assert new.offsets("#ann") in ([2, 3], [3])  # by when the snapshot stands
+        room = broker.room(show)
+        assert room is not None and new.session is not None
+        new.session.lost()
+        assert not [topic for topic in room.topics.values() if topic.direct]
+
+
+async def test_connects_that_fail_leave_no_topic(redis_url: str, show: ShowId) -> None:
+    """A personal channel that nobody came to listen to is not kept."""
+    async with Shop(redis_url, show) as shop:
+        await shop.open_show()
+        await shop.connect("viewer:bob")
+        shop.pause.clear()
+        shop.joining.clear()
+        phone, asking = shop.connecting("viewer:ann")
+        await shop.joining.wait()
+        assert phone.session is not None
+        phone.session.lost()
+        shop.pause.set()
+        asking.cancel()
+
+        await asyncio.wait(shop.gateway._tasks)
+
+        room = shop.gateway.broker.room(show)
+        assert room is not None
+        assert not [topic for topic in room.topics.values() if topic.name == "#ann"]

@@ -234,11 +234,11 @@ def test_application_hears_of_the_end_once() -> None:
     assert line.peer.sent == []
 
 
-def test_end_before_connect_is_nobodys_business() -> None:
-    """The application never heard of it."""
+def test_end_before_connect_is_told_as_well() -> None:
+    """Whoever wakes the session has to forget it; there was no viewer."""
     line = make()
     line.session.lost()
-    assert line.app.lost == []
+    assert line.app.lost == [line.session]
 
 
 @pytest.mark.parametrize("close", codes.ALL_CLOSES)

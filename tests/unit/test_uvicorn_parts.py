@@ -55,6 +55,39 @@ def test_guard_finds_the_fields_it_reads() -> None:
         assert f"{name} = " in source or f"{name}: " in source
 
 
+def test_plain_socket_finds_what_it_uses() -> None:
+    """plain.py parses in passes; these tell it when, and what uvicorn has done."""
+    source = inspect.getsource(WebSocketsSansIOProtocol)
+    for name in (
+        "self.queue",
+        "self.conn",
+        "self.config",
+        "self.writable",
+        "self.read_paused",
+        "self.close_sent",
+        "self.disconnected",
+        "self.handshake_initiated",
+        "self.handshake_complete",
+    ):
+        assert f"{name} = " in source or f"{name}: " in source
+    for method in ("handle_events", "handle_parser_exception", "on_task_complete", "receive"):
+        assert callable(getattr(WebSocketsSansIOProtocol, method))
+
+
+def test_upgrade_is_handled_while_the_parsers_exception_is() -> None:
+    """plain.py asks it where the head ended; the handler is inside the `except`."""
+    source = inspect.getsource(HttpToolsProtocol.data_received)
+    caught = source.index("except httptools.HttpParserUpgrade:")
+    assert source.index("self.handle_websocket_upgrade()") > caught
+
+
+@pytest.mark.parametrize("name", ["parser", "parser_exc", "handshake_exc", "events"])
+def test_core_has_what_is_let_go_of(name: str) -> None:
+    """core.py breaks the cycles of websockets' protocol by these."""
+    core = protocol.Protocol(protocol.SERVER)
+    assert hasattr(core, name)
+
+
 def test_server_state_keeps_connections_for_shutdown() -> None:
     """uvicorn calls `shutdown` on each and waits until the set is empty."""
     assert isinstance(ServerState().connections, set)
