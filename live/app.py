@@ -31,6 +31,7 @@ from live.parts import close_later, open_part, providers_of
 from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
 from live.protocol.codes import BANNED
+from live.realtime import descriptors
 from live.realtime.addresses import ForwardedScope, Proxies
 from live.realtime.admission import AdmissionLimits
 from live.realtime.asgi import WebSocketEndpoint
@@ -124,7 +125,9 @@ def build_gateway(settings: Settings) -> GatewayApp:
         rpcs=sale.rpc.handlers(),
         on_join=sale.join.snapshot,
         on_enter=base.chat.refuse_banned,
-        admission=AdmissionLimits(per_address_max=settings.connections_per_address),
+        admission=descriptors.fit(
+            AdmissionLimits(per_address_max=settings.connections_per_address)
+        ),
     )
 
     async def drain() -> None:
@@ -300,6 +303,8 @@ def _lifespan(
             stack.push_async_callback(sale.checkout.close, seconds=CHECKOUT_GRACE_SECONDS)
             await base.auth.refresh()
             tune_gc()
+            watching = asyncio.create_task(descriptors.watch())
+            stack.callback(watching.cancel)
             yield
 
     return lifespan

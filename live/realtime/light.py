@@ -25,6 +25,7 @@ from live.protocol.codec import MESSAGE_BYTES_MAX, Codec
 from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared, frame_header
+from live.realtime.headcount import Place
 
 if TYPE_CHECKING:  # the front door makes connections; a connection only reports back to it
     from asyncio import Transport
@@ -70,7 +71,7 @@ class LightConnection(asyncio.Protocol):
         self.transport = transport
         self.codec = codec
         self.session: Session | None = None  # set right after, by the front door
-        self.counted_as: str | None = None  # this, too: its address for admission, None: no bound
+        self.counted_as: Place | None = None  # this, too: its place in admission's count
         self._owner = owner
         self._rest = b""  # the incomplete frame at the end of the last read
         self._core: SansIO | None = None  # None while the connection is on the fast path

@@ -29,6 +29,7 @@ from live.realtime.admission import Admission
 from live.realtime.asgi import address_of
 from live.realtime.cohort import BUFFER_HARD_BYTES
 from live.realtime.gateway import Gateway
+from live.realtime.headcount import Place
 from live.realtime.origin import origin_allowed
 
 log = structlog.get_logger()
@@ -119,7 +120,7 @@ class SseEndpoint:
             if stream is None:  # else it is counted until it has ended
                 admission.closed(counted_as)
 
-    def _start(self, asked: bytes, last_event: str, counted_as: str | None) -> "_EventStream":
+    def _start(self, asked: bytes, last_event: str, counted_as: Place) -> "_EventStream":
         port = StreamPort()
         session = self._gateway.session(port, SSE, one_way=True)
         try:
@@ -139,7 +140,7 @@ class _EventStream(StreamingResponse):
     """Ends its session whatever ends the response, even before the first byte went out."""
 
     def __init__(
-        self, port: StreamPort, session: Session, admission: Admission, counted_as: str | None
+        self, port: StreamPort, session: Session, admission: Admission, counted_as: Place
     ) -> None:
         super().__init__(port.chunks(), media_type="text/event-stream", headers=HEADERS)
         self._session = session

@@ -93,7 +93,7 @@ def test_address_has_so_many_connections() -> None:
     for name in names:
         admission.closed(name)
     assert admission.refusal("2001:db8::3") is None
-    assert admission._open == {}
+    assert admission._sockets._of_address == {}
 
 
 def test_connections_of_this_machine_are_not_bounded() -> None:
@@ -101,8 +101,23 @@ def test_connections_of_this_machine_are_not_bounded() -> None:
     admission = Admission(Clock(), AdmissionLimits(per_address_max=1))
     for _ in range(3):
         assert admission.refusal("127.0.0.1") is None
-        assert admission.opened("127.0.0.1") is None
+        admission.opened("127.0.0.1")
     assert admission.connections == 3
+
+
+def test_plain_http_is_counted_like_sockets_and_apart_from_them() -> None:
+    """Each kind has the same bounds, and a crowd of one keeps nobody of the other out."""
+    admission = Admission(Clock(), AdmissionLimits(per_address_max=1, http_max=2))
+    first = admission.http.enter("2001:db8::1")
+    assert admission.http.refusal("2001:db8::1") is HTTPStatus.TOO_MANY_REQUESTS
+    assert admission.refusal("2001:db8::1") is None
+
+    admission.http.enter("192.0.2.1")
+    assert admission.http.refusal("192.0.2.2") is HTTPStatus.SERVICE_UNAVAILABLE
+    first.leave()
+    first.leave()  # said twice, it left once
+    assert admission.http.in_all == 1
+    assert admission.http.refusal("2001:db8::1") is None
 
 
 def test_origin_is_ours_or_listed() -> None:
