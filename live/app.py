@@ -61,6 +61,7 @@ from live.web import pages
 from live.web.api import routes as api
 from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
 from live.web.auth import Authenticator
+from live.web.edge import Edge
 from live.web.join import Join
 from live.web.limits import AddressLimit
 from live.web.ops import Probe, ops_routes
@@ -137,7 +138,10 @@ def build_gateway(settings: Settings) -> GatewayApp:
     proxies = Proxies(settings.trusted_proxies)
     asgi = Starlette(
         routes=_routes(settings, base, sale, gateway),
-        middleware=[Middleware(ForwardedScope, proxies)],
+        middleware=[
+            Middleware(ForwardedScope, proxies),
+            Middleware(Edge, settings.allowed_origins),
+        ],
         lifespan=_lifespan(base, sale, gateway),
         exception_handlers=HANDLERS,
     )
@@ -273,7 +277,7 @@ def _routes(
     return [
         *socket.routes(),
         Route("/connection/uni_sse", events.serve, methods=["GET", "POST"]),
-        *ops_routes(base.probe),
+        *ops_routes(base.probe, metrics_token=settings.metrics_token),
         *api.routes(_api_deps(settings, base)),
         *pages.routes(
             sources,

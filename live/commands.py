@@ -352,7 +352,7 @@ async def _serve_ops(settings: Settings, listener: socket, stop: asyncio.Event) 
     async with make_pool(settings.database_url, size=1) as pool:
         probe = Probe(pool, settings.redis_url)
         try:
-            app = Starlette(routes=ops_routes(probe))
+            app = Starlette(routes=ops_routes(probe, metrics_token=settings.metrics_token))
             await serve_beside(app, listener, stop, http=guarded(_hosts(settings)))
         finally:
             await probe.close()

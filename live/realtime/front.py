@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 from live.protocol.codec import Codec
 from live.protocol.deflate import answer_offer
 from live.realtime import metrics
-from live.realtime.addresses import FORWARDED_FOR, Proxies
+from live.realtime.addresses import FORWARDED_FOR, FORWARDED_PROTO, Proxies
 from live.realtime.asgi import PATH, PROTOBUF_NAME, choose_codec
 from live.realtime.deflated import DeflatedConnection
 from live.realtime.gateway import Gateway
@@ -68,6 +68,7 @@ class Upgrade:
     origin: str | None
     host: str
     forwarded: str  # X-Forwarded-For, "" where there is none
+    proto: str  # X-Forwarded-Proto, likewise
     codec: Codec
     subprotocol: bool
     extensions: bytes
@@ -139,6 +140,7 @@ def _check(headers: dict[bytes, bytes], query: bytes) -> Upgrade | None:
             origin,
             host.decode("ascii"),
             headers.get(FORWARDED_FOR, b"").decode("ascii"),
+            headers.get(FORWARDED_PROTO, b"").decode("ascii"),
             choose_codec(names, query.decode("ascii")),
             PROTOBUF_NAME in names,
             headers.get(b"sec-websocket-extensions", b""),
@@ -230,10 +232,11 @@ class FrontDoor:
         return self._registry
 
     def allows(self, upgrade: Upgrade, transport: Transport) -> bool:
+        secure = self.proxies.secure(peer_address(transport), upgrade.proto)
         return (
             not self.gateway.hub.draining
             and self._hosts.admits(upgrade.host, local_address(transport))
-            and origin_allowed(upgrade.origin, upgrade.host, self._allowed_origins)
+            and origin_allowed(upgrade.origin, upgrade.host, self._allowed_origins, secure=secure)
         )
 
     def address(self, transport: Transport, upgrade: Upgrade) -> str | None:

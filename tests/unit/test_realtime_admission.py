@@ -3,6 +3,8 @@
 from http import HTTPStatus
 from typing import cast
 
+import pytest
+
 from live.protocol.codes import CONNECTION_LIMIT, Close
 from live.protocol.session import Session
 from live.realtime import admission as module
@@ -128,3 +130,22 @@ def test_origin_is_ours_or_listed() -> None:
     assert origin_allowed("https://shop.example", "live.example", allowed)
     for origin in ("null", "https://shop.example.evil.com", "https://evil.com", "", "file://"):
         assert not origin_allowed(origin, "live.example", allowed), origin
+
+
+def test_scheme_of_a_page_counts() -> None:
+    """Apps in web views have schemes of their own; a page by plain http is none of a server by
+    https; where a proxy was not named, https is not known and not demanded."""
+    apps = ("capacitor://localhost", "tauri://localhost", "http://shop.example")
+    for origin in apps:
+        assert origin_allowed(origin, "live.example", apps)
+    for origin in ("ionic://localhost", "https://shop.example", "ftp://live.example"):
+        assert not origin_allowed(origin, "live.example", apps), origin
+    assert origin_allowed("https://live.example", "live.example:443", ())
+    assert origin_allowed("http://live.example", "live.example", ())
+    assert not origin_allowed("http://live.example", "live.example", (), secure=True)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "://", "http://", "a" * 9_000, "\x00"])
+def test_origin_that_is_none_is_refused(origin: str) -> None:
+    """And breaks nothing."""
+    assert not origin_allowed(origin, "live.example", ())

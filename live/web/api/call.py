@@ -6,6 +6,7 @@ Idempotency-Key the handler runs once, and a repeat gets the same bytes (but for
 not stored: a repeat makes an equal one).
 """
 
+import asyncio
 import hashlib
 import re
 
@@ -31,6 +32,7 @@ from live.web.auth import ConsoleSession, InvalidToken
 from live.web.problems import (
     BadInput,
     TooLarge,
+    TooSlow,
     WrongMediaType,
     answer_fault,
     answer_problem,
@@ -41,6 +43,7 @@ from live.web.session import SAFE_METHODS, check_origin, renew_session, session_
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 64 * 1024
+BODY_SECONDS = 5.0  # below what the guard of the connection gives it (realtime/guard.py)
 KEY_CHARS_MAX = 255
 
 _FIELD = re.compile(r"^(?P<fault>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -115,7 +118,7 @@ def _session_of(deps: ApiDeps, access: Access, request: Request) -> ConsoleSessi
     if not access.roles or not cookie or request.headers.get("authorization"):
         return None
     if request.method not in SAFE_METHODS:
-        check_origin(request, deps.settings.allowed_origins)
+        check_origin(request)
     return deps.auth.session(cookie)
 
 
@@ -168,14 +171,18 @@ async def _authorise(
 
 
 async def read_body(request: Request) -> bytes:
-    """Read at most BODY_BYTES_MAX. Raises TooLarge."""
+    """Read at most BODY_BYTES_MAX within BODY_SECONDS. Raises TooLarge, TooSlow."""
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise TooLarge(f"a body has {BODY_BYTES_MAX} bytes at most")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > BODY_BYTES_MAX:
+                    raise TooLarge(f"a body has {BODY_BYTES_MAX} bytes at most")
+                parts.append(part)
+    except TimeoutError:
+        raise TooSlow(f"a body takes {BODY_SECONDS:g} seconds at most") from None
     return b"".join(parts)
 
 
