@@ -59,7 +59,13 @@ from live.shows.reactions import ReactionTally
 from live.stock.engine import StockEngine
 from live.web import pages
 from live.web.api import routes as api
-from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
+from live.web.api.deps import (
+    GUEST_READS_BURST,
+    GUEST_READS_PER_SECOND,
+    GUESTS_BURST,
+    GUESTS_PER_SECOND,
+    ApiDeps,
+)
 from live.web.auth import Authenticator
 from live.web.edge import Edge
 from live.web.join import Join
@@ -260,6 +266,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         count_viewers=broker.viewers,
         desk=DeskRows(base.pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version=version("live-shopping"),
         rpc=METHODS,
     )

@@ -36,7 +36,13 @@ from live.shows.chat_store import ChatStore
 from live.shows.host import HostCommands
 from live.shows.moderation import Moderation
 from live.stock.engine import StockEngine
-from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
+from live.web.api.deps import (
+    GUEST_READS_BURST,
+    GUEST_READS_PER_SECOND,
+    GUESTS_BURST,
+    GUESTS_PER_SECOND,
+    ApiDeps,
+)
 from live.web.api.routes import routes
 from live.web.auth import Authenticator
 from live.web.limits import AddressLimit
@@ -165,6 +171,7 @@ async def open_stage(pool: Pool, redis_url: str, **changes: Any) -> AsyncIterato
         count_viewers=broker.viewers,
         desk=DeskRows(pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version="0",
         rpc={},
     )

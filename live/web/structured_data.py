@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 import orjson
 
 from live.domain.links import is_link
-from live.domain.offer import OfferView, Phase
+from live.domain.offer import OfferView, Phase, is_untold
 from live.domain.show import ShowStatus, ShowView
 
 # ISO 4217 minor units other than two; static/money.js has the same list, and a test compares them.
@@ -45,16 +45,12 @@ def json_ld(show: ShowView, url: str) -> str:
         "eventStatus": "https://schema.org/EventScheduled",
         "eventAttendanceMode": "https://schema.org/OnlineEventAttendanceMode",
         "location": {"@type": "VirtualLocation", "url": url},
-        "offers": [_offer(offer, url) for offer in show.offers if _is_public(offer)],
+        "offers": [_offer(offer, url) for offer in show.offers if not is_untold(offer)],
     }
     if show.starts_at is not None:
         data["startDate"] = _iso(show.starts_at)
     text = orjson.dumps(data).decode()
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _is_public(offer: OfferView) -> bool:
-    return offer.phase is not Phase.DRAFT
 
 
 def _offer(offer: OfferView, url: str) -> dict[str, object]:

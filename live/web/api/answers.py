@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from live.domain.ids import ShowId
+from live.domain.offer import OfferView
 from live.domain.order import OrderView
 from live.domain.show import ProductView
 from live.ledger.actions import Action
@@ -27,6 +28,12 @@ class ProductPage:
 @dataclass(frozen=True, slots=True)
 class ShowPage:
     items: list[ShowSummary]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OfferPage:
+    items: list[OfferView]
     next: str | None
 
 

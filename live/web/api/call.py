@@ -127,6 +127,8 @@ async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Call
         return _NOBODY
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     token = token.strip()
+    if not scheme and access.guests:
+        return deps.auth.caller("")
     if not scheme:
         raise InvalidToken("a token is needed")
     if scheme.lower() != "bearer" or not token:

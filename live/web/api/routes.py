@@ -15,6 +15,7 @@ from live.web.api.answers import (
     ActionPage,
     GuestAnswer,
     Nothing,
+    OfferPage,
     OrderPage,
     ProductPage,
     ReportAnswer,
@@ -55,6 +56,7 @@ from live.web.api.table import (
     SHOW_HOSTS,
     SHOW_STAFF,
     STAFF,
+    WATCHERS,
     Endpoint,
 )
 from live.web.asyncapi import asyncapi
@@ -138,6 +140,11 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/shows/{show}/offers", summary="Prepare an offer", status=201,
         access=SHOW_HOSTS, handler=offers.create_offer, body=OfferBody, answer=OfferView,
+    ),
+    Endpoint(
+        method="GET", path="/v1/shows/{show}/offers", query=_PAGE,
+        summary="List offers that are closed, the one opened last first",
+        access=WATCHERS, handler=offers.list_offers, body=Empty, answer=OfferPage,
     ),
     Endpoint(
         method="GET", path="/v1/offers/{offer}", summary="Read an offer",

@@ -27,10 +27,14 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call; no roles at all: anyone, without a token."""
+    """Who may call; no roles at all: anyone, without a token.
+
+    `guests`: also without a token, where the server lets such viewers watch (LIVE_GUESTS).
+    """
 
     roles: frozenset[Role]
     where: Where = Where.ANY
+    guests: bool = False
 
 
 V, M, H, S = Role.VIEWER, Role.MODERATOR, Role.HOST, Role.SERVICE
@@ -45,6 +49,7 @@ SHOW_STAFF = Access(frozenset({M, H, S}), Where.SHOW)
 OFFER_HOSTS = Access(frozenset({H, S}), Where.OFFER)
 OFFER_STAFF = Access(frozenset({M, H, S}), Where.OFFER)
 BUYERS = Access(frozenset({V, H, S}))
+WATCHERS = Access(frozenset({V, M, H, S}), Where.SHOW, guests=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
