@@ -337,7 +337,7 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
     set_up_logs(role="settler")
 
     async def run() -> None:
-        with stop_on_signals() as stop:
+        with stop_on_signals(patient=True) as stop:
             async with asyncio.TaskGroup() as group:
                 group.create_task(settle(settings, stop))
                 if fd is not None:

@@ -78,7 +78,7 @@ async def serve_until_stopped(
         log_config=None,
     )
     server = _Server(config)
-    with stop_on_signals() as stop:
+    with stop_on_signals(patient=True) as stop:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
