@@ -46,14 +46,21 @@ class Restrictions:
 
 @dataclass(frozen=True, slots=True)
 class OrderPage:
+    """`next` goes into `?cursor=` of the next call; null on the last page. `cursor` is always
+    there: with the oldest first, a poller goes on from it later and misses no order."""
+
     items: list[OrderView]
     next: str | None
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)
 class ActionPage:
+    """`next` and `cursor` as in a page of orders."""
+
     items: list[Action]
     next: str | None
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)

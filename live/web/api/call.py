@@ -197,9 +197,30 @@ def _decode(kind: type[B], raw: bytes, request: Request) -> B:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
+        if "got `float`" in str(error):
+            return _decode_whole_numbers(kind, raw)
         raise _bad_input(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadInput("", "the body is no JSON") from None
+
+
+def _decode_whole_numbers(kind: type[B], raw: bytes) -> B:
+    """The same for a client that writes 1 as `1.0`, which JSON Schema takes for an integer."""
+    try:
+        return msgspec.convert(_whole(msgspec.json.decode(raw)), type=kind)
+    except msgspec.ValidationError as error:
+        raise _bad_input(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # behind the number
+        raise BadInput("", "the body is no JSON") from None
+
+
+def _whole(value: object) -> object:
+    """The value with each whole float as an integer. Raises RecursionError for an endless nest."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
 
 
 def _bad_input(text: str) -> BadInput:
@@ -228,6 +249,8 @@ def _call_key(
     if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
         raise BadInput("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
     if not key:
+        if endpoint.key_needed:
+            raise BadInput("Idempotency-Key", "this call needs the header")
         return None
     digest = hashlib.sha256(b"\n".join((b"POST", request.url.path.encode(), raw))).digest()
     return CallKey(f"{caller.role.value}:{caller.sub}", key, digest)

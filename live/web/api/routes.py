@@ -206,6 +206,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/orders/{order}/refund", summary="Pay back all or a part",
         access=HOSTS_ANYWHERE, handler=orders.refund_order, body=RefundBody, answer=OrderView,
+        key_needed=True,
     ),
     Endpoint(
         method="POST", path="/v1/payments/{provider}/webhook", summary="A provider's event",

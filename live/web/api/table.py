@@ -107,5 +107,6 @@ class Endpoint(Generic[B]):
     status: int = 200
     query: tuple[str, ...] = ()
     keyed: bool = True  # POSTs only: takes an Idempotency-Key
+    key_needed: bool = False  # without one a repeat after a lost answer would do it twice
     secret: bool = False  # the answer is not stored: a repeat with the same key is answered anew
     raw: bool = False  # the handler reads the body itself, bytes for bytes (signatures)
