@@ -35,6 +35,7 @@ from live.parts import close_later, open_part, providers_of
 from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
 from live.protocol.codes import BANNED
+from live.realtime import descriptors
 from live.realtime.addresses import ForwardedScope, Proxies
 from live.realtime.admission import AdmissionLimits
 from live.realtime.asgi import WebSocketEndpoint
@@ -65,8 +66,15 @@ from live.shows.ways import ShopWays
 from live.stock.engine import StockEngine
 from live.web import pages
 from live.web.api import routes as api
-from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
+from live.web.api.deps import (
+    GUEST_READS_BURST,
+    GUEST_READS_PER_SECOND,
+    GUESTS_BURST,
+    GUESTS_PER_SECOND,
+    ApiDeps,
+)
 from live.web.auth import Authenticator
+from live.web.edge import Edge
 from live.web.join import Join
 from live.web.limits import AddressLimit
 from live.web.ops import Probe, ops_routes
@@ -134,7 +142,9 @@ def build_gateway(settings: Settings) -> GatewayApp:
         rpcs=sale.rpc.handlers(),
         on_join=sale.join.snapshot,
         on_enter=base.chat.refuse_banned,
-        admission=AdmissionLimits(per_address_max=settings.connections_per_address),
+        admission=descriptors.fit(
+            AdmissionLimits(per_address_max=settings.connections_per_address)
+        ),
     )
 
     async def drain() -> None:
@@ -144,7 +154,10 @@ def build_gateway(settings: Settings) -> GatewayApp:
     proxies = Proxies(settings.trusted_proxies)
     asgi = Starlette(
         routes=_routes(settings, base, sale, gateway),
-        middleware=[Middleware(ForwardedScope, proxies)],
+        middleware=[
+            Middleware(ForwardedScope, proxies),
+            Middleware(Edge, settings.allowed_origins),
+        ],
         lifespan=_lifespan(base, sale, gateway),
         exception_handlers=HANDLERS,
     )
@@ -279,6 +292,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         count_viewers=broker.viewers,
         desk=DeskRows(base.pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version=version("live-shopping"),
         ways=ways,
         rpc=METHODS,
@@ -297,7 +311,7 @@ def _routes(
     return [
         *socket.routes(),
         Route("/connection/uni_sse", events.serve, methods=["GET", "POST"]),
-        *ops_routes(base.probe),
+        *ops_routes(base.probe, metrics_token=settings.metrics_token),
         *api.routes(_api_deps(settings, base)),
         *pages.routes(
             sources,
@@ -329,6 +343,8 @@ def _lifespan(
             stack.push_async_callback(sale.checkout.close, seconds=CHECKOUT_GRACE_SECONDS)
             await base.auth.refresh()
             tune_gc()
+            watching = asyncio.create_task(descriptors.watch())
+            stack.callback(watching.cancel)
             yield
 
     return lifespan

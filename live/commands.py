@@ -39,6 +39,9 @@ from live.ledger.pool import Pool, make_pool
 from live.payments import sandbox_server
 from live.payments.sandbox import Sandbox
 from live.process import stop_on_signals
+from live.realtime.descriptors import raise_limit
+from live.realtime.guard import guarded
+from live.realtime.hosts import Hosts
 from live.serving import serve_beside, serve_until_stopped
 from live.settings import Guests, Settings, resolve_secret
 from live.shows.feed import import_feed as read_and_import
@@ -321,6 +324,7 @@ def bench(settings: Settings, name: str) -> dict[str, object]:
 def run_gateway(settings: Settings, *, fd: int) -> None:
     """One gateway worker on an inherited socket."""
     set_up_logs(role="gateway")
+    raise_limit()
 
     async def run() -> None:
         app = build_gateway(settings)
@@ -339,7 +343,7 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
     set_up_logs(role="settler")
 
     async def run() -> None:
-        with stop_on_signals() as stop:
+        with stop_on_signals(patient=True) as stop:
             async with asyncio.TaskGroup() as group:
                 group.create_task(settle(settings, stop))
                 if fd is not None:
@@ -354,7 +358,8 @@ async def _serve_ops(settings: Settings, listener: socket, stop: asyncio.Event) 
     async with make_pool(settings.database_url, size=1) as pool:
         probe = Probe(pool, settings.redis_url)
         try:
-            await serve_beside(Starlette(routes=ops_routes(probe)), listener, stop)
+            app = Starlette(routes=ops_routes(probe, metrics_token=settings.metrics_token))
+            await serve_beside(app, listener, stop, http=guarded(_hosts(settings)))
         finally:
             await probe.close()
 
@@ -366,12 +371,17 @@ def run_sandbox(settings: Settings, *, uds: str, webhook_url: str) -> None:
         data_dir=_sandbox_books(settings),
         key=settings.sandbox_key,
         webhook_url=webhook_url or None,
+        http=guarded(_hosts(settings)),
     )
 
 
 def _sandbox_books(settings: Settings) -> Path:
     """Where a sandbox that we start keeps its books."""
     return settings.data_dir / "sandbox"
+
+
+def _hosts(settings: Settings) -> Hosts:
+    return Hosts(settings.host, settings.allowed_hosts)
 
 
 def _authenticator(settings: Settings) -> Authenticator:

@@ -41,13 +41,18 @@ def _watch_parent(parent: int) -> None:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+def stop_on_signals(*, patient: bool = False) -> Iterator[asyncio.Event]:
+    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once.
+
+    `patient`: not this one. A child hears of the end from whoever signals the whole group (systemd
+    does by default), then from its supervisor, then from the kernel where that is gone: none of
+    them means that viewers should not be told where to go. Who stops it bounds the time.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def handle(number: signal.Signals) -> None:
-        if stop.is_set():
+        if stop.is_set() and not patient:
             os._exit(128 + number)
         stop.set()
 
@@ -58,3 +63,5 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+            if patient:  # what is left to do is short, and a signal for it may still be on its way
+                signal.signal(number, signal.SIG_IGN)

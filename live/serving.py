@@ -28,13 +28,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_beside(app: Starlette, listener: socket, stop: asyncio.Event) -> None:
+async def serve_beside(
+    app: Starlette, listener: socket, stop: asyncio.Event, *, http: Callable[..., asyncio.Protocol]
+) -> None:
     """Serve plain HTTP until `stop`, on the loop of something more important."""
     config = uvicorn.Config(
         app,
+        http=http,  # type: ignore[arg-type]  # the hint asks for a class; it is only called
         ws="none",
         lifespan="off",
         timeout_graceful_shutdown=HTTP_GRACE_S,
+        proxy_headers=False,
         server_header=False,
         access_log=False,
         log_config=None,
@@ -75,7 +79,7 @@ async def serve_until_stopped(
         log_config=None,
     )
     server = _Server(config)
-    with stop_on_signals() as stop:
+    with stop_on_signals(patient=True) as stop:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -68,6 +68,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()  # empty: realtime/hosts.py says which then
     trusted_proxies: tuple[Network, ...] = ()  # empty: no forwarded header is believed
     connections_per_address: int = 2_000  # to one worker; realtime/admission.py says why so many
+    metrics_token: str | None = field(default=None, repr=False)  # None: /metrics wants none
     guests: Guests = Guests.WATCH
     login_url: str = ""  # where the viewer page's "Sign in to buy" leads; "": it leads nowhere
     compression: Compression = Compression.OFF
@@ -127,6 +128,7 @@ class _Reader:
             "connections_per_address": self.number(
                 "LIVE_CONNECTIONS_PER_ADDRESS", 2_000, low=1, high=CONNECTIONS_MAX
             ),
+            "metrics_token": self.environ.get("LIVE_METRICS_TOKEN", "").strip() or None,
             "guests": self.choice("LIVE_GUESTS", Guests, Guests.WATCH),
             "login_url": self.login_url(),
             "compression": self.choice("LIVE_COMPRESSION", Compression, Compression.OFF),
@@ -286,16 +288,22 @@ class _Reader:
         return [part.strip() for part in self.environ.get(key, "").split(",") if part.strip()]
 
     def origins(self) -> tuple[str, ...]:
-        origins = tuple(part.rstrip("/") for part in self.parts("LIVE_ALLOWED_ORIGINS"))
-        for origin in origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
+        """As browsers write them: apps in web views have schemes of their own."""
+        found = []
+        for part in self.parts("LIVE_ALLOWED_ORIGINS"):
+            origin = part.rstrip("/").lower()
+            if not _ORIGIN.fullmatch(origin):
                 self.faults.append(
-                    f"LIVE_ALLOWED_ORIGINS: {origin!r} is no origin such as https://shop.example"
+                    f"LIVE_ALLOWED_ORIGINS: {part!r} is no origin such as https://shop.example"
+                    " or capacitor://localhost"
                 )
-        return origins
+            scheme = origin.partition(":")[0]
+            found.append(origin.removesuffix(_OWN_PORTS.get(scheme, "/")))
+        return tuple(found)
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(:[0-9]{1,5})?")
+_OWN_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _PG_SCHEMES = ("postgresql", "postgres")

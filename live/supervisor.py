@@ -23,6 +23,7 @@ from typing import Self
 
 import httpx
 import structlog
+from prometheus_client.multiprocess import mark_process_dead
 
 from live.engines.home import Home
 from live.errors import EngineError, SettingsError
@@ -212,6 +213,8 @@ class Supervisor:
             assert child.process is not None
             code = await child.process.wait()
             log.warning("child_died", child=child.name, pid=child.process.pid, code=code)
+            # What it had open is closed.  (The library has no types.)
+            mark_process_dead(child.process.pid, str(self._metrics_dir))  # type: ignore[no-untyped-call]
             if child.restarts_too_often:
                 if not self.failed.done():
                     self.failed.set_result(f"{child.name} died {RESTARTS_MAX} times in a row")

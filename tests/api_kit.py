@@ -39,7 +39,13 @@ from live.shows.host import HostCommands
 from live.shows.moderation import Moderation
 from live.shows.ways import ShopWays, Till
 from live.stock.engine import StockEngine
-from live.web.api.deps import GUESTS_BURST, GUESTS_PER_SECOND, ApiDeps
+from live.web.api.deps import (
+    GUEST_READS_BURST,
+    GUEST_READS_PER_SECOND,
+    GUESTS_BURST,
+    GUESTS_PER_SECOND,
+    ApiDeps,
+)
 from live.web.api.routes import routes
 from live.web.auth import Authenticator
 from live.web.limits import AddressLimit
@@ -178,6 +184,7 @@ async def open_stage(
         count_viewers=broker.viewers,
         desk=DeskRows(pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version="0",
         ways=ways,
         rpc={},

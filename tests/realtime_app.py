@@ -188,7 +188,8 @@ def config(
     door = FrontDoor(
         app.state.gateway, hosts=hosts, proxies=app.state.proxies, compression=compression
     )
-    plain = partial(PlainHttp, hosts=hosts)
+    headcount = app.state.gateway.admission.http
+    plain = partial(PlainHttp, hosts=hosts, headcount=headcount, proxies=app.state.proxies)
     return uvicorn.Config(
         app,
         # uvicorn wants a class and only calls it; the door is what makes connections.

@@ -12,6 +12,8 @@ from live.protocol.codes import Close
 from live.protocol.limits import Limits
 from live.protocol.session import Session
 from live.protocol.shared import Shared
+from live.realtime.admission import DEFAULT as ADMISSION
+from live.realtime.admission import AdmissionLimits
 from live.realtime.broker import Broker
 from live.realtime.gateway import Gateway
 from live.realtime.hub import Hub
@@ -105,6 +107,7 @@ async def gateway(
     on_join: OnJoin | None = None,
     on_enter: OnEnter | None = None,
     limits: Limits | None = None,
+    admission: AdmissionLimits = ADMISSION,
     known: bool = True,
 ) -> AsyncIterator[Gateway]:
     """`known`: the show has a log before anybody publishes."""
@@ -119,6 +122,7 @@ async def gateway(
         on_join=on_join,
         on_enter=on_enter,
         limits=limits or Limits(),
+        admission=admission,
     )
     await broker.open()
     await made.open()

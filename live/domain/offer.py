@@ -1,5 +1,6 @@
 """An offer: a priced item on sale for a window, with finite stock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,6 +13,8 @@ HOLD_SECONDS_MIN, HOLD_SECONDS_MAX = 5, 86_400
 COUNTDOWN_SECONDS_MAX = 300
 DURATION_SECONDS_MAX = 86_400
 OFFERS_PER_SHOW_MAX = 1_000
+OFFERS_AHEAD_MAX = 200  # of a show, not closed: everybody who joins is sent them all
+OFFERS_CLOSED_MAX = 20  # of a show, that who joins is sent; older ones are read by page
 
 
 class Mode(StrEnum):
@@ -77,6 +80,22 @@ class OfferTerms:
     version: int
     sold_out: bool = False  # said by the host, beside phase `paused` only
     providers: tuple[str, ...] = ()  # ways to pay for it; empty: those of its show
+
+
+def is_untold(offer: "OfferTerms | OfferView") -> bool:
+    """Whether viewers have never heard of an offer: it is a draft, or was closed as one."""
+    if offer.phase is Phase.CLOSED:
+        return offer.opens_at is None
+    return offer.phase is Phase.DRAFT
+
+
+def current(offers: Sequence[OfferTerms]) -> tuple[OfferTerms, ...]:
+    """What a show's state and snapshot hold, in the order given: all that is not closed, and those
+    OFFERS_CLOSED_MAX of the closed that were opened last. A draft that was closed is gone."""
+    closed = [one for one in offers if one.phase is Phase.CLOSED and not is_untold(one)]
+    closed.sort(key=lambda one: (one.opens_at or 0, one.slot))
+    latest = {one.id for one in closed[-OFFERS_CLOSED_MAX:]}
+    return tuple(one for one in offers if one.phase is not Phase.CLOSED or one.id in latest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """A show: a live broadcast with its run order and its offers."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 from live.domain.ids import ShowId, Sku
-from live.domain.offer import OfferTerms, OfferView
+from live.domain.offer import OfferTerms, OfferView, current
 
 PINS_MAX = 3
 RUN_ORDER_MAX = 100
@@ -46,6 +47,8 @@ class ShowState:
 
     `version` grows with every change by a host or the keeper, so the newest state wins whatever
     the order of arrival. `passcode` is the digest of the rehearsal's, "" where none is set.
+    `slots` counts the offers that the show ever had; `offers` are all of them as Postgres reads
+    them, and the current ones in what is stored and sent (`bounded`).
     """
 
     id: ShowId
@@ -67,6 +70,11 @@ class ShowState:
     passcode: str = ""
     pinned: tuple[ProductCard, ...] = ()  # the products of `pins`, in their order
     providers: tuple[str, ...] = ()  # ways to pay in this show; empty: all of the shop's
+    slots: int = 0
+
+    def bounded(self) -> Self:
+        """The same with its current offers alone: what grows with a show's life stays behind."""
+        return replace(self, offers=current(self.offers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

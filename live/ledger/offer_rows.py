@@ -17,6 +17,7 @@ from live.domain.caller import Role
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import (
     DURATION_SECONDS_MAX,
+    OFFERS_AHEAD_MAX,
     OFFERS_PER_SHOW_MAX,
     QUANTITY_MAX,
     Mode,
@@ -288,6 +289,13 @@ class OfferRows:
         )
         if slot >= OFFERS_PER_SHOW_MAX:
             raise Conflict(f"a show may have {OFFERS_PER_SHOW_MAX} offers")
+        ahead: int = await command.connection.fetchval(
+            "SELECT count(*) FROM offers WHERE show = $1 AND phase <> 'closed'", command.show
+        )
+        if ahead >= OFFERS_AHEAD_MAX:
+            raise Conflict(
+                f"a show may have {OFFERS_AHEAD_MAX} offers that are not closed: close some first"
+            )
         return slot
 
     async def _allot(self, command: Command, new: NewOffer) -> asyncpg.Record:

@@ -38,8 +38,11 @@ class OrderRow:
 
 @dataclass(frozen=True, slots=True)
 class OrderPage:
+    """`cursor` is where the next page begins; `more` tells whether there is one now."""
+
     orders: tuple[OrderRow, ...]
-    cursor: str | None  # None on the last page
+    cursor: str
+    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +116,34 @@ class OrderRows:
         limit: int = 50,
         newest_first: bool = False,
     ) -> OrderPage:
-        """Orders of a show, of a person or of both, the oldest first. Raises BadField."""
+        """Orders of a show, of a person or of both, the oldest first. Raises BadField.
+
+        The oldest first they are in the order of their positions, and none is told before all that
+        come before it are: who goes on from a cursor, whenever that is, misses none.
+        """
         beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
         size = min(limit, PAGE_MAX)
         after = None if cursor is None else _cursor_uuid(cursor)
+        # A statement of its own: the rows must be read in a younger snapshot.
+        whole_to = None if newest_first else await self._pool.fetchval("SELECT orders_whole_to()")
         rows = await self._pool.fetch(
             f"""{_ORDER}
                 WHERE ($1::text IS NULL OR o.show = $1) AND ($2::text IS NULL OR o.sub = $2)
-                  AND ($3::uuid IS NULL OR (o.created_at, o.id) {beyond}
-                       (SELECT c.created_at, c.id FROM orders c WHERE c.id = $3))
-                ORDER BY o.created_at {order}, o.id {order} LIMIT $4""",
+                  AND ($3::uuid IS NULL OR (coalesce(o.position, 0), o.created_at, o.id) {beyond}
+                       (SELECT coalesce(c.position, 0), c.created_at, c.id
+                        FROM orders c WHERE c.id = $3))
+                  AND ($5::bigint IS NULL OR coalesce(o.position, 0) <= $5)
+                ORDER BY coalesce(o.position, 0) {order}, o.created_at {order}, o.id {order}
+                LIMIT $4""",
             show,
             sub,
             after,
             size + 1,
+            whole_to,
         )
         orders = tuple(_order_of(row) for row in rows[:size])
-        more = len(rows) > size
-        return OrderPage(orders, orders[-1].view.order if more else None)
+        last = orders[-1].view.order if orders else cursor or _BEFORE_ALL
+        return OrderPage(orders, last, len(rows) > size)
 
     async def views(self, ids: Sequence[UUID]) -> dict[str, OrderRow]:
         rows = await self._pool.fetch(f"{_ORDER} WHERE o.id = ANY($1::uuid[])", ids)
@@ -264,7 +277,13 @@ def _order_uuid(order: str) -> UUID:
         raise NotFound("unknown order") from error
 
 
-def _cursor_uuid(cursor: str) -> UUID:
+_BEFORE_ALL = str(UUID(int=0))  # the cursor of a list that has been empty so far
+
+
+def _cursor_uuid(cursor: str) -> UUID | None:
+    """None: from the beginning."""
+    if cursor == _BEFORE_ALL:
+        return None
     try:
         return UUID(cursor)
     except ValueError as error:

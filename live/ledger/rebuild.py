@@ -214,7 +214,7 @@ async def _read_offers(
     ]
     if over:
         # More is promised than there is; nothing more may be sold until a host has looked.
-        metrics.OVERCOMMITTED.labels(show).inc(len(over))
+        metrics.OVERCOMMITTED.inc(len(over))
         log.error("rebuild.overcommitted", show=show, slots=over)
         await connection.execute(_PAUSE, show, over)
     rows = await connection.fetch(_OFFERS, show)

@@ -336,7 +336,7 @@ class Settler:
         fresh = await self._pool.fetchval(sql.POISON, show, entry, seq, body, why)
         if fresh is None:
             return  # a redelivery; the alarm was raised, and its answer may be what redelivers
-        metrics.POISON.labels(show).inc()
+        metrics.POISON.inc()
         log.error("settler.poison", show=show, entry=entry, seq=seq, error=why)
         self._alarm(show)
 
@@ -346,7 +346,7 @@ class Settler:
         metrics.SETTLED.labels("confirmed").inc(done.orders)
         metrics.SETTLED.labels("cancelled").inc(done.cancelled)
         if done.rejected:
-            metrics.REJECTED.labels(show).inc(done.rejected)
+            metrics.REJECTED.inc(done.rejected)
             log.error("settler.rejected", show=show, orders=done.rejected)
             self._alarm(show)
         if done.orders or done.rejected or done.cancelled:

@@ -158,6 +158,29 @@ async def read_show(connection: Connection | Pool, show: ShowId) -> ShowState:
     return _state(row, tuple(_terms(offer) for offer in offers), pinned)
 
 
+async def read_closed(
+    connection: Connection | Pool, show: ShowId, *, before: int | None, limit: int
+) -> list[OfferTerms]:
+    """Offers that viewers saw and that are closed, the one opened last first.
+
+    `before`: the slot of the last one of the page before. Raises NotFound for an unknown show.
+    """
+    rows = await connection.fetch(
+        f"""{_OFFERS} o WHERE show = $1 AND phase = 'closed' AND opens_at IS NOT NULL
+            AND ($2::int IS NULL OR (o.opens_at, slot) <
+                 (SELECT c.opens_at, c.slot FROM offers c WHERE c.show = $1 AND c.slot = $2))
+            ORDER BY o.opens_at DESC, slot DESC LIMIT $3""",
+        show,
+        before,
+        limit,
+    )
+    if not rows and not await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM shows WHERE id = $1)", show
+    ):
+        raise NotFound(f"unknown show {show}")
+    return [_terms(row) for row in rows]
+
+
 async def read_running(pool: Pool, *, limit: int) -> list[ShowState]:
     """Shows on air, the newest first, without their offers."""
     rows = await pool.fetch(
@@ -201,6 +224,7 @@ def _state(
         passcode="" if passcode is None else passcode_digest(row["id"], passcode),
         pinned=pinned,
         providers=tuple(row["providers"]),
+        slots=len(offers),  # numbered from 0 without a gap, and never deleted
     )
 
 

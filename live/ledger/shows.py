@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from live.domain.ids import OfferId, ShowId, Sku
+from live.domain.offer import OfferTerms
 from live.domain.show import ShowState, ShowStatus
 from live.errors import BadField, Conflict, NotFound
 from live.ledger import actions, rehearsal
@@ -20,6 +21,7 @@ from live.ledger.show_command import (
     Actor,
     Command,
     DoneBefore,
+    read_closed,
     read_running,
     read_show,
     show_command,
@@ -136,6 +138,22 @@ class ShowRows:
     async def list_running(self, *, limit: int = 50) -> list[ShowState]:
         """Shows on air, the newest first, without their offers; for the front page."""
         return await read_running(self._pool, limit=limit)
+
+    async def list_closed(
+        self, show: ShowId, *, before: int | None, limit: int
+    ) -> list[OfferTerms]:
+        """Offers that viewers saw and that are closed, the one opened last first.
+
+        `before`: the slot of the last one of the page before. Raises NotFound.
+        """
+        return await read_closed(self._pool, show, before=before, limit=limit)
+
+    async def status(self, show: ShowId) -> ShowStatus:
+        """Raises NotFound."""
+        found = await self._pool.fetchval("SELECT status FROM shows WHERE id = $1", show)
+        if found is None:
+            raise NotFound(f"unknown show {show}")
+        return ShowStatus(found)
 
     async def sum_orders(self, show: ShowId) -> tuple[int, int]:
         """Orders that stand and what they brought in, less refunds and unpaid invoices; read once a

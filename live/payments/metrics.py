@@ -21,5 +21,4 @@ EVENTS = Counter(
 REFUSED_VOIDS = Counter(
     "live_payments_refused_voids",
     "ALARM: money stays set aside, because the provider refuses to let it go",
-    ["provider"],
 )

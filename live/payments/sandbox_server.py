@@ -295,13 +295,18 @@ def main(
     key: str,
     webhook_url: str | None = None,
     webhook_uds: str | None = None,
+    http: Callable[..., asyncio.Protocol] | None = None,
 ) -> None:
-    """Serve on loopback (`port`) or a unix socket (`uds`) until SIGTERM or SIGINT."""
+    """Serve on loopback (`port`) or a unix socket (`uds`) until SIGTERM or SIGINT.
+
+    `http`: what uvicorn calls for each connection; None: its own, without bounds, for tests.
+    """
     signal.signal(signal.SIGTERM, _leave)
     with _alone_with(data_dir):
         app = build(data_dir, key=key, webhook_url=webhook_url, uds=webhook_uds)
         config = uvicorn.Config(
             app,
+            http=http or "auto",  # type: ignore[arg-type]  # wants a class; it is only called
             host="127.0.0.1",
             port=port or 0,
             uds=uds,

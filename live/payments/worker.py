@@ -301,7 +301,7 @@ class PaymentWorker:
         if job.kind is JobKind.CAPTURE:
             await self._cancel(job)
         elif job.kind is JobKind.VOID:
-            REFUSED_VOIDS.labels(payment.provider).inc()
+            REFUSED_VOIDS.inc()
         return "refused"
 
     async def _later(self, job: MoneyJob, result: CaptureResult) -> str:

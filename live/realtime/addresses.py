@@ -69,6 +69,10 @@ class Proxies:
             address = str(parsed)
         return address
 
+    def secure(self, peer: str | None, proto: str) -> bool:
+        """Whether a proxy that is believed says that its client came by https."""
+        return peer is not None and self.trusts(peer) and proto.strip().lower() == "https"
+
 
 class ForwardedScope:
     """ASGI middleware: puts the client's address and scheme into the scope."""

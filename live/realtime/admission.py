@@ -1,9 +1,12 @@
 """Who may open a connection: bounds per address and per person, and of the process.
 
-Owns: a token bucket per address for handshakes, the count of connections of each address and of
-all, and each person's connections. Always: memory is bounded - the bucket that was quiet for
+Owns: a token bucket per address for handshakes, the counts of open sockets and of plain HTTP
+connections, and each person's sockets. Always: memory is bounded - the bucket that was quiet for
 longest is forgotten, and an address without connections has no count. Loopback has no bound per
 address; addresses.py says what counts as one.
+
+The two counts are apart, so that a crowd of one kind keeps nobody of the other kind out; an event
+stream is in both, because it is a viewer and holds an HTTP connection.
 Runs on: the event loop only; no method awaits.
 """
 
@@ -16,6 +19,7 @@ from live.protocol import codes
 from live.protocol.session import Session
 from live.realtime import metrics
 from live.realtime.addresses import counted_as
+from live.realtime.headcount import Headcount, Place
 
 ADDRESSES_MAX = 50_000  # buckets kept; the one that was quiet for longest goes first
 
@@ -23,7 +27,8 @@ ADDRESSES_MAX = 50_000  # buckets kept; the one that was quiet for longest goes 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionLimits:
     connections_max: int = 20_000  # of this process; about 40 MB of light connections
-    per_address_max: int = 2_000  # a carrier's NAT brings very many; a tenth of the process
+    http_max: int = 16_000  # plain HTTP connections of this process, silent ones among them
+    per_address_max: int = 2_000  # of either; a carrier's NAT brings very many
     per_person_max: int = 20  # tabs and phones of one person; then the oldest goes
     handshakes_per_second: float = 20.0  # of one address: a household, an office, a carrier's NAT
     handshakes_burst: float = 400.0  # after a lost network a whole office comes back at once
@@ -37,25 +42,35 @@ class Admission:
         self._clock = clock
         self._limits = limits
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, as of when
-        self._open: dict[str, int] = {}  # connections by what their address is counted as
         self._people: dict[str, dict[Session, None]] = {}
-        self.connections = 0
+        self._sockets = Headcount(
+            in_all_max=limits.connections_max,
+            per_address_max=limits.per_address_max,
+            changed=metrics.CONNECTIONS.set,
+        )
+        self.http = Headcount(
+            in_all_max=limits.http_max,
+            per_address_max=limits.per_address_max,
+            changed=metrics.HTTP_CONNECTIONS.set,
+        )
+
+    @property
+    def connections(self) -> int:
+        """Open sockets and event streams."""
+        return self._sockets.in_all
 
     @property
     def full(self) -> bool:
-        return self.connections >= self._limits.connections_max
+        return self._sockets.full
 
     def refusal(self, address: str | None) -> HTTPStatus | None:
         """Tell why a handshake of this address is not taken now; takes a token of its bucket."""
-        if self.full:
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        if self._crowded(address) or not self.may_knock(address):
-            return HTTPStatus.TOO_MANY_REQUESTS
-        return None
-
-    def _crowded(self, address: str | None) -> bool:
-        name = counted_as(address)
-        return name is not None and self._open.get(name, 0) >= self._limits.per_address_max
+        status = self._sockets.refusal(address)
+        if status is None and not self.may_knock(address):
+            status = HTTPStatus.TOO_MANY_REQUESTS
+        if status is not None:
+            metrics.refused(status)
+        return status
 
     def may_knock(self, address: str | None) -> bool:
         """Take a token of this address; False: too many handshakes, answer 429."""
@@ -71,22 +86,12 @@ class Admission:
             self._buckets.popitem(last=False)
         return tokens >= 1.0
 
-    def opened(self, address: str | None) -> str | None:
-        """Count a connection; returns what `closed` has to be told."""
-        self.connections += 1
-        metrics.CONNECTIONS.set(self.connections)
-        name = counted_as(address)
-        if name is not None:
-            self._open[name] = self._open.get(name, 0) + 1
-        return name
+    def opened(self, address: str | None) -> Place:
+        """Count a socket; returns what `closed` has to be given."""
+        return self._sockets.enter(address)
 
-    def closed(self, name: str | None) -> None:
-        self.connections -= 1
-        metrics.CONNECTIONS.set(self.connections)
-        if name is not None:
-            self._open[name] -= 1
-            if not self._open[name]:
-                del self._open[name]
+    def closed(self, place: Place) -> None:
+        place.leave()
 
     def known_as(self, person: str, session: Session) -> None:
         """A connection told whose it is; beyond the bound the person's oldest one is closed.

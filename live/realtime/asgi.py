@@ -25,6 +25,7 @@ from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared
+from live.realtime import metrics
 from live.realtime.cohort import BUFFER_HARD_BYTES
 from live.realtime.gateway import Gateway
 from live.realtime.origin import origin_allowed
@@ -48,6 +49,15 @@ def choose_codec(offered: Sequence[str], query: str) -> Codec:
 def address_of(connection: HTTPConnection) -> str | None:
     """The client's address; None for a unix socket."""
     return None if connection.client is None else connection.client.host
+
+
+def page_allowed(connection: HTTPConnection, allowed: tuple[str, ...]) -> bool:
+    """Whether the page that asks, if it is one, may connect; counts those that may not."""
+    headers, secure = connection.headers, connection.url.scheme in ("https", "wss")
+    welcome = origin_allowed(headers.get("origin"), headers.get("host"), allowed, secure=secure)
+    if not welcome:
+        metrics.refused(HTTPStatus.FORBIDDEN)
+    return welcome
 
 
 class WebSocketPort:
@@ -131,8 +141,7 @@ class WebSocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)
-        headers = socket.headers
-        if not origin_allowed(headers.get("origin"), headers.get("host"), self._allowed_origins):
+        if not page_allowed(socket, self._allowed_origins):
             refusal = PlainTextResponse("this origin may not connect\n", status_code=403)
             await socket.send_denial_response(refusal)
             return

@@ -24,21 +24,26 @@ from uvicorn.server import ServerState
 
 from live.protocol.codec import Codec
 from live.protocol.deflate import answer_offer
-from live.realtime.addresses import FORWARDED_FOR, Proxies
+from live.realtime import metrics
+from live.realtime.addresses import FORWARDED_FOR, FORWARDED_PROTO, Proxies
 from live.realtime.asgi import PATH, PROTOBUF_NAME, choose_codec
 from live.realtime.deflated import DeflatedConnection
 from live.realtime.gateway import Gateway
 from live.realtime.guard import (
     HEAD_BYTES_MAX,
-    HEAD_SECONDS,
     HEADER_BYTES_MAX,
     HEADERS_MAX,
+    LIMITS,
     URL_BYTES_MAX,
     GuardedHttp,
+    HttpLimits,
     bound_socket,
     local_address,
+    peer_address,
     refusal,
+    take_place,
 )
+from live.realtime.headcount import Place
 from live.realtime.hosts import Hosts
 from live.realtime.light import LightConnection
 from live.realtime.line import Line
@@ -66,6 +71,7 @@ class Upgrade:
     origin: str | None
     host: str
     forwarded: str  # X-Forwarded-For, "" where there is none
+    proto: str  # X-Forwarded-Proto, likewise
     codec: Codec
     subprotocol: bool
     extensions: bytes
@@ -137,6 +143,7 @@ def _check(headers: dict[bytes, bytes], query: bytes) -> Upgrade | None:
             origin,
             host.decode("ascii"),
             headers.get(FORWARDED_FOR, b"").decode("ascii"),
+            headers.get(FORWARDED_PROTO, b"").decode("ascii"),
             choose_codec(names, query.decode("ascii")),
             PROTOBUF_NAME in names,
             headers.get(b"sec-websocket-extensions", b""),
@@ -168,6 +175,7 @@ class Registry:
 
     def ended(self, connection: Line) -> None:
         self._door.connections.discard(connection)
+        assert connection.counted_as is not None, "it was counted when it started"
         self._door.gateway.admission.closed(connection.counted_as)
         self._state.connections.discard(connection)
 
@@ -183,11 +191,13 @@ class FrontDoor:
         allowed_origins: tuple[str, ...] = (),
         proxies: Proxies | None = None,
         compression: bool = False,
+        limits: HttpLimits = LIMITS,
     ) -> None:
         self.gateway = gateway
         self.compression = compression
+        self.limits = limits
         self._hosts = hosts
-        self._proxies = proxies or Proxies()
+        self.proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
         self.connections: set[Line] = set()
         self._registry: Registry | None = None  # made by the first connection
@@ -203,7 +213,16 @@ class FrontDoor:
         """Make the protocol of a new connection, as uvicorn calls its protocol class."""
 
         def plain() -> GuardedHttp:
-            return PlainHttp(config, server_state, app_state, _loop, hosts=self._hosts)
+            return PlainHttp(
+                config,
+                server_state,
+                app_state,
+                _loop,
+                hosts=self._hosts,
+                headcount=self.gateway.admission.http,
+                proxies=self.proxies,
+                limits=self.limits,
+            )
 
         if config.is_ssl:
             return plain()
@@ -216,23 +235,22 @@ class FrontDoor:
         return self._registry
 
     def allows(self, upgrade: Upgrade, transport: Transport) -> bool:
+        secure = self.proxies.secure(peer_address(transport), upgrade.proto)
         return (
             not self.gateway.hub.draining
             and self._hosts.admits(upgrade.host, local_address(transport))
-            and origin_allowed(upgrade.origin, upgrade.host, self._allowed_origins)
+            and origin_allowed(upgrade.origin, upgrade.host, self._allowed_origins, secure=secure)
         )
 
     def address(self, transport: Transport, upgrade: Upgrade) -> str | None:
         """The client's address; None for a unix socket."""
-        peer = transport.get_extra_info("peername")
-        address = peer[0] if isinstance(peer, tuple) else None
-        return self._proxies.client(address, upgrade.forwarded)
+        return self.proxies.client(peer_address(transport), upgrade.forwarded)
 
 
 class _Waiting(asyncio.Protocol):
     """An accepted socket until its first bytes tell what it is."""
 
-    __slots__ = ("_deadline", "_door", "_plain", "_state", "_transport")
+    __slots__ = ("_deadline", "_door", "_place", "_plain", "_state", "_transport")
 
     def __init__(
         self, door: FrontDoor, plain: Callable[[], GuardedHttp], state: ServerState
@@ -242,16 +260,25 @@ class _Waiting(asyncio.Protocol):
         self._state = state
         self._transport: Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._place: Place | None = None  # None before the connect and where it was turned away
 
     # uvloop's transports have the methods of Transport but are no subclass of it.
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        door = self._door
+        self._place = take_place(transport, door.gateway.admission.http, door.proxies)
+        if self._place is None:
+            return
         self._state.connections.add(self)  # type: ignore[arg-type]  # wants `shutdown` only
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT)
+        self._deadline = loop.call_later(
+            door.limits.head_seconds, self._refuse, HTTPStatus.REQUEST_TIMEOUT
+        )
 
     def data_received(self, data: bytes) -> None:
-        transport = self._leave()
+        if self._place is None:  # turned away
+            return
+        transport = self._stop_waiting()
         head, end, behind = data.partition(_HEAD_END)
         ordinary = bool(end) and data.startswith(b"GET " + WEBSOCKET_PATH)
         upgrade = read_upgrade(head + end) if ordinary else None
@@ -264,19 +291,24 @@ class _Waiting(asyncio.Protocol):
             transport.write(refusal(status))
             transport.close()
         else:
+            self._leave_count()
             connection = self._accept(transport, upgrade, address)
             if behind:  # frames of one who did not wait for the answer
                 connection.data_received(behind)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self._stop_waiting()
+        self._leave_count()
 
     def shutdown(self) -> None:
         """Called by uvicorn when it stops."""
-        self._leave().close()
+        self._stop_waiting().close()
 
-    def _leave(self) -> Transport:
-        """Stop waiting."""
+    def _leave_count(self) -> None:
+        if self._place is not None:
+            self._place.leave()
+
+    def _stop_waiting(self) -> Transport:
         if self._deadline is not None:
             self._deadline.cancel()
         self._state.connections.discard(self)
@@ -284,13 +316,15 @@ class _Waiting(asyncio.Protocol):
         return self._transport
 
     def _refuse(self, status: HTTPStatus) -> None:
-        transport = self._leave()
+        transport = self._stop_waiting()
+        metrics.refused(status)
         transport.write(refusal(status))
         transport.close()
 
     def _hand_over(self, transport: Transport, data: bytes) -> None:
         plain = self._plain()
         assert self._deadline is not None, "a connection has been made"
+        plain.place = self._place
         plain.head_due = self._deadline.when()
         transport.set_protocol(plain)
         plain.connection_made(transport)

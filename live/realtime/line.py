@@ -25,6 +25,7 @@ from live.protocol.shared import Shared, frame_header
 from live.realtime import metrics
 from live.realtime.cohort import BUFFER_HARD_BYTES
 from live.realtime.core import Core
+from live.realtime.headcount import Place
 from live.realtime.toll import PASS_FRAMES_MAX, SLICE_BYTES
 from live.realtime.turns import TURNS
 
@@ -76,7 +77,7 @@ class Line(asyncio.Protocol):
         self.transport = transport
         self.codec = codec
         self.session: Session | None = None  # set right after, by the front door
-        self.counted_as: str | None = None  # this, too: its address for admission, None: no bound
+        self.counted_as: Place | None = None  # this, too: its place in admission's count
         self._owner = owner
         self._rest = b""  # the incomplete frame at the end of the last read
         self._core: Core | None = None  # None while the connection is on the fast path

@@ -1,21 +1,31 @@
 """Which web pages may open a connection. Browsers do not protect WebSockets by CORS."""
 
-from urllib.parse import urlsplit
+import re
+
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^\s/?#@]+)")
+_OWN_PORTS = {"http": ":80", "https": ":443"}
 
 
-def origin_allowed(origin: str | None, host: str | None, allowed: tuple[str, ...]) -> bool:
-    """Tell whether a page of this origin may connect.
+def origin_allowed(
+    origin: str | None, host: str | None, allowed: tuple[str, ...], *, secure: bool = False
+) -> bool:
+    """Tell whether a page of this origin may connect; anything that is none may not.
 
-    No Origin means no browser: a tool, which shows a token of its own. Cookies never authenticate
-    a connection, so there is nothing that such a tool could ride on.
+    `secure`: this server is known to be asked by https, and then a page that came by plain http is
+    none of its own. It is not known behind a proxy that was not named, so the other way round no
+    scheme is demanded. No Origin means no browser: a tool, which shows a token of its own. Cookies
+    never authenticate a connection, so there is nothing that such a tool could ride on.
     """
     if origin is None:
         return True
-    if origin.rstrip("/") in allowed:
+    origin = origin.lower()
+    if origin in allowed:
         return True
-    # "null" and anything without an authority compare unequal to every Host.
-    try:
-        authority = urlsplit(origin).netloc
-    except ValueError:  # no origin at all
+    found = _ORIGIN.fullmatch(origin)  # "null" has no authority
+    if found is None or host is None:
         return False
-    return host is not None and authority.lower() == host.lower()
+    scheme = found["scheme"]
+    if scheme != "https" and (secure or scheme != "http"):
+        return False
+    own_port = _OWN_PORTS[scheme]
+    return found["authority"].removesuffix(own_port) == host.lower().removesuffix(own_port)

@@ -27,10 +27,10 @@ from live.protocol.commands import SubscribeRequest
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.realtime.admission import Admission
-from live.realtime.asgi import address_of
+from live.realtime.asgi import address_of, page_allowed
 from live.realtime.cohort import BUFFER_HARD_BYTES
 from live.realtime.gateway import Gateway
-from live.realtime.origin import origin_allowed
+from live.realtime.headcount import Place
 
 log = structlog.get_logger()
 
@@ -96,8 +96,7 @@ class SseEndpoint:
         self._allowed_origins = allowed_origins
 
     async def serve(self, request: Request) -> Response:
-        headers = request.headers
-        if not origin_allowed(headers.get("origin"), headers.get("host"), self._allowed_origins):
+        if not page_allowed(request, self._allowed_origins):
             return PlainTextResponse("this origin may not connect\n", status_code=403)
         status = self._refusal(request)
         if status is not None:
@@ -110,7 +109,7 @@ class SseEndpoint:
                 asked = await _read_request(request)
             if asked is None:
                 return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            stream = self._start(asked, headers.get("last-event-id", ""), counted_as)
+            stream = self._start(asked, request.headers.get("last-event-id", ""), counted_as)
             return stream
         except TimeoutError:
             return _refused(HTTPStatus.REQUEST_TIMEOUT)
@@ -120,7 +119,7 @@ class SseEndpoint:
             if stream is None:  # else it is counted until it has ended
                 admission.closed(counted_as)
 
-    def _start(self, asked: bytes, last_event: str, counted_as: str | None) -> "_EventStream":
+    def _start(self, asked: bytes, last_event: str, counted_as: Place) -> "_EventStream":
         port = StreamPort()
         session = self._gateway.session(port, SSE, one_way=True)
         try:
@@ -143,7 +142,7 @@ class _EventStream(StreamingResponse):
     """
 
     def __init__(
-        self, port: StreamPort, session: Session, admission: Admission, counted_as: str | None
+        self, port: StreamPort, session: Session, admission: Admission, counted_as: Place
     ) -> None:
         super().__init__((), media_type="text/event-stream", headers=HEADERS)
         self._port = port

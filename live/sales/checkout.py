@@ -290,7 +290,13 @@ class Checkout:
         return answer
 
     async def _pay_direct(self, caller: Caller, call: _Call, wanted: Wanted) -> CheckoutAnswer:
-        lines, (terms,) = self._desk.lines(caller, call.show, (wanted,))
+        try:
+            lines, (terms,) = self._desk.lines(caller, call.show, (wanted,))
+        except NotFound:  # an offer that closed long ago is not in the show's state any more
+            answer = await self._refused_direct(call, Outcome.CLOSED)
+            if answer.outcome is Outcome.CLOSED:
+                raise
+            return answer
         if terms.mode is not Mode.FIRST_PAID:
             raise BadField("hold: is missing: this offer is sold by holds")
         ways = self._ways.of(self._book.of(call.show), lines)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from live.domain.channels import ChannelKind
 from live.domain.show import ShowState
 from live.failpoint import failpoint
-from live.shows.changes import changes_between
+from live.shows.changes import changes_between, new_offers
 from live.shows.desk import publish
 from live.shows.ports import BrokerPort, StockPort
 from live.shows.views import Stocks
@@ -29,10 +29,8 @@ class Carrier:
         if fresh:
             await self.stock.install_show(state.id, stock_epoch=state.stock_epoch)
         seen = await self.broker.read_state(state.id)
-        known = {} if seen is None else {terms.id: terms.version for terms in seen.offers}
-        for terms in state.offers:
-            if terms.version > known.get(terms.id, 0):
-                await self.stock.apply_offer(terms)
+        for terms in new_offers(seen, state):
+            await self.stock.apply_offer(terms)
         failpoint("carry.applied")
         figures = await self.stock.figures(state.id)
         changes = changes_between(seen, state, figures.offers, at=figures.at)
@@ -42,8 +40,9 @@ class Carrier:
             last = changes.pop()
         for change in changes:
             await publish(self.broker, change.channel, change.event, key=change.key)
+        stored = state.bounded()
         if last is None:
-            await self.broker.publish_state(state, None)
+            await self.broker.publish_state(stored, None)
         else:
-            await self.broker.publish_state(state, last.event, key=last.key)
+            await self.broker.publish_state(stored, last.event, key=last.key)
         return figures.offers

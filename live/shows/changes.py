@@ -11,7 +11,7 @@ from typing import Literal
 
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent, Event, OfferEvent, PinEvent, ShowEvent
-from live.domain.offer import OfferTerms, Phase
+from live.domain.offer import OfferTerms, Phase, is_untold
 from live.domain.show import ShowState, ShowStatus
 from live.shows.views import Stocks, view_show, view_terms
 
@@ -109,23 +109,28 @@ def _announcement_changes(old: ShowState, new: ShowState, at: int) -> Iterator[C
 
 def _offer_changes(old: ShowState, new: ShowState, stocks: Stocks, at: int) -> Iterator[Change]:
     before = {terms.id: terms for terms in old.offers}
-    for terms in new.offers:
+    for terms in new_offers(old, new):
         was = before.get(terms.id)
-        if was is not None and was.version >= terms.version:
-            continue
         kind = _offer_event(was, terms)
         yield Change(
-            Channel(ChannelKind.DESK, new.id) if _unseen(was, terms) else _channel(new),
+            Channel(ChannelKind.DESK, new.id) if is_untold(terms) else _channel(new),
             OfferEvent(type=kind, at=at, offer=view_terms(terms, stocks)),
             f"{kind}:{terms.id}:{terms.version}",
         )
 
 
-def _unseen(was: OfferTerms | None, terms: OfferTerms) -> bool:
-    """Whether viewers have never heard of the offer, and need not yet: then only hosts do."""
-    return terms.phase is Phase.DRAFT or (
-        terms.phase is Phase.CLOSED and (was is None or was.phase is Phase.DRAFT)
-    )
+def new_offers(old: ShowState | None, new: ShowState) -> Iterator[OfferTerms]:
+    """Offers of `new`, which has all, that are newer than in `old`, which has the current ones.
+
+    What is closed, was there before, and is not among the current ones any more is old news.
+    """
+    known = {} if old is None else {terms.id: terms.version for terms in old.offers}
+    for terms in new.offers:
+        if terms.id in known:
+            if terms.version > known[terms.id]:
+                yield terms
+        elif old is None or terms.phase is not Phase.CLOSED or terms.slot >= old.slots:
+            yield terms
 
 
 _PHASE_EVENTS: dict[Phase, OfferEventType] = {
@@ -139,6 +144,8 @@ _PHASE_EVENTS: dict[Phase, OfferEventType] = {
 
 
 def _offer_event(was: OfferTerms | None, terms: OfferTerms) -> OfferEventType:
+    if is_untold(terms):  # a draft's end is no "Closed" to anybody
+        return "offer.updated"
     if terms.sold_out and (was is None or not was.sold_out):
         return "offer.sold_out"
     if was is None or was.phase is not terms.phase:

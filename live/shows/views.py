@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping
 
-from live.domain.offer import OfferTerms, OfferView, Phase, Stock, view_offer
+from live.domain.offer import (
+    OfferTerms,
+    OfferView,
+    Phase,
+    Stock,
+    current,
+    is_untold,
+    view_offer,
+)
 from live.domain.show import ShowState, ShowView
 
 Stocks = Mapping[int, Stock]
@@ -23,7 +31,11 @@ def view_terms(terms: OfferTerms, stocks: Stocks) -> OfferView:
 
 
 def view_show(state: ShowState, stocks: Stocks, *, drafts: bool) -> ShowView:
-    """Viewers get no drafts: a prepared flash offer would be no surprise any more."""
+    """The show with its current offers.
+
+    Viewers get no drafts, and none that was closed as one: a prepared flash offer would be no
+    surprise any more, and one that was thought better of is nobody's business.
+    """
     return ShowView(
         id=state.id,
         title=state.title,
@@ -35,8 +47,8 @@ def view_show(state: ShowState, stocks: Stocks, *, drafts: bool) -> ShowView:
         run_order=state.run_order,
         offers=tuple(
             view_terms(terms, stocks)
-            for terms in state.offers
-            if drafts or terms.phase is not Phase.DRAFT
+            for terms in current(state.offers)
+            if drafts or not is_untold(terms)
         ),
         announcement=state.announcement,
         paid_partnership=state.paid_partnership,

@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
+from live.domain.ids import SUB_BYTES_MAX
 from live.web.api.bodies import Empty
-from live.web.api.call import BODY_BYTES_MAX
+from live.web.api.call import BODY_BYTES_MAX, KEY_CHARS_MAX
+from live.web.api.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX
 from live.web.api.table import Endpoint
 from live.web.problems import MEDIA_TYPE, Problem
 
@@ -17,6 +19,7 @@ _ERRORS = {
     401: "No token, or one that is not valid",
     403: "The role may not do this",
     404: "Unknown, or somebody else's",
+    408: "The body did not arrive in time",
     409: "The state does not allow it, or a key was used for something else",
     413: f"The body has more than {BODY_BYTES_MAX} bytes",
     429: "Too many requests",
@@ -77,7 +80,9 @@ def _operation(endpoint: Endpoint[Any], schemas: Mapping[type, Json]) -> Json:
     if not roles:
         operation["security"] = []
     if endpoint.raw:
-        operation["requestBody"] = {"required": True, "content": {"*/*": {}}}
+        # The provider's own format, signed byte by byte; each one's documentation has the schema.
+        content = {"application/json": {"schema": {"type": "object"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     elif endpoint.body is not Empty:
         operation["requestBody"] = {
             "required": True,
@@ -87,22 +92,45 @@ def _operation(endpoint: Endpoint[Any], schemas: Mapping[type, Json]) -> Json:
 
 
 def _parameters(endpoint: Endpoint[Any]) -> list[Json]:
-    text = {"type": "string"}
     parameters: list[Json] = [
-        {"name": found["name"], "in": "path", "required": True, "schema": text}
+        {"name": found["name"], "in": "path", "required": True, "schema": _NAMES[found["name"]]}
         for found in _PARAMETER.finditer(endpoint.path)
     ]
-    parameters += [{"name": name, "in": "query", "schema": text} for name in endpoint.query]
+    parameters += [
+        {"name": name, "in": "query", "schema": _ORDERS if name == "order" else _NAMES[name]}
+        for name in endpoint.query
+    ]
     if endpoint.method == "POST" and endpoint.keyed:
         parameters.append(
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "schema": {"type": "string", "maxLength": 255},
+                "required": endpoint.key_needed,
+                "schema": {"type": "string", "pattern": f"^[ -~]{{1,{KEY_CHARS_MAX}}}$"},
                 "description": _KEY_OF_SECRET if endpoint.secret else _KEY,
             }
         )
     return parameters
+
+
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_PERSON = {"type": "string", "minLength": 1, "maxLength": SUB_BYTES_MAX}
+_NAMES: dict[str, Json] = {
+    "show": _ID,
+    "offer": _ID,
+    "sku": _ID,
+    "order": _ID,
+    "provider": _ID,
+    "sub": _PERSON,
+    "buyer": _PERSON,
+    "cursor": {
+        "type": "string",
+        "maxLength": CURSOR_CHARS_MAX,
+        "description": "`next` of a page of this list; anything else is refused",
+    },
+    "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+}
+_ORDERS = {"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}
 
 
 def _responses(endpoint: Endpoint[Any], schemas: Mapping[type, Json]) -> Json:

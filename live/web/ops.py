@@ -4,17 +4,22 @@ Always: `/healthz` touches nothing outside the process, so a stopped Redis never
 killed; `/readyz` names every reason why it is not ready, and shows that are being made again, which
 are no reason: all others are served. Of a cluster one node that answers is enough: a dead one costs
 its own shows, and taking the gateways away would cost all the others too.
+Health may be asked by anybody, so it tells what is wrong and not where: what stands behind a
+fault's colon (addresses, paths, the engine's own words) goes to the log alone. `/metrics` tells no
+names of people or shows; where it should not be public either, `LIVE_METRICS_TOKEN` closes it.
 """
 
 import asyncio
+from hmac import compare_digest
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from live.errors import EngineError
 from live.ledger.pool import DATABASE_ERRORS, Pool
+from live.realtime.seldom import Seldom
 from live.redis_clients import Clients
 from live.telemetry import render_metrics
 
@@ -36,7 +41,10 @@ class Probe:
         await self._redis.close()
 
     async def faults(self) -> dict[str, str]:
-        """Every reason to stay away, by its source; empty: come in."""
+        """Every reason to stay away, by its source; empty: come in.
+
+        What stands before a colon is for everybody, what stands behind it for the log.
+        """
         redis, postgres = await asyncio.gather(self._ask_redis(), self._ask_postgres())
         found = {"redis": redis, "postgres": postgres}
         if self.draining:
@@ -68,16 +76,24 @@ class Probe:
         return ""
 
 
-def ops_routes(probe: Probe) -> list[Route]:
+def ops_routes(probe: Probe, *, metrics_token: str | None = None) -> list[Route]:
+    """`metrics_token`: what `/metrics` wants to be shown; None: nothing."""
+
     async def live(_request: Request) -> Response:
         return JSONResponse({"ok": True})
 
     async def ready(_request: Request) -> Response:
         faults, rebuilding = await asyncio.gather(probe.faults(), probe.rebuilding())
-        body = {"ready": not faults, "faults": faults, "rebuilding": rebuilding}
-        return JSONResponse(body, 503 if faults else 200)
+        if faults:
+            _not_ready.warn(**faults)
+        told = {source: fault.partition(":")[0] for source, fault in faults.items()}
+        body = {"ready": not told, "faults": told, "rebuilding": rebuilding}
+        return JSONResponse(body, 503 if told else 200)
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if metrics_token is not None and not _shows(request, metrics_token):
+            challenge = {"www-authenticate": 'Bearer realm="metrics"'}
+            return PlainTextResponse("a token is needed\n", 401, challenge)
         body, content_type = await asyncio.to_thread(render_metrics)
         return Response(body, media_type=content_type)
 
@@ -86,3 +102,12 @@ def ops_routes(probe: Probe) -> list[Route]:
         Route("/readyz", ready, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
+
+
+_not_ready = Seldom("not_ready")
+
+
+def _shows(request: Request, token: str) -> bool:
+    """Whether the request carries this bearer token, as Prometheus' `authorization` sends it."""
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and compare_digest(shown.strip().encode(), token.encode())

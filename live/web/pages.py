@@ -26,6 +26,7 @@ from live.ledger.pool import DATABASE_ERRORS
 from live.settings import Guests
 from live.shows.ports import UNREACHABLE
 from live.web.assets import Assets
+from live.web.problems import NotAllowedHere, answer_problem
 from live.web.structured_data import json_ld
 
 log = structlog.get_logger()
@@ -57,11 +58,14 @@ def routes(
 ) -> list[Route]:
     """Make the routes.
 
-    `providers`: what this service can pay with. `guests`: what viewers without a token may do.
-    `login_url`: where the shop signs people in ("{return}" in it: where to bring them back), or "".
+    `providers`: what this service can pay with. `guests`: what viewers without a token may do;
+    where that is nothing, pages know nothing of shows, and whoever has a token is told by the
+    connection that he shows it to. `login_url`: where the shop signs people in ("{return}" in it:
+    where to bring them back), or "".
     """
     offered = tuple(name for name in PAGE_PROVIDERS if name in providers)
-    pages = _Pages(sources, {"providers": " ".join(offered), "guests": guests, "login": login_url})
+    settings = {"providers": " ".join(offered), "guests": guests, "login": login_url}
+    pages = _Pages(sources, settings, private=guests is Guests.OFF)
     return [
         Route("/", pages.index, methods=["GET"]),
         Route("/shows.json", pages.shows, methods=["GET"]),
@@ -73,8 +77,9 @@ def routes(
 
 
 class _Pages:
-    def __init__(self, sources: PageSources, settings: dict[str, str]) -> None:
+    def __init__(self, sources: PageSources, settings: dict[str, str], *, private: bool) -> None:
         self.sources = sources
+        self.private = private
         self.settings = {name: escape(value) for name, value in settings.items()}
         self.assets = Assets()
         self.asking = asyncio.Lock()
@@ -85,6 +90,8 @@ class _Pages:
         }
 
     async def index(self, request: Request) -> Response:
+        if self.private:
+            return self.page(request, "index", {"shows": _INVITED_ONLY})
         try:
             shows = await self.running()
         except _NO_ANSWER as error:
@@ -93,6 +100,8 @@ class _Pages:
         return self.page(request, "index", {"shows": body})
 
     async def shows(self, request: Request) -> Response:
+        if self.private:
+            return answer_problem(NotAllowedHere("this server does not take guests"))
         try:
             shows = await self.running()
         except _NO_ANSWER as error:
@@ -102,6 +111,8 @@ class _Pages:
 
     async def watch(self, request: Request) -> Response:
         name = request.path_params["show"]
+        if self.private and is_id(name):
+            return self.page(request, "watch", self.watch_values(name) | _UNTOLD)
         try:
             show = await self.sources.read_show(ShowId(name)) if is_id(name) else None
         except _NO_ANSWER as error:
@@ -110,16 +121,18 @@ class _Pages:
             return self.page(request, "notice", _MISSING, status=404)
         # A rehearsal is for those who know the passcode: its page tells nothing to search engines.
         public = _is_public(show)
-        values = {
-            "show": escape(show.id),
+        told = {
             "title": escape(show.title if public else "Rehearsal"),
             "language": escape(show.language),
             "robots": "index" if public else "noindex",
             "rehearsal": "no" if public else "yes",
-            **self.settings,
             "json_ld": json_ld(show, str(request.url.replace(query=""))) if public else "{}",
         }
-        return self.page(request, "watch", values)
+        return self.page(request, "watch", self.watch_values(name) | told)
+
+    def watch_values(self, name: str) -> dict[str, str]:
+        """What a viewer page is told whatever its show is."""
+        return {"show": escape(name), **self.settings}
 
     async def console(self, request: Request) -> Response:
         return self.page(request, "console", {})
@@ -195,6 +208,14 @@ _MISSING = {
 _ONE_MOMENT = {
     "title": "One moment",
     "text": "The shows cannot be reached right now. Please reload this page in a moment.",
+}
+_INVITED_ONLY = '<p class="empty">These shows are for invited viewers.</p>'
+_UNTOLD = {
+    "title": "Live",
+    "language": "en",
+    "robots": "noindex",
+    "rehearsal": "no",
+    "json_ld": "{}",
 }
 _EMPTY = '<p class="empty">No show is running right now.</p>'
 

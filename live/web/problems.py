@@ -41,6 +41,12 @@ class TooLarge(CallError):
     code: ClassVar[int] = 1413
 
 
+class TooSlow(CallError):
+    """The request did not arrive in time; the connection ends behind the answer."""
+
+    code: ClassVar[int] = 1408
+
+
 class WrongMediaType(CallError):
     code: ClassVar[int] = 1415
 
@@ -84,6 +90,7 @@ _KINDS = (
     _Kind(Denied, 403, "Not allowed"),
     _Kind(NotFound, 404, "Not found"),
     _Kind(Conflict, 409, "Conflict"),
+    _Kind(TooSlow, 408, "Too slow"),
     _Kind(TooLarge, 413, "Too large"),
     _Kind(WrongMediaType, 415, "Unsupported media type"),
     _Kind(BadField, 400, "Bad request"),
@@ -107,6 +114,8 @@ def answer_problem(error: CallError) -> Response:
         retry_ms=retry_ms,
     )
     headers = {}
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+        headers["Connection"] = "close"  # the rest of the body is not waited for
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="live"'
     if retry_ms is not None:

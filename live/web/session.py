@@ -1,8 +1,10 @@
 """The console's session: a cookie that only its own pages can use.
 
 Always: the cookie holds a token made at log-in with an audience of its own, so it is no bearer
-token and none is a cookie. It counts for a changing request only with an `Origin` that is this
-server's or was allowed, so no other page can act with it. On plain http: for loopback only.
+token and none is a cookie. It counts for a changing request only where the browser says that the
+page is this server's own, so no other page can act with it, not even one of LIVE_ALLOWED_ORIGINS:
+those may speak for a viewer, whose token they hold, and never for a host. On plain http: for
+loopback only.
 It ends on the server: at log-out (revoked.py), with its log-in, and after SESSION_IDLE_SECONDS
 without a call; a call in the second half of that time makes a fresh one of the same name.
 """
@@ -48,10 +50,17 @@ def session_token(connection: HTTPConnection) -> str:
     return connection.cookies.get(SECURE_COOKIE if secure else LOOPBACK_COOKIE, "")
 
 
-def check_origin(connection: HTTPConnection, allowed: tuple[str, ...]) -> None:
-    """Raises NotAllowedHere unless the request comes from our own or an allowed page."""
-    origin = connection.headers.get("origin", "")
-    if not origin or (origin != own_origin(connection.url) and origin not in allowed):
+def check_origin(connection: HTTPConnection) -> None:
+    """Raises NotAllowedHere unless the request comes from a page of this server.
+
+    Browsers say so themselves in `Sec-Fetch-Site`, which no page can set and no proxy that renames
+    us makes wrong; an old one is known by its Origin.
+    """
+    site = connection.headers.get("sec-fetch-site")
+    own = site == "same-origin"
+    if site is None:
+        own = connection.headers.get("origin") == own_origin(connection.url)
+    if not own:
         raise NotAllowedHere("this request does not come from a page of this server")
 
 

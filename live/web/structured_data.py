@@ -7,7 +7,7 @@ import orjson
 
 from live.domain.links import is_link
 from live.domain.money import minor_digits
-from live.domain.offer import OfferView, Phase
+from live.domain.offer import OfferView, Phase, is_untold
 from live.domain.show import ShowStatus, ShowView
 
 
@@ -37,16 +37,12 @@ def json_ld(show: ShowView, url: str) -> str:
         "eventStatus": "https://schema.org/EventScheduled",
         "eventAttendanceMode": "https://schema.org/OnlineEventAttendanceMode",
         "location": {"@type": "VirtualLocation", "url": url},
-        "offers": [_offer(offer, url) for offer in show.offers if _is_public(offer)],
+        "offers": [_offer(offer, url) for offer in show.offers if not is_untold(offer)],
     }
     if show.starts_at is not None:
         data["startDate"] = _iso(show.starts_at)
     text = orjson.dumps(data).decode()
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _is_public(offer: OfferView) -> bool:
-    return offer.phase is not Phase.DRAFT
 
 
 def _offer(offer: OfferView, url: str) -> dict[str, object]:

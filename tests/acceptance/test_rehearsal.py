@@ -119,7 +119,8 @@ async def test_nothing_of_a_rehearsal_stays(rehearsal: Stage) -> None:
     async with await stage.viewer("zoe") as first:
         held = await first.hold(offer)
         assert held["outcome"] == "held"
-        assert (await first.checkout(held["hold"]))["outcome"] == "confirmed"
+        bought = await first.checkout(held["hold"])
+        assert bought["outcome"] == "confirmed", bought
     assert await report(stage) == (1, 1, 900)
     for one in (buyer, other):
         await one.socket.close()

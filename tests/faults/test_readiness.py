@@ -53,7 +53,18 @@ async def reasons(service: Service) -> tuple[int, set[str]]:
     async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=10) as http:
         answer = await http.get("/readyz")
         assert (await http.get("/healthz")).status_code == 200  # it lives, whoever is away
+        # Anybody may ask: where the engines are is told to nobody.
+        assert not any(sign in answer.text for sign in (".sock", "/tmp", "Error"))
     return answer.status_code, set(answer.json()["faults"])
+
+
+async def test_every_port_is_guarded(role: Service) -> None:
+    """A name that a foreign page was led here by is refused, on a settler's port as well."""
+    async with httpx.AsyncClient(base_url=role.url, trust_env=False, timeout=10) as http:
+        foreign = {"host": "evil.example"}
+        assert (await http.get("/metrics", headers=foreign)).status_code == 400
+        assert (await http.get("/metrics")).status_code == 200
+        assert (await http.get("/readyz", headers=foreign)).status_code == 200
 
 
 async def test_readiness_names_the_engine_that_is_away(

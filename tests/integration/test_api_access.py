@@ -101,15 +101,30 @@ async def test_session_reads_and_with_an_own_origin_writes(stage: Stage, show: S
     assert done.status_code == 200
 
 
-async def test_allowed_origin_may_use_the_session(pool: Pool, redis_url: str) -> None:
-    """LIVE_ALLOWED_ORIGINS names pages of the shop."""
+async def test_allowed_origin_is_no_page_of_the_console(pool: Pool, redis_url: str) -> None:
+    """LIVE_ALLOWED_ORIGINS names pages for viewers: a fault in one must not move a host's hand."""
     shop = "https://admin.shop.example"
     await set_stage(pool, ShowId("demo"))
     async with open_stage(pool, redis_url, allowed_origins=(shop,)) as stage:
-        name, value, _ = cookie_of(await log_in(stage, SECURE, origin=shop))
+        assert (await log_in(stage, SECURE, origin=shop)).status_code == 403
+        name, value, _ = cookie_of(await log_in(stage, SECURE))
         headers = {"cookie": f"{name}={value}", "origin": shop}
         done = await stage.client.post(f"{SECURE}/v1/shows/demo/start", headers=headers)
 
+    assert done.status_code == 403
+
+
+async def test_browser_says_which_page_is_ours(stage: Stage) -> None:
+    """Its word counts, not the Origin: a proxy may know us by another name than the browser."""
+    await set_stage(stage.pool, ShowId("demo"))
+    name, value, _ = cookie_of(await log_in(stage, LOOPBACK))
+    cookie = {"cookie": f"{name}={value}", "origin": "https://live.example"}
+    path = f"{LOOPBACK}/v1/shows/demo/start"
+    for site in ("cross-site", "same-site", "none"):
+        headers = cookie | {"sec-fetch-site": site, "origin": LOOPBACK}
+        assert (await stage.client.post(path, headers=headers)).status_code == 403, site
+
+    done = await stage.client.post(path, headers=cookie | {"sec-fetch-site": "same-origin"})
     assert done.status_code == 200
 
 

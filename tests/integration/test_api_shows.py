@@ -1,6 +1,7 @@
 """Hosts' HTTP calls on real engines: what Postgres, Redis and the audience know afterwards."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -237,3 +238,19 @@ async def test_closed_draft_gives_units_back_in_redis_too(stage: Stage, show: Sh
 
     assert closed.json()["phase"] == "closed"
     assert (await stage.stock.figures(show)).offers[0] == Stock(left=0, held=0, sold=0)
+
+
+@pytest.mark.parametrize(("quantity", "status"), [("3.0", 201), ("3.5", 400), ('"3"', 400)])
+async def test_whole_number_may_have_a_point(
+    stage: Stage, show: ShowId, quantity: str, status: int
+) -> None:
+    """JSON Schema takes 3.0 for an integer, and some languages write nothing else."""
+    await begin(stage, show)
+    body = json.dumps(offer(quantity=0)).replace('"quantity": 0', f'"quantity": {quantity}')
+    headers = {"authorization": f"Bearer {stage.token(Role.HOST, ['*'])}"}
+    headers |= {"content-type": "application/json"}
+
+    made = await stage.client.post(f"/v1/shows/{show}/offers", content=body, headers=headers)
+
+    assert made.status_code == status, made.text
+    assert made.json().get("quantity", 3) == 3

@@ -76,17 +76,38 @@ def test_changed_setting_is_told_with_the_whole_show(change: dict[str, object]) 
         (Phase.PAUSED, Phase.OPEN, "show", "offer.opened"),
         (Phase.OPEN, Phase.CLOSING, "show", "offer.closing"),
         (Phase.CLOSING, Phase.CLOSED, "show", "offer.closed"),
-        (Phase.DRAFT, Phase.CLOSED, "desk", "offer.closed"),
+        (Phase.DRAFT, Phase.CLOSED, "desk", "offer.updated"),
         (Phase.OPEN, Phase.OPEN, "show", "offer.updated"),
         (Phase.DRAFT, Phase.DRAFT, "desk", "offer.updated"),
     ],
 )
 def test_turn_of_an_offer_is_one_event(before: Phase, after: Phase, where: str, event: str) -> None:
-    """Viewers never hear of what was a draft only."""
-    old = state(terms(SHOW, phase=before))
-    new = state(terms(SHOW, phase=after, version=2), version=2)
+    """Viewers never hear of what was a draft only, and no feed calls its end "Closed"."""
+    opens_at = {Phase.DRAFT: None}.get(before, 1)
+    then = opens_at if after in (Phase.DRAFT, Phase.CLOSED) else 1
+    old = state(terms(SHOW, phase=before, opens_at=opens_at))
+    new = state(terms(SHOW, phase=after, opens_at=then, version=2), version=2)
 
     assert told(old, new) == [(where, event)]
+
+
+def test_old_news_of_a_long_show_is_not_told_again() -> None:
+    """What a stored state leaves out was closed when it was stored, and has been told."""
+    closed = [terms(SHOW, slot, phase=Phase.CLOSED, opens_at=slot + 1) for slot in range(40)]
+    discarded = terms(SHOW, 40, phase=Phase.CLOSED)
+    whole = state(*closed, discarded, version=2, slots=41)
+    stored = whole.bounded()
+
+    assert [one.slot for one in stored.offers] == list(range(20, 40))
+    assert told(stored, replace(whole, version=3)) == []
+    again = replace(closed[3], phase=Phase.DRAFT, opens_at=None, version=2)  # a rehearsal is over
+    assert told(stored, replace(whole, version=3, offers=(*closed[:3], again))) == [
+        ("desk", "offer.updated")
+    ]
+    late = terms(SHOW, 41, phase=Phase.CLOSED, opens_at=9)  # begun and over while Redis was away
+    assert told(stored, replace(whole, version=3, offers=(*whole.offers, late), slots=42)) == [
+        ("show", "offer.closed")
+    ]
 
 
 def test_more_units_are_a_restock() -> None:

@@ -1,19 +1,34 @@
-"""The Grafana dashboard asks only for figures that the service has, by labels that they have."""
+"""Dashboard and alarms ask only for figures that the service has, by labels that they have, and
+every figure that an alarm watches is there before it counts."""
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 import live.ledger.metrics
 import live.payments.metrics
+import live.realtime.metrics
 import live.stock.metrics
+import live.web.metrics
 
-DASHBOARD = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "live.json").read_text())
+MODULES = (
+    live.ledger.metrics,
+    live.payments.metrics,
+    live.realtime.metrics,
+    live.stock.metrics,
+    live.web.metrics,
+)
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana" / "live.json").read_text())
+RULES = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
 SUFFIXES: dict[type[MetricWrapperBase], tuple[str, ...]] = {
     Counter: ("_total",),
     Gauge: ("",),
@@ -24,7 +39,7 @@ SUFFIXES: dict[type[MetricWrapperBase], tuple[str, ...]] = {
 def _known() -> dict[str, set[str]]:
     """Every series of the service: its name and its labels."""
     found = {}
-    for module in (live.ledger.metrics, live.payments.metrics, live.stock.metrics):
+    for module in MODULES:
         for metric in vars(module).values():
             if isinstance(metric, MetricWrapperBase):
                 for suffix in SUFFIXES[type(metric)]:
@@ -42,9 +57,16 @@ def _targets() -> Iterator[dict[str, str]]:
 
 
 EXPRESSIONS = [target["expr"] for target in _targets()]
+ALERTS = [rule["expr"] for group in RULES for rule in group["rules"]]
+ALARMS = [
+    metric
+    for module in MODULES
+    for metric in vars(module).values()
+    if isinstance(metric, MetricWrapperBase) and metric._documentation.startswith("ALARM")
+]
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
+@pytest.mark.parametrize("expression", [*EXPRESSIONS, *ALERTS])
 def test_expression_names_series_and_labels_that_exist(expression: str) -> None:
     """A figure that was renamed would leave an empty panel that nobody notices."""
     names = re.findall(r"\blive_\w+", expression)
@@ -87,14 +109,47 @@ def test_how_far_settlement_is_behind_is_shown() -> None:
         assert gauge._name in shown
 
 
-def test_every_alarm_of_the_ledger_is_shown() -> None:
-    """A figure whose help text begins with ALARM has a panel."""
-    alarms = [
-        metric._name
-        for metric in vars(live.ledger.metrics).values()
-        if isinstance(metric, MetricWrapperBase) and metric._documentation.startswith("ALARM")
-    ]
+def test_every_alarm_is_shown_and_rings() -> None:
+    """A figure whose help text begins with ALARM has a panel and a rule."""
+    names = [metric._name for metric in ALARMS]
 
-    assert alarms
+    assert len(names) >= 5
+    assert [name for name in names if name not in " ".join(EXPRESSIONS)] == []
+    assert [name for name in names if name not in " ".join(ALERTS)] == []
+
+
+def test_alarm_is_there_before_it_counts() -> None:
+    """A series that begins at 1 has no increase, so the first event would ring no bell.
+
+    Method: a process of its own, in which nothing has happened yet.
+    """
+    program = "import sys; from prometheus_client import generate_latest\n"
+    program += "".join(f"import {module.__name__}\n" for module in MODULES)
+    program += "sys.stdout.buffer.write(generate_latest())"
+    command = [sys.executable, "-c", program]
+    told = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout.decode()
+    series = {line.split("{")[0].split(" ")[0] for line in told.splitlines() if line[0] != "#"}
+
+    wanted = {name for rule in ALERTS for name in re.findall(r"\blive_\w+", rule)}
+    assert {f"{metric._name}_total" for metric in ALARMS} <= wanted
+    assert wanted - series == set()
+    for labelled in (live.ledger.metrics.FAILURES, live.web.metrics.ANSWERS):
+        assert f"{labelled._name}_total" in series
+
+
+def test_names_say_what_they_are() -> None:
+    """`_count`, `_sum`, `_bucket` and `_total` belong to histograms and counters."""
+    reserved = ("_count", "_sum", "_bucket", "_total")
+    for module in MODULES:
+        for metric in vars(module).values():
+            if isinstance(metric, Gauge):
+                assert not metric._name.endswith(reserved), metric._name
+
+
+def test_viewers_are_shown() -> None:
+    """Who is connected, how fast they are served, who was refused, and what it costs."""
     shown = " ".join(EXPRESSIONS)
-    assert [name for name in alarms if name not in shown] == []
+    for module in (live.realtime.metrics, live.web.metrics):
+        for metric in vars(module).values():
+            if isinstance(metric, MetricWrapperBase) and metric._name != "live_realtime_deliveries":
+                assert metric._name in shown

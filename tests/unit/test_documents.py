@@ -1,5 +1,6 @@
 """OpenAPI and AsyncAPI: complete, and every reference leads somewhere."""
 
+import re
 from typing import Any, get_args
 
 import orjson
@@ -49,6 +50,32 @@ def test_openapi_schemas_are_json_schema_and_keep_bounds() -> None:
     assert offer["additionalProperties"] is False
     assert offer["properties"]["quantity"]["maximum"] == 1_000_000
     assert set(offer["required"]) >= {"sku", "price_minor", "quantity", "mode"}
+
+
+def test_openapi_says_what_parameters_may_be() -> None:
+    """A made client refuses by itself what the server would."""
+    paths = openapi(ENDPOINTS, version="1")["paths"]
+    orders = {one["name"]: one["schema"] for one in paths["/v1/orders"]["get"]["parameters"]}
+    assert (orders["limit"]["type"], orders["limit"]["minimum"], orders["limit"]["maximum"]) == (
+        "integer",
+        1,
+        200,
+    )
+    assert orders["order"]["enum"] == ["oldest", "newest"]
+    assert orders["buyer"]["maxLength"] == 255
+
+    keys = {
+        path: one
+        for path, methods in paths.items()
+        for one in methods.get("post", {}).get("parameters", [])
+        if one["name"] == "Idempotency-Key"
+    }
+    needed = [path for path, one in keys.items() if one["required"]]
+    assert needed == ["/v1/orders/{order}/refund"]
+    pattern = re.compile(keys[needed[0]]["schema"]["pattern"])
+    assert pattern.match("a key") and not pattern.match("") and not pattern.match("x" * 256)
+    webhook = paths["/v1/payments/{provider}/webhook"]["post"]["requestBody"]["content"]
+    assert webhook["application/json"]["schema"]["type"] == "object"
 
 
 def test_asyncapi_has_every_channel_and_event() -> None:

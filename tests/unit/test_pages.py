@@ -220,6 +220,25 @@ async def test_rehearsal_tells_nothing(client: httpx.AsyncClient) -> None:
     assert [show["id"] for show in (await client.get("/shows.json")).json()["shows"]] == ["evening"]
 
 
+async def test_server_without_guests_tells_nothing_of_shows() -> None:
+    """No title, no price, no stock, and not even whether a show exists; nobody asks for it, too."""
+
+    async def never(*_: object) -> None:
+        raise AssertionError("a page asked for a show")
+
+    sources = PageSources(read_show=never, running_shows=never)  # type: ignore[arg-type]  # raises
+    transport = httpx.ASGITransport(Starlette(routes=routes(sources, guests=Guests.OFF)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://live.example") as client:
+        known, unknown = [await client.get(f"/watch/{name}") for name in ("evening", "unknown")]
+        index, shows = await client.get("/"), await client.get("/shows.json")
+        impossible = await client.get("/watch/%7Bevil%7D")
+
+    assert (known.status_code, shows.status_code, impossible.status_code) == (200, 403, 404)
+    assert known.text.replace("evening", "unknown") == unknown.text
+    assert 'content="noindex"' in known.text and "schema.org" not in known.text
+    assert "show-card" not in index.text
+
+
 @pytest.mark.parametrize("name", ["unknown", "a%2Fb", "%7Bevil%7D", "x" * 65])
 async def test_unknown_show_is_a_404_page(client: httpx.AsyncClient, name: str) -> None:
     """A show that does not exist, or could not, is answered with a page that says so."""

@@ -3,6 +3,8 @@
 from http import HTTPStatus
 from typing import cast
 
+import pytest
+
 from live.protocol.codes import CONNECTION_LIMIT, Close
 from live.protocol.session import Session
 from live.realtime import admission as module
@@ -93,7 +95,7 @@ def test_address_has_so_many_connections() -> None:
     for name in names:
         admission.closed(name)
     assert admission.refusal("2001:db8::3") is None
-    assert admission._open == {}
+    assert admission._sockets._of_address == {}
 
 
 def test_connections_of_this_machine_are_not_bounded() -> None:
@@ -101,8 +103,23 @@ def test_connections_of_this_machine_are_not_bounded() -> None:
     admission = Admission(Clock(), AdmissionLimits(per_address_max=1))
     for _ in range(3):
         assert admission.refusal("127.0.0.1") is None
-        assert admission.opened("127.0.0.1") is None
+        admission.opened("127.0.0.1")
     assert admission.connections == 3
+
+
+def test_plain_http_is_counted_like_sockets_and_apart_from_them() -> None:
+    """Each kind has the same bounds, and a crowd of one keeps nobody of the other out."""
+    admission = Admission(Clock(), AdmissionLimits(per_address_max=1, http_max=2))
+    first = admission.http.enter("2001:db8::1")
+    assert admission.http.refusal("2001:db8::1") is HTTPStatus.TOO_MANY_REQUESTS
+    assert admission.refusal("2001:db8::1") is None
+
+    admission.http.enter("192.0.2.1")
+    assert admission.http.refusal("192.0.2.2") is HTTPStatus.SERVICE_UNAVAILABLE
+    first.leave()
+    first.leave()  # said twice, it left once
+    assert admission.http.in_all == 1
+    assert admission.http.refusal("2001:db8::1") is None
 
 
 def test_origin_is_ours_or_listed() -> None:
@@ -113,3 +130,22 @@ def test_origin_is_ours_or_listed() -> None:
     assert origin_allowed("https://shop.example", "live.example", allowed)
     for origin in ("null", "https://shop.example.evil.com", "https://evil.com", "", "file://"):
         assert not origin_allowed(origin, "live.example", allowed), origin
+
+
+def test_scheme_of_a_page_counts() -> None:
+    """Apps in web views have schemes of their own; a page by plain http is none of a server by
+    https; where a proxy was not named, https is not known and not demanded."""
+    apps = ("capacitor://localhost", "tauri://localhost", "http://shop.example")
+    for origin in apps:
+        assert origin_allowed(origin, "live.example", apps)
+    for origin in ("ionic://localhost", "https://shop.example", "ftp://live.example"):
+        assert not origin_allowed(origin, "live.example", apps), origin
+    assert origin_allowed("https://live.example", "live.example:443", ())
+    assert origin_allowed("http://live.example", "live.example", ())
+    assert not origin_allowed("http://live.example", "live.example", (), secure=True)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "://", "http://", "a" * 9_000, "\x00"])
+def test_origin_that_is_none_is_refused(origin: str) -> None:
+    """And breaks nothing."""
+    assert not origin_allowed(origin, "live.example", ())

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import uvicorn
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets import protocol, speedups
@@ -41,6 +41,11 @@ def test_uvicorn_calls_its_http_class_as_we_expect() -> None:
         "on_headers_complete",
         "on_body",
         "on_message_complete",
+        "on_response_complete",
+        "pause_writing",
+        "resume_writing",
+        "send_400_response",
+        "_get_upgrade",
     ],
 )
 def test_guard_overrides_what_exists(name: str) -> None:
@@ -49,9 +54,10 @@ def test_guard_overrides_what_exists(name: str) -> None:
 
 
 def test_guard_finds_the_fields_it_reads() -> None:
-    """`url`, `headers`, `parser`, `loop` and `transport` hold the request's head."""
+    """They hold the request's head, the answer under way, and those that wait behind it."""
     source = inspect.getsource(HttpToolsProtocol)
-    for name in ("self.url", "self.headers", "self.parser", "self.loop", "self.transport"):
+    head = ("self.url", "self.headers", "self.parser", "self.loop", "self.transport")
+    for name in (*head, "self.cycle", "self.pipeline"):
         assert f"{name} = " in source or f"{name}: " in source
 
 
@@ -86,6 +92,13 @@ def test_core_has_what_is_let_go_of(name: str) -> None:
     """core.py breaks the cycles of websockets' protocol by these."""
     core = protocol.Protocol(protocol.SERVER)
     assert hasattr(core, name)
+
+
+def test_answer_under_way_tells_how_far_it_is() -> None:
+    """`response_started`, `response_complete` and `keep_alive` are a cycle's own fields."""
+    source = inspect.getsource(RequestResponseCycle.__init__)
+    for name in ("response_started", "response_complete", "keep_alive"):
+        assert f"self.{name} = " in source
 
 
 def test_server_state_keeps_connections_for_shutdown() -> None:

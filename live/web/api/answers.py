@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from live.domain.ids import ShowId
+from live.domain.offer import OfferView
 from live.domain.order import OrderView
 from live.domain.show import ProductView
 from live.ledger.actions import Action
@@ -31,6 +32,12 @@ class ShowPage:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferPage:
+    items: list[OfferView]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Restrictions:
     """People who may not speak in a show, or not come in, at this moment."""
 
@@ -39,14 +46,21 @@ class Restrictions:
 
 @dataclass(frozen=True, slots=True)
 class OrderPage:
+    """`next` goes into `?cursor=` of the next call; null on the last page. `cursor` is always
+    there: with the oldest first, a poller goes on from it later and misses no order."""
+
     items: list[OrderView]
     next: str | None
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)
 class ActionPage:
+    """`next` and `cursor` as in a page of orders."""
+
     items: list[Action]
     next: str | None
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)

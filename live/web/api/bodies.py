@@ -42,6 +42,7 @@ Title = Annotated[
     Meta(min_length=1, max_length=TITLE_CHARS_MAX, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}"),
 ]
 Text = Annotated[str, Meta(pattern=rf"^[^\u0000]*{_END}", max_length=5_000)]
+Passcode = Annotated[str, Meta(max_length=64, pattern=rf"^[^\u0000]*{_END}")]
 Reason = Annotated[
     str, Meta(min_length=1, max_length=200, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}")
 ]
@@ -138,7 +139,7 @@ class ShowPatchBody(Body, frozen=True, kw_only=True):
     playback_url: Link | UnsetType = UNSET
     frozen: bool | UnsetType = UNSET
     slow_mode_seconds: Annotated[int, Meta(ge=0, le=SLOW_MODE_SECONDS_MAX)] | UnsetType = UNSET
-    rehearsal_passcode: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    rehearsal_passcode: Passcode | UnsetType = UNSET
     starts_at: TimeMs | UnsetType = UNSET
     providers: Providers | UnsetType = UNSET
 

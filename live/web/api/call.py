@@ -6,6 +6,7 @@ Idempotency-Key the handler runs once, and a repeat gets the same bytes (but for
 not stored: a repeat makes an equal one).
 """
 
+import asyncio
 import hashlib
 import re
 
@@ -31,6 +32,7 @@ from live.web.auth import ConsoleSession, InvalidToken
 from live.web.problems import (
     BadInput,
     TooLarge,
+    TooSlow,
     WrongMediaType,
     answer_fault,
     answer_problem,
@@ -41,6 +43,7 @@ from live.web.session import SAFE_METHODS, check_origin, renew_session, session_
 log = structlog.get_logger()
 
 BODY_BYTES_MAX = 64 * 1024
+BODY_SECONDS = 5.0  # below what the guard of the connection gives it (realtime/guard.py)
 KEY_CHARS_MAX = 255
 
 _FIELD = re.compile(r"^(?P<fault>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -115,7 +118,7 @@ def _session_of(deps: ApiDeps, access: Access, request: Request) -> ConsoleSessi
     if not access.roles or not cookie or request.headers.get("authorization"):
         return None
     if request.method not in SAFE_METHODS:
-        check_origin(request, deps.settings.allowed_origins)
+        check_origin(request)
     return deps.auth.session(cookie)
 
 
@@ -124,6 +127,8 @@ async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Call
         return _NOBODY
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     token = token.strip()
+    if not scheme and access.guests:
+        return deps.auth.caller("")
     if not scheme:
         raise InvalidToken("a token is needed")
     if scheme.lower() != "bearer" or not token:
@@ -168,14 +173,18 @@ async def _authorise(
 
 
 async def read_body(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
-    """Read at most `bytes_max`. Raises TooLarge."""
+    """Read at most `bytes_max` within BODY_SECONDS. Raises TooLarge, TooSlow."""
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > bytes_max:
-            raise TooLarge(f"a body has {bytes_max} bytes at most")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > bytes_max:
+                    raise TooLarge(f"a body has {bytes_max} bytes at most")
+                parts.append(part)
+    except TimeoutError:
+        raise TooSlow(f"a body takes {BODY_SECONDS:g} seconds at most") from None
     return b"".join(parts)
 
 
@@ -188,9 +197,30 @@ def _decode(kind: type[B], raw: bytes, request: Request) -> B:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
+        if "got `float`" in str(error):
+            return _decode_whole_numbers(kind, raw)
         raise _bad_input(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadInput("", "the body is no JSON") from None
+
+
+def _decode_whole_numbers(kind: type[B], raw: bytes) -> B:
+    """The same for a client that writes 1 as `1.0`, which JSON Schema takes for an integer."""
+    try:
+        return msgspec.convert(_whole(msgspec.json.decode(raw)), type=kind)
+    except msgspec.ValidationError as error:
+        raise _bad_input(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # behind the number
+        raise BadInput("", "the body is no JSON") from None
+
+
+def _whole(value: object) -> object:
+    """The value with each whole float as an integer. Raises RecursionError for an endless nest."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
 
 
 def _bad_input(text: str) -> BadInput:
@@ -219,6 +249,8 @@ def _call_key(
     if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
         raise BadInput("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
     if not key:
+        if endpoint.key_needed:
+            raise BadInput("Idempotency-Key", "this call needs the header")
         return None
     digest = hashlib.sha256(b"\n".join((b"POST", request.url.path.encode(), raw))).digest()
     return CallKey(f"{caller.role.value}:{caller.sub}", key, digest)

@@ -20,6 +20,8 @@ from live.web.revoked import Revoked
 
 GUESTS_BURST = 100  # a household or a small office opening the page at once
 GUESTS_PER_SECOND = 1.0
+GUEST_READS_BURST = 100  # of one address without a token; each asks the ledger
+GUEST_READS_PER_SECOND = 10.0
 
 
 TakeWebhook = Callable[[str, Mapping[str, str], bytes], Awaitable[None]]
@@ -45,6 +47,7 @@ class ApiDeps:
     count_viewers: CountViewers
     desk: DeskRows
     guest_limit: AddressLimit
+    guest_reads: AddressLimit
     version: str
     ways: ShopWays
     rpc: Mapping[str, tuple[type, type]]  # method -> request and answer type, for AsyncAPI

@@ -1,18 +1,26 @@
 """Offers: prepared before, opened with one call."""
 
+import time
 from typing import cast
 
 from msgspec import UNSET, UnsetType
 
 from live.domain.ids import OfferId, Sku
 from live.domain.offer import OfferView
+from live.domain.show import ShowStatus
+from live.errors import Denied
 from live.ledger.offer_rows import NewOffer, OfferChanges
 from live.shows.host import Done, new_id
+from live.shows.views import view_terms
+from live.web.api.answers import OfferPage
 from live.web.api.bodies import Empty, ExtendBody, OfferBody, OfferPatchBody, RestockBody
 from live.web.api.deps import ApiDeps
+from live.web.api.paging import read_cursor, read_limit, write_cursor
 from live.web.api.shows import note_of
 from live.web.api.table import Answer, ApiCall
-from live.web.problems import BadInput
+from live.web.problems import BadInput, TooManyRequests
+
+SLOT_DIGITS_MAX = 5  # two bytes, as the stock engine numbers a show's offers
 
 
 async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> Answer:
@@ -34,6 +42,24 @@ async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> Answer:
         providers=tuple(body.providers),
     )
     return _answer(await deps.host.create_offer(call.show_id, new, call.actor), offer)
+
+
+async def list_offers(deps: ApiDeps, call: ApiCall[Empty]) -> OfferPage:
+    """What a connect answer leaves out of a long show: it names the last of these alone."""
+    show, caller = call.show_id, call.caller
+    cursor = read_cursor(call.query)
+    if cursor and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= SLOT_DIGITS_MAX):
+        raise BadInput("cursor", "not a cursor of this list")
+    limit = read_limit(call.query)
+    if not caller.sub and not deps.guest_reads.take(call.actor.address, now=time.monotonic()):
+        raise TooManyRequests("too many calls without a token from this address", retry_ms=1_000)
+    if not caller.may_moderate(show) and await deps.shows.status(show) is ShowStatus.REHEARSAL:
+        raise Denied("the show is being rehearsed")
+    before = int(cursor) if cursor else None
+    found = await deps.shows.list_closed(show, before=before, limit=limit + 1)
+    items = found[:limit]
+    following = write_cursor(str(items[-1].slot)) if len(found) > limit else None
+    return OfferPage([view_terms(terms, {}) for terms in items], following)
 
 
 async def get_offer(deps: ApiDeps, call: ApiCall[Empty]) -> OfferView:

@@ -42,10 +42,8 @@ async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
         limit=read_limit(query),
         newest_first=read_newest_first(query),
     )
-    return OrderPage(
-        [row.view for row in page.orders],
-        None if page.cursor is None else write_cursor(page.cursor),
-    )
+    cursor = write_cursor(page.cursor)
+    return OrderPage([row.view for row in page.orders], cursor if page.more else None, cursor)
 
 
 async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderView:
@@ -54,9 +52,7 @@ async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderView:
 
 async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
     found = await _find(deps, call.caller, call.order_id)
-    if call.actor.call is None:
-        # Without a key, a repeat after a lost answer would pay twice.
-        raise BadInput("Idempotency-Key", "a refund needs this header")
+    assert call.actor.call is not None, "the table demands a key"
     refunded = await deps.orders.request_refund(
         found.view.order,
         _wish(call.body),

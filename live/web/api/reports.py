@@ -89,4 +89,5 @@ async def _actions(deps: ApiDeps, call: ApiCall[Empty], log: ShowId) -> ActionPa
         newest_first=read_newest_first(call.query),
     )
     items = found[:limit]
-    return ActionPage(items, write_cursor(str(items[-1].id)) if len(found) > limit else None)
+    last = write_cursor(str(items[-1].id) if items else cursor)
+    return ActionPage(items, last if len(found) > limit else None, last)

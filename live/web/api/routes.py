@@ -15,6 +15,7 @@ from live.web.api.answers import (
     ActionPage,
     GuestAnswer,
     Nothing,
+    OfferPage,
     OrderPage,
     ProductPage,
     ReportAnswer,
@@ -57,6 +58,7 @@ from live.web.api.table import (
     SHOW_HOSTS,
     SHOW_STAFF,
     STAFF,
+    WATCHERS,
     Endpoint,
 )
 from live.web.asyncapi import asyncapi
@@ -142,6 +144,11 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         access=SHOW_HOSTS, handler=offers.create_offer, body=OfferBody, answer=OfferView,
     ),
     Endpoint(
+        method="GET", path="/v1/shows/{show}/offers", query=_PAGE,
+        summary="List offers that are closed, the one opened last first",
+        access=WATCHERS, handler=offers.list_offers, body=Empty, answer=OfferPage,
+    ),
+    Endpoint(
         method="GET", path="/v1/offers/{offer}", summary="Read an offer",
         access=OFFER_STAFF, handler=offers.get_offer, body=Empty, answer=OfferView,
     ),
@@ -201,6 +208,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/orders/{order}/refund", summary="Pay back all or a part",
         access=HOSTS_ANYWHERE, handler=orders.refund_order, body=RefundBody, answer=OrderView,
+        key_needed=True,
     ),
     Endpoint(
         method="POST", path="/v1/orders/{order}/refund/call-off",

@@ -27,10 +27,14 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call; no roles at all: anyone, without a token."""
+    """Who may call; no roles at all: anyone, without a token.
+
+    `guests`: also without a token, where the server lets such viewers watch (LIVE_GUESTS).
+    """
 
     roles: frozenset[Role]
     where: Where = Where.ANY
+    guests: bool = False
 
 
 V, M, H, S = Role.VIEWER, Role.MODERATOR, Role.HOST, Role.SERVICE
@@ -45,6 +49,7 @@ SHOW_STAFF = Access(frozenset({M, H, S}), Where.SHOW)
 OFFER_HOSTS = Access(frozenset({H, S}), Where.OFFER)
 OFFER_STAFF = Access(frozenset({M, H, S}), Where.OFFER)
 BUYERS = Access(frozenset({V, H, S}))
+WATCHERS = Access(frozenset({V, M, H, S}), Where.SHOW, guests=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,5 +107,6 @@ class Endpoint(Generic[B]):
     status: int = 200
     query: tuple[str, ...] = ()
     keyed: bool = True  # POSTs only: takes an Idempotency-Key
+    key_needed: bool = False  # without one a repeat after a lost answer would do it twice
     secret: bool = False  # the answer is not stored: a repeat with the same key is answered anew
     raw: bool = False  # the handler reads the body itself, bytes for bytes (signatures)
