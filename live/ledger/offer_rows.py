@@ -60,7 +60,7 @@ class NewOffer:
     countdown_seconds: int = 0
     duration_seconds: int | None = None
     waitlist: bool = True
-    guests: bool = True
+    guests: bool = False
 
 
 class OfferRows:
