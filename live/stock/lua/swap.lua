@@ -9,10 +9,12 @@
 -- KEYS[4]  outbox     stream  kept; made with its group where it is missing
 -- KEYS[5]  deadlines  zset    one member a hold
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
--- KEYS[7]  staged offers
--- KEYS[8]  staged buyers
--- KEYS[9]  staged deadlines
--- KEYS[10] staged wait
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
+-- KEYS[8]  staged offers
+-- KEYS[9]  staged buyers
+-- KEYS[10] staged deadlines
+-- KEYS[11] staged wait
+-- KEYS[12] staged guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  group
@@ -20,14 +22,14 @@
 -- ARGV[5]  first free place: the counter of seq starts behind every place in a waitlist
 -- Reply:   1 (swapped in) or 0 (the show is in this life or a later one already)
 -- Codes:   none
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local staged_offers, staged_buyers, staged_deadlines, staged_wait =
-  KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local staged_offers, staged_buyers, staged_deadlines, staged_wait, staged_guests =
+  KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local epoch, run, group, ttl_max, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local present = redis.call('HGET', meta_key, 'stock_epoch')
 if present and tonumber(present) >= tonumber(epoch) then
-  redis.call('UNLINK', staged_offers, staged_buyers, staged_deadlines, staged_wait)
+  redis.call('UNLINK', staged_offers, staged_buyers, staged_deadlines, staged_wait, staged_guests)
   return 0
 end
 local function replace(staged, live)
@@ -41,6 +43,7 @@ replace(staged_offers, offers_key)
 replace(staged_buyers, buyers_key)
 replace(staged_deadlines, deadlines_key)
 replace(staged_wait, wait_key)
+replace(staged_guests, guests_key)
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
 redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', seq,
   'offers', redis.call('HLEN', offers_key), 'ttl_max', ttl_max)
