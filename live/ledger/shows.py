@@ -64,7 +64,7 @@ class ActiveShow:
     selling: bool
     running: bool
     rehearsed: bool  # a rehearsal is over and its stock has to go
-    doubted: bool  # Redis sold what the ledger did not accept: its stock has to be made again
+    doubted: bool  # Redis sold what the ledger did not accept: that, or all its stock, is undone
 
 
 class ShowRows:
@@ -83,14 +83,16 @@ class ShowRows:
         rows = await self._pool.fetch(
             f"""SELECT id, version, status IN ('rehearsal', 'live', 'paused') AS running,
                       rehearsed AND status <> 'rehearsal' AS rehearsed,
-                      EXISTS (SELECT FROM stock_doubts WHERE show = shows.id) AS doubted,
+                      EXISTS (SELECT FROM stock_doubts WHERE show = shows.id)
+                      OR EXISTS (SELECT FROM sales_to_undo WHERE show = shows.id) AS doubted,
                       EXISTS (SELECT FROM offers WHERE show = shows.id AND phase IN
                               ('scheduled', 'open', 'paused', 'closing')) AS selling
                FROM shows
                WHERE status <> 'ended' OR carried_version < version OR rehearsed
                      OR EXISTS (SELECT FROM offers WHERE show = shows.id
                                 AND phase NOT IN ('draft', 'closed'))
-                     OR id IN (SELECT show FROM stock_doubts) OR id IN ({OPEN_MONEY})
+                     OR id IN (SELECT show FROM stock_doubts)
+                     OR id IN (SELECT show FROM sales_to_undo) OR id IN ({OPEN_MONEY})
                ORDER BY selling DESC, running DESC, created_at DESC LIMIT $1""",
             ACTIVE_SHOWS_MAX,
         )
