@@ -43,6 +43,7 @@ from live.realtime.memory import tune_gc
 from live.realtime.policy import DomainPolicy
 from live.realtime.sse import SseEndpoint
 from live.sales.checkout import Checkout
+from live.sales.forgotten import OldPurchases
 from live.sales.hold import HoldDesk
 from live.sales.me import Me
 from live.sales.offers import OfferBook
@@ -198,7 +199,7 @@ def _base(settings: Settings) -> _Base:
 
 def _sale(settings: Settings, base: _Base) -> _Sale:
     book = OfferBook(base.broker)
-    desk = HoldDesk(base.stock, book, guests=settings.guests)
+    desk = HoldDesk(base.stock, book, OldPurchases(base.orders), guests=settings.guests)
     waiters = OrderWaiters()
     base.broker.on_personal(waiters.tap)
     checkout = Checkout(
