@@ -49,6 +49,7 @@ from live.realtime.plain import PlainSocket
 from live.realtime.policy import DomainPolicy
 from live.realtime.sse import SseEndpoint
 from live.sales.checkout import Checkout
+from live.sales.forgotten import OldPurchases
 from live.sales.hold import HoldDesk
 from live.sales.me import ORDERS_MAX, Me
 from live.sales.offers import OfferBook
@@ -226,7 +227,7 @@ def _base(settings: Settings) -> _Base:
 
 def _sale(settings: Settings, base: _Base) -> _Sale:
     book = OfferBook(base.broker)
-    desk = HoldDesk(base.stock, book, guests=settings.guests)
+    desk = HoldDesk(base.stock, book, OldPurchases(base.orders), guests=settings.guests)
     waiters = OrderWaiters()
     base.broker.on_personal(waiters.tap)
     checkout = Checkout(

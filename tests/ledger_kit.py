@@ -299,7 +299,7 @@ class Sale:
         await self.hold(buyer, *lines)
         await self.engine.begin(self.show, buyer.id, buyer.key, window_ms=60_000)
         new = await pay(self.rows, self.show, buyer, *lines)
-        moved = await self.engine.confirm(self.show, buyer.id, buyer.key)
+        moved = await self.engine.confirm(self.show, buyer.id, buyer.key, lines or (Line(0, 1),))
         assert moved.done
         return new
 

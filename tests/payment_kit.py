@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 from live.domain.caller import Caller
+from live.domain.hold import HoldState
 from live.domain.ids import HoldKey, new_order_id
 from live.domain.offer import Mode
 from live.domain.payment import NewPayment, Payment, PaymentId, PaymentState, PricedLine
@@ -54,6 +55,14 @@ async def authorised(sale: Sale, caller: Caller, hold: HoldKey) -> Payment:
     said = await sale.provider.authorise(authorise_request(payment))
     await sale.payments.record(payment.id, PaymentState.AUTHORISED, ref=said.ref)
     return payment
+
+
+async def lose_hold(sale: Sale, caller: Caller, hold: HoldKey) -> None:
+    """A failure was told that was not the provider's last word; the buyer gave the hold back."""
+    assert caller.buyer is not None
+    await sale.stock.revert(sale.show, caller.buyer, hold, held_until=2**40)
+    moved = await sale.stock.release(sale.show, caller.buyer, hold)
+    assert not moved.done or moved.state is HoldState.RELEASED
 
 
 async def only_payment(sale: Sale) -> PaymentId:

@@ -27,6 +27,7 @@ from live.payments.port import Provider
 from live.payments.sandbox import Sandbox
 from live.payments.worker import PaymentWorker
 from live.sales.checkout import Checkout, CheckoutAnswer, Purchase
+from live.sales.forgotten import OldPurchases
 from live.sales.hold import HoldDesk, Wanted
 from live.sales.offers import OfferBook
 from live.sales.waiters import OrderWaiters
@@ -286,7 +287,7 @@ async def open_sale(
     }
     rooms = StaticRooms({show: StaticRoom(show_state(show, terms))})
     book = OfferBook(rooms)
-    desk = HoldDesk(stock, book, guests=Guests.WATCH)
+    desk = HoldDesk(stock, book, OldPurchases(orders), guests=Guests.WATCH)
     checkout = Checkout(
         stock,
         payments,

@@ -9,8 +9,18 @@ from typing import NamedTuple
 from live.domain.hold import HoldState, Line
 from live.domain.ids import BuyerId, HoldKey
 from live.domain.offer import Mode, OfferTerms, Phase, Stock
-from tests.stock_rules import COUNTED, LIVE, Offer, Record, Rules
+from tests.stock_rules import (
+    COUNTED,
+    ENDED,
+    LATE_MONEY,
+    LIVE,
+    REFUSED,
+    Offer,
+    Record,
+    Rules,
+)
 
+WANTING = ("L", "O", "K", "G")
 Request = tuple[BuyerId, HoldKey, tuple[Line, ...]]
 
 
@@ -29,7 +39,7 @@ class Model(Rules):
     def hold(self, requests: Sequence[Request]) -> list[Told]:
         """As the batcher answers: who is refused while units are due is asked once more."""
         answers = self.hold_batch(requests)
-        again = [i for i, told in enumerate(answers) if told.code in ("L", "O")]
+        again = [i for i, told in enumerate(answers) if told.code in WANTING]
         if again and (self.due() or self.reserved_seen):
             self.reap()
             self.events.add("holds asked again")
@@ -51,11 +61,15 @@ class Model(Rules):
                 answers.append((code, lines[0].slot))
                 continue
             code, slot = self.verdict(buyer, lines, Mode.HOLD)
-            if not code and not self.make_room(buyer, lines):
-                code, slot = "L", lines[0].slot
+            if not code and not self._would_fit(buyer, lines):
+                code, slot = "K", lines[0].slot
+            for line in lines:
+                if not code and not self.guest_fits(buyer, line):
+                    code, slot = "G", line.slot
             if code:
                 answers.append((code, slot))
                 continue
+            self.make_room(buyer, lines)
             ttl = min(self.offers[line.slot].terms.hold_seconds for line in lines)
             self.move(lines, "left", "held")
             self.add(buyer, Record(key, lines, "H", self.now + 1000 * ttl))
@@ -87,16 +101,36 @@ class Model(Rules):
         record = self.find(buyer, key)
         if record is None or record.state == "W":
             return "U"
+        if record.state == "E" and record.time > self.now:
+            record.time = 0
+            self.events.add("late money is off")
         if record.state == "P":
             record.state, record.time = "H", min(record.held_until, held_until)
             self.deadlines[buyer, key] = record.time
         return record.state
 
-    def confirm(self, buyer: BuyerId, key: HoldKey) -> str:
+    def confirm(self, buyer: BuyerId, key: HoldKey, paid: tuple[Line, ...]) -> str:
+        record = self.find(buyer, key)
+        if record is not None and record.state != "W" and set(record.lines) != set(paid):
+            return "C"
         return self._end(buyer, key, ("P",), "S", "held", "sold")
 
     def release(self, buyer: BuyerId, key: HoldKey) -> str:
-        return self._end(buyer, key, LIVE, "R", "held", "left")
+        return self._end(buyer, key, ("H",), "R", "held", "left")
+
+    def refuse(self, buyer: BuyerId, key: HoldKey, paid: tuple[Line, ...]) -> bool:
+        """Whether nothing is sold for this key now, and will not be."""
+        record = self.find(buyer, key)
+        if record is None:
+            if self.make_room(buyer, paid):
+                self.add(buyer, Record(key, paid, "R", REFUSED))
+                self.unheard.add((buyer, key))
+            return True
+        if set(record.lines) != set(paid):
+            return True
+        if record.state in ("E", "R"):
+            record.time = REFUSED
+        return record.state != "S"
 
     def cancel(self, buyer: BuyerId, key: HoldKey) -> str:
         return self._end(buyer, key, ("S",), "X", "sold", "left")
@@ -137,10 +171,13 @@ class Model(Rules):
 
     def _retake(self, buyer: BuyerId, key: HoldKey, asked: tuple[Line, ...]) -> str:
         record = self.find(buyer, key)
-        if record is None and not asked:
-            return "U"
+        if record is not None and record.state != "W" and set(record.lines) != set(asked):
+            return "C"
         if record is not None and record.state in ("S", "X", "W"):
             return "U" if record.state == "W" else record.state
+        if record is not None and record.state in ("E", "R") and record.time == REFUSED:
+            self.events.add("refused for good")
+            return record.state
         lines = record.lines if record else asked
         live = record is not None and record.state in LIVE
         self.reserved_seen = any(self.offers[line.slot].reserved for line in lines)
@@ -162,9 +199,12 @@ class Model(Rules):
             record.state, record.time = "S", 0
         return "S"
 
-    def peek(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
+    def peek(self, buyer: BuyerId, key: HoldKey, lines: tuple[Line, ...]) -> tuple[str, int]:
+        record = self.find(buyer, key)
+        if record is not None:
+            return self.repeated(record, lines), lines[0].slot
         code, slot = self._sale_verdict(buyer, lines)
-        if code in ("L", "O") and self.due():
+        if code in WANTING and self.due():
             self.reap()
             code, slot = self._sale_verdict(buyer, lines)
         return code or "H", slot
@@ -172,7 +212,7 @@ class Model(Rules):
     def _sale_verdict(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
         code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
         if not code and not self._would_fit(buyer, lines):
-            return "L", lines[0].slot
+            return "K", lines[0].slot
         return code, slot
 
     def sell(self, buyer: BuyerId, key: HoldKey, lines: tuple[Line, ...]) -> tuple[str, int]:
@@ -180,7 +220,7 @@ class Model(Rules):
         if record is not None:
             return self.repeated(record, lines), lines[0].slot
         code, slot = self._sale_verdict(buyer, lines)
-        if code in ("L", "O") and self.due():
+        if code in WANTING and self.due():
             self.reap()
             code, slot = self._sale_verdict(buyer, lines)
         if code:
@@ -192,7 +232,7 @@ class Model(Rules):
 
     def join(self, buyer: BuyerId, key: HoldKey, line: Line) -> tuple[str, int]:
         answer, position, look_again = self._join(buyer, key, line)
-        reserved = answer != "L" and look_again and self.offers[line.slot].reserved
+        reserved = answer not in ("L", "K", "G") and look_again and self.offers[line.slot].reserved
         if look_again and (self.due() or reserved):
             self.reap()
             answer, position, _ = self._join(buyer, key, line)
@@ -206,8 +246,9 @@ class Model(Rules):
                 return "W", self.position(line.slot, buyer), False
             return code, 0, False
         waits = self.waits.get(line.slot, [])
-        if any(who == buyer for who, _, _ in waits):
-            return "C", 0, False
+        if any(who == buyer for who, _, _ in waits):  # his other window
+            self.events.add("joined twice")
+            return "W", self.position(line.slot, buyer), False
         offer = self.offers.get(line.slot)
         if offer is None:
             return "U", 0, False
@@ -217,11 +258,13 @@ class Model(Rules):
         if self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit:
             return "L", 0, True
         takes = not code and line.qty <= offer.left_for_new
+        if not self._would_fit(buyer, (line,)):
+            return "K", 0, True
+        if not self.guest_fits(buyer, line):
+            return "G", 0, True
         if not takes and not offer.terms.waitlist:
-            roomy = self._would_fit(buyer, (line,))
-            return ("O", 0, True) if roomy else ("L", 0, True)
-        if not self.make_room(buyer, (line,)):
-            return "L", 0, True
+            return "O", 0, True
+        self.make_room(buyer, (line,))
         if takes:
             until = self.now + 1000 * offer.terms.hold_seconds
             self.move((line,), "left", "held")
@@ -261,7 +304,8 @@ class Model(Rules):
             for record in records:
                 if record.state in LIVE and record.time <= self.now:
                     self.move(record.lines, "held", "left")
-                    record.state, record.time = "E", 0
+                    late = self.now + LATE_MONEY if record.state == "P" else 0
+                    record.state, record.time = "E", late
                     moved += 1
         for who, time in list(self.deadlines.items()):
             if time <= self.now:
@@ -314,10 +358,13 @@ class Model(Rules):
         }
         return live, places
 
-    def forget_ended(self) -> None:
-        """What a rebuild leaves: live holds, sold ones, and places in waitlists."""
+    def live_again(self) -> None:
+        """What a rebuild leaves: what is over, in short, then live holds, sold ones and places."""
+        self._remember_ends()
         kept = {
-            buyer: [r for r in records if r.state in COUNTED]
+            buyer: [r for r in records if self._is_finished(r)]
+            + [r for r in records if r.state in ENDED]
+            + [r for r in records if r.state in COUNTED and not self._is_finished(r)]
             + sorted((r for r in records if r.state == "W"), key=lambda r: r.time)
             for buyer, records in self.buyers.items()
         }
@@ -331,6 +378,19 @@ class Model(Rules):
             for r in records
             if r.state in LIVE
         }
+
+    def _is_finished(self, record: Record) -> bool:
+        slots = [line.slot for line in record.lines]
+        return record.state == "S" and all(self.offers[s].phase is Phase.CLOSED for s in slots)
+
+    def _remember_ends(self) -> None:
+        """The ledger knows no refused key that was never held; of the others, not the refusal."""
+        for buyer, records in self.buyers.items():
+            self.buyers[buyer] = [r for r in records if (buyer, r.key) not in self.unheard]
+            for record in self.buyers[buyer]:
+                if record.state in ENDED and record.time <= self.now:
+                    record.time = 0
+        self.unheard.clear()
 
 
 STATE_OF = {

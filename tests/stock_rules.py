@@ -12,6 +12,9 @@ from live.domain.offer import Mode, OfferTerms, Phase, Stock
 
 RECORDS_PER_OFFER = 16
 RECORDS = 128
+LATE_MONEY = 86_400_000
+REFUSED = 1
+GUEST = b"gst\0"
 GRANTS_MAX = 1  # of one offer in one call; the scripts get the same two numbers
 LOOKS_MAX = 2  # waiters of one offer in one call
 LIVE = ("H", "P")
@@ -56,6 +59,7 @@ class Rules:
     batches: list[int] = field(default_factory=list)  # deadlines of batches of new holds
     events: set[str] = field(default_factory=set)  # rare branches that were taken
     reserved_seen: bool = False  # the last call looked at an offer that waiters come first for
+    unheard: set[tuple[BuyerId, HoldKey]] = field(default_factory=set)  # refused, never held
     joins: int = 0  # waiting records keep their turn in `time`
 
     # Helpers
@@ -130,6 +134,7 @@ class Rules:
                 ended = [r for r in records if r.state in ENDED]
             else:
                 continue
+            ended = [r for r in ended if r.time <= self.now]  # money may come for the others
             if not ended:
                 self.events.add("records full")
                 return False
@@ -138,6 +143,31 @@ class Rules:
         if records:
             self.buyers[buyer] = records
         return True
+
+    def guest_fits(self, buyer: BuyerId, line: Line) -> bool:
+        """What guests hold or wait for: half of an offer, one range of addresses a twentieth."""
+        if not buyer.startswith(GUEST):
+            return True
+        have = {
+            who: sum(
+                item.qty
+                for record in records
+                if record.state in (*LIVE, "W")
+                for item in record.lines
+                if item.slot == line.slot
+            )
+            for who, records in self.buyers.items()
+            if who.startswith(GUEST)
+        }
+        near = sum(units for who, units in have.items() if who[4:8] == buyer[4:8])
+        offer = self.offers[line.slot]
+        allotted, limit = offer.stock.allotted, offer.terms.per_buyer_limit
+        fits = sum(have.values()) + line.qty <= max(limit, allotted // 2)
+        if fits and near + line.qty > max(limit, allotted // 20):
+            self.events.add("addresses have enough")
+        elif not fits:
+            self.events.add("guests have enough")
+        return fits and near + line.qty <= max(limit, allotted // 20)
 
     def add(self, buyer: BuyerId, record: Record) -> None:
         self.buyers.setdefault(buyer, []).append(record)

@@ -8,6 +8,7 @@ first is chance. A failing seed repeats exactly.
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from random import Random
 
@@ -17,6 +18,7 @@ from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, Phase
 from live.domain.outcomes import Outcome
+from live.domain.stock import Transition
 from live.errors import Busy, CallError, Conflict, NotFound
 from live.stock import scripts
 from live.stock.answers import REFUSALS, REPEATS, BatchReader
@@ -27,8 +29,8 @@ from live.stock.replies import as_bytes, as_list, as_number
 from tests.stock_checks import Checks
 from tests.stock_kit import buyer as buyer_number
 from tests.stock_kit import terms
-from tests.stock_model import STATE_OF, Model, Request, Told
-from tests.stock_rules import GRANTS_MAX, LOOKS_MAX
+from tests.stock_model import STATE_OF, WANTING, Model, Request, Told
+from tests.stock_rules import GRANTS_MAX, GUEST, LOOKS_MAX
 
 TEST_CLOCK = b"test:clock"
 START_MS = 1_800_000_000_000
@@ -64,11 +66,17 @@ def prepare_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     scripts.script.cache_clear()
 
 
+def simulated(number: int) -> BuyerId:
+    """Every fifth one is a guest, and these come from two ranges of addresses."""
+    plain = buyer_number(number)
+    return BuyerId(GUEST + bytes((0, 0, 0, number % 2)) + plain[8:]) if number % 5 == 2 else plain
+
+
 class Simulator(Checks):
     def __init__(self, engine: StockEngine, show: ShowId, seed: int) -> None:
         super().__init__(engine, show, Model(START_MS), Random(seed))
         self.keys = {
-            buyer_number(n): [self._new_key() for _ in range(KEYS_EACH)] for n in range(BUYERS)
+            simulated(n): [self._new_key() for _ in range(KEYS_EACH)] for n in range(BUYERS)
         }
         self.versions = Counter[int]()
         self.operations = 0
@@ -88,6 +96,7 @@ class Simulator(Checks):
             + [self._release] * 7
             + [self._cancel] * 3
             + [self._retake] * 4
+            + [self._refuse] * 2
             + [self._peek] * 2
             + [self._sell] * 8
             + [self._join] * 16
@@ -116,7 +125,7 @@ class Simulator(Checks):
 
     def _who(self) -> BuyerId:
         eager = self.random.random() < 0.25  # one buyer reaches the bound on his records
-        return buyer_number(0 if eager else self.random.randrange(BUYERS))
+        return simulated(0 if eager else self.random.randrange(BUYERS))
 
     def _key(self, who: BuyerId) -> HoldKey:
         keys = self.keys[who]
@@ -175,7 +184,14 @@ class Simulator(Checks):
         expected = self.model.hold_batch(requests)
         blob = b"".join(pack_request(*request) for request in requests)
         keys = show_keys(self.show)
-        names = (keys.meta, keys.offers, keys.buyers, keys.outbox, keys.deadlines)
+        names = (
+            keys.meta,
+            keys.offers,
+            keys.buyers,
+            keys.outbox,
+            keys.deadlines,
+            keys.guests,
+        )
         count = b"%d" % len(requests)
         reply = as_list(await self.engine._calls.run("hold", self.show, names, blob, count))
         statuses, now, offers, details, due = reply
@@ -185,7 +201,7 @@ class Simulator(Checks):
             answer = reader.answer(code, request[2])
             assert chr(code) == wanted.code, (request, chr(code), wanted)
             self._check_hold_answer(answer, wanted)
-        if {"L", "O"} & {wanted.code for wanted in expected}:
+        if set(WANTING) & {wanted.code for wanted in expected}:
             assert bool(due) == (self.model.due() or self.model.reserved_seen)
 
     async def _hold_together(self) -> None:
@@ -251,7 +267,9 @@ class Simulator(Checks):
     async def _confirm(self) -> None:
         who = self._who()
         key = self._held_key(who)
-        await self._transition("confirm", "S", self.model.confirm(who, key), who, key)
+        paid = self._paid_lines(who, key)
+        code = self.model.confirm(who, key, paid)
+        await self._transition("confirm", "S", code, who, key, paid)
 
     async def _release(self) -> None:
         who = self._who()
@@ -263,18 +281,35 @@ class Simulator(Checks):
         key = self._held_key(who)
         await self._transition("cancel", "X", self.model.cancel(who, key), who, key)
 
+    def _paid_lines(self, who: BuyerId, key: HoldKey) -> tuple[Line, ...]:
+        """Mostly what the hold is for."""
+        known = self.model.find(who, key)
+        return known.lines if known and self.random.random() < 0.95 else self._lines()
+
+    async def _refuse(self) -> None:
+        who = self._who()
+        key = self._held_key(who)
+        paid = self._paid_lines(who, key)
+        expected = self.model.refuse(who, key, paid)
+        payment = self._new_key().hex()  # its own: what the record says is compared here
+        refused = self.engine.refuse(self.show, who, key, paid, payment=payment)
+        assert await refused == expected
+        self._count("refuse", expected)
+
     async def _transition(
-        self, name: str, wanted: str, code: str, who: BuyerId, key: HoldKey
+        self, name: str, wanted: str, code: str, who: BuyerId, key: HoldKey, *paid: tuple[Line, ...]
     ) -> None:
-        command = {
+        command: Callable[..., Awaitable[Transition]] = {
             "confirm": self.engine.confirm,
             "release": self.engine.release,
             "cancel": self.engine.cancel,
         }[name]
         try:
-            answer = await command(self.show, who, key)
+            answer = await command(self.show, who, key, *paid)
         except NotFound:
             assert code == "U", (name, code)
+        except Conflict:
+            assert code == "C", (name, code)
         else:
             assert (answer.done, answer.state) == (code == wanted, STATE_OF[code])
         self._count(name, code)
@@ -283,7 +318,7 @@ class Simulator(Checks):
         who = self._who()
         key = self._held_key(who)
         record = self.model.find(who, key)
-        lines = record.lines if record else self.random.choice((self._lines(), ()))
+        lines = self._paid_lines(who, key)
         if record is None and any(line.slot == SLOTS for line in lines):
             return  # an offer that Redis does not know: Busy, as its own test says
         code = self.model.retake(who, key, lines)
@@ -291,14 +326,17 @@ class Simulator(Checks):
             answer = await self.engine.retake(self.show, who, key, lines)
         except NotFound:
             assert code == "U"
+        except Conflict:
+            assert code == "C"
         else:
             assert (answer.done, answer.state) == (code == "S", STATE_OF[code])
         self._count("retake", code)
 
     async def _peek(self) -> None:
         who, lines = self._who(), self._sale_lines()
-        code, slot = self.model.peek(who, lines)
-        await self._check_sale("peek", code, slot, self.engine.peek(self.show, who, lines))
+        key = self._held_key(who) if self.random.random() < 0.4 else self._new_key()
+        code, slot = self.model.peek(who, key, lines)
+        await self._check_sale("peek", code, slot, self.engine.peek(self.show, who, key, lines))
 
     async def _sell(self) -> None:
         who, key, lines = self._request()
@@ -316,7 +354,7 @@ class Simulator(Checks):
             good = {"H": Outcome.HELD, "S": Outcome.CONFIRMED, "h": Outcome.HELD}
             table = {chr(k): v for k, v in (REFUSALS | REPEATS).items()} | good
             assert answer.outcome is table[code], (answer, code)
-            if code in "NZXLO":
+            if code in "NZXLOK":
                 assert answer.slot == slot
         self._count(name, code)
 
@@ -440,7 +478,7 @@ class Simulator(Checks):
             await self.engine.figures(self.show)
         stock = self._ledger()
         await self.engine.load_show(self.show, stock)
-        self.model.forget_ended()
+        self.model.live_again()
         self.model.reap()
         # Loading an older life changes nothing.
         await self.engine.load_show(self.show, replace(stock, stock_epoch=1, holds=()))

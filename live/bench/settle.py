@@ -195,7 +195,7 @@ class _Bench:
         )
         for part in _parts(sales, AT_ONCE):
             await asyncio.gather(
-                *(self.engine.confirm(self.show, one.buyer, one.key) for one in part)
+                *(self.engine.confirm(self.show, one.buyer, one.key, ONE) for one in part)
             )
         return sales
 

@@ -142,7 +142,7 @@ class _Buyers:
         )
         await self.rows.open_payment(new)
         await self.rows.record(new.id, PaymentState.AUTHORISED, ref=f"charge-{new.id}")
-        await self.engine.confirm(self.show, buyer, key)
+        await self.engine.confirm(self.show, buyer, key, (Line(0, 1),))
 
     def waited(self) -> Paced:
         found = sorted(self.ms)

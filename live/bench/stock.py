@@ -361,7 +361,7 @@ def _name(number: int) -> bytes:
 async def _decide(commands: Calls, show: ShowId, blob: bytes) -> int:
     """One call of the engine's script, without the batcher around it."""
     k = show_keys(show)
-    keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines)
+    keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.guests)
     return as_number(
         as_list(await commands.run("hold", show, keys, blob, b"%d" % (len(blob) // 37)))[1]
     )

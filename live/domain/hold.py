@@ -38,7 +38,9 @@ class HoldAnswer:
 
     `slot` is the first offer that failed (a refusal) or the first line's (held); `left` is that
     offer's remaining stock after the decision; `expires_at` (Unix ms) is 0 on a refusal.
-    `repeat` tells that this (buyer, key) had been decided before.
+    `repeat` tells that this (buyer, key) had been decided before. `reason` says which limit a
+    LIMIT_REACHED means where it is not the offer's limit per buyer. `forgotten` goes with CLOSED:
+    the engine forgot old purchases of this buyer, so only the ledger knows whether this is one.
     """
 
     outcome: Outcome
@@ -46,6 +48,8 @@ class HoldAnswer:
     left: int
     expires_at: int
     repeat: bool = False
+    reason: str = ""
+    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class MovementKind(StrEnum):
     BEGAN = "began"  # held -> paying, the deadline moved
     REVERTED = "reverted"  # paying -> held: the payment failed, the deadline is the old one
     CONFIRMED = "confirmed"  # paying -> sold
-    RELEASED = "released"  # held or paying -> left
+    RELEASED = "released"  # held -> left
     EXPIRED = "expired"
     CANCELLED = "cancelled"  # sold -> left
     RETAKEN = "retaken"  # a late payment took stock again: left -> sold

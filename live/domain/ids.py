@@ -6,7 +6,8 @@ channel name or a log line without quoting.
 
 import hashlib
 import re
-from typing import NewType
+from secrets import token_bytes, token_urlsafe
+from typing import Final, NewType
 from uuid import UUID, uuid4
 
 ShowId = NewType("ShowId", str)
@@ -23,6 +24,12 @@ AuthorId = NewType("AuthorId", str)
 """Who wrote a chat line: the same for one person in one show, and telling nothing else."""
 HoldKey = NewType("HoldKey", bytes)
 """16 bytes of the UUID that the client made; the hold's id within (show, buyer)."""
+
+GUEST: Final = b"gst\0"
+"""How a guest's `BuyerId` begins, and nobody else's but by a chance of one in 2^32. Behind it
+stands a digest of the addresses that he came from when he was made: stock counts by it."""
+GUEST_RANGE_END: Final = 8
+_GUEST_SUB = re.compile(r"guest-([0-9a-f]{8})\.[A-Za-z0-9_-]{16}\Z")
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -67,9 +74,30 @@ def new_order_id() -> OrderId:
 
 def buyer_of(sub: str, *, secret: str) -> BuyerId:
     """Digest a person's name for Redis. Keyed, so a leaked Redis file names nobody."""
+    digest = _keyed(sub.encode(), b"live.buyer", 16, secret)
+    guest = _GUEST_SUB.match(sub)
+    if guest is None:
+        return BuyerId(digest)
+    return BuyerId((GUEST + bytes.fromhex(guest.group(1)) + digest)[:16])
+
+
+def new_guest_sub(network: str | None, *, secret: str) -> str:
+    """Name a guest who comes from this range of addresses; None: nobody else shares his range.
+
+    The range is in the name as a keyed digest, so that every process knows it without asking, and
+    nobody reads an address there.
+    """
+    size = GUEST_RANGE_END - len(GUEST)
+    if network is None:
+        place = token_bytes(size)
+    else:
+        place = _keyed(network.encode(), b"live.range", size, secret)
+    return f"guest-{place.hex()}.{token_urlsafe(12)}"
+
+
+def _keyed(text: bytes, person: bytes, size: int, secret: str) -> bytes:
     key = hashlib.sha256(secret.encode()).digest()
-    digest = hashlib.blake2b(sub.encode(), key=key, digest_size=16, person=b"live.buyer")
-    return BuyerId(digest.digest())
+    return hashlib.blake2b(text, key=key, digest_size=size, person=person).digest()
 
 
 def author_of(buyer: BuyerId, show: ShowId) -> AuthorId:

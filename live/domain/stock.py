@@ -38,12 +38,13 @@ class Transition:
 class WaitAnswer:
     """WAITLISTED with a position from 1, HELD (units were there), or a refusal; else position 0.
 
-    `expires_at` is the hold's deadline where the outcome is HELD.
+    `expires_at` is the hold's deadline where the outcome is HELD; `reason` as in `HoldAnswer`.
     """
 
     outcome: Outcome
     position: int
     expires_at: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,23 @@ class RebuiltHold:
 
 
 @dataclass(frozen=True, slots=True)
+class RebuiltEnd:
+    """A hold that is over, so that a repeat of its key is told the truth.
+
+    `cancelled`: its order was, or the ledger rejected it; nothing is sold for this key again.
+    `late_until`: it expired with a payment that is not decided, which may still take units; so
+    long (Unix ms) at least its record is kept. 0: no money comes for it.
+    """
+
+    buyer: BuyerId
+    key: HoldKey
+    state: HoldState  # RELEASED or EXPIRED
+    lines: tuple[Line, ...]
+    cancelled: bool = False
+    late_until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RebuiltWaiting:
     """A place in a waitlist; earlier places have a lower `seq`."""
 
@@ -96,7 +114,8 @@ class RebuiltWaiting:
 class ShowStock:
     """A show's stock read from the ledger in one transaction: what a rebuild writes to Redis.
 
-    Each (buyer, key) appears once. `left` of an offer follows: allotted minus all units below.
+    Each (buyer, key) appears once. `left` of an offer follows: allotted minus the units of all
+    `holds`. `ended` are those that a repeat may still ask for, the oldest first.
     """
 
     show: ShowId
@@ -104,3 +123,4 @@ class ShowStock:
     offers: tuple[OfferTerms, ...]
     holds: tuple[RebuiltHold, ...]
     waiting: tuple[RebuiltWaiting, ...]
+    ended: tuple[RebuiltEnd, ...] = ()

@@ -64,7 +64,7 @@ class NewOffer:
     countdown_seconds: int = 0
     duration_seconds: int | None = None
     waitlist: bool = True
-    guests: bool = True
+    guests: bool = False
     providers: tuple[str, ...] = ()  # ways to pay for it; empty: those of its show
 
 

@@ -63,19 +63,28 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::uui
             $14::text[], $15::text[], $16::text[], $17::bigint[])
      AS n(id, order_id, show, buyer, sub, hold, attempt, mode, slots, quantities, prices, amount,
           currency, provider, token, contact, held_until)
+LEFT JOIN LATERAL (
+    SELECT id AS known FROM orders
+    WHERE show = n.show AND buyer = n.buyer AND key = n.hold LIMIT 1
+) o ON true
+WHERE o.known IS NULL
 ON CONFLICT DO NOTHING
 RETURNING id"""
 
-# The attempt's own row if it has one, else the hold's active one.
+# The attempt's own row if it has one, else the hold's active one, else the one of its order.
 FIND = f"""
-SELECT n.wanted, {COLUMNS}
+SELECT n.wanted, {COLUMNS}, EXISTS (
+           SELECT FROM payments a
+           WHERE a.show = n.show AND a.buyer = n.buyer AND a.hold = n.hold
+             AND a.state NOT IN ('declined', 'voided', 'refunded')) AS active
 FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::uuid[], $5::uuid[])
      AS n(wanted, show, buyer, hold, attempt)
 CROSS JOIN LATERAL (
     SELECT * FROM payments
     WHERE show = n.show AND buyer = n.buyer AND hold = n.hold
-      AND (attempt = n.attempt OR state NOT IN ('declined', 'voided', 'refunded'))
-    ORDER BY attempt = n.attempt DESC
+      AND (attempt = n.attempt OR state NOT IN ('declined', 'voided', 'refunded')
+           OR EXISTS (SELECT FROM orders x WHERE x.id = payments.order_id))
+    ORDER BY attempt = n.attempt DESC, state NOT IN ('declined', 'voided', 'refunded') DESC
     LIMIT 1
 ) p
 LEFT JOIN orders o ON o.id = p.order_id"""
@@ -161,7 +170,8 @@ SELECT coalesce((SELECT state FROM moved), (SELECT state FROM old)) AS state"""
 
 # What MOVE does, for many payments at once and only for steps that concern no order and no sums.
 # Locks in the order of the ids, so that two batches cannot wait for each other. Each id once.
-# Money for a payment that was given up is sent back in the same statement (late_money.py).
+# Money for a payment that was given up is sent back in the same statement (late_money.py); so is
+# money for one whose void was asked for before it came.
 #   arrays: $1 id  $2 new state  $3 ref  $4 reason  $5 action  $6 entry kind  $7 notify
 #   $8 allowed steps, as `from>to`  $9 states in which the provider may hold money
 MOVE_MANY = f"""
@@ -169,7 +179,7 @@ WITH n AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                          $7::boolean[]) AS n(id, state, ref, reason, action, kind, notify)
 ), old AS (
-    SELECT id, state, amount_minor FROM payments
+    SELECT id, state, amount_minor, voiding FROM payments
     WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 ), moved AS (
     UPDATE payments p
@@ -177,17 +187,20 @@ WITH n AS (
         action = n.action::jsonb, updated_at = now()
     FROM old JOIN n ON n.id = old.id
     WHERE p.id = old.id AND old.state || '>' || n.state = ANY($8::text[])
+      AND NOT (old.voiding AND n.state = 'authorised')
     RETURNING p.id, p.show, p.buyer, p.hold, p.state, p.amount_minor, n.reason, n.kind, n.notify
 ), learnt AS (
     UPDATE payments p SET provider_ref = n.ref
     FROM old JOIN n ON n.id = old.id
-    WHERE p.id = old.id AND old.state || '>' || n.state <> ALL($8::text[])
+    WHERE p.id = old.id
+      AND (old.state || '>' || n.state <> ALL($8::text[])
+           OR old.voiding AND n.state = 'authorised')
       AND p.provider_ref IS NULL AND n.ref IS NOT NULL
 ), late AS (
     INSERT INTO money_jobs (payment, kind, amount_minor, reason)
     SELECT old.id, 'void', old.amount_minor, n.state || ' when it was ' || old.state
     FROM old JOIN n ON n.id = old.id
-    WHERE old.state IN {GIVEN_UP} AND n.state = ANY($9::text[])
+    WHERE (old.state IN {GIVEN_UP} OR old.voiding) AND n.state = ANY($9::text[])
     {DUE_AGAIN}
 ), entries AS (
     INSERT INTO payment_entries (payment, kind, amount_minor, detail)
@@ -198,8 +211,9 @@ WITH n AS (
     SELECT show, buyer, 'payment.failed', jsonb_build_object('hold', hold, 'reason', reason)
     FROM moved WHERE notify
 )
-SELECT old.id, coalesce(moved.state, old.state) AS state
-FROM old LEFT JOIN moved ON moved.id = old.id"""
+SELECT old.id, CASE WHEN old.voiding AND n.state = 'authorised' THEN 'voided'
+                    ELSE coalesce(moved.state, old.state) END AS state
+FROM old JOIN n ON n.id = old.id LEFT JOIN moved ON moved.id = old.id"""
 
 STEPS = [f"{before}>{after}" for before, states in NEXT.items() for after in states]
 

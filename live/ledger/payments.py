@@ -29,10 +29,14 @@ TAKE_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class OpenedPayment:
-    """`fresh` is False where this attempt, or this hold, had a payment already."""
+    """`fresh` is False where this attempt, or this hold, had a payment or an order already.
+
+    `active`: some payment of this hold is not over.
+    """
 
     payment: Payment
     fresh: bool
+    active: bool = True
 
 
 class PaymentRows:
@@ -50,8 +54,9 @@ class PaymentRows:
         """Write the row before the provider is called; concurrent callers share one commit.
 
         The same attempt gets its row again, another attempt at the same hold gets the payment that
-        is active. Raises Busy when the ledger cannot be reached: the row may be there or not, so
-        the caller repeats with the same `attempt`.
+        is active, or that its order was for: a hold that became an order is never paid again,
+        whatever became of the order. Raises Busy when the ledger cannot be reached: the row may be
+        there or not, so the caller repeats with the same `attempt`.
         """
         try:
             return await self._opening.submit(new)
@@ -70,20 +75,24 @@ class PaymentRows:
         # One of them is refused by a constraint; alone, it harms nobody else.
         return [(await self._open_many([new]))[0] for new in batch]
 
-    async def _open_statement(self, batch: Sequence[NewPayment]) -> list[OpenedPayment]:
+    async def _open_statement(
+        self, batch: Sequence[NewPayment]
+    ) -> Sequence[OpenedPayment | Exception]:
         arguments = sql.open_arguments(list(batch))
         rows = await self._pool.fetch(sql.OPEN, *arguments, self._open_lease_s)
         made = {str(row["id"]) for row in rows}
         others = [new for new in batch if new.id not in made]
         found = await self._find(others) if others else {}
+        # The active payment that stood in the way ended between the two statements.
+        ended = asyncpg.SerializationError("a payment ended while another one was opened")
         return [
             OpenedPayment(sql.fresh_payment(new), fresh=True)
             if new.id in made
-            else OpenedPayment(found[new.id], fresh=False)
+            else found.get(new.id, ended)
             for new in batch
         ]
 
-    async def _find(self, wanted: Sequence[NewPayment]) -> dict[str, Payment]:
+    async def _find(self, wanted: Sequence[NewPayment]) -> dict[str, OpenedPayment]:
         rows = await self._pool.fetch(
             sql.FIND,
             [UUID(new.id) for new in wanted],
@@ -92,11 +101,12 @@ class PaymentRows:
             [UUID(bytes=new.hold) for new in wanted],
             [UUID(bytes=new.attempt) for new in wanted],
         )
-        found = {str(row["wanted"]): sql.payment_of(row) for row in rows}
-        if len(found) < len({new.id for new in wanted}):
-            # The active payment that stood in the way ended between the two statements.
-            raise asyncpg.SerializationError("a payment ended while another one was opened")
-        return found
+        return {
+            str(row["wanted"]): OpenedPayment(
+                sql.payment_of(row), fresh=False, active=row["active"]
+            )
+            for row in rows
+        }
 
     async def record(
         self,
@@ -112,7 +122,8 @@ class PaymentRows:
         """Move the payment to `state` if that is a step forward; the state it is in afterwards.
 
         Where that is `declined` or `voided` although the provider says that it holds money, or may
-        come to, the money's void is asked for with it.
+        come to, the money's void is asked for with it. It is `voided`, too, where money comes for a
+        payment whose void was asked for before: nothing may be sold for it.
         `amount_minor` is what was captured, or what was refunded in total; None means all of it.
         With `notify` the buyer is told `payment.failed`. Raises NotFound. Steps of a burst of
         checkouts share one commit; those that touch money are transactions of their own.
@@ -222,21 +233,32 @@ class PaymentRows:
             ms / 1000,
         )
 
-    async def ask_void(self, payment: PaymentId, *, reason: str) -> None:
-        """Add the payment's one void job, unless it has one or an order owns the money."""
-        await self._pool.execute(
+    async def ask_void(
+        self, payment: PaymentId, *, reason: str, unless_authorised: bool = False
+    ) -> bool:
+        """Add the payment's one void job, unless it has one or an order owns the money.
+
+        False where nothing is to be voided: an order owns it, it is over, or, with
+        `unless_authorised`, the money came meanwhile.
+        """
+        found = await self._pool.fetchval(
             """WITH free AS (
-                   SELECT id, amount_minor FROM payments
-                   WHERE id = $1 AND state IN ('created', 'authorising', 'authorised', 'unknown',
-                                               'action_required')
-                   FOR NO KEY UPDATE
+                   UPDATE payments SET voiding = true
+                   WHERE id = $1 AND (state IN ('created', 'authorising', 'unknown',
+                                                'action_required')
+                                      OR state = 'authorised' AND NOT $3)
+                   RETURNING id, amount_minor
+               ), asked AS (
+                   INSERT INTO money_jobs (payment, kind, amount_minor, reason)
+                   SELECT id, 'void', amount_minor, $2 FROM free
+                   ON CONFLICT DO NOTHING
                )
-               INSERT INTO money_jobs (payment, kind, amount_minor, reason)
-               SELECT id, 'void', amount_minor, $2 FROM free
-               ON CONFLICT DO NOTHING""",
+               SELECT id FROM free""",
             UUID(payment),
             reason,
+            unless_authorised,
         )
+        return found is not None
 
     async def find_event(
         self, provider: str, *, payment: PaymentId | None, ref: str | None

@@ -9,7 +9,7 @@ from typing import Protocol
 from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.hold import Movement
-from live.domain.ids import ShowId
+from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Stock
 from live.domain.payment import PaymentState
 from live.domain.stock import ShowStock
@@ -97,6 +97,10 @@ class StockPort(FiguresPort, Protocol):
 
     async def load_show(self, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None: ...
 
+    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> object:
+        """Sold units go back; a repeat does nothing. Raises NotFound for a hold it forgot."""
+        ...
+
 
 class AnnouncePort(Protocol):
     """Publish on a channel; idempotent by `key` while the channel's log remembers it."""
@@ -140,5 +144,5 @@ class ProviderAuditPort(Protocol):
 
 
 OnMismatch = Callable[[ShowId], Awaitable[None]]
-"""Called when Redis sold what the ledger cannot accept; the doubt about it is committed. The answer
-is a rebuild."""
+"""Called when Redis sold what the ledger cannot accept; that it has to be undone, or the doubt
+about the whole stock, is committed. The answer is `Rebuilder.rebuild`."""

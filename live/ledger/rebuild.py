@@ -10,6 +10,9 @@ the settler's `on_mismatch`.
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -17,7 +20,7 @@ import structlog
 from live.domain.hold import HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
 from live.domain.offer import Mode, OfferTerms, Phase
-from live.domain.stock import RebuiltHold, RebuiltWaiting, ShowStock
+from live.domain.stock import RebuiltEnd, RebuiltHold, RebuiltWaiting, ShowStock
 from live.errors import Busy, NotFound
 from live.failpoint import failpoint
 from live.ledger import metrics, rehearsal
@@ -25,10 +28,13 @@ from live.ledger.leases import Lease, alone
 from live.ledger.pool import Connection, Pool, in_transaction
 from live.ledger.ports import OutboxPort, StockPort
 from live.ledger.settler import Settler
+from live.ledger.undo import undo_sales
 
 PATIENCE_S = 60.0  # the other rebuild drains an outbox first
 READ_TIMEOUT_S = 30.0  # 100,000 orders take less than a second
 REBUILDS_AT_ONCE_MAX = 2  # each reads up to 100,000 rows; the pool's other connections go on
+LATE_MONEY_S = 86_400  # as lua/_records.lua has it: then a person has looked at the payment
+ENDED_MAX = 20_000  # holds that are over: 0.1 s of a rebuild, the last minutes of a big sale
 PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may take its units
 
 log = structlog.get_logger()
@@ -43,6 +49,14 @@ async def needs_rebuild(stock: StockPort, show: ShowId) -> bool:
     return False
 
 
+async def undo_sales_if_any(pool: Pool, stock: StockPort, show: ShowId) -> None:
+    """Where Redis cannot decide, the rebuild that may follow makes this needless."""
+    try:
+        await undo_sales(pool, stock, show)
+    except Busy as busy:
+        log.info("undo.later", show=show, reason=str(busy))
+
+
 class Rebuilder:
     """All rebuilds of one process: however many shows are lost at once, few are made at a time."""
 
@@ -53,7 +67,9 @@ class Rebuilder:
         self._gate = asyncio.Semaphore(REBUILDS_AT_ONCE_MAX)
 
     async def rebuild(self, show: ShowId, *, force: bool = False) -> bool:
-        """`rebuild_show`, when its turn has come."""
+        """`rebuild_show`, when its turn has come; single sales are undone first, which may do."""
+        if not force:
+            await undo_sales_if_any(self._pool, self._stock, show)
         async with self._gate:
             return await rebuild_show(
                 self._pool,
@@ -146,11 +162,28 @@ async def raise_epoch(
             raise NotFound(f"unknown show {show}")
         await rehearsal.forget(connection, show)
         await connection.execute(_TRUST, show)
+        await connection.execute(_UNDONE, show)
         if drained_since is not None:
             await connection.execute(_DECIDE, show, drained_since)
-        return await _read(connection, show, raised)
+        found = await _read(connection, show, raised)
+        over = _overcommitted(found)
+        if not over:
+            return found
+        # More is promised than there is; nothing more may be sold until a host has looked.
+        metrics.OVERCOMMITTED.inc(len(over))
+        log.error("rebuild.overcommitted", show=show, slots=over)
+        await connection.execute(_PAUSE, show, over)
+        return replace(found, offers=await _read_offers(connection, show))
 
     return await in_transaction(pool, work, isolation="repeatable_read")
+
+
+def _overcommitted(found: ShowStock) -> list[int]:
+    taken: Counter[int] = Counter()
+    for hold in found.holds:
+        for line in hold.lines:
+            taken[line.slot] += line.qty
+    return [terms.slot for terms in found.offers if taken[terms.slot] > terms.allotted]
 
 
 async def read_show_stock(pool: Pool, show: ShowId) -> ShowStock:
@@ -168,11 +201,8 @@ async def read_show_stock(pool: Pool, show: ShowId) -> ShowStock:
 async def _read(connection: Connection, show: ShowId, epoch: int) -> ShowStock:
     """Called inside a REPEATABLE READ transaction: all reads see one instant."""
     holds = await _read_holds(connection, show)
-    taken: dict[int, int] = {}
-    for hold in holds:
-        for line in hold.lines:
-            taken[line.slot] = taken.get(line.slot, 0) + line.qty
-    offers = await _read_offers(connection, show, taken)
+    ended = await _read_ended(connection, show, holds)
+    offers = await _read_offers(connection, show)
     rows = await connection.fetch(_WAITING, show, timeout=READ_TIMEOUT_S)
     waiting = tuple(
         RebuiltWaiting(
@@ -180,7 +210,9 @@ async def _read(connection: Connection, show: ShowId, epoch: int) -> ShowStock:
         )
         for row in rows
     )
-    return ShowStock(show=show, stock_epoch=epoch, offers=offers, holds=holds, waiting=waiting)
+    return ShowStock(
+        show=show, stock_epoch=epoch, offers=offers, holds=holds, waiting=waiting, ended=ended
+    )
 
 
 async def _read_holds(connection: Connection, show: ShowId) -> tuple[RebuiltHold, ...]:
@@ -204,19 +236,23 @@ async def _read_holds(connection: Connection, show: ShowId) -> tuple[RebuiltHold
     return tuple(found)
 
 
-async def _read_offers(
-    connection: Connection, show: ShowId, taken: dict[int, int]
-) -> tuple[OfferTerms, ...]:
-    over = [
-        row["slot"]
-        for row in await connection.fetch(_ALLOTTED, show)
-        if taken.get(row["slot"], 0) > row["allotted"]
-    ]
-    if over:
-        # More is promised than there is; nothing more may be sold until a host has looked.
-        metrics.OVERCOMMITTED.inc(len(over))
-        log.error("rebuild.overcommitted", show=show, slots=over)
-        await connection.execute(_PAUSE, show, over)
+async def _read_ended(
+    connection: Connection, show: ShowId, holds: Sequence[RebuiltHold]
+) -> tuple[RebuiltEnd, ...]:
+    """Of those that money knows all, of the others the newest; no key that is live or sold."""
+    known = {(hold.buyer, hold.key) for hold in holds}
+    found: list[RebuiltEnd] = []
+    for query, arguments in ((_VOIDED, ()), (_LATE, (LATE_MONEY_S,)), (_ENDED, (ENDED_MAX,))):
+        rows = await connection.fetch(query, show, *arguments, timeout=READ_TIMEOUT_S)
+        for buyer, key, slots, quantities, state, cancelled, late in rows:
+            if (buyer, key) not in known:
+                known.add((buyer, key))
+                lines = tuple(map(Line, slots, quantities))
+                found.append(RebuiltEnd(buyer, key, HoldState(state), lines, cancelled, late))
+    return tuple(reversed(found))
+
+
+async def _read_offers(connection: Connection, show: ShowId) -> tuple[OfferTerms, ...]:
     rows = await connection.fetch(_OFFERS, show)
     return tuple(
         OfferTerms(
@@ -252,7 +288,7 @@ _TRUST = "DELETE FROM stock_doubts WHERE show = $1"
 _DECIDE = """
 UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL AND tried_at < $2"""
 
-_ALLOTTED = "SELECT slot, allotted FROM offers WHERE show = $1"
+_UNDONE = "DELETE FROM sales_to_undo WHERE show = $1"
 
 _PAUSE = """
 WITH paused AS (
@@ -294,7 +330,7 @@ WHERE p.show = $1 AND p.mode = 'hold'
   AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void')
   AND NOT EXISTS (SELECT FROM offers f WHERE f.show = p.show AND f.slot = ANY(p.slots)
                   AND f.phase = 'closed')
-  AND (h.state IS NULL OR h.state NOT IN ('released', 'cancelled'))"""
+  AND (h.state IS NULL OR h.state NOT IN ('released', 'cancelled', 'expired'))"""
 
 # 3. A hold that has not ended keeps its deadline.
 _HELD = """
@@ -310,6 +346,35 @@ WHERE h.show = $1 AND h.state IN ('held', 'paying')
       WHERE p.show = h.show AND p.buyer = h.buyer AND p.hold = h.key AND p.mode = 'hold'
         AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
         AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void'))"""
+
+# 4. Keys whose order is no more: nothing is sold for them again.
+_VOIDED = """
+SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS slots,
+       array_agg(i.qty ORDER BY f.slot) AS quantities, 'released' AS state, true AS cancelled,
+       0 AS late_ms
+FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
+WHERE o.show = $1 AND o.state IN ('cancelled', 'rejected')
+GROUP BY o.id ORDER BY o.seq DESC"""
+
+# 5. Holds that expired while they were paid: the units may be somebody else's by now, so the
+# payment worker takes them again only where they are left, as it would without a rebuild.
+_LATE = """
+SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities, 'expired' AS state,
+       false AS cancelled,
+       floor(extract(epoch FROM now() + make_interval(secs => $2)) * 1000)::bigint AS late_ms
+FROM payments p JOIN holds h ON h.show = p.show AND h.buyer = p.buyer AND h.key = p.hold
+WHERE p.show = $1 AND p.mode = 'hold' AND h.state = 'expired'
+  AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+  AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void')
+ORDER BY h.seq DESC"""
+
+# 6. Others that are over, for repeats of their keys: those come soon after the first.
+_ENDED = """
+SELECT buyer, uuid_send(key) AS key, slots, quantities,
+       CASE WHEN state = 'expired' THEN state ELSE 'released' END AS state,
+       state = 'cancelled' AS cancelled, 0 AS late_ms
+FROM holds WHERE show = $1 AND state IN ('released', 'expired', 'cancelled')
+ORDER BY seq DESC LIMIT $2"""
 
 _WAITING = """
 SELECT w.buyer, uuid_send(w.key) AS key, f.slot, w.qty, w.seq

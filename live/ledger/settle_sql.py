@@ -30,14 +30,17 @@ UPDATE payments SET state = 'authorised' WHERE id = ANY($1::uuid[]) AND state = 
 
 # What is known about each sale; younger than the locks, so it is the truth until we commit.
 LOOK = """
-SELECT n.buyer, n.key, o.id AS order_id, p.id AS payment, p.order_id AS payment_order,
+SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment,
+       o.state NOT IN ('cancelled', 'rejected', 'refunded') AS order_stands,
+       p.id AS payment, p.order_id AS payment_order,
        p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor, p.currency,
        p.slots, p.quantities, p.prices_minor, h.state = 'cancelled' AS cancelled,
        p.state <> 'captured' AND EXISTS (
            SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void') AS voiding
 FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)
 LEFT JOIN LATERAL (
-    SELECT id FROM orders WHERE show = $1 AND buyer = n.buyer AND key = n.key LIMIT 1
+    SELECT id, payment, state FROM orders
+    WHERE show = $1 AND buyer = n.buyer AND key = n.key LIMIT 1
 ) o ON true
 LEFT JOIN LATERAL (
     SELECT state FROM holds WHERE show = $1 AND buyer = n.buyer AND key = n.key LIMIT 1
@@ -165,7 +168,23 @@ WITH old AS (
 )
 SELECT count(*) FROM closed"""
 
-# Redis sold what the ledger does not accept: its stock is made again, whoever dies meanwhile.
+# Money for a hold that had its order already; taken and given back in this transaction.
+VOID_PAYMENTS = """
+WITH free AS (
+    UPDATE payments SET voiding = true WHERE id = ANY($1::uuid[]) RETURNING id, amount_minor
+)
+INSERT INTO money_jobs (payment, kind, amount_minor, reason)
+SELECT id, 'void', amount_minor, $2 FROM free
+ON CONFLICT DO NOTHING"""
+
+# Redis sold what is not accepted: it takes these units back, whoever dies meanwhile.
+UNDO = """
+INSERT INTO sales_to_undo (show, buyer, key, reason)
+SELECT $1, buyer, key, reason FROM unnest($2::bytea[], $3::uuid[], $4::text[])
+    AS n(buyer, key, reason)
+ON CONFLICT DO NOTHING"""
+
+# Redis sold more than the ledger has: its stock is made again, whoever dies meanwhile.
 DOUBT = "INSERT INTO stock_doubts (show, reason) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 # An entry that was put aside before is only noted: `tried_at` says that it failed again.

@@ -1,8 +1,11 @@
 """Settlement: a batch of movements of one show becomes ledger rows, in one transaction.
 
-Always: units sold never pass what is allotted (decided under the offers' locks, and by a CHECK);
-an order exists once per (show, buyer, key) and its counters, movements, jobs and notices follow
-from the rows that the INSERT really made, so a redelivery does nothing.
+Always: a sale that does not fit is undone alone: its money is voided and Redis is to take its units
+back (`sales_to_undo`), while the others go on. Only where the ledger itself has fewer units than
+Redis sold is the whole stock doubted. Units sold never pass what is allotted (decided under the
+offers' locks, and by a CHECK); an order exists once per (show, buyer, key) and its counters,
+movements, jobs and notices follow from the rows that the INSERT really made, so a redelivery does
+nothing.
 Locks in the order show, holds, offers by id (all that a batch concerns, at once), payments,
 products; every settler keeps it.
 Not here: reading, acknowledging and announcing (settler.py).
@@ -25,6 +28,9 @@ from live.ledger.pool import Connection
 
 SELLS = frozenset({MovementKind.CONFIRMED, MovementKind.SOLD, MovementKind.RETAKEN})
 SETTLE_TIMEOUT_S = 10.0  # of one statement over ~1,000 orders; tens of ms on an idle machine
+
+SOLD_OUT = "the offer is sold out in the ledger"
+PAID_AGAIN = "this hold had an order already"
 
 _NAMELESS = UUID("6f6c6976-6500-4000-8000-000000000001")
 """Space of the ids of orders that have no payment row to take one from."""
@@ -128,14 +134,53 @@ async def _settle_sales(
         if (verdict := _judge(one, facts.get((one.buyer, one.key)), ours, free, offers))
     ]
     made = await _write(connection, show, verdicts, offers) if verdicts else []
-    done.rejected = sum(verdict.state == "rejected" for verdict in made)
-    done.orders = len(made) - done.rejected
-    if done.rejected:
-        await connection.execute(sql.DOUBT, show, "an order was rejected")
+    rejected = [verdict for verdict in made if verdict.state == "rejected"]
+    done.orders = len(made) - len(rejected)
     accepted = {verdict.payment for verdict in made if verdict.state == "confirmed"}
     refused = ours - accepted
     if refused:
         await connection.execute(sql.GIVE_BACK_PAYMENTS, list(refused), timeout=SETTLE_TIMEOUT_S)
+    again = [one for one in sales if _is_paid_again(facts[one.buyer, one.key], ours)]
+    done.rejected = len(rejected) + len(again)
+    if done.rejected:
+        await _undo(connection, show, rejected, again, [facts[one.buyer, one.key] for one in again])
+
+
+def _is_paid_again(row: asyncpg.Record, ours: set[UUID]) -> bool:
+    """Whether a payment was made for a hold that became the order of another payment."""
+    return (
+        row["order_id"] is not None
+        and row["payment"] in ours
+        and row["order_payment"] != row["payment"]
+    )
+
+
+async def _undo(
+    connection: Connection,
+    show: ShowId,
+    rejected: Sequence[Verdict],
+    again: Sequence[Movement],
+    facts: Sequence[asyncpg.Record],
+) -> None:
+    """Have Redis take back what it sold; doubt all of its stock only where it sold too much."""
+    if again:
+        payments = [row["payment"] for row in facts]
+        await connection.execute(sql.VOID_PAYMENTS, payments, PAID_AGAIN, timeout=SETTLE_TIMEOUT_S)
+    short = any(one.reason == SOLD_OUT for one in rejected)
+    # To undo it by its key would cancel the order that has the same.
+    short = short or any(row["order_stands"] for row in facts)
+    if short:
+        await connection.execute(sql.DOUBT, show, SOLD_OUT)
+        return
+    odd = [(one.movement, one.reason) for one in rejected] + [(one, PAID_AGAIN) for one in again]
+    await connection.execute(
+        sql.UNDO,
+        show,
+        [one.buyer for one, _ in odd],
+        [UUID(bytes=one.key) for one, _ in odd],
+        [reason for _, reason in odd],
+        timeout=SETTLE_TIMEOUT_S,
+    )
 
 
 def _judge(
@@ -157,7 +202,7 @@ def _judge(
     if not reason and row["cancelled"]:
         state = "cancelled"  # its cancellation overtook it
     elif not reason and any(free.get(slot, 0) < qty for slot, qty in wanted.items()):
-        reason = "the offer is sold out in the ledger"
+        reason = SOLD_OUT
     if reason:
         state = "rejected"
     elif state == "confirmed":

@@ -34,11 +34,13 @@ WITH open_money AS MATERIALIZED ({OPEN_MONEY}), wanted AS (
     UNION SELECT id FROM shows WHERE rehearsed
     UNION SELECT id FROM shows WHERE status = 'ended' AND retired_at IS NULL
     UNION SELECT show FROM stock_doubts
+    UNION SELECT show FROM sales_to_undo
     UNION SELECT show FROM open_money
 ), found AS (
     SELECT s.*,
            s.id IN (SELECT show FROM open_money) AS has_open_money,
-           s.id IN (SELECT show FROM stock_doubts) AS in_doubt,
+           s.id IN (SELECT show FROM stock_doubts UNION ALL SELECT show FROM sales_to_undo)
+               AS in_doubt,
            EXISTS (SELECT FROM offers f WHERE f.show = s.id
                    AND f.phase IN ('scheduled', 'open', 'paused', 'closing')) AS selling
     FROM wanted w CROSS JOIN LATERAL (SELECT * FROM shows WHERE id = w.id LIMIT 1) s

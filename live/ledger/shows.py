@@ -79,7 +79,7 @@ class ActiveShow:
     selling: bool
     running: bool
     rehearsed: bool  # a rehearsal is over and its stock has to go
-    doubted: bool  # what Redis has of it is not to be believed: its stock has to be made again
+    doubted: bool  # Redis sold what the ledger did not accept: that, or all its stock, is undone
     over: bool  # ended and settled: nothing needs what Redis has of it
 
 

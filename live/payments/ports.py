@@ -39,8 +39,11 @@ class Rows(Protocol):
         """Give the lease back; the payment is due again in so many ms."""
         ...
 
-    async def ask_void(self, payment: PaymentId, *, reason: str) -> None:
-        """Add the payment's one void job, unless it has one."""
+    async def ask_void(
+        self, payment: PaymentId, *, reason: str, unless_authorised: bool = False
+    ) -> bool:
+        """Add the payment's one void job, unless it has one; whether it may no longer be sold for.
+        With `unless_authorised` it stays as it is where the money came meanwhile."""
         ...
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
@@ -96,9 +99,18 @@ class Moved(Protocol):
 
 
 class Stock(Protocol):
-    """The transitions that follow money. Raise Busy (nothing changed) and NotFound."""
+    """The transitions that follow money. Raise Busy (nothing changed), NotFound, and Conflict: the
+    key is another purchase's, so the money must go back."""
 
-    async def confirm(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+    async def confirm(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
+    ) -> Moved: ...
 
     async def revert(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
@@ -107,9 +119,31 @@ class Stock(Protocol):
     async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
 
     async def retake(
-        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
     ) -> Moved: ...
 
     async def sell(
-        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
     ) -> HoldAnswer: ...
+
+    async def refuse(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
+    ) -> bool: ...

@@ -20,7 +20,7 @@ from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState, log_ids
-from live.errors import Busy, NotFound
+from live.errors import Busy, Conflict, NotFound
 from live.failpoint import failpoint
 from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
 from live.payments.port import (
@@ -40,6 +40,7 @@ POLL_S = 0.25  # how long new work may wait when nobody calls `wake`
 BACKOFF_MS, BACKOFF_MS_MAX = 500, 300_000
 PENDING_MS_MAX = 3_600_000  # a bank takes days over a refund, and its end comes as an event, too
 AGE_ALARM_MS = 86_400_000  # a payment undecided for a day needs a person
+OTHER_PURCHASE = "this key belongs to another purchase"
 
 log = structlog.get_logger()
 
@@ -172,7 +173,10 @@ class PaymentWorker:
                 return truth.state
             case PaymentState.ACTION_REQUIRED | PaymentState.AUTHORISING:
                 if payment.age_ms > window_ms:
-                    await self._rows.ask_void(payment.id, reason=Outcome.EXPIRED)
+                    # Not where the money came at this very moment: then its units are there.
+                    await self._rows.ask_void(
+                        payment.id, reason=Outcome.EXPIRED, unless_authorised=True
+                    )
                     return "void: not finished in time"
                 await self._record(payment, truth, truth.state)
             case PaymentState.REFUNDED | PaymentState.PARTIALLY_REFUNDED:
@@ -189,13 +193,7 @@ class PaymentWorker:
         """The payment failed: its hold is as before, and the buyer is told."""
         # Stock first: while the row is active no other payment can have begun on this hold, and
         # whoever dies between the two leaves a row that is still due.
-        if payment.mode is Mode.HOLD:
-            try:
-                await self._stock.revert(
-                    payment.show, payment.buyer, payment.hold, held_until=payment.held_until
-                )
-            except NotFound:
-                pass  # forgotten after its end, or lost with Redis' data: nothing is held
+        await self._end_paying(payment)
         failpoint("worker.after_revert")
         await self._record(payment, truth, state, failure)
 
@@ -216,7 +214,7 @@ class PaymentWorker:
         failpoint("worker.before_confirm")
         refusal = await self._take_units(payment)
         failpoint("worker.after_confirm")
-        if refusal is None:
+        if refusal is None or not await self._refuse(payment):
             # The order row comes through the outbox; until it is there this is repeated.
             await self._rows.postpone(payment.id, ms=max(backoff_ms(payment.tries), 2_000))
             return "confirmed"
@@ -225,14 +223,30 @@ class PaymentWorker:
         self.wake()
         return f"void: {refusal}"
 
+    async def _refuse(self, payment: Payment) -> bool:
+        """Before the void, so that no other process sells for this money; False: one did."""
+        return await self._stock.refuse(
+            payment.show,
+            payment.buyer,
+            payment.hold,
+            stock_lines(payment),
+            payment=payment.id,
+        )
+
     async def _take_units(self, payment: Payment) -> str | None:
         """None when the units are sold to this buyer; else why they are not."""
+        try:
+            return await self._sell_or_confirm(payment)
+        except Conflict:
+            return OTHER_PURCHASE
+
+    async def _sell_or_confirm(self, payment: Payment) -> str | None:
         show, buyer, hold, lines = payment.show, payment.buyer, payment.hold, stock_lines(payment)
         if payment.mode is Mode.FIRST_PAID:
-            answer = await self._stock.sell(show, buyer, hold, lines)
+            answer = await self._stock.sell(show, buyer, hold, lines, payment=payment.id)
             return None if answer.outcome in _SOLD else answer.outcome
         try:
-            moved = await self._stock.confirm(show, buyer, hold)
+            moved = await self._stock.confirm(show, buyer, hold, lines, payment=payment.id)
             if moved.state is HoldState.CONFIRMED and moved.done:
                 return None
             if moved.state is HoldState.RELEASED:
@@ -240,7 +254,7 @@ class PaymentWorker:
         except NotFound:
             pass  # a rebuild did not find the hold; the payment's own lines say what it was
         try:
-            moved = await self._stock.retake(show, buyer, hold, lines)
+            moved = await self._stock.retake(show, buyer, hold, lines, payment=payment.id)
         except NotFound:
             return Outcome.HOLD_LOST
         sold = moved.state is HoldState.CONFIRMED and moved.done
@@ -323,11 +337,23 @@ class PaymentWorker:
 
     async def _finish(self, job: MoneyJob) -> str:
         if job.kind is JobKind.VOID and job.payment.order_state is None:
+            await self._end_paying(job.payment)
             await self._rows.record(
                 job.payment.id, PaymentState.VOIDED, reason=job.reason, notify=True
             )
         await self._rows.finish_job(job)
         return "done"
+
+    async def _end_paying(self, payment: Payment) -> None:
+        """Nobody pays for this hold any more: it is as before, or its record may be forgotten."""
+        if payment.mode is not Mode.HOLD or payment.state in FINAL_STATES:
+            return  # a payment that was over may have been followed by another one
+        try:
+            await self._stock.revert(
+                payment.show, payment.buyer, payment.hold, held_until=payment.held_until
+            )
+        except NotFound:
+            pass  # forgotten after its end, or lost with Redis' data: nothing is held
 
     async def _cancel(self, job: MoneyJob) -> str:
         """A capture was refused for good: the units go back; the outbox cancels the order."""

@@ -8,13 +8,15 @@ the answer in its scope.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from live.settings import Network
 
 IPV6_PREFIX = 64  # one home or phone owns at least this much; single addresses cost nothing
+GUEST_IPV4_PREFIX = 24  # the smallest block that is routed on its own
+GUEST_IPV6_PREFIX = 48  # what one customer gets at most
 PARSED_MAX = 4_096  # peers whose trust is remembered
 
 FORWARDED_FOR = b"x-forwarded-for"
@@ -30,6 +32,19 @@ def network_of(address: str) -> str:
     if isinstance(parsed, IPv4Address):
         return str(parsed)
     return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))
+
+
+def range_of(address: str | None) -> str | None:
+    """The range of addresses whose guests share a bound on what they hold; None: no range.
+
+    Wider than what counts connections: one household may have many networks, one attacker as many
+    addresses as his provider's smallest block has.
+    """
+    parsed = None if address is None else _parse(address)
+    if parsed is None or parsed.is_loopback:
+        return None
+    prefix = GUEST_IPV4_PREFIX if isinstance(parsed, IPv4Address) else GUEST_IPV6_PREFIX
+    return str(ip_network((parsed, prefix), strict=False))
 
 
 def counted_as(address: str | None) -> str | None:

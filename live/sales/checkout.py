@@ -10,7 +10,7 @@ Not here: settling (ledger), late payments, voids and captures (payments/worker.
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from live.domain.caller import Caller
-from live.domain.hold import HoldState, Line
+from live.domain.hold import HoldAnswer, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text, new_order_id
 from live.domain.money import total_minor
 from live.domain.offer import Mode
@@ -42,6 +42,7 @@ FLOWS_MAX = 5_000  # checkouts under way in one process; beyond it: Busy
 FLOW_S = 9.0  # then this process lets go: the row's lease ends at 10, and one alone may decide
 SOON_MS = 500  # when the worker looks at a payment that this process cannot finish
 TOO_SLOW = "this way of paying takes too long"  # in `first_paid` mode, which waits for the money
+ANOTHER = "this key belongs to another checkout"
 TRUTH_READS_MAX = 8  # Postgres reads at once for those whom stock has nothing for
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class _Call:
 
     `failure`: why the payment failed, once that is known; `processing`: the buyer was answered so
     before, and everything later must reach him on his channel. `payment` is what the call is about,
-    once that is known.
+    once that is known. `lines`: the units that a direct purchase asks for, (slot, quantity).
     """
 
     show: ShowId
@@ -99,6 +100,7 @@ class _Call:
     failure: str | None = None
     processing: bool = False
     payment: Payment | None = None
+    lines: frozenset[tuple[int, int]] = frozenset()
 
     def seconds_left(self) -> float:
         return self.answer_by - asyncio.get_running_loop().time()
@@ -199,7 +201,7 @@ class Checkout:
             refusal = Outcome.EXPIRED
         else:
             lines, _ = self._desk.lines(caller, call.show, (direct,))
-            seen = await self._stock.peek(call.show, call.buyer, lines)
+            seen = await self._stock.peek(call.show, call.buyer, call.hold, lines)
             done, refusal = seen.outcome is Outcome.HELD, seen.outcome
         if not done:
             return call.says(refusal)
@@ -293,7 +295,7 @@ class Checkout:
         try:
             lines, (terms,) = self._desk.lines(caller, call.show, (wanted,))
         except NotFound:  # an offer that closed long ago is not in the show's state any more
-            answer = await self._refused_direct(call, Outcome.CLOSED)
+            answer = await self._refused_direct(call, HoldAnswer(Outcome.CLOSED, 0, 0, 0))
             if answer.outcome is Outcome.CLOSED:
                 raise
             return answer
@@ -304,16 +306,18 @@ class Checkout:
             return await self._another_way(call, ways)
         if call.provider.is_asynchronous(call.purchase.token):
             return call.says(Outcome.DECLINED, reason=TOO_SLOW)
-        seen = await self._stock.peek(call.show, call.buyer, lines)
+        call.lines = frozenset((line.slot, line.qty) for line in lines)
+        seen = await self._stock.peek(call.show, call.buyer, call.hold, lines)
         if seen.outcome is not Outcome.HELD:
-            return await self._refused_direct(call, seen.outcome)
+            return await self._refused_direct(call, seen)
         return await self._charge(call, lines, Mode.FIRST_PAID, 0)
 
-    async def _refused_direct(self, call: _Call, outcome: Outcome) -> CheckoutAnswer:
+    async def _refused_direct(self, call: _Call, seen: HoldAnswer) -> CheckoutAnswer:
         """No stock now; but this may be the repeat of a call that got some."""
         try:
             async with asyncio.timeout(call.seconds_left()), self._truth_reads:
-                return await self._after_the_end(call, outcome)
+                answer = await self._after_the_end(call, seen.outcome)
+                return replace(answer, reason=answer.reason or seen.reason)
         except TimeoutError:
             raise Busy("too many buyers came late: repeat it with the same key") from None
 
@@ -330,6 +334,8 @@ class Checkout:
         failpoint("checkout.after_open")
         call.concerns(opened.payment)
         if not opened.fresh:
+            if not opened.active:  # nobody pays for this hold, so it must not wait for money
+                await self._revert(opened.payment)
             return await self._truth(call, opened.payment)
         async with asyncio.timeout(FLOW_S):
             said = await call.provider.authorise(authorise_request(opened.payment))
@@ -369,8 +375,9 @@ class Checkout:
         if state is PaymentState.AUTHORISING and payment.mode is Mode.FIRST_PAID:
             # The void needs the provider's own id, so what it said comes first.
             await self._payments.record(payment.id, state, ref=said.ref)
-            await self._payments.ask_void(payment.id, reason=TOO_SLOW)
-            return call.says(Outcome.DECLINED, reason=TOO_SLOW)
+            if await self._payments.ask_void(payment.id, reason=TOO_SLOW, unless_authorised=True):
+                return call.says(Outcome.DECLINED, reason=TOO_SLOW)
+            return call.says(Outcome.PROCESSING)  # a webhook brought the money at this moment
         if state not in _ANSWERS and state is not PaymentState.AUTHORISED:
             state = PaymentState.UNKNOWN
         reason = said.reason
@@ -417,23 +424,47 @@ class Checkout:
 
     async def _take_units(self, call: _Call, payment: Payment) -> CheckoutAnswer | None:
         """None when the units are sold to this buyer; else the answer."""
+        lines = tuple(Line(line.slot, line.qty) for line in payment.lines)
         try:
             if payment.mode is Mode.FIRST_PAID:
-                lines = tuple(Line(line.slot, line.qty) for line in payment.lines)
-                sold = await self._stock.sell(call.show, call.buyer, call.hold, lines)
+                sold = await self._stock.sell(
+                    call.show, call.buyer, call.hold, lines, payment=payment.id
+                )
                 if sold.outcome in _SOLD:
                     return None
-                await self._payments.ask_void(payment.id, reason=sold.outcome)
-                failpoint("checkout.after_ask_void")
-                return call.says(sold.outcome)
-            moved = await self._stock.confirm(call.show, call.buyer, call.hold)
+                return await self._give_back(call, payment, lines, sold)
+            moved = await self._stock.confirm(
+                call.show, call.buyer, call.hold, lines, payment=payment.id
+            )
             if moved.done and moved.state is HoldState.CONFIRMED:
                 return None
+        except Conflict as error:
+            # The key was taken by another request while this one was paid.
+            if await self._refuse(call, payment, lines):
+                await self._payments.ask_void(payment.id, reason=str(error))
+            raise
         except (Busy, NotFound) as error:
             log.warning("checkout.left_to_worker", reason=str(error))
         # Paid, but the hold is over or stock does not answer: the worker retakes or voids.
         await self._payments.postpone(payment.id, ms=SOON_MS)
         return call.says(Outcome.PROCESSING)
+
+    async def _give_back(
+        self, call: _Call, payment: Payment, lines: tuple[Line, ...], sold: HoldAnswer
+    ) -> CheckoutAnswer | None:
+        """The units are gone and the money goes back; None where they were sold after all.
+
+        A repeat of this call, or the worker, may be about to sell with the same money: from here
+        on it is refused, or it was faster.
+        """
+        if not await self._refuse(call, payment, lines):
+            return None
+        await self._payments.ask_void(payment.id, reason=sold.outcome)
+        failpoint("checkout.after_ask_void")
+        return call.says(sold.outcome, reason=sold.reason)
+
+    async def _refuse(self, call: _Call, payment: Payment, lines: tuple[Line, ...]) -> bool:
+        return await self._stock.refuse(call.show, call.buyer, call.hold, lines, payment=payment.id)
 
     async def _await_order(self, call: _Call, waiter: Waiter) -> CheckoutAnswer:
         order = await waiter.order(seconds=call.seconds_left() - LAST_READ_S)
@@ -445,6 +476,7 @@ class Checkout:
         """Stock says that there is nothing (more) to pay; the ledger knows what became of it."""
         order = await self._orders.of_hold(call.show, call.buyer, call.hold)
         if order is not None:
+            self._check_order(call, order)
             return _order_answer(order)
         payments = await self._payments.of_hold(call.show, call.buyer, call.hold)
         for payment in payments:
@@ -458,14 +490,15 @@ class Checkout:
         """What a payment that was there before this call has come to."""
         call.concerns(payment)
         mine = payment.attempt == call.purchase.key
-        if mine and (payment.provider, payment.token) != (
-            call.provider.name,
-            call.purchase.token,
-        ):
-            raise Conflict("this key belongs to another checkout")
+        if _is_another(call, payment):
+            raise Conflict(ANOTHER)
         if payment.state is PaymentState.ACTION_REQUIRED and mine:
             said = await call.provider.look_up(payment.id, payment.ref)
             return await self._apply(call, payment, said)
+        if payment.order_state is not None:
+            order = await self._orders.of_hold(call.show, call.buyer, call.hold)
+            if order is not None:
+                return _order_answer(order)
         if payment.state in _OVER:
             outcome = _WORDS.get(payment.reason, Outcome.DECLINED)
             return call.says(outcome, reason=payment.reason)
@@ -476,6 +509,24 @@ class Checkout:
             if order is not None:
                 return _order_answer(order)
             return await self._await_order(call, waiter)
+
+    def _check_order(self, call: _Call, order: OrderView) -> None:
+        """Raises Conflict where the key of a direct purchase is the one of another order."""
+        direct = call.purchase.direct
+        if direct is not None:
+            if [(item.offer, item.qty) for item in order.items] != [(direct.offer, direct.qty)]:
+                raise Conflict(ANOTHER)
+
+
+def _is_another(call: _Call, payment: Payment) -> bool:
+    """Whether this call's key was used before, and for something else."""
+    if call.purchase.direct is not None:
+        units = {(line.slot, line.qty) for line in payment.lines}
+        if payment.mode is not Mode.FIRST_PAID or units != call.lines:
+            return True
+    asked = (call.provider.name, call.purchase.token)
+    mine = payment.attempt == call.purchase.key
+    return mine and (payment.provider, payment.token) != asked
 
 
 def _order_answer(order: OrderView) -> CheckoutAnswer:

@@ -6,7 +6,7 @@ Not here: reading the request (web/fields.py), deciding it (stock).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -16,6 +16,7 @@ from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.offer import OfferTerms
 from live.domain.outcomes import Outcome
 from live.errors import BadField, CallError, Denied
+from live.sales.forgotten import OldPurchases
 from live.sales.offers import OfferBook
 from live.sales.ports import SaleStock
 from live.settings import Guests
@@ -42,8 +43,11 @@ def require_buyer(caller: Caller) -> BuyerId:
 
 
 class HoldDesk:
-    def __init__(self, stock: SaleStock, book: OfferBook, *, guests: Guests) -> None:
+    def __init__(
+        self, stock: SaleStock, book: OfferBook, old: OldPurchases, *, guests: Guests
+    ) -> None:
         self._stock = stock
+        self._old = old
         self._book = book
         self._guests = guests
         self._pieces: dict[str, _Pieces] = {}
@@ -92,6 +96,9 @@ class HoldDesk:
                 fail(found)
             elif found.outcome is Outcome.HELD:
                 answer(self._held(found, key, terms, qty))
+            elif found.forgotten:
+                told = self._told(found, terms, answer, fail)
+                self._old.ask(show, buyer, key, [(terms.id, qty)], done=told)
             else:
                 answer(self._refused(found, terms))
 
@@ -117,10 +124,28 @@ class HoldDesk:
             elif found.outcome is Outcome.HELD:
                 answer(_held_cart(found, key, terms, lines))
             else:
-                failed = [one for one in terms if one.slot == found.slot]
-                answer(self._refused(found, failed[0]))
+                failed = next(one for one in terms if one.slot == found.slot)
+                if found.forgotten:
+                    bought = [(one.id, line.qty) for one, line in zip(terms, lines, strict=True)]
+                    told = self._told(found, failed, answer, fail)
+                    self._old.ask(show, buyer, key, bought, done=told)
+                else:
+                    answer(self._refused(found, failed))
 
         self._stock.submit_hold(show, buyer, key, lines, done)
+
+    def _told(
+        self, refused: HoldAnswer, failed: OfferTerms, answer: Answer, fail: Fail
+    ) -> Callable[[Outcome | CallError], None]:
+        """Answers as the ledger says, which knows purchases that the engine forgot."""
+
+        def done(found: Outcome | CallError) -> None:
+            if isinstance(found, CallError):
+                fail(found)
+            else:
+                answer(self._refused(replace(refused, outcome=found), failed))
+
+        return done
 
     async def release(self, caller: Caller, show: ShowId, key: HoldKey) -> Outcome:
         """Give a hold back. Raises NotFound for a hold that is not the caller's."""
@@ -145,11 +170,16 @@ class HoldDesk:
         if outcome is Outcome.PAUSED and failed.sold_out:
             # The host said so, whatever is left; the engine only knows that it pauses.
             outcome, left = Outcome.SOLD_OUT, 0
-        return b'{"outcome":"%b%b%d}' % (
-            outcome.encode(),
-            self._pieces_of(failed).refused,
-            left,
-        )
+        pieces = self._pieces_of(failed)
+        if answer.reason:  # no limit of the offer's: a place in its line is refused as well
+            reason = orjson.dumps(answer.reason)
+            return b'{"outcome":"%b%b%d,"reason":%b}' % (
+                outcome.encode(),
+                pieces.no_line,
+                left,
+                reason,
+            )
+        return b'{"outcome":"%b%b%d}' % (outcome.encode(), pieces.refused, left)
 
     def _pieces_of(self, terms: OfferTerms) -> "_Pieces":
         pieces = self._pieces.get(terms.id)
@@ -168,6 +198,7 @@ class _Pieces:
     offer: bytes
     price: bytes
     refused: bytes
+    no_line: bytes  # the same where the buyer is not to be sent to the waitlist
 
 
 def _make_pieces(terms: OfferTerms) -> _Pieces:
@@ -178,6 +209,7 @@ def _make_pieces(terms: OfferTerms) -> _Pieces:
         b',"price_minor":%d,"currency":"%b","expires_at":'
         % (terms.price_minor, terms.currency.encode()),
         b'","offer":"%b","waitlist":%b,"left":' % (offer, b"true" if terms.waitlist else b"false"),
+        b'","offer":"%b","waitlist":false,"left":' % offer,
     )
 
 

@@ -73,6 +73,9 @@ class Joined(Protocol):
     @property
     def position(self) -> int: ...
 
+    @property
+    def reason(self) -> str: ...
+
 
 class SaleStock(Protocol):
     """The stock engine, as buyers use it. Raises Busy, NotFound and Conflict."""
@@ -94,15 +97,41 @@ class SaleStock(Protocol):
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
     ) -> object: ...
 
-    async def confirm(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+    async def confirm(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
+    ) -> Moved: ...
 
     async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
 
-    async def peek(self, show: ShowId, buyer: BuyerId, lines: Sequence[Line]) -> HoldAnswer: ...
-
-    async def sell(
+    async def peek(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
     ) -> HoldAnswer: ...
+
+    async def sell(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
+    ) -> HoldAnswer: ...
+
+    async def refuse(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
+    ) -> bool: ...
 
     async def join_waitlist(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
@@ -134,6 +163,9 @@ class Opened(Protocol):
     @property
     def fresh(self) -> bool: ...
 
+    @property
+    def active(self) -> bool: ...
+
 
 class SalePayments(Protocol):
     """The ledger's payment rows, as a checkout uses them."""
@@ -155,7 +187,9 @@ class SalePayments(Protocol):
 
     async def postpone(self, payment: PaymentId, *, ms: int) -> None: ...
 
-    async def ask_void(self, payment: PaymentId, *, reason: str) -> None: ...
+    async def ask_void(
+        self, payment: PaymentId, *, reason: str, unless_authorised: bool = False
+    ) -> bool: ...
 
 
 class SaleOrders(Protocol):

@@ -26,8 +26,16 @@ class WaitlistRows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WaitlistAnswer:
+    """`reason`: which limit LIMIT_REACHED means, where it is not the offer's limit per buyer."""
+
     outcome: Outcome
     position: int
+    reason: str = ""
+
+    def body(self) -> dict[str, object]:
+        """The JSON object of the contract: no reason is left out."""
+        told = {"reason": self.reason} if self.reason else {}
+        return {"outcome": self.outcome, "position": self.position, **told}
 
 
 class Waitlist:
@@ -45,18 +53,19 @@ class Waitlist:
         """Take a place, or the units at once where there are some. Raises NotFound, Denied.
 
         A repeat tells the place as it is now, and costs one read of Redis: pages ask again and
-        again, because nobody announces that others left the line.
+        again, because nobody announces that others left the line. So does another key of a buyer
+        who waits already, in another window or on his phone: he has one place in an offer's line.
         """
         buyer = require_buyer(caller)
         (line,), (terms,) = self._desk.lines(caller, show, (wanted,))
         if not terms.waitlist:
             return WaitlistAnswer(Outcome.CLOSED, 0)
         for place in (await self._stock.buyer_state(show, buyer)).waiting:
-            if (place.slot, place.key, place.qty) == (line.slot, key, wanted.qty):
+            if place.slot == line.slot and (place.key != key or place.qty == wanted.qty):
                 return WaitlistAnswer(Outcome.WAITLISTED, place.position)
         await self._rows.ask(show, terms.id, buyer, caller.sub, key, wanted.qty)
         joined = await self._stock.join_waitlist(show, buyer, key, Line(line.slot, line.qty))
-        return WaitlistAnswer(joined.outcome, joined.position)
+        return WaitlistAnswer(joined.outcome, joined.position, joined.reason)
 
     async def leave(self, caller: Caller, show: ShowId, offer: str) -> None:
         """Give the place up; no place is fine too. Raises NotFound for an unknown offer."""

@@ -6,8 +6,8 @@ from live.domain.hold import HoldAnswer, Line
 from live.domain.outcomes import Outcome
 from live.errors import Busy, CallError, Conflict
 
-HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE = b"HhCUM"
-WANTING: Final = frozenset(b"LO")
+HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE, FORGOTTEN = b"HhCUMF"
+WANTING: Final = frozenset(b"LOKG")
 """Refusals that a reap may turn into a yes."""
 
 REPEATS: Final = {
@@ -20,9 +20,17 @@ REFUSALS: Final = {
     ord("N"): Outcome.NOT_OPEN,
     ord("Z"): Outcome.PAUSED,
     ord("X"): Outcome.CLOSED,
+    FORGOTTEN: Outcome.CLOSED,
     ord("L"): Outcome.LIMIT_REACHED,
     ord("O"): Outcome.SOLD_OUT,
+    ord("K"): Outcome.LIMIT_REACHED,
+    ord("G"): Outcome.LIMIT_REACHED,
 }
+REASONS: Final = {
+    ord("K"): "too many purchases of this buyer are open at once",
+    ord("G"): "guests have as much of this offer as they may for now",
+}
+"""Which limit it is, where it is not the offer's own limit per buyer."""
 
 
 def failure(code: int) -> CallError:
@@ -33,6 +41,18 @@ def failure(code: int) -> CallError:
         return Conflict("this offer is sold in the other mode")
     # Callers name offers that the ledger knows, so a missing one is missing here: never sold out.
     return Busy("this offer is not loaded yet")
+
+
+def refused(code: int, slot: int, left: int) -> HoldAnswer:
+    """The answer for a code of REFUSALS."""
+    return HoldAnswer(
+        REFUSALS[code],
+        slot,
+        left,
+        0,
+        reason=REASONS.get(code, ""),
+        forgotten=code == FORGOTTEN,
+    )
 
 
 class BatchReader:
@@ -68,7 +88,7 @@ class BatchReader:
                 ttl = min(self._offers[line.slot][0] for line in lines)
             answer = HoldAnswer(Outcome.HELD, slot, left, self._now + 1000 * ttl)
         elif code in REFUSALS:
-            answer = HoldAnswer(REFUSALS[code], slot, left, 0)
+            answer = refused(code, slot, left)
         elif code in REPEATS:
             answer = HoldAnswer(REPEATS[code], slot, left, 0, repeat=True)
         else:

@@ -200,8 +200,8 @@ class Batcher:
             if len(self._prefixes) >= PREFIXES_MAX:
                 self._prefixes.clear()
             k = show_keys(show)
-            keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines)
-            parts = (b"EVALSHA", script("hold").sha, b"5", *keys, b"%d" % epoch, run_id)
+            keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.guests)
+            parts = (b"EVALSHA", script("hold").sha, b"6", *keys, b"%d" % epoch, run_id)
             packed = [b"*%d\r\n" % (len(parts) + 2)]
             packed += [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
             prefix = self._prefixes[show, epoch, run_id] = b"".join(packed)

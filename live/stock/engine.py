@@ -24,7 +24,7 @@ from live.domain.stock import (
     WaitAnswer,
 )
 from live.errors import Busy, CallError, NotFound
-from live.stock.answers import REFUSALS, REPEATS, failure
+from live.stock.answers import CONFLICT, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, Calls
 from live.stock.keys import GROUP, show_keys
@@ -44,6 +44,7 @@ from live.stock.replies import as_bytes, as_list, as_number, as_numbers
 from live.stock.wire import Reply
 
 REAP_ROUNDS_MAX: Final = 64  # x 512 holds: a backlog that the next call, 100 ms later, goes on with
+OTHER_UNITS: Final = chr(CONFLICT)
 DRAIN_ROUNDS_MAX: Final = 400  # x 256 places in waitlists
 
 
@@ -65,7 +66,7 @@ class StockEngine:
     async def install_show(self, show: ShowId, *, stock_epoch: int) -> None:
         """Make a fresh show known. Raises Busy where Redis has another life or run of it."""
         k = show_keys(show)
-        keys = (k.meta, k.outbox, k.buyers, k.deadlines, k.wait)
+        keys = (k.meta, k.outbox, k.buyers, k.deadlines, k.wait, k.guests, k.refused)
         args = (b"%d" % stock_epoch, RUN_ID, GROUP.encode())
         if await self._calls.run_bare("install", show, keys, *args) != 1:
             raise Busy("this show needs a rebuild")
@@ -107,7 +108,7 @@ class StockEngine:
     async def figures(self, show: ShowId) -> ShowFigures:
         """Raises Busy, too, where Redis lost any part of the show's stock."""
         k = show_keys(show)
-        keys = (k.meta, k.offers, k.outbox, k.wait, k.buyers, k.deadlines)
+        keys = (k.meta, k.offers, k.outbox, k.wait, k.buyers, k.deadlines, k.guests, k.refused)
         at, last, *rest = as_list(await self._calls.run("figures", show, keys))
         offers: dict[int, Stock] = {}
         waiting: dict[int, int] = {}
@@ -129,6 +130,8 @@ class StockEngine:
             "buyers": (b"HGET", k.buyers, b"mark"),
             "deadlines": (b"ZSCORE", k.deadlines, b"mark"),
             "wait": (b"ZSCORE", k.wait, b"mark"),
+            "guests": (b"HGET", k.guests, b"mark"),
+            "refused": (b"ZSCORE", k.refused, b"mark"),
         }
         found = {name: await self._calls.send(*look, show=show) for name, look in looks.items()}
         lost = [name for name, value in found.items() if value is None]
@@ -157,7 +160,7 @@ class StockEngine:
         None: its outbox is not settled to the end. False: Redis has a later life of it.
         """
         k = show_keys(show)
-        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
+        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests, k.refused)
         args = (b"%d" % stock_epoch, GROUP.encode(), b"%d" % (1_000 * seconds))
         reply = await self._calls.run_bare("retire", show, keys, *args)
         return None if reply == b"U" else reply == 1
@@ -209,12 +212,28 @@ class StockEngine:
         reply = as_list(await self._run("revert", show, buyer, key, b"%d" % held_until))
         return _as_transition(as_bytes(reply[0]).decode(), _record(reply[1]), "H")
 
-    async def confirm(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
-        """paying -> sold."""
-        return await self._transition("confirm", "S", show, buyer, key)
+    async def confirm(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str = "",
+    ) -> Transition:
+        """paying -> sold, for the lines that were paid with this payment.
+
+        Raises Conflict where the hold is for other units, or the payment was refused: the money
+        must go back.
+        """
+        paid = pack_lines(sum_lines(lines))
+        reply = as_list(await self._sale("confirm", show, buyer, key, paid, payment.encode()))
+        if reply[0] == OTHER_UNITS.encode():
+            raise failure(CONFLICT)
+        return _as_transition(as_bytes(reply[0]).decode(), _record(reply[1]), "S")
 
     async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
-        """held or paying -> left, or to the waitlist."""
+        """held -> left, or to the waitlist; a paying one keeps its units."""
         return await self._transition("release", "R", show, buyer, key)
 
     async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
@@ -222,18 +241,28 @@ class StockEngine:
         return await self._transition("cancel", "X", show, buyer, key)
 
     async def retake(
-        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line] = ()
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str = "",
     ) -> Transition:
         """Sell to a hold whose money came after its end, where units are left.
 
-        `lines` serve where Redis no longer knows the hold (a rebuild); without them: NotFound.
+        `lines` are those that were paid; they serve where Redis no longer knows the hold (a
+        rebuild). Raises Conflict where the hold is for other units, or the payment was refused: the
+        money must go back.
         """
-        asked = pack_lines(sum_lines(lines)) if lines else b""
+        asked = pack_lines(sum_lines(lines))
         code, packed, _ = await self._ask(
-            show, lambda: self._run("retake", show, buyer, key, asked)
+            show, lambda: self._sale("retake", show, buyer, key, asked, payment.encode())
         )
         status = as_bytes(code).decode()
-        if not packed and status == "U" and lines:
+        if status == OTHER_UNITS:
+            raise failure(CONFLICT)
+        if not packed and status == "U":
             return Transition(False, HoldState.EXPIRED, sum_lines(lines))
         return _as_transition(status, _record(packed), "S")
 
@@ -248,21 +277,55 @@ class StockEngine:
 
     # First paid
 
-    async def peek(self, show: ShowId, buyer: BuyerId, lines: Sequence[Line]) -> HoldAnswer:
-        """Whether these units could be sold to this buyer now: HELD says yes, nothing is held."""
+    async def peek(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+    ) -> HoldAnswer:
+        """Whether these units could be sold to this buyer for this key now; a known key is told
+        what became of it. HELD says yes, nothing is held. Raises Conflict for a key of another
+        request.
+        """
         k = show_keys(show)
         keys = (k.meta, k.offers, k.buyers, k.deadlines)
         packed = pack_lines(sum_lines(lines))
         return _sale(
-            await self._ask(show, lambda: self._calls.run("peek", show, keys, buyer, packed))
+            await self._ask(show, lambda: self._calls.run("peek", show, keys, buyer, key, packed))
         )
 
     async def sell(
-        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str = "",
     ) -> HoldAnswer:
-        """Sell to a buyer who has paid: CONFIRMED, or a refusal and his money must go back."""
+        """Sell to a buyer who has paid: CONFIRMED, or a refusal and his money must go back, as it
+        must where this raises Conflict: the key is another request's, or the payment was refused.
+        """
         packed = pack_lines(sum_lines(lines))
-        return _sale(await self._ask(show, lambda: self._run("sell", show, buyer, key, packed)))
+        args = (buyer, key, packed, payment.encode())
+        return _sale(await self._ask(show, lambda: self._sale("sell", show, *args)))
+
+    async def refuse(
+        self,
+        show: ShowId,
+        buyer: BuyerId,
+        key: HoldKey,
+        lines: Sequence[Line],
+        *,
+        payment: str,
+    ) -> bool:
+        """Before money goes back: from now on nothing is sold for it, whoever is about to.
+
+        False where these units were sold for it already: the money must stay.
+        """
+        k = show_keys(show)
+        packed = pack_lines(sum_lines(lines))
+        keys = (k.meta, k.offers, k.buyers, k.refused)
+        args = (buyer, key, packed, payment.encode())
+        reply = as_list(await self._calls.run("refuse", show, keys, *args))
+        return as_bytes(reply[0]) != b"S"
 
     # Waitlist
 
@@ -281,7 +344,7 @@ class StockEngine:
         outcome = REFUSALS.get(code) or REPEATS.get(code)
         if outcome is None:
             raise failure(code)
-        return WaitAnswer(outcome, 0)
+        return WaitAnswer(outcome, 0, reason=REASONS.get(code, ""))
 
     async def leave_waitlist(self, show: ShowId, buyer: BuyerId, slot: int) -> bool:
         """Give up a place; False where there is none."""
@@ -340,9 +403,15 @@ class StockEngine:
         await self._reap(show)
         return as_list(await ask())
 
+    async def _sale(self, name: str, show: ShowId, *args: bytes) -> Reply:
+        """A script that sells for a payment."""
+        k = show_keys(show)
+        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests, k.refused)
+        return await self._calls.run(name, show, keys, *args)
+
     async def _run(self, name: str, show: ShowId, *args: bytes) -> Reply:
         k = show_keys(show)
-        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
+        keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests)
         return await self._calls.run(name, show, keys, *args)
 
 
@@ -364,11 +433,12 @@ def _sale(reply: list[object]) -> HoldAnswer:
     """Read the reply of peek or sell."""
     code, slot, left = as_bytes(reply[0])[0], as_number(reply[1]), as_number(reply[2])
     if code in REFUSALS:
-        return HoldAnswer(REFUSALS[code], slot, left, 0)
+        return refused(code, slot, left)
     if code in REPEATS:
         return HoldAnswer(REPEATS[code], slot, left, 0, repeat=True)
     if code not in b"HS":
-        raise failure(code)
+        # A live hold has this key: it is sold by its own checkout, not by this one.
+        raise failure(CONFLICT if code == LIVE else code)
     outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
     return HoldAnswer(outcome, slot, left, 0)
 

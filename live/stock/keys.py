@@ -16,6 +16,8 @@ class ShowKeys:
     outbox: bytes
     deadlines: bytes
     wait: bytes
+    guests: bytes
+    refused: bytes
 
 
 def show_keys(show: ShowId) -> ShowKeys:

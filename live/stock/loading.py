@@ -5,19 +5,23 @@ epoch is higher than the one that is there; two rebuilds at once therefore end i
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 from live.domain.hold import HoldState
-from live.domain.ids import BuyerId, ShowId
-from live.domain.offer import Stock
-from live.domain.stock import RebuiltWaiting, ShowStock
+from live.domain.ids import GUEST, GUEST_RANGE_END, BuyerId, ShowId
+from live.domain.offer import Phase, Stock
+from live.domain.stock import RebuiltEnd, RebuiltWaiting, ShowStock
 from live.failpoint import failpoint
 from live.stock.calls import RUN_ID, Calls
 from live.stock.keys import GROUP, ShowKeys, show_keys, staging_keys
 from live.stock.records import (
     COUNTER_BITS,
+    DROPPED,
     HEAD_OF_LINE,
+    RECORDS_MAX,
+    RECORDS_PER_OFFER_MAX,
     STATE_CODES,
     pack_offer,
     pack_record,
@@ -25,6 +29,7 @@ from live.stock.records import (
 )
 
 CHUNK: Final = 1_000  # pairs a command: blocks Redis for a millisecond
+ENDED_ROOM: Final = 16  # of a buyer's records, kept free of purchases that are over
 STAGING_SECONDS: Final = 3_600  # what a rebuild that died left behind goes away by itself
 
 
@@ -42,6 +47,7 @@ async def stage(calls: Calls, show: ShowId, stock: ShowStock) -> ShowKeys:
     await _write(calls, show, b"HSET", staged.buyers, _buyers(stock))
     await _write(calls, show, b"ZADD", staged.deadlines, _deadlines(stock))
     await _write(calls, show, b"ZADD", staged.wait, _places(stock))
+    await _write(calls, show, b"HSET", staged.guests, _guests(stock))
     return staged
 
 
@@ -50,8 +56,8 @@ async def swap_in(
 ) -> None:
     """Make what was staged the stock of the show."""
     k = show_keys(show)
-    keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait)
-    staging = (staged.offers, staged.buyers, staged.deadlines, staged.wait)
+    keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests)
+    staging = (staged.offers, staged.buyers, staged.deadlines, staged.wait, staged.guests)
     longest = max((terms.hold_seconds for terms in stock.offers), default=0)
     args = (
         b"%d" % stock.stock_epoch,
@@ -61,7 +67,7 @@ async def swap_in(
         b"%d" % len(stock.waiting),
         b"%d" % fence,
     )
-    await calls.run_bare("swap", show, (*keys, *staging), *args)
+    await calls.run_bare("swap", show, (*keys, *staging, k.refused), *args)
 
 
 async def _write(
@@ -91,16 +97,69 @@ def _offers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
 
 def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
     values: dict[BuyerId, list[bytes]] = {}
+    closed = {terms.slot for terms in stock.offers if terms.phase is Phase.CLOSED}
+    finished: dict[BuyerId, list[bytes]] = {}
     for hold in stock.holds:
-        time = 0 if hold.state is HoldState.CONFIRMED else hold.expires_at
+        if hold.state is HoldState.CONFIRMED:
+            record = pack_record(hold.key, hold.lines, b"S", 0)
+            over = all(line.slot in closed for line in hold.lines)
+            (finished if over else values).setdefault(hold.buyer, []).append(record)
+            continue
         held_until = hold.held_until or hold.expires_at
-        record = pack_record(hold.key, hold.lines, STATE_CODES[hold.state], time, held_until)
+        code = STATE_CODES[hold.state]
+        record = pack_record(hold.key, hold.lines, code, hold.expires_at, held_until)
         values.setdefault(hold.buyer, []).append(record)
     for place, waiting in enumerate(_in_turn(stock), HEAD_OF_LINE):
         record = pack_record(waiting.key, (waiting.line,), b"W", place)
         values.setdefault(waiting.buyer, []).append(record)
-    for buyer, records in values.items():
-        yield buyer, b"".join(records)
+    ended = _ended_of(stock)
+    for buyer in values.keys() | finished.keys() | ended.keys():
+        yield buyer, _join(finished.get(buyer, []), ended.get(buyer, []), values.get(buyer, []))
+
+
+def _join(finished: list[bytes], ended: list[bytes], live: list[bytes]) -> bytes:
+    """One buyer's value: all that is live, and of the rest the newest for which there is room."""
+    room = max(0, RECORDS_MAX - ENDED_ROOM - len(live))
+    dropped = DROPPED if len(finished) > room else b""
+    kept = finished[len(finished) - min(room, len(finished)) :]
+    room = max(0, RECORDS_MAX - len(live) - len(kept))
+    return dropped + b"".join([*kept, *ended[len(ended) - min(room, len(ended)) :], *live])
+
+
+def _ended_of(stock: ShowStock) -> dict[BuyerId, list[bytes]]:
+    """What a repeat may still ask for: of each offer at most what Redis would have kept."""
+    counts: Counter[tuple[BuyerId, int]] = Counter()
+    for hold in stock.holds:
+        counts.update((hold.buyer, line.slot) for line in hold.lines)
+    for end in stock.ended:
+        counts.update((end.buyer, line.slot) for line in end.lines)
+    found: dict[BuyerId, list[bytes]] = {}
+    for end in stock.ended:
+        places = [(end.buyer, line.slot) for line in end.lines]
+        if not end.late_until and any(counts[place] > RECORDS_PER_OFFER_MAX for place in places):
+            counts.subtract(places)
+            continue
+        found.setdefault(end.buyer, []).append(_end_record(end))
+    return found
+
+
+def _end_record(end: RebuiltEnd) -> bytes:
+    code = b"X" if end.cancelled else b"E" if end.state is HoldState.EXPIRED else b"R"
+    return pack_record(end.key, end.lines, code, end.late_until)
+
+
+def _guests(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
+    units: Counter[bytes] = Counter()
+    live = [hold for hold in stock.holds if hold.state is not HoldState.CONFIRMED]
+    have = [(hold.buyer, line) for hold in live for line in hold.lines]
+    have += [(waiting.buyer, waiting.line) for waiting in stock.waiting]
+    for buyer, line in have:
+        if buyer.startswith(GUEST):
+            slot = pack_slot(line.slot)
+            units[slot] += line.qty
+            units[slot + buyer[len(GUEST) : GUEST_RANGE_END]] += line.qty
+    for field, count in units.items():
+        yield field, b"%d" % count
 
 
 def _deadlines(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:

@@ -3,7 +3,10 @@
 request   buyer 16 | key 16 | lines n 1 | n x (slot 2, qty 2)                one hold asked for
 record    key 16 | lines n 1 | n x (slot 2, qty 2) | state 1 | time 6        one hold in Redis
           and behind a paying one (state P): held_until 6
+          one without lines, state D, at the head: older ones were dropped
 buyer     records, oldest first                                              hash value, by buyer
+guests    units that guests hold or wait for, in decimal     hash value, by slot 2, and by slot 2
+          and the addresses 4 that their digests begin with behind GUEST (domain/ids.py)
 offer     phase 1 | mode 1 | waitlist 1 | reserved 6 | version 4 | limit 2 | hold seconds 4 |
           opens 6 | closes 6 | left 4 (signed) | held 4 | sold 4             hash value, by slot
 entry     h: kind "H" | epoch 4 | base 6 | time 6 | offers x (slot 2, hold seconds 4, left 4)
@@ -48,6 +51,10 @@ PHASES: Final = (
 )
 MODES: Final = (Mode.HOLD, Mode.FIRST_PAID)
 NOBODY: Final = bytes(16)
+REFUSED: Final = 1
+RECORDS_PER_OFFER_MAX: Final = 16
+RECORDS_MAX: Final = 128
+DROPPED: Final = bytes(17) + b"D" + bytes(6)
 
 STATES: Final = {
     "H": HoldState.HELD,
@@ -84,8 +91,9 @@ _PAYING: Final = b"P"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One hold or place in a waitlist; `time` is its deadline, its place, or 0 once it ended.
+    """One hold or place in a waitlist; `time` is its deadline or its place.
 
+    Once it ended: 0; REFUSED, where its money goes back; or until when money may still come for it.
     `held_until`: the deadline of a paying hold from before its payment began; 0 for any other.
     """
 
@@ -148,7 +156,8 @@ def pack_record(
 
 
 def read_records(value: bytes) -> Iterator[Record]:
-    at = 0
+    """The mark of those that were dropped is none."""
+    at = len(DROPPED) if value.startswith(DROPPED) else 0
     while at < len(value):
         record, at = _read_record(value, at)
         yield record

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Final
 
 _NEEDS = re.compile(r"^-- Needs:\s+(.+)$", re.MULTILINE)
+_FLAGS = re.compile(r"^-- Flags:\s+(.+)$", re.MULTILINE)
 NAMES: Final = (
     "hold",
     "begin",
@@ -20,6 +21,7 @@ NAMES: Final = (
     "release",
     "cancel",
     "retake",
+    "refuse",
     "peek",
     "sell",
     "join",
@@ -48,13 +50,19 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Read lua/<name>.lua with the shared parts that its header asks for in front."""
+    """Read lua/<name>.lua with the shared parts that its header asks for in front.
+
+    Its flags are Redis': with `allow-oom` it goes on where memory is full, because it frees more
+    than it writes, or because what it ends must not wait.
+    """
     own = _read(name)
     needs = _NEEDS.search(own)
     if needs is None:
         raise ValueError(f"lua/{name}.lua does not say what it needs")
     shared = [part for part in needs.group(1).split() if part.startswith("_")]
-    text = "".join([*(_read(part) for part in shared), own]).encode()
+    flags = _FLAGS.search(own)
+    first = f"#!lua flags={flags.group(1)}\n" if flags else ""
+    text = "".join([first, *(_read(part) for part in shared), own]).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 

@@ -25,7 +25,7 @@ import structlog
 from msgspec import Meta
 
 from live.domain.caller import ALL_SHOWS, Caller, Role
-from live.domain.ids import BuyerId, buyer_of, is_id, is_sub
+from live.domain.ids import BuyerId, buyer_of, is_id, is_sub, new_guest_sub
 from live.errors import Busy, CallError
 from live.settings import Guests, split_secrets
 
@@ -38,7 +38,6 @@ TOKEN_LIFE_MAX_SECONDS = 12 * 3_600
 CLOCK_SKEW_SECONDS = 60  # of an issuer whose clock is ahead of ours: for `iat` and `nbf` alike
 SESSION_IDLE_SECONDS = 1_800  # a console that asks for nothing for so long has to log in again
 SHOWS_PER_TOKEN_MAX = 100
-GUEST_PREFIX = "guest-"
 KEY_SET_LIFE_SECONDS = 300
 KEY_SET_RETRY_SECONDS = 10  # unknown key ids cannot make us fetch more often than this
 KEY_SET_TIMEOUT_SECONDS = 5
@@ -237,6 +236,10 @@ class Authenticator:
 
     def _sign(self, claims: dict[str, object]) -> str:
         return jwt.encode(claims, self._secrets[0], algorithm="HS256")
+
+    def guest_sub(self, network: str | None) -> str:
+        """A new guest's name; `network`: the range of addresses that he shares a bound with."""
+        return new_guest_sub(network, secret=self._digest_key)
 
     async def refresh(self) -> None:
         """Fetch the key set now, as a gateway does before it takes traffic."""

@@ -150,7 +150,8 @@ class SaleRpc:
 
     async def join(self, call: RpcCall, request: fields.JoinWaitlist) -> object:
         wanted = Wanted(request.offer, request.qty)
-        return await self._waitlist.join(call.caller, _joined(call), wanted, _key(request.key))
+        show, key = _joined(call), _key(request.key)
+        return (await self._waitlist.join(call.caller, show, wanted, key)).body()
 
     async def leave(self, call: RpcCall, request: fields.OfferName) -> object:
         await self._waitlist.leave(call.caller, _joined(call), request.offer)

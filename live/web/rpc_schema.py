@@ -39,6 +39,7 @@ class HoldAnswer(msgspec.Struct, omit_defaults=True):
     expires_at: int | None = None
     items: list[HoldItem] | None = None
     waitlist: bool | None = None
+    reason: str | None = None
 
 
 class CheckoutAnswer(msgspec.Struct, omit_defaults=True):

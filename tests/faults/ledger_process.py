@@ -1,6 +1,6 @@
 """A settler, a keeper, or one rebuild, as a process of its own: something that a test can kill.
 
-    python -m tests.faults.ledger_process settle|keep|rebuild DATABASE_URL REDIS_URL SHOW
+    python -m tests.faults.ledger_process settle|keep|rebuild|undo DATABASE_URL REDIS_URL SHOW
 
 What it announces goes to a Redis stream, so the test can count what was told.
 """
@@ -16,6 +16,7 @@ from live.domain.ids import ShowId
 from live.ledger.pool import open_pool
 from live.ledger.rebuild import rebuild_show
 from live.ledger.settler import Settler
+from live.ledger.undo import undo_sales
 from live.realtime.broker import Broker
 from live.realtime.hub import Hub
 from live.shows.carry import Carrier
@@ -48,6 +49,8 @@ async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> Non
         await rebuild_show(
             pool, show, stock=engine, outbox=outbox, settler=settler, force=True
         )  # fmt: skip
+    elif what == "undo":
+        await undo_sales(pool, engine, show)
     elif what == "keep":
         broker = Broker(redis_url, Hub())
         await broker.open()

@@ -106,7 +106,7 @@ async def test_settlement_waits_for_room_on_the_disk_of_postgres(
         await pay(fragile.rows, fragile.show, buyer)
     filler = fill(place)
     for buyer in buyers:
-        assert (await fragile.engine.confirm(fragile.show, buyer.id, buyer.key)).done
+        assert (await fragile.engine.confirm(fragile.show, buyer.id, buyer.key, [Line(0, 1)])).done
     failures = metrics.FAILURES.labels("settler")
     before = failures._value.get()
     stop = asyncio.Event()

@@ -171,6 +171,29 @@ async def test_rebuild_dead_at_a_boundary_is_finished_by_the_next(
     await assert_sound(sale)
 
 
+async def test_undo_dead_at_its_boundary_gives_units_back_once(
+    sale: Sale, database_url: str, redis_url: str
+) -> None:
+    """It died between Redis and Postgres: the next one finds nothing left to give."""
+    buyer = new_buyer()
+    await sale.hold(buyer)
+    await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
+    await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])
+    await sale.settle()  # rejected: nobody paid
+    dying = await spawn("undo", sale, database_url, redis_url, failpoint="undo.cancelled")
+    async with asyncio.timeout(EXIT_S):
+        assert await dying.wait() == DIED
+
+    again = await spawn("undo", sale, database_url, redis_url)
+    async with asyncio.timeout(EXIT_S):
+        assert await again.wait() == 0
+
+    await sale.settle()
+    assert await sale.pool.fetchval("SELECT count(*) FROM sales_to_undo") == 0
+    assert (await sale.engine.figures(sale.show)).offers[0].left == 10
+    await assert_sound(sale)
+
+
 async def test_settlers_killed_at_random_settle_everything_once(
     sale: Sale, database_url: str, redis_url: str
 ) -> None:

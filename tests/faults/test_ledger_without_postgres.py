@@ -14,6 +14,7 @@ import psutil
 import pytest
 from prometheus_client import REGISTRY
 
+from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.ledger.lag import LagWatch
 from live.ledger.migrate import migrate
@@ -85,7 +86,7 @@ async def pay_for_holds(sale: Sale, count: int) -> list[Buyer]:
 
 async def confirm(sale: Sale, buyers: Sequence[Buyer]) -> None:
     for buyer in buyers:
-        assert (await sale.engine.confirm(sale.show, buyer.id, buyer.key)).done
+        assert (await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])).done
 
 
 async def settled(sale: Sale) -> None:

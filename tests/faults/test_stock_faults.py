@@ -284,7 +284,7 @@ async def test_swallowed_reply_of_a_step_moves_units_once(
     await client.figures(show)
     steps = {
         "begin": lambda: client.begin(show, who, mine, window_ms=60_000),
-        "confirm": lambda: client.confirm(show, who, mine),
+        "confirm": lambda: client.confirm(show, who, mine, one()),
         "release": lambda: client.release(show, who, mine),
         "sell": lambda: client.sell(show, who, mine, one(1)),
     }

@@ -18,7 +18,7 @@ from live.payments.metrics import REFUSED_VOIDS
 from live.payments.port import CaptureResult, MoneyRequest, Verdict, authorise_request
 from tests.integration.test_webhooks import event
 from tests.ledger_kit import PRICE
-from tests.payment_kit import authorised, opened
+from tests.payment_kit import authorised, lose_hold, opened
 from tests.sale_kit import Sale, new_key, open_sale, viewer
 from tests.sandbox import SandboxServer, running_sandbox
 
@@ -168,7 +168,7 @@ async def test_refused_void_is_asked_for_until_nothing_is_held(
     bob = viewer()
     hold = await sale.hold(bob)
     payment = await authorised(sale, bob, hold)
-    await sale.desk.release(bob, sale.show, hold)
+    await lose_hold(sale, bob, hold)
     alarms = REFUSED_VOIDS._value.get()
 
     with monkeypatch.context() as refusing:
@@ -201,7 +201,7 @@ async def test_refused_void_of_money_that_went_back_by_hand_is_done(
     bob = viewer()
     hold = await sale.hold(bob)
     payment = await authorised(sale, bob, hold)
-    await sale.desk.release(bob, sale.show, hold)
+    await lose_hold(sale, bob, hold)
     asked = MoneyRequest(
         payment=payment.id, ref=None, amount_minor=PRICE, currency="EUR", key=payment.id
     )

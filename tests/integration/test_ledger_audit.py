@@ -286,7 +286,7 @@ async def test_audit_finds_units_that_redis_sold_alone(sale: Sale) -> None:
     buyer = new_buyer()
     await sale.hold(buyer)
     await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=1_000)
-    await sale.engine.confirm(sale.show, buyer.id, buyer.key)
+    await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])
     await sale.settle()
 
     report = await run_audit(sale)

@@ -15,10 +15,17 @@ from live.errors import Busy, NotFound
 from live.ledger import metrics
 from live.ledger.audit import audit
 from live.ledger.pool import Pool
-from live.ledger.rebuild import needs_rebuild, raise_epoch, read_show_stock, rebuild_show
+from live.ledger.rebuild import (
+    Rebuilder,
+    needs_rebuild,
+    raise_epoch,
+    read_show_stock,
+    rebuild_show,
+)
 from live.ledger.waitlist import WaitlistRows
+from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
-from tests.ledger_kit import Sale, new_buyer, new_payment, pay
+from tests.ledger_kit import Buyer, Sale, new_buyer, new_payment, pay
 
 
 async def rebuild(sale: Sale, *, force: bool = False) -> bool:
@@ -73,7 +80,7 @@ async def test_rebuild_counts_each_hold_once(sale: Sale, redis_url: str) -> None
     assert after.waiting == before.waiting == {0: 0, 1: 1}
     mine = (await sale.engine.buyer_state(sale.show, held.id)).holds
     assert [(one.key, one.expires_at) for one in mine] == [(held.key, deadline)]
-    moved = await sale.engine.confirm(sale.show, paying.id, paying.key)
+    moved = await sale.engine.confirm(sale.show, paying.id, paying.key, [Line(0, 1)])
     assert (moved.done, moved.state) == (True, HoldState.CONFIRMED)
     await sale.engine.release(sale.show, held.id, held.key)
     granted = (await sale.engine.buyer_state(sale.show, waiting.id)).holds
@@ -204,23 +211,113 @@ async def test_epoch_of_an_unknown_show_is_not_found(pool: Pool) -> None:
         await read_show_stock(pool, ShowId("nowhere"))
 
 
-async def test_rejected_order_is_answered_by_the_next_rebuild(sale: Sale) -> None:
-    """Whoever rejected it may have died: the doubt stays until the stock has been made again."""
-    buyer = new_buyer()
+async def test_rejected_order_gives_its_units_back_alone(sale: Sale) -> None:
+    """Whoever rejected it may have died: it is undone later, and nobody else's stock is stopped."""
+    buyer, other = new_buyer(), new_buyer()
     await sale.hold(buyer)
+    await sale.hold(other)
     await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
-    await sale.engine.confirm(sale.show, buyer.id, buyer.key)
+    await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])
     await sale.settle()
     wrong = (await sale.engine.figures(sale.show)).offers[0]
+
+    rebuilder = Rebuilder(sale.pool, stock=sale.engine, outbox=sale.outbox, settler=sale.settler)
+    again = await sale.engine.begin(sale.show, other.id, other.key, window_ms=60_000)
+    rebuilt = [await rebuilder.rebuild(sale.show) for _ in range(2)]
+    await sale.settle()
+
+    assert await sale.pool.fetchval("SELECT state FROM orders") == "rejected"
+    assert wrong == Stock(8, 1, 1)
+    assert (again.outcome, rebuilt) == (Outcome.HELD, [False, False])
+    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(9, 1, 0)
+    assert await sale.pool.fetchval("SELECT count(*) FROM sales_to_undo") == 0
+    assert (await rebuild(sale), await repeat(sale, buyer)) == (False, Outcome.ALREADY_RELEASED)
+
+
+async def test_sale_beyond_the_ledger_is_answered_by_a_rebuild(sale: Sale) -> None:
+    """Redis had more units than there are: no single sale is the wrong one."""
+    buyer = new_buyer()
+    await sale.buy(buyer)
+    await sale.pool.execute("UPDATE offers SET allotted = 0 WHERE slot = 0")
+    await sale.settle()
+    assert await sale.pool.fetchval("SELECT state FROM orders") == "rejected"
 
     done = await rebuild(sale)
     again = await rebuild(sale)
 
-    assert await sale.pool.fetchval("SELECT state FROM orders") == "rejected"
-    assert wrong == Stock(9, 0, 1)
     assert (done, again) == (True, False)
-    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(10, 0, 0)
+    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(0, 0, 0)
     assert await sale.pool.fetchval("SELECT count(*) FROM stock_doubts") == 0
+
+
+async def repeat(sale: Sale, buyer: Buyer, *lines: Line) -> Outcome:
+    """What the buyer's old key is answered."""
+    units = lines or (Line(0, 1),)
+    return (await sale.engine.hold(sale.show, buyer.id, buyer.key, units)).outcome
+
+
+async def test_repeats_are_told_the_same_after_a_rebuild(sale: Sale) -> None:
+    """Released, expired, cancelled and rejected: the new life knows the keys of the old one."""
+    given, expired, cancelled, rejected = (new_buyer() for _ in range(4))
+    for buyer in (given, expired):
+        await sale.hold(buyer)
+    await sale.engine.release(sale.show, given.id, given.key)
+    began = await sale.engine.begin(sale.show, expired.id, expired.key, window_ms=1)
+    await sale.engine.revert(sale.show, expired.id, expired.key, held_until=began.held_until)
+    await make_due(sale.engine, sale.show, expired)
+    await sale.buy(cancelled)
+    await sale.settle()
+    await sale.engine.cancel(sale.show, cancelled.id, cancelled.key)
+    await sale.hold(rejected)
+    await sale.engine.begin(sale.show, rejected.id, rejected.key, window_ms=60_000)
+    await sale.engine.confirm(sale.show, rejected.id, rejected.key, [Line(0, 1)])
+    await sale.settle()
+
+    await rebuild(sale, force=True)
+
+    told = [await repeat(sale, buyer) for buyer in (given, expired, cancelled, rejected)]
+    gone = Outcome.ALREADY_RELEASED
+    assert told == [gone, Outcome.EXPIRED, gone, gone]
+    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(10, 0, 0)
+
+
+async def make_due(engine: StockEngine, show: ShowId, buyer: Buyer) -> None:
+    await engine.begin(show, buyer.id, buyer.key, window_ms=60_000)
+    await engine.revert(show, buyer.id, buyer.key, held_until=1)
+    assert await engine.reap(show) == 1
+
+
+async def test_expired_hold_with_open_money_is_no_units_after_a_rebuild(sale: Sale) -> None:
+    """Its units were sold to others meanwhile: nothing is overcommitted, nobody is paused, and its
+    money finds nothing to take, as it would without the rebuild."""
+    late, others = new_buyer(), new_buyer()
+    await sale.hold(late, Line(0, 1))
+    await sale.engine.begin(sale.show, late.id, late.key, window_ms=60_000)
+    await pay(sale.rows, sale.show, late, Line(0, 1))
+    await make_due(sale.engine, sale.show, late)
+    await sale.buy(others, Line(0, 10))
+    await sale.settle()
+
+    await rebuild(sale, force=True)
+
+    assert (await sale.engine.figures(sale.show)).offers[0] == Stock(0, 0, 10)
+    assert await sale.pool.fetchval("SELECT phase FROM offers WHERE slot = 0") == "open"
+    assert not (await sale.engine.retake(sale.show, late.id, late.key, [Line(0, 1)])).done
+    assert await repeat(sale, late) is Outcome.EXPIRED
+
+
+async def test_reading_the_stock_changes_nothing(sale: Sale) -> None:
+    """Also where more is promised than there is: only a rebuild may pause for that."""
+    await sale.buy(new_buyer(), Line(0, 2))
+    await sale.settle()
+    await sale.pool.execute("ALTER TABLE offers DROP CONSTRAINT offers_never_oversold")
+    await sale.pool.execute("UPDATE offers SET allotted = 1 WHERE slot = 0")
+    dump = "SELECT (SELECT array_agg(f ORDER BY id) FROM offers f), (SELECT s FROM shows s)"
+    before = await sale.pool.fetchrow(dump)
+
+    await read_show_stock(sale.pool, sale.show)
+
+    assert await sale.pool.fetchrow(dump) == before
 
 
 async def test_entry_put_aside_is_answered_by_the_next_rebuild(sale: Sale) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
+from live.domain.hold import Line
 from live.domain.offer import Stock
 from live.domain.payment import PaymentState
 from live.ledger.audit import audit
@@ -124,7 +125,7 @@ async def test_repair_rebuilds_where_redis_sold_what_the_ledger_never_saw(
     await sale.hold(buyer)
     await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
     await sale.settle()
-    await sale.engine.confirm(sale.show, buyer.id, buyer.key)
+    await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])
     (batch,) = await sale.outbox.read([sale.show], consumer="lost", max_entries=9, block_ms=0)
     await sale.outbox.ack(sale.show, [batch.entry])
     await sale.pool.execute("UPDATE holds SET state = 'released'")

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from uuid import UUID
 
 import pytest
 import redis.asyncio
@@ -213,6 +214,59 @@ async def test_hold_without_authorised_payment_is_rejected(
     }
     assert [row[1:] for row in ledger["offers"]] == [(10, 0, "open")]
     assert [row[1] for row in ledger["jobs"]] == ["void", "void"]
+    undo = await pool.fetch("SELECT buyer, reason FROM sales_to_undo WHERE show = $1", show)
+    assert {row["buyer"]: row["reason"] for row in undo} == {
+        buyer: reason for buyer, (_, reason) in reasons.items()
+    }
+    assert await pool.fetchval("SELECT count(*) FROM stock_doubts") == 0
+
+
+async def test_second_payment_for_a_key_that_had_its_order_is_voided(
+    pool: Pool, outbox: StreamOutbox, show: ShowId
+) -> None:
+    """The first order stays what it is, nothing hangs, and the units go back."""
+    await make_show(pool, show, 10)
+    await outbox.install(show)
+    rows = PaymentRows(pool)
+    buyer = new_buyer()
+    await outbox.add(outbox.move(show, K.CONFIRMED, buyer))
+    settler = make_settler(pool, outbox)
+    await settler.run_once()  # rejected: it had no payment
+    await pool.execute("DELETE FROM sales_to_undo")
+    key = await pool.fetchval("UPDATE orders SET key = gen_random_uuid() RETURNING key")
+    new = await pay(rows, show, buyer, Line(0, 1))  # no payment is opened for a key with an order
+    await pool.execute("UPDATE orders SET key = $1 WHERE key = $2", UUID(bytes=buyer.key), key)
+    await outbox.add(outbox.move(show, K.CONFIRMED, buyer))
+
+    await settler.run_once()
+    await settler.run_once()
+
+    states = await pool.fetch("SELECT state FROM orders")
+    assert [row["state"] for row in states] == ["rejected"]
+    jobs = await pool.fetch("SELECT payment::text, kind, state FROM money_jobs")
+    assert [tuple(row) for row in jobs] == [(new.id, "void", "due")]
+    undo = await pool.fetch("SELECT buyer FROM sales_to_undo")
+    assert [row["buyer"] for row in undo] == [buyer.id]
+
+
+async def test_hold_that_became_an_order_is_never_paid_again(
+    pool: Pool, outbox: StreamOutbox, show: ShowId
+) -> None:
+    """Also where the order was cancelled: the call is told of it, and no row is written."""
+    await make_show(pool, show, 10)
+    await outbox.install(show)
+    rows = PaymentRows(pool)
+    buyer = new_buyer()
+    first = await pay(rows, show, buyer, Line(0, 1))
+    await outbox.add(outbox.move(show, K.CONFIRMED, buyer))
+    await make_settler(pool, outbox).run_once()
+    await pool.execute("UPDATE orders SET state = 'cancelled'")
+    await pool.execute("UPDATE payments SET state = 'voided'")
+
+    again = await rows.open_payment(new_payment(show, buyer))
+
+    assert (again.fresh, again.active, again.payment.id) == (False, False, first.id)
+    assert await pool.fetchval("SELECT count(*) FROM payments") == 1
 
 
 async def test_racing_settlers_never_oversell(

@@ -21,7 +21,7 @@ from live.payments.breaker import LOST_MAX
 from live.payments.port import MoneyRequest, Verdict, authorise_request
 from live.payments.worker import PaymentWorker
 from tests.ledger_kit import PRICE, wish
-from tests.payment_kit import authorised, only_payment, opened
+from tests.payment_kit import authorised, lose_hold, only_payment, opened
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer, running_sandbox
 from tests.shows_kit import HOST
@@ -131,7 +131,7 @@ async def test_payment_for_a_released_hold_is_voided(sale: Sale) -> None:
     ada = viewer()
     hold = await sale.hold(ada)
     await authorised(sale, ada, hold)
-    await sale.desk.release(ada, sale.show, hold)
+    await lose_hold(sale, ada, hold)
     await sale.work_until("voided", None)
     assert await sale.figures() == Stock(left=2, held=0, sold=0)
 
@@ -203,7 +203,7 @@ async def test_void_that_a_person_made_impossible_is_named_by_the_audit(sale: Sa
     ada = viewer()
     hold = await sale.hold(ada)
     payment = await authorised(sale, ada, hold)
-    await sale.desk.release(ada, sale.show, hold)
+    await lose_hold(sale, ada, hold)
     captured = await sale.provider.capture(
         MoneyRequest(
             payment=payment.id,

@@ -18,6 +18,7 @@ from live.domain.order import OrderView
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
 from live.ledger.pool import Pool
 from live.ledger.waitlist import WaitlistRows
+from live.sales.forgotten import OldPurchases
 from live.sales.hold import HoldDesk
 from live.sales.me import Me, MeView
 from live.sales.waitlist import Waitlist
@@ -108,7 +109,7 @@ class Client:
 
 def make_client(sale: Sale, *, guests: Guests = Guests.WATCH) -> Client:
     shows = Shows()
-    desk = HoldDesk(sale.stock, sale.book, guests=guests)
+    desk = HoldDesk(sale.stock, sale.book, OldPurchases(sale.orders), guests=guests)
     rpc = SaleRpc(
         desk=desk,
         checkout=sale.checkout,

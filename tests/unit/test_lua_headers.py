@@ -65,6 +65,7 @@ def test_body_touches_declared_keys_only(name: str) -> None:
     _, body = header_and_body(name)
     calls = re.findall(r"call\('(\w+)',\s*([^,)]+)", body)
     allowed = {"meta_key", "offers_key", "buyers_key", "outbox_key", "deadlines_key", "wait_key"}
+    allowed |= {"guests_key", "refused_key"}
     allowed |= {"staged", "live", "'STREAM'", "'GROUPS'", "'CREATE'", "staged_offers"}
     allowed |= {"'CONSUMERS'", "'DELCONSUMER'"}
     assert {key.strip() for verb, key in calls if verb != "TIME"} <= allowed

@@ -2,9 +2,13 @@
 --   own.
 -- A buyer's value is a row of records, oldest first: key 16, lines n 1, n x (slot 2, qty 2), state
 -- 1, time 6, and of a paying one (P) held_until 6.
--- The time is the deadline in ms of a hold, the place in the queue of a waiter, and 0 once it
--- ended; held_until is the deadline from before the payment began.
-local byte, sub, rep, floor = string.byte, string.sub, string.rep, math.floor
+-- The time is the deadline in ms of a hold and the place in the queue of a waiter; held_until is
+-- the deadline from before the payment began. Once it ended the time is 0, or REFUSED where its
+-- money goes back and nothing may be sold for it, or, where it expired while it was paid, until
+-- when the record has to stay: money may still come for it.
+-- A record without lines (state D) at the head says that older ones were dropped (`make_room`).
+local byte, sub, rep, floor, max = string.byte, string.sub, string.rep, math.floor, math.max
+local find = string.find
 local pack, unpack_bytes = struct.pack, struct.unpack
 local call = redis.call
 
@@ -16,6 +20,15 @@ local COUNTED = { [72] = true, [80] = true, [83] = true } -- H held, P paying, S
 local ENDED = { [82] = true, [69] = true, [88] = true } -- R released, E expired, X cancelled
 local NO_TIME = rep('\0', 6)
 local HEAD_OF_LINE = 1 -- places in a waitlist count from here
+local REFUSED = 1
+local LATE_MONEY_MS = 86400000 -- a payment that is undecided for a day is a person's business
+local DROPPED = rep('\0', 17) .. 'D' .. NO_TIME
+
+-- A guest's digest begins with GUEST and a digest of the addresses that he came from
+-- (domain/ids.py). What guests hold of an offer, or wait for, is at most its half, those of one
+-- range of addresses at most its twentieth; a single guest always gets what one buyer may have.
+local GUEST = 'gst\0'
+local GUESTS_SHARE, RANGE_SHARE = 2, 20
 
 -- Redis TIME in ms: gateways' clocks differ, and a deadline must have a single judge.
 local function clock()
@@ -70,11 +83,12 @@ end
 -- Place of a record in a buyer's value, its number of lines, and place of its state; nil if
 -- unknown.
 local function find_record(value, key)
+  if not find(value, key, 1, true) then return nil end -- by far the most: no walk for them
   local p, size = 1, #value
   while p <= size do
     local n = byte(value, p + 16)
     local s = p + 17 + 4 * n
-    if sub(value, p, p + 15) == key then return p, n, s end
+    if n > 0 and sub(value, p, p + 15) == key then return p, n, s end
     p = behind(value, s)
   end
 end
@@ -122,14 +136,19 @@ local function units_of(value, slot)
   return units
 end
 
+-- Whether money may still come for a record that ended; it must stay until then.
+local function awaits_money(value, s, now)
+  return unpack_bytes('>I6', value, s + 1) > now
+end
+
 -- Drop the oldest ended record that names the slot (any, for nil). Returns the value, or nil if
 -- none ended.
-local function drop_ended(value, slot)
+local function drop_ended(value, slot, now)
   local p, size = 1, #value
   while p <= size do
     local n = byte(value, p + 16)
     local s = p + 17 + 4 * n
-    if ENDED[byte(value, s)] then
+    if ENDED[byte(value, s)] and not awaits_money(value, s, now) then
       local named = slot == nil
       for l = p + 17, s - 4, 4 do
         local a, b = byte(value, l, l + 1)
@@ -156,13 +175,45 @@ local function count_records(value, slot)
   return all, named
 end
 
--- Room for one more record with these lines, dropping ended ones; nil when nothing may be dropped.
-local function make_room(value, lines)
+local function is_closed(offers_key, slot)
+  local value = call('HGET', offers_key, pack('>H', slot))
+  return value and byte(value) == CLOSED
+end
+
+-- Drop the oldest sold or ended record of whose offers none can be had any more: no limit needs it,
+-- and its repeat is answered by the ledger, as the mark at the head says. Returns nil if none is.
+local function drop_finished(value, now, offers_key)
+  local p, size = 1, #value
+  while p <= size do
+    local n = byte(value, p + 16)
+    local s = p + 17 + 4 * n
+    local state = byte(value, s)
+    local finished = state == 83 or (ENDED[state] and not awaits_money(value, s, now))
+    for l = p + 17, finished and s - 4 or 0, 4 do
+      finished = finished and is_closed(offers_key, unpack_bytes('>H', value, l))
+    end
+    if finished then
+      value = sub(value, 1, p - 1) .. sub(value, behind(value, s))
+      return sub(value, 1, 24) == DROPPED and value or DROPPED .. value
+    end
+    p = behind(value, s)
+  end
+end
+
+-- Whether the ledger may know a key that this value does not.
+local function has_forgotten(value)
+  return value and sub(value, 1, 24) == DROPPED
+end
+
+-- Room for one more record with these lines, dropping what is over; nil when nothing may go.
+local function make_room(value, lines, now, offers_key)
   if #value < RECORDS_PER_OFFER_MAX * RECORD_BYTES_MIN then return value end
   for i = 1, #lines do
     local all, named = count_records(value, lines[i][1])
-    if named >= RECORDS_PER_OFFER_MAX then value = drop_ended(value, lines[i][1])
-    elseif all >= RECORDS_MAX then value = drop_ended(value) end
+    if named >= RECORDS_PER_OFFER_MAX then value = drop_ended(value, lines[i][1], now)
+    elseif all >= RECORDS_MAX then
+      value = drop_finished(value, now, offers_key) or drop_ended(value, nil, now)
+    end
     if not value then return nil end
   end
   return value
@@ -194,4 +245,21 @@ local function repeat_status(value, p, n, s, asked, now)
   elseif state == 'E' then return 'e'
   elseif state == 'W' then return 'w' end
   return 'r'
+end
+
+local function is_guest(buyer)
+  return sub(buyer, 1, 4) == GUEST
+end
+
+-- The fields that count a guest's units of a slot: of all guests, and of those of his addresses.
+local function guest_fields(buyer, slot)
+  local all = pack('>H', slot)
+  return all, all .. sub(buyer, 5, 8)
+end
+
+-- Whether guests who have `all` units of an offer, `near` of them from the same addresses, may have
+-- so many more.
+local function guests_may(allotted, limit, all, near, qty)
+  return all + qty <= max(limit, floor(allotted / GUESTS_SHARE))
+    and near + qty <= max(limit, floor(allotted / RANGE_SHARE))
 end

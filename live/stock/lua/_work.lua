@@ -7,14 +7,14 @@ local GRANTS_MAX = 64 -- grants of one offer in one call: restocking for thousan
 local GRANTS_A_CALL_MAX = 512 -- of all its offers
 local w = {
   served = 0, values = {}, offers = {}, stored = {}, moves = {},
-  add = {}, drop = {}, wait_add = {}, wait_drop = {},
+  add = {}, drop = {}, wait_add = {}, wait_drop = {}, guests = {},
 }
 
 local function open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
-  wait_key)
+  wait_key, guests_key)
   w.epoch, w.now = tonumber(epoch), now
   w.meta, w.offers_key, w.buyers, w.outbox = meta_key, offers_key, buyers_key, outbox_key
-  w.deadlines, w.wait = deadlines_key, wait_key
+  w.deadlines, w.wait, w.guests_key = deadlines_key, wait_key, guests_key
 end
 
 local function value_of(buyer)
@@ -60,10 +60,29 @@ local function set_state(kind, buyer, p, s, state, time, held_until)
   return record
 end
 
+-- Count units that a guest has got (or, below zero, has no more); nothing for others.
+local function count_guest(buyer, slot, units)
+  if not is_guest(buyer) then return end
+  local all, near = guest_fields(buyer, slot)
+  w.guests[all] = (w.guests[all] or 0) + units
+  w.guests[near] = (w.guests[near] or 0) + units
+end
+
+-- Whether this buyer may have so many units of the offer, where he is a guest.
+local function guest_fits(buyer, slot, o, qty)
+  if not is_guest(buyer) then return true end
+  local all, near = guest_fields(buyer, slot)
+  local counts = call('HMGET', w.guests_key, all, near)
+  return guests_may(o.left + o.held + o.sold, o.limit, tonumber(counts[1] or 0),
+    tonumber(counts[2] or 0), qty)
+end
+
 -- Take a waiter's record at p away; tells the outbox. His place in the line is the caller's
 -- business.
 local function end_waiting(buyer, p, s)
   local value = w.values[buyer]
+  local slot, qty = unpack_bytes('>HH', value, p + 17)
+  count_guest(buyer, slot, -qty)
   move('Q', buyer, record_of(value, p, s))
   w.values[buyer] = sub(value, 1, p - 1) .. sub(value, behind(value, s))
 end
@@ -143,9 +162,10 @@ end
 
 -- Give the lines' units back from `held` or `sold` to `left`; waiters come first, from the head of
 -- the line.
-local function free_units(lines, from)
+local function free_units(buyer, lines, from)
   for i = 1, #lines do
     local o = offer_of(lines[i][1])
+    if from == 'held' then count_guest(buyer, lines[i][1], -lines[i][2]) end
     o[from], o.left = o[from] - lines[i][2], o.left + lines[i][2]
     o.reserved = HEAD_OF_LINE
   end
@@ -179,6 +199,11 @@ local function commit()
     end
   end
   if #offers > 0 then call('HSET', w.offers_key, unpack(offers)) end
+  for field, units in pairs(w.guests) do
+    if units ~= 0 and call('HINCRBY', w.guests_key, field, units) <= 0 then
+      call('HDEL', w.guests_key, field)
+    end
+  end
   if #w.drop > 0 then call('ZREM', w.deadlines, unpack(w.drop)) end
   if #w.add > 0 then call('ZADD', w.deadlines, unpack(w.add)) end
   if #w.wait_drop > 0 then call('ZREM', w.wait, unpack(w.wait_drop)) end

@@ -8,6 +8,7 @@
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
 -- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
@@ -15,12 +16,13 @@
 -- ARGV[5]  window_ms
 -- Reply:   R, or {status, record}; the record is empty for U
 -- Codes:   P E R X S W U
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key, window = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
+  guests_key)
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)

@@ -8,19 +8,22 @@
 -- KEYS[4]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
 -- KEYS[5]  buyers     hash    asked for its mark
 -- KEYS[6]  deadlines  zset    the same
+-- KEYS[7]  guests     hash    the same
+-- KEYS[8]  refused    zset    the same
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- Reply:   R (also where an offer, a whole key or the group was lost), or {time, last entry, slot,
 --          packed offer, waiting, ...}
 -- Codes:   none
 local meta_key, offers_key, outbox_key, wait_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local buyers_key, deadlines_key = KEYS[5], KEYS[6]
+local buyers_key, deadlines_key, guests_key, refused_key = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local epoch, run = ARGV[1], ARGV[2]
 if is_foreign(meta_key, epoch, run) then return 'R' end
 if lacks_offers(meta_key, offers_key) then return 'R' end
 
 if not (call('HGET', buyers_key, 'mark') and call('ZSCORE', deadlines_key, 'mark')
-  and call('ZSCORE', wait_key, 'mark')) then return 'R' end
+  and call('ZSCORE', wait_key, 'mark') and call('HGET', guests_key, 'mark')
+  and call('ZSCORE', refused_key, 'mark')) then return 'R' end
 local stream, last, groups = redis.pcall('XINFO', 'STREAM', outbox_key), '0-0', 0
 for i = 1, #stream, 2 do -- nothing where the stream is lost
   if stream[i] == 'last-generated-id' then last = stream[i + 1] end

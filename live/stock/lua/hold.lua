@@ -7,6 +7,7 @@
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  one entry for the batch; none where nothing was held
 -- KEYS[5]  deadlines  zset    one member for the batch and hold time
+-- KEYS[6]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  K requests: buyer 16, key 16, lines n 1, n x (slot 2, qty 2); no slot twice in one
@@ -14,9 +15,9 @@
 -- ARGV[4]  K
 -- Reply:   R or B (nothing written; B: the ledger is too far behind), or {K status characters,
 --          time, offers, details, due}; due > 0: reap, then ask again
--- Codes:   H h e r s w C N Z X L O M U
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- Codes:   H h e r s w C N Z X F L K G O M U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, run, blob, k = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
@@ -51,6 +52,7 @@ else
   end
 end
 local stored = call('HMGET', buyers_key, unpack(ids))
+local some_guests = find(blob, GUEST, 1, true)
 
 local offers, slots, reserved = {}, {}, 0
 local function load_offer(slot)
@@ -59,7 +61,7 @@ local function load_offer(slot)
   local o = read_offer(value)
   o.refusal = o.mode ~= HOLD_MODE and 'M' or refusal(o, now) or (o.reserved > 0 and 'O')
   o.tail = 'H' .. pack('>I6', now + o.ttl * 1000)
-  o.had = o.left
+  o.had, o.allotted = o.left, o.left + o.held + o.sold
   offers[slot] = o
   slots[#slots + 1] = slot
   if o.refusal == 'O' then reserved = 1 end
@@ -83,9 +85,38 @@ local function answer_repeat(value, r, m, s, asked, n)
   return status
 end
 
--- The way of every request that is not "one line, first hold of this buyer": status and the buyer's
--- new value.
-local function decide(value, at, n)
+local guests, counted = {}, {} -- units of guests, by field; those fields that changed
+local function guests_of(field)
+  local units = guests[field]
+  if not units then
+    units = tonumber(call('HGET', guests_key, field) or 0)
+    guests[field] = units
+  end
+  return units
+end
+
+-- The slot of which guests have as much as they may, if there is one.
+local function full_of_guests(buyer, lines)
+  for i = 1, #lines do
+    local slot, o = lines[i][1], offers[lines[i][1]]
+    local all, near = guest_fields(buyer, slot)
+    if not guests_may(o.allotted, o.limit, guests_of(all), guests_of(near), lines[i][2]) then
+      return slot
+    end
+  end
+end
+
+local function count_guest(buyer, lines)
+  for i = 1, #lines do
+    local all, near = guest_fields(buyer, lines[i][1])
+    guests[all], guests[near] = guests[all] + lines[i][2], guests[near] + lines[i][2]
+    counted[all], counted[near] = true, true
+  end
+end
+
+-- The way of every request that is not "one line, first hold of this buyer, no guest": status and
+-- the buyer's new value.
+local function decide(buyer, value, at, n)
   local stop = at + 32 + 4 * n
   if value then
     local r, m, s = find_record(value, sub(blob, at + 16, at + 31))
@@ -100,11 +131,17 @@ local function decide(value, at, n)
       if qty + (value and units_of(value, slot) or 0) > o.limit then status = 'L'
       elseif qty > o.left then status = 'O' end
     end
+    if status == 'X' and has_forgotten(value) then status = 'F' end
     if status then return refuse(status, slot, n) end
     if not ttl or o.ttl < ttl then ttl = o.ttl end
   end
-  local roomy = make_room(value or '', lines)
-  if not roomy then return refuse('L', lines[1][1], n) end
+  local roomy = make_room(value or '', lines, now, offers_key)
+  if not roomy then return refuse('K', lines[1][1], n) end
+  if some_guests and is_guest(buyer) then
+    local slot = full_of_guests(buyer, lines)
+    if slot then return refuse('G', slot, n) end
+    count_guest(buyer, lines)
+  end
   for i = 1, n do
     local o = offers[lines[i][1]]
     o.left = o.left - lines[i][2]
@@ -121,8 +158,8 @@ for i = 1, k do
   local value = spot and put[spot] or stored[i]
   local n, a, b, c, d = byte(blob, at + 32, at + 36)
   local status, fresh
-  if value or n ~= 1 then
-    status, fresh = decide(value, at, n)
+  if value or n ~= 1 or (some_guests and is_guest(buyer)) then
+    status, fresh = decide(buyer, value, at, n)
   else
     local slot, qty = a * 256 + b, c * 256 + d
     if slot ~= last then last, offer = slot, offers[slot] or load_offer(slot) end
@@ -147,7 +184,7 @@ for i = 1, k do
       place[buyer] = spot
     end
     put[spot] = fresh
-  elseif status == 'L' or status == 'O' then
+  elseif status == 'L' or status == 'O' or status == 'K' or status == 'G' then
     wanting = true
   end
 end
@@ -164,6 +201,7 @@ local answer, offers_blob = table.concat(statuses), table.concat(offers_now)
 if puts > 0 then
   call('HSET', buyers_key, unpack(put))
   call('HSET', offers_key, unpack(written))
+  for field in pairs(counted) do call('HSET', guests_key, field, guests[field]) end
   local base = call('HINCRBY', meta_key, 'seq', k) - k
   local head = pack('>c1I4I6I6', 'H', tonumber(epoch), base, now) .. offers_blob
   local entry = call('XADD', outbox_key, '*', 'h', head, 's', answer, 'b', blob)

@@ -8,6 +8,8 @@
 -- KEYS[3]  buyers     hash    gets its mark, by which a loss of this key alone is seen
 -- KEYS[4]  deadlines  zset    the same
 -- KEYS[5]  wait       zset    the same
+-- KEYS[6]  guests     hash    the same
+-- KEYS[7]  refused    zset    the same
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  group
@@ -15,6 +17,7 @@
 -- Codes:   none
 local meta_key, outbox_key, buyers_key, deadlines_key, wait_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local guests_key, refused_key = KEYS[6], KEYS[7]
 local epoch, run, group = ARGV[1], ARGV[2], ARGV[3]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'run_id')
 if meta[1] then return meta[1] == epoch and meta[2] == run and 1 or 0 end
@@ -22,6 +25,8 @@ redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
 redis.call('HSET', buyers_key, 'mark', 1)
 redis.call('ZADD', deadlines_key, '+inf', 'mark')
 redis.call('ZADD', wait_key, -1, 'mark')
+redis.call('HSET', guests_key, 'mark', 1)
+redis.call('ZADD', refused_key, '+inf', 'mark')
 redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', 0, 'offers', 0,
   'ttl_max', 0)
 return 1

@@ -1,4 +1,5 @@
--- peek: could these units be sold to this buyer now? Asked before money is touched (first_paid).
+-- peek: could these units be sold to this buyer for this key now? Asked before money is touched
+--   (first_paid).
 -- Keeps:   writes nothing.   Cost: O(records of the buyer).   Clock: Redis TIME.
 -- Retry:   harmless.
 -- Needs:   _records
@@ -9,16 +10,19 @@
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
--- ARGV[4]  lines: n 1, n x (slot 2, qty 2)
+-- ARGV[4]  key
+-- ARGV[5]  lines: n 1, n x (slot 2, qty 2)
 -- Reply:   R, or {status, slot, left, due}; the slot is the first that fails, or the first line's
--- Codes:   H N Z X L O M U
+-- Codes:   H s h e r w C N Z X L O K M U
 local meta_key, offers_key, buyers_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local epoch, run, buyer, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
 
 local value = call('HGET', buyers_key, buyer) or ''
 local lines, first_left = read_lines(asked, 2, byte(asked)), 0
+local p, m, s = find_record(value, key)
+if p then return { repeat_status(value, p, m, s, asked, now), lines[1][1], 0, 0 } end
 for i = 1, #lines do
   local slot, qty = lines[i][1], lines[i][2]
   local stored = call('HGET', offers_key, pack('>H', slot))
@@ -34,7 +38,7 @@ for i = 1, #lines do
   if i == 1 then first_left = o.left end
 end
 -- sell would find no room for one more record of this buyer.
-if not make_room(value, lines) then
-  return { 'L', lines[1][1], first_left, call('ZCOUNT', deadlines_key, '-inf', now) }
+if not make_room(value, lines, now, offers_key) then
+  return { 'K', lines[1][1], first_left, call('ZCOUNT', deadlines_key, '-inf', now) }
 end
 return { 'H', lines[1][1], first_left, 0 }

@@ -3,24 +3,27 @@
 -- Cost:    O(holds looked at), <= 1,023 a call.   Clock: Redis TIME.
 -- Retry:   ends each hold once; a repeat goes on where the last call stopped.
 -- Needs:   _records _work
+-- Flags:   allow-oom
 -- KEYS[1]  meta       hash    stock_epoch run_id seq offers
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
 -- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- Reply:   R, or {movements, more, lost}; more is 1 where due holds or grants remain, lost is 1
 --          where an offer was lost: its holds stay as they are and come back with a rebuild
 -- Codes:   none
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run = ARGV[1], ARGV[2]
 local HOLDS_MAX, OFFERS_MAX = 512, 1000
 if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
+  guests_key)
 
 -- A member is one hold ('h' buyer key) or one batch of new holds ('b' entry ' ' hold time).
 local due = call('ZRANGEBYSCORE', deadlines_key, '-inf', now, 'LIMIT', 0, HOLDS_MAX)
@@ -67,8 +70,8 @@ for i = 1, k do
   if (state == 'H' or state == 'P') and unpack_bytes('>I6', value, s + 1) <= now then
     local lines = read_lines(value, p + 17, n)
     if knows(lines) then
-      free_units(lines, 'held')
-      set_state('E', buyer, p, s, 'E', 0)
+      free_units(buyer, lines, 'held')
+      set_state('E', buyer, p, s, 'E', state == 'P' and now + LATE_MONEY_MS or 0)
       for j = 1, n do look_at(lines[j][1]) end
     end
   end

@@ -1,37 +1,41 @@
--- release: a held or paying hold gives its units back; waiters come first.
+-- release: a held hold gives its units back; waiters come first. One that is being paid keeps them:
+--   money may be on its way.
 -- Keeps:   allotted = left + held + sold.
 -- Cost:    O(records + waiters looked at).   Clock: Redis TIME.
 -- Retry:   a released hold answers R again; nothing moves.
 -- Needs:   _records _work
+-- Flags:   allow-oom
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
 -- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- Reply:   R for rebuilding, or {state, record, moved}; done where the state is R; the record is
 --          empty for U
--- Codes:   R S E X W U
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Codes:   R P S E X W U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
+  guests_key)
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 if not p then return { 'U', '', 0 } end
 local state = sub(value, s, s)
-if state ~= 'H' and state ~= 'P' then return { state, record_of(value, p, s), 0 } end
+if state ~= 'H' then return { state, record_of(value, p, s), 0 } end
 local lines = read_lines(value, p + 17, n)
 if not knows(lines) then return 'R' end
 
-free_units(lines, 'held')
+free_units(buyer, lines, 'held')
 forget_deadline(buyer, key)
 local record = set_state('R', buyer, p, s, 'R', 0)
 grant_lines(lines)

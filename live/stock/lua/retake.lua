@@ -3,39 +3,50 @@
 -- Cost:    O(records of the buyer).   Clock: Redis TIME.
 -- Retry:   a sold hold answers S again; nothing moves.
 -- Needs:   _records _work
+-- Flags:   allow-oom
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
 -- KEYS[2]  offers     hash    slot -> packed offer
 -- KEYS[3]  buyers     hash    buyer -> packed records
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
 -- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
+-- KEYS[8]  refused    zset    payments whose money goes back -> until when that is remembered
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  key
--- ARGV[5]  lines, for a hold that Redis no longer knows: n 1, n x (slot 2, qty 2); empty: none
+-- ARGV[5]  lines that were paid: n 1, n x (slot 2, qty 2); they serve where the hold is not known
+-- ARGV[6]  payment
 -- Reply:   R, or {state, record, due}; done where the state is S; the record is empty for U
--- Codes:   S R E X W U
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Codes:   S R E X W C U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local refused_key, payment = KEYS[8], ARGV[6]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if is_foreign(meta_key, epoch, run) then return 'R' end
+if call('ZSCORE', refused_key, payment) then return { 'C', '', 0 } end
 local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
+  guests_key)
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 local state, record, lines = 'U', '', nil
 if p then
   state, record, lines = sub(value, s, s), record_of(value, p, s), read_lines(value, p + 17, n)
-elseif asked ~= '' then
+  if not same_lines(sub(value, p + 16, s - 1), asked) then return { 'C', record, 0 } end
+else
   n = byte(asked)
   lines = read_lines(asked, 2, n)
-  value = make_room(value, lines)
+  value = make_room(value, lines, now, offers_key)
 end
--- A cancelled order was paid once already; a waiter has nothing to take.
-local final = state == 'S' or state == 'X' or state == 'W'
-if final or not lines then return { state, record, 0 } end
+-- A cancelled order was paid once already; a waiter has nothing to take; what was refused once must
+-- not be sold while its money goes back.
+if state == 'S' or state == 'X' or state == 'W' then return { state, record, 0 } end
+if (state == 'E' or state == 'R') and unpack_bytes('>I6', value, s + 1) == REFUSED then
+  return { state, record, 0 }
+end
 local live = state == 'H' or state == 'P'
 local refused, reserved = not value, 0 -- no value: no room for one more record
 for i = 1, n do
@@ -61,6 +72,7 @@ w.values[buyer] = value
 for i = 1, n do
   local o, from = offer_of(lines[i][1]), live and 'held' or 'left'
   o[from], o.sold = o[from] - lines[i][2], o.sold + lines[i][2]
+  if live then count_guest(buyer, lines[i][1], -lines[i][2]) end
 end
 forget_deadline(buyer, key)
 record = set_state('T', buyer, p, s, 'S', 0)

@@ -9,6 +9,8 @@
 -- KEYS[4]  outbox     stream  with its group, or lost
 -- KEYS[5]  deadlines  zset
 -- KEYS[6]  wait       zset
+-- KEYS[7]  guests     hash
+-- KEYS[8]  refused    zset
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  group
 -- ARGV[3]  ms until the end
@@ -16,6 +18,7 @@
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local guests_key, refused_key = KEYS[7], KEYS[8]
 local epoch, group, ms = ARGV[1], ARGV[2], ARGV[3]
 local present = redis.call('HGET', meta_key, 'stock_epoch')
 if present and tonumber(present) > tonumber(epoch) then return 0 end
@@ -37,4 +40,6 @@ redis.call('PEXPIRE', buyers_key, ms)
 redis.call('PEXPIRE', outbox_key, ms)
 redis.call('PEXPIRE', deadlines_key, ms)
 redis.call('PEXPIRE', wait_key, ms)
+redis.call('PEXPIRE', guests_key, ms)
+redis.call('PEXPIRE', refused_key, ms)
 return 1

@@ -8,28 +8,35 @@
 -- KEYS[4]  outbox     stream  one entry a call; none where nothing moved
 -- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
+-- KEYS[8]  refused    zset    payments whose money goes back -> until when that is remembered
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  lines: n 1, n x (slot 2, qty 2)
+-- ARGV[6]  payment
 -- Reply:   R, or {status, slot, left, due}; the slot is the first that fails, or the first line's
--- Codes:   S s h e r w C N Z X L O M U
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+-- Codes:   S s h e r w C N Z X L O K M U
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local refused_key, payment = KEYS[8], ARGV[6]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if is_foreign(meta_key, epoch, run) then return 'R' end
+if call('ZSCORE', refused_key, payment) then return { 'C', 0, 0, 0 } end
 local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key)
+open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
+  guests_key)
 
 local value, n = value_of(buyer), byte(asked)
 local lines = read_lines(asked, 2, n)
 local first = offer_of(lines[1][1])
-if not first then return { 'U', lines[1][1], 0, 0 } end
 local p, m, s = find_record(value, key)
 if p then
-  return { repeat_status(value, p, m, s, asked, now), lines[1][1], first.left, 0 }
+  local status = repeat_status(value, p, m, s, asked, now)
+  return { status, lines[1][1], first and first.left or 0, 0 }
 end
+if not first then return { 'U', lines[1][1], 0, 0 } end
 for i = 1, n do
   local slot, qty = lines[i][1], lines[i][2]
   local o = offer_of(slot)
@@ -42,9 +49,9 @@ for i = 1, n do
     return { status, slot, o and o.left or 0, due }
   end
 end
-local roomy = make_room(value, lines)
+local roomy = make_room(value, lines, now, offers_key)
 if not roomy then
-  return { 'L', lines[1][1], first.left, call('ZCOUNT', deadlines_key, '-inf', now) }
+  return { 'K', lines[1][1], first.left, call('ZCOUNT', deadlines_key, '-inf', now) }
 end
 
 for i = 1, n do

@@ -9,10 +9,13 @@
 -- KEYS[4]  outbox     stream  kept; made with its group where it is missing
 -- KEYS[5]  deadlines  zset    one member a hold
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
--- KEYS[7]  staged offers
--- KEYS[8]  staged buyers
--- KEYS[9]  staged deadlines
--- KEYS[10] staged wait
+-- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
+-- KEYS[8]  staged offers
+-- KEYS[9]  staged buyers
+-- KEYS[10] staged deadlines
+-- KEYS[11] staged wait
+-- KEYS[12] staged guests
+-- KEYS[13] refused    zset    kept
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  group
@@ -21,16 +24,17 @@
 -- ARGV[6]  fence of the rebuild, or 0 for who has none
 -- Reply:   1 (swapped in) or 0 (the show is in this life or a later one already, or will be)
 -- Codes:   none
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local staged_offers, staged_buyers, staged_deadlines, staged_wait =
-  KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local staged_offers, staged_buyers, staged_deadlines, staged_wait, staged_guests =
+  KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local refused_key = KEYS[13]
 local epoch, run, group, ttl_max, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local fence = ARGV[6]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'fence')
 local newer = fence ~= '0' and meta[2] and tonumber(meta[2]) > tonumber(fence)
 if newer or (meta[1] and tonumber(meta[1]) >= tonumber(epoch)) then
-  redis.call('UNLINK', staged_offers, staged_buyers, staged_deadlines, staged_wait)
+  redis.call('UNLINK', staged_offers, staged_buyers, staged_deadlines, staged_wait, staged_guests)
   return 0
 end
 local function replace(staged, live)
@@ -44,13 +48,17 @@ replace(staged_offers, offers_key)
 replace(staged_buyers, buyers_key)
 replace(staged_deadlines, deadlines_key)
 replace(staged_wait, wait_key)
+replace(staged_guests, guests_key)
 -- By its mark each key is told from one that was lost and began anew.
 redis.call('HSET', buyers_key, 'mark', 1)
 redis.call('ZADD', deadlines_key, '+inf', 'mark')
 redis.call('ZADD', wait_key, -1, 'mark')
+redis.call('HSET', guests_key, 'mark', 1)
+redis.call('ZADD', refused_key, '+inf', 'mark')
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
 redis.call('HSET', meta_key, 'stock_epoch', epoch, 'run_id', run, 'seq', seq,
   'offers', redis.call('HLEN', offers_key), 'ttl_max', ttl_max)
 redis.call('PERSIST', meta_key) -- of a show that was about to leave Redis
 redis.call('PERSIST', outbox_key)
+redis.call('PERSIST', refused_key)
 return 1

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from secrets import token_urlsafe
 
 import orjson
 from starlette.responses import Response
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from live.domain.caller import ALL_SHOWS, RANKS, Caller, Role
 from live.domain.ids import ShowId
 from live.errors import CallError, Denied
+from live.realtime.addresses import range_of
 from live.settings import Guests
 from live.shows.ports import UNREACHABLE
 from live.web.api.answers import GuestAnswer, Nothing, SessionAnswer, TokenAnswer
@@ -17,7 +17,7 @@ from live.web.api.bodies import Empty, SessionBody, TokenBody, check_sub
 from live.web.api.call import address_of
 from live.web.api.deps import ApiDeps
 from live.web.api.table import ApiCall
-from live.web.auth import GUEST_PREFIX, TOKEN_LIFE_MAX_SECONDS
+from live.web.auth import TOKEN_LIFE_MAX_SECONDS
 from live.web.problems import BadInput, NotAllowedHere, TooManyRequests
 from live.web.session import (
     CONSOLE_ROLES,
@@ -68,7 +68,7 @@ async def make_guest(deps: ApiDeps, call: ApiCall[Empty]) -> GuestAnswer:
         raise NotAllowedHere("this server does not take guests")
     if not deps.guest_limit.take(address_of(call.request), now=time.monotonic()):
         raise TooManyRequests("too many guests from this address", retry_ms=5_000)
-    sub = GUEST_PREFIX + token_urlsafe(12)
+    sub = deps.auth.guest_sub(range_of(address_of(call.request)))
     token = deps.auth.mint(
         role=Role.VIEWER, sub=sub, shows=[ALL_SHOWS], ttl=TOKEN_LIFE_MAX_SECONDS, guest=True
     )

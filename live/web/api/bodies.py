@@ -174,7 +174,7 @@ class OfferBody(Body, frozen=True, kw_only=True):
     countdown_seconds: Annotated[int, Meta(ge=0, le=COUNTDOWN_SECONDS_MAX)] = 0
     duration_seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)] | None = None
     waitlist: bool = True
-    guests: bool = True
+    guests: bool = False
     providers: Providers = []
 
 

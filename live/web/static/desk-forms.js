@@ -253,7 +253,7 @@ export class Forms extends Dialog {
 
 /** Fields of an offer's terms, filled from a prepared one, or with what most offers have. */
 function offerFields(offer) {
-  const terms = { quantity: 20, per_buyer_limit: 1, hold_seconds: HOLD_SECONDS, mode: "hold", waitlist: true, guests: true, ...offer };
+  const terms = { quantity: 20, per_buyer_limit: 1, hold_seconds: HOLD_SECONDS, mode: "hold", waitlist: true, guests: false, ...offer };
   const kept = offer ? " (empty: as it is)" : ""; // the server does not tell these two of a prepared offer
   return [
     number("quantity", "Units", 1, 1_000_000, terms.quantity),

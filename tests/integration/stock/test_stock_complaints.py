@@ -33,7 +33,7 @@ from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from tests.servers import Valkey
-from tests.stock_kit import buyer, key, make_due, one, terms
+from tests.stock_kit import buyer, key, make_due, now_ms, one, terms
 
 
 def test_each_complaint_names_a_test_that_exists() -> None:
@@ -57,12 +57,12 @@ async def test_basket_of_sold_units_cannot_be_paid(engine: StockEngine, show: Sh
     bought = key()
     assert (await engine.hold(show, buyer(2), bought, one(qty=20))).outcome is Outcome.HELD
     await engine.begin(show, buyer(2), bought, window_ms=1_000)
-    await engine.confirm(show, buyer(2), bought)
+    await engine.confirm(show, buyer(2), bought, one(qty=20))
 
     begun = await engine.begin(show, buyer(1), basket, window_ms=1_000)
     assert begun.outcome is Outcome.EXPIRED
     for take in (engine.confirm, engine.retake):
-        assert not (await take(show, buyer(1), basket)).done
+        assert not (await take(show, buyer(1), basket, one(qty=5))).done
     assert (await engine.figures(show)).offers[0] == Stock(0, 0, 20)
 
 
@@ -78,7 +78,7 @@ async def test_two_checkouts_of_the_last_unit_end_in_one_sale(
         if held.outcome is not Outcome.HELD:
             return False
         await engine.begin(show, buyer(number), mine, window_ms=60_000)
-        return (await engine.confirm(show, buyer(number), mine)).done
+        return (await engine.confirm(show, buyer(number), mine, one())).done
 
     sold = await asyncio.gather(*(check_out(n) for n in range(50)))
 
@@ -152,6 +152,9 @@ async def test_payment_under_way_keeps_nobody_waiting(engine: StockEngine, show:
 
     assert {answer.outcome for answer in others} == {Outcome.HELD}
     for n, mine in paying.items():
-        end = engine.confirm if n % 2 else engine.release
-        assert (await end(show, buyer(n), mine)).done
+        if n % 2:
+            assert (await engine.confirm(show, buyer(n), mine, one())).done
+        else:
+            await engine.revert(show, buyer(n), mine, held_until=now_ms() + 60_000)
+            assert (await engine.release(show, buyer(n), mine)).done
     assert (await engine.figures(show)).offers[0] == Stock(50, 900, 50)

@@ -29,16 +29,16 @@ async def test_facade_walks_through_a_sale(
     assert joined.outcome is Outcome.WAITLISTED and joined.position == 1
     begun = await engine.begin(show, buyer(1), k1, window_ms=300_000)
     assert begun.outcome is Outcome.HELD and begun.expires_at > held.expires_at
-    sold = await engine.confirm(show, buyer(1), k1)
+    sold = await engine.confirm(show, buyer(1), k1, one(qty=2))
     assert sold.done and sold.state is HoldState.CONFIRMED
     assert (await engine.cancel(show, buyer(1), k1)).done
     state = await engine.buyer_state(show, buyer(2))
     assert [hold.key for hold in state.holds] == [k2] and state.waiting == ()
     assert (await engine.release(show, buyer(2), k2)).done
     await engine.apply_offer(terms(show, 1, mode=Mode.FIRST_PAID, allotted=1))
-    assert (await engine.peek(show, buyer(3), one(1))).outcome is Outcome.HELD
+    assert (await engine.peek(show, buyer(3), key(), one(1))).outcome is Outcome.HELD
     assert (await engine.sell(show, buyer(3), k3, one(1))).outcome is Outcome.CONFIRMED
-    assert (await engine.peek(show, buyer(4), one(1))).outcome is Outcome.SOLD_OUT
+    assert (await engine.peek(show, buyer(4), key(), one(1))).outcome is Outcome.SOLD_OUT
     await engine.apply_offer(terms(show, 0, allotted=3, version=2, phase=Phase.CLOSING))
     assert await engine.close_offers(show) == 1
     figures = await engine.figures(show)

@@ -105,7 +105,7 @@ async def test_repeat_tells_what_is_left_now(
         await engine.hold(show, buyer(who), mine, lines)
     await engine.release(show, buyer(2), given)
     await engine.begin(show, buyer(3), sold, window_ms=1_000)
-    await engine.confirm(show, buyer(3), sold)
+    await engine.confirm(show, buyer(3), sold, lines)
 
     repeats = [
         await engine.hold(show, buyer(who), mine, lines)

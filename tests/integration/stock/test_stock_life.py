@@ -25,12 +25,12 @@ QUESTIONS: dict[str, Question] = {
     "figures": lambda engine, show: engine.figures(show),
     "hold": lambda engine, show: engine.hold(show, buyer(1), key(), one()),
     "begin": lambda engine, show: engine.begin(show, buyer(1), key(), window_ms=1),
-    "confirm": lambda engine, show: engine.confirm(show, buyer(1), key()),
+    "confirm": lambda engine, show: engine.confirm(show, buyer(1), key(), one()),
     "revert": lambda engine, show: engine.revert(show, buyer(1), key(), held_until=1),
     "release": lambda engine, show: engine.release(show, buyer(1), key()),
     "cancel": lambda engine, show: engine.cancel(show, buyer(1), key()),
     "retake": lambda engine, show: engine.retake(show, buyer(1), key(), one()),
-    "peek": lambda engine, show: engine.peek(show, buyer(1), one()),
+    "peek": lambda engine, show: engine.peek(show, buyer(1), key(), one()),
     "sell": lambda engine, show: engine.sell(show, buyer(1), key(), one()),
     "join": lambda engine, show: engine.join_waitlist(show, buyer(1), key(), Line(0, 1)),
     "leave": lambda engine, show: engine.leave_waitlist(show, buyer(1), 0),
@@ -79,11 +79,11 @@ STEPS: dict[str, Question] = {
     "begin": lambda engine, show: engine.begin(show, buyer(1), MINE, window_ms=1),
     "begin again": lambda engine, show: engine.begin(show, buyer(2), PAYS, window_ms=1),
     "revert": lambda engine, show: engine.revert(show, buyer(2), PAYS, held_until=1),
-    "confirm": lambda engine, show: engine.confirm(show, buyer(2), PAYS),
+    "confirm": lambda engine, show: engine.confirm(show, buyer(2), PAYS, one()),
     "release": lambda engine, show: engine.release(show, buyer(1), MINE),
     "cancel": lambda engine, show: engine.cancel(show, buyer(3), PAID),
-    "retake": lambda engine, show: engine.retake(show, buyer(1), MINE),
-    "peek": lambda engine, show: engine.peek(show, buyer(1), one()),
+    "retake": lambda engine, show: engine.retake(show, buyer(1), MINE, one()),
+    "peek": lambda engine, show: engine.peek(show, buyer(1), key(), one()),
     "sell": lambda engine, show: engine.sell(show, buyer(1), key(), one()),
     "join": lambda engine, show: engine.join_waitlist(show, buyer(9), key(), Line(0, 1)),
     "leave": lambda engine, show: engine.leave_waitlist(show, buyer(4), 0),
@@ -104,7 +104,7 @@ async def test_missing_offer_answers_busy_and_writes_nothing(
         await engine.hold(show, buyer(who), mine, one())
     for who, mine in ((2, PAYS), (3, PAID)):
         await engine.begin(show, buyer(who), mine, window_ms=60_000)
-    await engine.confirm(show, buyer(3), PAID)
+    await engine.confirm(show, buyer(3), PAID, one())
     await engine.join_waitlist(show, buyer(4), PLACE, Line(0, 4))
     await lose(engine, show, 0)
     keys, send = show_keys(show), engine._calls.send
@@ -262,7 +262,7 @@ async def test_rebuilt_show_goes_on_where_the_ledger_left_it(
     repeat = await engine.hold(show, buyer(1), HELD, one(qty=2))
     assert (repeat.outcome, repeat.repeat) == (Outcome.HELD, True)
     assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.LIMIT_REACHED
-    assert (await engine.confirm(show, buyer(2), PAYING)).done
+    assert (await engine.confirm(show, buyer(2), PAYING, one())).done
     assert (await engine.release(show, buyer(1), HELD)).done
     [place] = (await engine.buyer_state(show, buyer(4))).waiting
     assert place.position == 2
@@ -323,7 +323,7 @@ async def test_other_gateway_follows_into_the_new_life(
 
     assert (await other.hold(show, buyer(8), key(), one())).outcome is Outcome.HELD
     with pytest.raises(NotFound):
-        await other.confirm(show, buyer(8), key())
+        await other.confirm(show, buyer(8), key(), one())
     assert (await engine.figures(show)).offers[0] == Stock(3, 4, 3)
     await other.close()
 

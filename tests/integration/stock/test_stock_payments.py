@@ -1,6 +1,7 @@
 """From a hold to a sale and back: begin, confirm, release, cancel, late money, first paid."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -8,6 +9,7 @@ from live.domain.hold import HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, Phase, Stock
 from live.domain.outcomes import Outcome
+from live.domain.stock import Transition
 from live.errors import NotFound
 from live.stock.engine import StockEngine
 from tests.stock_kit import buyer, key, one, terms
@@ -119,7 +121,7 @@ async def test_revert_leaves_what_is_not_paying(engine: StockEngine, show: ShowI
     await engine.apply_offer(terms(show))
     sold, given = await held(engine, show, buyer(1)), await held(engine, show, buyer(1))
     await engine.begin(show, buyer(1), sold, window_ms=1_000)
-    await engine.confirm(show, buyer(1), sold)
+    await engine.confirm(show, buyer(1), sold, one())
     await engine.release(show, buyer(1), given)
 
     for mine, state in ((sold, HoldState.CONFIRMED), (given, HoldState.RELEASED)):
@@ -134,9 +136,11 @@ async def test_hold_of_another_buyer_is_not_found(engine: StockEngine, show: Sho
     await engine.apply_offer(terms(show))
     mine = await held(engine, show, buyer(1))
 
-    for command in (engine.confirm, engine.release, engine.cancel, engine.retake):
+    for command in (engine.release, engine.cancel):
         with pytest.raises(NotFound):
             await command(show, buyer(2), mine)
+    with pytest.raises(NotFound):
+        await engine.confirm(show, buyer(2), mine, one())
     with pytest.raises(NotFound):
         await engine.begin(show, buyer(2), mine, window_ms=1)
 
@@ -148,7 +152,7 @@ async def test_confirm_needs_a_payment_that_began(engine: StockEngine, show: Sho
     await engine.apply_offer(terms(show))
     mine = await held(engine, show, buyer(1))
 
-    answer = await engine.confirm(show, buyer(1), mine)
+    answer = await engine.confirm(show, buyer(1), mine, one())
 
     assert (answer.done, answer.state) == (False, HoldState.HELD)
     assert await stock(engine, show) == Stock(9, 1, 0)
@@ -159,14 +163,14 @@ async def test_every_ending_happens_exactly_once(engine: StockEngine, show: Show
     await engine.apply_offer(terms(show))
     mine = await held(engine, show, buyer(1), qty=2)
 
-    async def ten(step: object) -> None:
-        answers = await asyncio.gather(*(step(show, buyer(1), mine) for _ in range(10)))  # type: ignore[operator]  # a method of the engine
+    async def ten(step: Callable[[], Awaitable[Transition]]) -> None:
+        answers = await asyncio.gather(*(step() for _ in range(10)))
         assert all(answer.done for answer in answers)
 
     await engine.begin(show, buyer(1), mine, window_ms=1000)
-    await ten(engine.confirm)
+    await ten(lambda: engine.confirm(show, buyer(1), mine, one(qty=2)))
     assert await stock(engine, show) == Stock(8, 0, 2)
-    await ten(engine.cancel)
+    await ten(lambda: engine.cancel(show, buyer(1), mine))
     assert await stock(engine, show) == Stock(10, 0, 0)
     again = await engine.release(show, buyer(1), mine)
     assert (again.done, await stock(engine, show)) == (False, Stock(10, 0, 0))
@@ -178,8 +182,9 @@ async def test_released_units_never_make_held_negative(engine: StockEngine, show
     mine = await held(engine, show, buyer(1))
     assert (await engine.release(show, buyer(1), mine)).done
 
-    for command in (engine.release, engine.confirm, engine.cancel):
+    for command in (engine.release, engine.cancel):
         await command(show, buyer(1), mine)
+    await engine.confirm(show, buyer(1), mine, one())
 
     assert await stock(engine, show) == Stock(10, 0, 0)
 
@@ -190,8 +195,8 @@ async def test_late_payment_takes_stock_again(engine: StockEngine, show: ShowId)
     mine = await held(engine, show, buyer(1))
     await engine.release(show, buyer(1), mine)
 
-    first = await engine.retake(show, buyer(1), mine)
-    repeat = await engine.retake(show, buyer(1), mine)
+    first = await engine.retake(show, buyer(1), mine, one())
+    repeat = await engine.retake(show, buyer(1), mine, one())
 
     assert first == repeat and first.done and first.state is HoldState.CONFIRMED
     assert await stock(engine, show) == Stock(9, 0, 1)
@@ -204,21 +209,19 @@ async def test_late_payment_with_nothing_left_is_told_so(engine: StockEngine, sh
     await engine.release(show, buyer(1), mine)
     await held(engine, show, buyer(2))
 
-    answer = await engine.retake(show, buyer(1), mine)
+    answer = await engine.retake(show, buyer(1), mine, one())
 
     assert (answer.done, answer.state) == (False, HoldState.RELEASED)
     assert await stock(engine, show) == Stock(0, 1, 0)
 
 
-async def test_late_payment_of_a_forgotten_hold_needs_its_lines(
+async def test_late_payment_of_a_forgotten_hold_has_its_lines(
     engine: StockEngine, show: ShowId
 ) -> None:
-    """After a rebuild Redis knows live holds only; the payment's row knows the lines."""
+    """Where Redis does not know the hold any more, the payment's row says what it was for."""
     await engine.apply_offer(terms(show))
     lost = key()
 
-    with pytest.raises(NotFound):
-        await engine.retake(show, buyer(1), lost)
     answer = await engine.retake(show, buyer(1), lost, one(qty=2))
 
     assert answer.done and answer.lines == (Line(0, 2),)
@@ -234,11 +237,11 @@ async def test_late_payment_stops_at_the_limit_and_at_the_close(
     await engine.release(show, buyer(1), mine)
     second = await held(engine, show, buyer(1))
 
-    assert not (await engine.retake(show, buyer(1), mine)).done
+    assert not (await engine.retake(show, buyer(1), mine, one())).done
     await engine.release(show, buyer(1), second)
     await engine.apply_offer(terms(show, phase=Phase.CLOSING, version=2))
     assert await engine.close_offers(show) == 1
-    assert not (await engine.retake(show, buyer(1), mine)).done
+    assert not (await engine.retake(show, buyer(1), mine, one())).done
 
     assert await stock(engine, show) == Stock(10, 0, 0)
 
@@ -247,8 +250,8 @@ async def test_first_paid_sells_without_a_hold(engine: StockEngine, show: ShowId
     """Peek touches nothing; sell moves units once; the loser is told before or after paying."""
     await engine.apply_offer(terms(show, mode=Mode.FIRST_PAID, allotted=1))
     mine = key()
-    assert (await engine.peek(show, buyer(1), one())).outcome is Outcome.HELD
-    assert (await engine.peek(show, buyer(2), one())).outcome is Outcome.HELD
+    assert (await engine.peek(show, buyer(1), key(), one())).outcome is Outcome.HELD
+    assert (await engine.peek(show, buyer(2), key(), one())).outcome is Outcome.HELD
     assert await stock(engine, show) == Stock(1, 0, 0)
 
     first = await engine.sell(show, buyer(1), mine, one())
@@ -257,7 +260,7 @@ async def test_first_paid_sells_without_a_hold(engine: StockEngine, show: ShowId
 
     assert first.outcome is repeat.outcome is Outcome.CONFIRMED and repeat.repeat
     assert late.outcome is Outcome.SOLD_OUT
-    assert (await engine.peek(show, buyer(2), one())).outcome is Outcome.SOLD_OUT
+    assert (await engine.peek(show, buyer(2), key(), one())).outcome is Outcome.SOLD_OUT
     assert await stock(engine, show) == Stock(0, 0, 1)
 
 
@@ -270,11 +273,11 @@ async def test_seventeenth_sale_of_one_offer_is_refused_before_any_money(
     )  # fmt: skip
     for _ in range(15):
         await engine.sell(show, buyer(1), key(), one())
-    assert (await engine.peek(show, buyer(1), one())).outcome is Outcome.HELD
+    assert (await engine.peek(show, buyer(1), key(), one())).outcome is Outcome.HELD
     last = key()
     await engine.sell(show, buyer(1), last, one(qty=50))
 
-    seen = await engine.peek(show, buyer(1), one())
+    seen = await engine.peek(show, buyer(1), key(), one())
     sold = await engine.sell(show, buyer(1), key(), one())
 
     assert seen == sold and seen.outcome is Outcome.LIMIT_REACHED
@@ -292,7 +295,7 @@ async def test_closing_lets_live_holds_finish(engine: StockEngine, show: ShowId)
     assert refused.outcome is Outcome.CLOSED
     assert await engine.close_offers(show) == 0
     assert (await engine.begin(show, buyer(1), mine, window_ms=1)).outcome is Outcome.HELD
-    assert (await engine.confirm(show, buyer(1), mine)).done
+    assert (await engine.confirm(show, buyer(1), mine, one())).done
 
     assert await engine.close_offers(show) == 1
     assert await engine.close_offers(show) == 0

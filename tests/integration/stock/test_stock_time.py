@@ -125,10 +125,10 @@ async def test_due_hold_cannot_begin_but_its_late_money_counts(
     assert (await engine.begin(show, buyer(1), late, window_ms=1000)).outcome is Outcome.EXPIRED
     assert (await engine.hold(show, buyer(1), late, one())).outcome is Outcome.EXPIRED
     assert (await engine.buyer_state(show, buyer(1))).holds == ()
-    assert (await engine.confirm(show, buyer(2), paying)).done
+    assert (await engine.confirm(show, buyer(2), paying, one())).done
     await engine.reap(show)
     assert (await engine.figures(show)).offers[0] == Stock(9, 0, 1)
-    assert (await engine.retake(show, buyer(1), late)).done
+    assert (await engine.retake(show, buyer(1), late, one())).done
 
 
 async def test_paying_hold_that_runs_out_is_expired_once(
@@ -144,7 +144,7 @@ async def test_paying_hold_that_runs_out_is_expired_once(
     moved = await asyncio.gather(*(engine.reap(show) for _ in range(5)))
 
     assert sum(moved) == 1
-    assert not (await engine.confirm(show, buyer(1), mine)).done
+    assert not (await engine.confirm(show, buyer(1), mine, one(qty=2))).done
     batches = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
     kinds = [movement.kind for batch in batches for movement in batch.movements]
     assert kinds == [MovementKind.HELD, MovementKind.BEGAN, MovementKind.EXPIRED]
@@ -279,7 +279,7 @@ async def test_first_paid_sees_what_the_keeper_frees_meanwhile(
         terms(show, 0, allotted=1, per_buyer_limit=1, mode=Mode.FIRST_PAID, version=2)
     )
     await make_due(engine, show, 1, mine)
-    assert (await engine.peek(show, buyer(1), one())).outcome is Outcome.HELD
+    assert (await engine.peek(show, buyer(1), key(), one())).outcome is Outcome.HELD
 
     again = key()
     await engine.apply_offer(terms(show, 0, allotted=1, per_buyer_limit=1, version=3))
@@ -299,7 +299,7 @@ async def test_first_paid_looks_at_due_units_of_a_cart(engine: StockEngine, show
     await engine.sell(show, buyer(1), key(), one(0))
 
     await until(other.expires_at + 1)
-    answer = await engine.peek(show, buyer(2), one(0))
+    answer = await engine.peek(show, buyer(2), key(), one(0))
 
     assert answer.outcome is Outcome.SOLD_OUT
     assert (await engine.figures(show)).offers[1] == Stock(10, 0, 0)
