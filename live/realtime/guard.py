@@ -236,8 +236,11 @@ class GuardedHttp(HttpToolsProtocol):
     def _check_host(self) -> None:
         if self.url.partition(b"?")[0] in HEALTH_PATHS:
             return
+        local = local_address(self.transport)
+        if local is None:  # a unix socket: no name in a page's DNS leads to one
+            return
         hosts = [value.decode("latin-1") for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1 or not self._hosts.admits(hosts[0], local_address(self.transport)):
+        if len(hosts) != 1 or not self._hosts.admits(hosts[0], local):
             _refused_host.warn(host=hosts[:2], address=peer_address(self.transport))
             self._refuse(HTTPStatus.BAD_REQUEST, _WRONG_HOST)
 

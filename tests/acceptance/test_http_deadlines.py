@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from live.domain.ids import ShowId
 from live.realtime.admission import AdmissionLimits
 from live.realtime.front import FrontDoor
-from live.realtime.guard import GuardedHttp, HttpLimits
+from live.realtime.guard import GuardedHttp, HttpLimits, guarded
 from live.realtime.headcount import Headcount
 from live.realtime.hosts import Hosts
 from live.serving import serve_beside
@@ -281,3 +282,20 @@ async def test_socket_gives_its_http_place_back(redis_url: str, show: ShowId) ->
             assert (found.admission.connections, found.admission.http.in_all) == (3, 0)
             for raw in raws:
                 await raw.close()
+
+
+async def test_unix_socket_may_be_asked_by_any_name(tmp_path: Path) -> None:
+    """Our own clients of one write a made-up Host; no page's name leads there."""
+    path = str(tmp_path / "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    stop = asyncio.Event()
+    running = asyncio.create_task(
+        serve_beside(APP, listener, stop, http=guarded(Hosts("127.0.0.1")))
+    )
+    raw = Raw(*await asyncio.open_unix_connection(path))
+    assert (await raw.ask(b"GET /deaf HTTP/1.1\r\nHost: sandbox\r\n\r\n")).status == 200
+    await raw.close()
+    stop.set()
+    await running
