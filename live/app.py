@@ -149,6 +149,7 @@ def _base(settings: Settings) -> _Base:
     secret = resolve_secret(settings)
     pool = make_pool(settings.database_url)
     hub = Hub()
+    stock = StockEngine(settings.redis_url)
     broker = Broker(settings.redis_url, hub)
     chat_store = ChatStore(settings.redis_url)
     bans = BanRows(pool)
@@ -161,7 +162,7 @@ def _base(settings: Settings) -> _Base:
     )
     return _Base(
         pool=pool,
-        stock=StockEngine(settings.redis_url),
+        stock=stock,
         hub=hub,
         broker=broker,
         chat_store=chat_store,
@@ -172,7 +173,7 @@ def _base(settings: Settings) -> _Base:
         payments=PaymentRows(pool),
         bans=bans,
         chat=chat,
-        probe=Probe(pool, settings.redis_url),
+        probe=Probe(pool, stock),
     )
 
 
@@ -270,7 +271,6 @@ def _lifespan(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(base.pool)
-            stack.push_async_callback(base.probe.close)
             stack.push_async_callback(base.chat_store.close)
             close_later(stack, base.providers.values())
             await open_part(stack, base.stock)

@@ -43,6 +43,7 @@ from live.serving import serve_beside, serve_until_stopped
 from live.settings import Guests, Settings, resolve_secret
 from live.shows.feed import import_feed as read_and_import
 from live.shows.feed import read_google
+from live.stock.engine import StockEngine
 from live.supervisor import Supervisor
 from live.telemetry import set_up_logs
 from live.web.auth import Authenticator
@@ -334,23 +335,23 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
 
     async def run() -> None:
         with stop_on_signals() as stop:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(settle(settings, stop))
-                if fd is not None:
-                    group.create_task(_serve_ops(settings, socket(fileno=fd), stop))
+
+            async def tell(stock: StockEngine) -> None:
+                assert fd is not None
+                await _serve_ops(settings, stock, socket(fileno=fd), stop)
+
+            await settle(settings, stop, beside=tell if fd is not None else None)
 
     uvloop.run(run())
 
 
-async def _serve_ops(settings: Settings, listener: socket, stop: asyncio.Event) -> None:
-    assert settings.redis_url and settings.database_url, "engines come first"
+async def _serve_ops(
+    settings: Settings, stock: StockEngine, listener: socket, stop: asyncio.Event
+) -> None:
+    assert settings.database_url, "engines come first"
     # A pool of its own: the probe must not wait for a connection behind the settler's work.
     async with make_pool(settings.database_url, size=1) as pool:
-        probe = Probe(pool, settings.redis_url)
-        try:
-            await serve_beside(Starlette(routes=ops_routes(probe)), listener, stop)
-        finally:
-            await probe.close()
+        await serve_beside(Starlette(routes=ops_routes(Probe(pool, stock))), listener, stop)
 
 
 def run_sandbox(settings: Settings, *, uds: str, webhook_url: str) -> None:

@@ -1,35 +1,39 @@
 """What load balancers and Prometheus ask: does it live, may it take traffic, how is it doing.
 
 Always: `/healthz` touches nothing outside the process, so a stopped Redis never gets a gateway
-killed; `/readyz` names every reason why it is not ready. Of a cluster one node that answers is
+killed; `/readyz` names every reason why it is not ready, and asks Redis on the connections that
+sell, so that it cannot be well where they are not. Of a cluster one node that answers is
 enough: a dead one costs its own shows, and taking the gateways away would cost all the others too.
 """
 
 import asyncio
+from typing import Protocol
 
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from live.errors import EngineError
+from live.errors import EngineError, reason_of
 from live.ledger.pool import DATABASE_ERRORS, Pool
-from live.redis_clients import Clients
 from live.telemetry import render_metrics
 
 CHECK_SECONDS = 1.0
 
 
+class Engine(Protocol):
+    """The stock engine, as far as it is needed here."""
+
+    async def must_answer(self) -> None:
+        """Raise EngineError, with the reason, where it cannot work now."""
+
+
 class Probe:
     """Asks the engines; `draining` is set when this process is on its way out."""
 
-    def __init__(self, pool: Pool, redis_url: str) -> None:
+    def __init__(self, pool: Pool, stock: Engine) -> None:
         self.draining = False
         self._pool = pool
-        self._redis = Clients(redis_url, seconds=CHECK_SECONDS, connect_seconds=CHECK_SECONDS)
-
-    async def close(self) -> None:
-        await self._redis.close()
+        self._stock = stock
 
     async def faults(self) -> dict[str, str]:
         """Every reason to stay away, by its source; empty: come in."""
@@ -41,9 +45,11 @@ class Probe:
 
     async def _ask_redis(self) -> str:
         try:
-            await self._redis.open()
-        except (RedisError, EngineError, OSError, TimeoutError) as error:
-            return f"no answer: {error}"
+            # No time-out of ours: it ends by itself, and one that is cut short would never find
+            # out that its connection is dead.
+            await self._stock.must_answer()
+        except EngineError as error:
+            return f"no answer: {reason_of(error)}"
         return ""
 
     async def _ask_postgres(self) -> str:
@@ -51,7 +57,7 @@ class Probe:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._pool.fetchval("SELECT count(*) FROM shows WHERE false")
         except DATABASE_ERRORS as error:
-            return f"no answer: {error or 'too slow'}"
+            return f"no answer: {reason_of(error)}"
         return ""
 
 
