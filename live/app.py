@@ -147,7 +147,7 @@ def build_gateway(settings: Settings) -> GatewayApp:
 def _base(settings: Settings) -> _Base:
     assert settings.redis_url and settings.database_url, "engines come first"
     secret = resolve_secret(settings)
-    pool = make_pool(settings.database_url)
+    pool = make_pool(settings.database_url, size=settings.database_pool)
     hub = Hub()
     stock = StockEngine(settings.redis_url)
     broker = Broker(settings.redis_url, hub)

@@ -58,7 +58,9 @@ class _Back:
 async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
     assert settings.redis_url and settings.database_url, "engines come first"
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(make_pool(settings.database_url))
+        pool = await stack.enter_async_context(
+            make_pool(settings.database_url, size=settings.database_pool)
+        )
         stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
         broker = Broker(settings.redis_url, Hub())
         providers = providers_of(settings)
@@ -138,7 +140,9 @@ async def auditor(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Au
     """Open what an audit reads; yields the audit itself."""
     assert settings.redis_url and settings.database_url, "engines come first"
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(make_pool(settings.database_url))
+        pool = await stack.enter_async_context(
+            make_pool(settings.database_url, size=settings.database_pool)
+        )
         stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
         for part in (stock, outbox):
             await open_part(stack, part)

@@ -6,8 +6,8 @@ left alone.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from socket import socket
@@ -17,6 +17,7 @@ from typing import TypeVar
 import orjson
 import structlog
 import uvloop
+from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette
@@ -27,15 +28,19 @@ from live.back import run_settler as settle
 from live.bench import BENCHES
 from live.demo.run import perform
 from live.demo.service import DemoOptions
+from live.doctor import Finding, examine, examine_engines
 from live.domain.caller import ALL_SHOWS, Role
-from live.engines.doctor import Finding, examine
 from live.engines.embedded import Engines
-from live.errors import EngineError, SettingsError
+from live.engines.postgres_check import check_postgres
+from live.engines.redis_check import check_redis
+from live.engines.waiting import once_loaded
+from live.errors import EngineError, SettingsError, reason_of
 from live.ledger.audit import AuditReport
 from live.ledger.audit_books import made_with
 from live.ledger.catalogue import Catalogue
+from live.ledger.fitness import check_ledger, grant
 from live.ledger.migrate import migrate as apply_migrations
-from live.ledger.pool import Pool, make_pool
+from live.ledger.pool import DATABASE_ERRORS, Pool, make_pool
 from live.payments import sandbox_server
 from live.payments.sandbox import Sandbox
 from live.process import stop_on_signals
@@ -85,16 +90,36 @@ def serve(settings: Settings, *, role: str) -> int:
     settlers = 1 if role in ("all", "settler") else 0
     configured = settings.redis_url is not None and settings.database_url is not None
     with engines_of(settings) as (engines, ready):
-        asyncio.run(_prepare(ready))
+        with engine_faults():
+            asyncio.run(_prepare(ready, migrates=settings.database_url is None))
+        for finding in examine_engines(settings):  # what has no fault that stops it was seen above
+            if not finding.ok:
+                log.warning("engine", what=finding.name, found=finding.detail, mend=finding.fix)
         return asyncio.run(
             _serve(engines, ready, gateways=gateways, settlers=settlers, sandbox=not configured)
         )
 
 
-async def _prepare(settings: Settings) -> None:
-    """Make an engine that has just started fit for traffic: schema, then stock."""
-    await apply_migrations(settings.database_url or "")
+async def _prepare(settings: Settings, *, migrates: bool) -> None:
+    """Make engines fit for traffic: schema, then stock. Raises EngineError.
+
+    A configured ledger is not ours to change: `live migrate` does that, by an account of its own.
+    """
+    if migrates:
+        await apply_migrations(settings.database_url or "")
+    await check_ledger(settings.database_url or "")
     await prepare_stock(settings)
+
+
+@contextmanager
+def engine_faults() -> Iterator[None]:
+    """Say in one line, as an EngineError, what an engine failed with."""
+    try:
+        yield
+    except RedisError as error:
+        raise EngineError(f"Redis: {reason_of(error)}") from error
+    except DATABASE_ERRORS as error:
+        raise EngineError(f"Postgres: {reason_of(error)}") from error
 
 
 async def _serve(
@@ -169,7 +194,8 @@ def demo(
         serves_on=not once,
     )
     with engines_of(settings) as (engines, ready):
-        asyncio.run(_prepare(ready))
+        with engine_faults():
+            asyncio.run(_prepare(ready, migrates=True))
         return asyncio.run(_demo(engines, ready, options, next_free_port=next_free_port))
 
 
@@ -216,14 +242,26 @@ class _DemoService:
             return orjson.dumps(await run())
 
 
-def migrate(settings: Settings) -> list[str]:
-    """Apply what is missing; the names of what was applied."""
-    with engines_of(settings) as (_, ready):
-        return asyncio.run(apply_migrations(ready.database_url or ""))
+def migrate(settings: Settings, *, grantee: str) -> list[str]:
+    """Apply what is missing; the names of what was applied.
+
+    `grantee`: a role that gets what serving needs, and no more; "": nobody.
+    """
+    set_up_logs(role="migrate", quiet=True)
+
+    async def work(url: str) -> list[str]:
+        applied = await apply_migrations(url)
+        if grantee:
+            await grant(url, grantee)
+        return applied
+
+    with engines_of(settings) as (_, ready), engine_faults():
+        return asyncio.run(work(ready.database_url or ""))
 
 
-def doctor(settings: Settings) -> list[Finding]:
-    return examine(settings)
+def doctor(environ: Mapping[str, str]) -> list[Finding]:
+    """Look at everything, also where the environment itself has faults."""
+    return examine(*Settings.read(environ))
 
 
 def token(settings: Settings, *, role: Role, sub: str, shows: Sequence[str], ttl_s: int) -> str:
@@ -237,6 +275,7 @@ def token(settings: Settings, *, role: Role, sub: str, shows: Sequence[str], ttl
 
 def import_feed(settings: Settings, path: Path, *, kind: str, currency: str) -> int:
     """Bring a product feed into the catalogue; the number of products."""
+    set_up_logs(role="import", quiet=True)
 
     async def work(pool: Pool) -> int:
         return await read_and_import(Catalogue(pool), path, kind, currency=currency)
@@ -250,8 +289,8 @@ def audit(settings: Settings, *, mend: bool) -> AuditReport:
     `mend`: repair first, and tell on standard error what was done.
     """
     set_up_logs(role="audit", quiet=True)
-    with engines_of(settings) as (_, ready):
-        asyncio.run(apply_migrations(ready.database_url or ""))
+    with engines_of(settings) as (_, ready), engine_faults():
+        asyncio.run(check_ledger(ready.database_url or ""))
         embedded = settings.database_url is None
         return asyncio.run(_audit(ready, embedded=embedded, mend=mend))
 
@@ -319,6 +358,8 @@ def run_gateway(settings: Settings, *, fd: int) -> None:
     """One gateway worker on an inherited socket."""
     set_up_logs(role="gateway")
 
+    _wait_loaded(settings)
+
     async def run() -> None:
         app = build_gateway(settings)
         await serve_until_stopped(app.asgi, socket(fileno=fd), http=app.http, drain=app.drain)
@@ -332,6 +373,7 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
     `fd`: the inherited socket on which it serves health, readiness and metrics.
     """
     set_up_logs(role="settler")
+    _wait_loaded(settings)
 
     async def run() -> None:
         with stop_on_signals() as stop:
@@ -343,6 +385,18 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
             await settle(settings, stop, beside=tell if fd is not None else None)
 
     uvloop.run(run())
+
+
+def _wait_loaded(settings: Settings) -> None:
+    """A process that is started again beside an engine that is, too, waits for its data.
+
+    Else it would end at once, as often as the supervisor lets it. Any other fault is found by use.
+    """
+    redis_url, database_url = settings.redis_url or "", settings.database_url or ""
+    with suppress(EngineError):
+        once_loaded(lambda: check_redis(redis_url))
+    with suppress(EngineError):
+        once_loaded(lambda: check_postgres(database_url))
 
 
 async def _serve_ops(
@@ -375,9 +429,9 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 def _with_pool(settings: Settings, work: Callable[[Pool], Awaitable[T]]) -> T:
     async def run(url: str) -> T:
-        await apply_migrations(url)
+        await check_ledger(url)
         async with make_pool(url) as pool:
             return await work(pool)
 
-    with engines_of(settings) as (_, ready):
+    with engines_of(settings) as (_, ready), engine_faults():
         return asyncio.run(run(ready.database_url or ""))

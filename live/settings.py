@@ -22,6 +22,8 @@ SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its 
 PORT_MAX = 65_535
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 1_000_000
+DATABASE_POOL = 8  # connections to Postgres a process, at most
+DATABASE_POOL_MIN = 4  # a settler keeps some for its watches; fewer would make it wait for itself
 STRIPE_API_BASE = "https://api.stripe.com"
 
 Network = IPv4Network | IPv6Network
@@ -53,6 +55,7 @@ class Compression(StrEnum):
 class Settings:
     redis_url: str | None  # None: start the embedded Valkey
     database_url: str | None  # None: start the embedded Postgres
+    database_pool: int = DATABASE_POOL
     secret: str | None = field(repr=False)  # None: `$data_dir/secret`, see `resolve_secret`
     jwks_url: str | None = None
     data_dir: Path = Path(".live")
@@ -80,7 +83,17 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read every LIVE_* variable. Raises SettingsError that lists all faults at once."""
-        return cls(**_Reader(environ).read())  # type: ignore[arg-type]  # checked by the reader
+        settings, faults = cls.read(environ)
+        if faults:
+            raise SettingsError("; ".join(faults))
+        return settings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> tuple[Self, tuple[str, ...]]:
+        """The same, for who looks at the rest, too: with the faults, and defaults for some."""
+        reader = _Reader(environ)
+        values = reader.read()
+        return cls(**values), tuple(reader.faults)  # type: ignore[arg-type]  # the reader checks
 
 
 class _Reader:
@@ -94,6 +107,9 @@ class _Reader:
         values: dict[str, object] = {
             "redis_url": self.redis_url(),
             "database_url": self.url("LIVE_DATABASE_URL", "DATABASE_URL", schemes=_PG_SCHEMES),
+            "database_pool": self.number(
+                "LIVE_DATABASE_POOL", DATABASE_POOL, low=DATABASE_POOL_MIN, high=100
+            ),
             "secret": self.secret(),
             "jwks_url": self.url("LIVE_JWKS_URL", schemes=("https", "http")),
             "data_dir": Path(self.text("LIVE_DATA_DIR", ".live")).absolute(),
@@ -121,8 +137,6 @@ class _Reader:
             "stripe_api_base": self.url("LIVE_STRIPE_API_BASE", schemes=("https", "http"))
             or STRIPE_API_BASE,
         }
-        if self.faults:
-            raise SettingsError("; ".join(self.faults))
         return values
 
     def text(self, key: str, default: str) -> str:
