@@ -9,8 +9,11 @@ import asyncpg
 import pytest
 
 from live.domain.ids import ShowId
+from live.engines.process import forget_libpq
 from tests.cluster import Cluster
 from tests.servers import Postgres, Valkey, redis_binaries, scratch_directory
+
+forget_libpq()  # whatever Postgres the shell is about, it is none of the tests'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
