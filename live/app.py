@@ -180,8 +180,9 @@ def _base(settings: Settings) -> _Base:
     def digest_of(sub: str) -> BuyerId:
         return buyer_of(sub, secret=digest_key)
 
-    pool = make_pool(settings.database_url)
+    pool = make_pool(settings.database_url, size=settings.database_pool)
     hub = Hub()
+    stock = StockEngine(settings.redis_url)
     broker = Broker(settings.redis_url, hub)
     chat_store = ChatStore(settings.redis_url)
     bans = BanRows(pool)
@@ -199,7 +200,7 @@ def _base(settings: Settings) -> _Base:
     broker.kicks.listen(revoked.hear)  # before the gateway: who is closed finds his token refused
     return _Base(
         pool=pool,
-        stock=StockEngine(settings.redis_url),
+        stock=stock,
         hub=hub,
         broker=broker,
         chat_store=chat_store,
@@ -219,7 +220,7 @@ def _base(settings: Settings) -> _Base:
         payments=PaymentRows(pool),
         bans=bans,
         chat=chat,
-        probe=Probe(pool, settings.redis_url),
+        probe=Probe(pool, stock),
         known=known,
         past=AskedTogether(partial(orders.latest_of, latest=ORDERS_MAX)),
     )
@@ -330,7 +331,6 @@ def _lifespan(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(base.pool)
-            stack.push_async_callback(base.probe.close)
             stack.push_async_callback(base.chat_store.close)
             stack.push_async_callback(base.known.close)
             stack.push_async_callback(base.past.close)

@@ -4,7 +4,7 @@ Reads like a parts list: nothing is decided here, only who gets what.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -58,7 +58,9 @@ class _Back:
 async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
     assert settings.redis_url and settings.database_url, "engines come first"
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(make_pool(settings.database_url))
+        pool = await stack.enter_async_context(
+            make_pool(settings.database_url, size=settings.database_pool)
+        )
         stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
         broker = Broker(settings.redis_url, Hub())
         providers = providers_of(settings)
@@ -92,8 +94,13 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
         yield back
 
 
-async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
-    """Wire one settler and run its jobs until `stop`."""
+async def run_settler(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    beside: Callable[[StockEngine], Coroutine[object, object, None]] | None = None,
+) -> None:
+    """Wire one settler and run its jobs until `stop`; `beside` them what asks how they are."""
     async with _back_of(settings) as back:
         carrier = Carrier(back.stock, back.broker)
         keeper = Keeper(
@@ -115,6 +122,8 @@ async def run_settler(settings: Settings, stop: asyncio.Event) -> None:
         house = Schedule(back.pool, "housekeeping", clean, every_s=HOUSEKEEPING_EVERY_S)
         lag = LagWatch(back.outbox, back.settler.shows)
         async with asyncio.TaskGroup() as group:
+            if beside is not None:
+                group.create_task(beside(back.stock))
             for job in (back.settler, back.notices, back.worker, keeper, audits, house, lag):
                 group.create_task(job.run(stop))
 
@@ -139,7 +148,9 @@ async def auditor(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Au
     """Open what an audit reads; yields the audit itself."""
     assert settings.redis_url and settings.database_url, "engines come first"
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(make_pool(settings.database_url))
+        pool = await stack.enter_async_context(
+            make_pool(settings.database_url, size=settings.database_pool)
+        )
         stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
         for part in (stock, outbox):
             await open_part(stack, part)

@@ -6,8 +6,8 @@ left alone.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from socket import socket
@@ -17,6 +17,7 @@ from typing import TypeVar
 import orjson
 import structlog
 import uvloop
+from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette
@@ -27,15 +28,19 @@ from live.back import run_settler as settle
 from live.bench import BENCHES
 from live.demo.run import perform
 from live.demo.service import DemoOptions
+from live.doctor import Finding, examine, examine_engines
 from live.domain.caller import ALL_SHOWS, Role
-from live.engines.doctor import Finding, examine
 from live.engines.embedded import Engines
-from live.errors import EngineError, SettingsError
+from live.engines.postgres_check import check_postgres
+from live.engines.redis_check import check_redis
+from live.engines.waiting import once_loaded
+from live.errors import EngineError, SettingsError, reason_of
 from live.ledger.audit import AuditReport
 from live.ledger.audit_books import made_with
 from live.ledger.catalogue import Catalogue
+from live.ledger.fitness import check_ledger, grant
 from live.ledger.migrate import migrate as apply_migrations
-from live.ledger.pool import Pool, make_pool
+from live.ledger.pool import DATABASE_ERRORS, Pool, make_pool
 from live.payments import sandbox_server
 from live.payments.sandbox import Sandbox
 from live.process import stop_on_signals
@@ -46,6 +51,7 @@ from live.serving import serve_beside, serve_until_stopped
 from live.settings import Guests, Settings, resolve_secret
 from live.shows.feed import import_feed as read_and_import
 from live.shows.feed import read_google
+from live.stock.engine import StockEngine
 from live.supervisor import Supervisor
 from live.telemetry import set_up_logs
 from live.web.auth import Authenticator
@@ -87,16 +93,36 @@ def serve(settings: Settings, *, role: str) -> int:
     settlers = 1 if role in ("all", "settler") else 0
     configured = settings.redis_url is not None and settings.database_url is not None
     with engines_of(settings) as (engines, ready):
-        asyncio.run(_prepare(ready))
+        with engine_faults():
+            asyncio.run(_prepare(ready, migrates=settings.database_url is None))
+        for finding in examine_engines(settings):  # what has no fault that stops it was seen above
+            if not finding.ok:
+                log.warning("engine", what=finding.name, found=finding.detail, mend=finding.fix)
         return asyncio.run(
             _serve(engines, ready, gateways=gateways, settlers=settlers, sandbox=not configured)
         )
 
 
-async def _prepare(settings: Settings) -> None:
-    """Make an engine that has just started fit for traffic: schema, then stock."""
-    await apply_migrations(settings.database_url or "")
+async def _prepare(settings: Settings, *, migrates: bool) -> None:
+    """Make engines fit for traffic: schema, then stock. Raises EngineError.
+
+    A configured ledger is not ours to change: `live migrate` does that, by an account of its own.
+    """
+    if migrates:
+        await apply_migrations(settings.database_url or "")
+    await check_ledger(settings.database_url or "")
     await prepare_stock(settings)
+
+
+@contextmanager
+def engine_faults() -> Iterator[None]:
+    """Say in one line, as an EngineError, what an engine failed with."""
+    try:
+        yield
+    except RedisError as error:
+        raise EngineError(f"Redis: {reason_of(error)}") from error
+    except DATABASE_ERRORS as error:
+        raise EngineError(f"Postgres: {reason_of(error)}") from error
 
 
 async def _serve(
@@ -175,7 +201,8 @@ def demo(
         serves_on=not once,
     )
     with engines_of(settings) as (engines, ready):
-        asyncio.run(_prepare(ready))
+        with engine_faults():
+            asyncio.run(_prepare(ready, migrates=True))
         return asyncio.run(_demo(engines, ready, options, next_free_port=next_free_port))
 
 
@@ -222,14 +249,26 @@ class _DemoService:
             return orjson.dumps(await run())
 
 
-def migrate(settings: Settings) -> list[str]:
-    """Apply what is missing; the names of what was applied."""
-    with engines_of(settings) as (_, ready):
-        return asyncio.run(apply_migrations(ready.database_url or ""))
+def migrate(settings: Settings, *, grantee: str) -> list[str]:
+    """Apply what is missing; the names of what was applied.
+
+    `grantee`: a role that gets what serving needs, and no more; "": nobody.
+    """
+    set_up_logs(role="migrate", quiet=True)
+
+    async def work(url: str) -> list[str]:
+        applied = await apply_migrations(url)
+        if grantee:
+            await grant(url, grantee)
+        return applied
+
+    with engines_of(settings) as (_, ready), engine_faults():
+        return asyncio.run(work(ready.database_url or ""))
 
 
-def doctor(settings: Settings) -> list[Finding]:
-    return examine(settings)
+def doctor(environ: Mapping[str, str]) -> list[Finding]:
+    """Look at everything, also where the environment itself has faults."""
+    return examine(*Settings.read(environ))
 
 
 def token(settings: Settings, *, role: Role, sub: str, shows: Sequence[str], ttl_s: int) -> str:
@@ -243,6 +282,7 @@ def token(settings: Settings, *, role: Role, sub: str, shows: Sequence[str], ttl
 
 def import_feed(settings: Settings, path: Path, *, kind: str, currency: str) -> int:
     """Bring a product feed into the catalogue; the number of products."""
+    set_up_logs(role="import", quiet=True)
 
     async def work(pool: Pool) -> int:
         return await read_and_import(Catalogue(pool), path, kind, currency=currency)
@@ -256,8 +296,8 @@ def audit(settings: Settings, *, mend: bool) -> AuditReport:
     `mend`: repair first, and tell on standard error what was done.
     """
     set_up_logs(role="audit", quiet=True)
-    with engines_of(settings) as (_, ready):
-        asyncio.run(apply_migrations(ready.database_url or ""))
+    with engines_of(settings) as (_, ready), engine_faults():
+        asyncio.run(check_ledger(ready.database_url or ""))
         embedded = settings.database_url is None
         return asyncio.run(_audit(ready, embedded=embedded, mend=mend))
 
@@ -326,6 +366,8 @@ def run_gateway(settings: Settings, *, fd: int) -> None:
     set_up_logs(role="gateway")
     raise_limit()
 
+    _wait_loaded(settings)
+
     async def run() -> None:
         app = build_gateway(settings)
         await serve_until_stopped(
@@ -341,27 +383,41 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
     `fd`: the inherited socket on which it serves health, readiness and metrics.
     """
     set_up_logs(role="settler")
+    _wait_loaded(settings)
 
     async def run() -> None:
         with stop_on_signals(patient=True) as stop:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(settle(settings, stop))
-                if fd is not None:
-                    group.create_task(_serve_ops(settings, socket(fileno=fd), stop))
+
+            async def tell(stock: StockEngine) -> None:
+                assert fd is not None
+                await _serve_ops(settings, stock, socket(fileno=fd), stop)
+
+            await settle(settings, stop, beside=tell if fd is not None else None)
 
     uvloop.run(run())
 
 
-async def _serve_ops(settings: Settings, listener: socket, stop: asyncio.Event) -> None:
-    assert settings.redis_url and settings.database_url, "engines come first"
+def _wait_loaded(settings: Settings) -> None:
+    """A process that is started again beside an engine that is, too, waits for its data.
+
+    Else it would end at once, as often as the supervisor lets it. Any other fault is found by use.
+    """
+    redis_url, database_url = settings.redis_url or "", settings.database_url or ""
+    with suppress(EngineError):
+        once_loaded(lambda: check_redis(redis_url))
+    with suppress(EngineError):
+        once_loaded(lambda: check_postgres(database_url))
+
+
+async def _serve_ops(
+    settings: Settings, stock: StockEngine, listener: socket, stop: asyncio.Event
+) -> None:
+    assert settings.database_url, "engines come first"
     # A pool of its own: the probe must not wait for a connection behind the settler's work.
     async with make_pool(settings.database_url, size=1) as pool:
-        probe = Probe(pool, settings.redis_url)
-        try:
-            app = Starlette(routes=ops_routes(probe, metrics_token=settings.metrics_token))
-            await serve_beside(app, listener, stop, http=guarded(_hosts(settings)))
-        finally:
-            await probe.close()
+        routes = ops_routes(Probe(pool, stock), metrics_token=settings.metrics_token)
+        app = Starlette(routes=routes)
+        await serve_beside(app, listener, stop, http=guarded(_hosts(settings)))
 
 
 def run_sandbox(settings: Settings, *, uds: str, webhook_url: str) -> None:
@@ -390,9 +446,9 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 def _with_pool(settings: Settings, work: Callable[[Pool], Awaitable[T]]) -> T:
     async def run(url: str) -> T:
-        await apply_migrations(url)
+        await check_ledger(url)
         async with make_pool(url) as pool:
             return await work(pool)
 
-    with engines_of(settings) as (_, ready):
+    with engines_of(settings) as (_, ready), engine_faults():
         return asyncio.run(run(ready.database_url or ""))

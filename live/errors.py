@@ -3,6 +3,7 @@
 LiveError
 ├── SettingsError        the environment is wrong; the process must not start
 ├── EngineError          Redis or Postgres cannot be found, started or used
+│   └── EngineLoading       it answers, but is still reading its data back: wait for it
 └── CallError            a client's call failed: `code` is stable, `temporary` says "repeat it"
     ├── BadField         1400  a field is missing, of a wrong type or out of range
     ├── NotFound         1404  unknown, or somebody else's
@@ -26,7 +27,30 @@ class SettingsError(LiveError):
 
 
 class EngineError(LiveError):
-    """Says which engine, what was tried, and what would mend it."""
+    """Says which engine, what was tried, and what would mend it.
+
+    `fix` is what to do, where it is known apart from the text; as text both are said.
+    """
+
+    def __init__(self, text: str, *, fix: str = "") -> None:
+        super().__init__(f"{text}; {fix}" if fix else text)
+        self.fault = text
+        self.fix = fix
+
+
+class EngineLoading(EngineError):
+    """`progress` says how far it is, as far as the engine tells."""
+
+    def __init__(self, text: str, *, progress: str = "") -> None:
+        super().__init__(text)
+        self.progress = progress
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in words: some errors, time-outs above all, have no text of their own."""
+    if isinstance(error, TimeoutError):
+        return str(error) or "no answer in time"
+    return str(error) or type(error).__name__
 
 
 class CallError(LiveError):

@@ -24,7 +24,7 @@ from live.links import redis_options
 from live.redis_url import SLOTS, NodeUrl, is_cluster, node_named, read_slots, seeds_of
 
 LOOK_EVERY_SECONDS: Final = 0.1  # a failover takes seconds; ten looks a second are no load
-ASK_SECONDS: Final = 0.5  # of one node; the next one knows as much
+ASK_SECONDS: Final = 0.5  # of silence of one node; the next one knows as much
 OPINIONS: Final = 2  # a primary that was cut off or frozen tells the old table when it comes back
 LOOK_SECONDS: Final = 1.5  # of one look: three silent nodes, then it ends without an answer
 REDIRECTIONS: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
@@ -109,8 +109,7 @@ class Nodes:
             if clock() - self._looked_at > LOOK_SECONDS:
                 break
             try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    told.append(self._table_of(list(read_slots(await _ask(node), node))))
+                told.append(self._table_of(list(read_slots(await _ask(node), node))))
             except (RedisError, OSError, TimeoutError):
                 continue
             if told[-1] == self._table or len(told) == OPINIONS:
@@ -146,6 +145,7 @@ class Nodes:
 
 
 async def _ask(node: NodeUrl) -> object:
+    """Its slot table; a node far away takes several round trips, none longer than ASK_SECONDS."""
     async with Redis.from_url(
         node,
         retry=Retry(NoBackoff(), 0),

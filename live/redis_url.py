@@ -60,6 +60,20 @@ def read_slots(reply: object, asked: NodeUrl) -> Iterator[tuple[int, int, list[N
         yield first, last, [node_named(asked, node[0], node[1]) for node in nodes]
 
 
+def place_of(url: str) -> str:
+    """Where a server is, without the log-in: host and port, or the path of its socket."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        return url.rpartition("@")[2]
+    scheme, netloc, path, _ = found.groups()
+    return f"/{path}" if scheme == "unix" else netloc.rpartition("@")[2]
+
+
+def is_loading(refusal: str) -> bool:
+    """Whether a server refused because it is reading its data back."""
+    return refusal.startswith("LOADING")
+
+
 def _host_and_port(server: str) -> tuple[str, int]:
     parts = urlsplit(f"//{server}")
     if not parts.hostname:

@@ -23,6 +23,8 @@ SECRETS_MAX = 2  # the one that signs, and the one before it
 PORT_MAX = 65_535
 WORKERS_MAX = 64
 CONNECTIONS_MAX = 1_000_000
+DATABASE_POOL = 8  # connections to Postgres a process, at most
+DATABASE_POOL_MIN = 4  # a settler keeps some for its watches; fewer would make it wait for itself
 STRIPE_API_BASE = "https://api.stripe.com"
 PROVIDERS = ("stripe", "sandbox", "invoice")  # that can be named in LIVE_PROVIDERS
 
@@ -55,6 +57,7 @@ class Compression(StrEnum):
 class Settings:
     redis_url: str | None  # None: start the embedded Valkey
     database_url: str | None  # None: start the embedded Postgres
+    database_pool: int = DATABASE_POOL
     secret: str | None = field(repr=False)  # None: `$data_dir/secret`, see `resolve_secret`
     digest_key: str | None = field(default=None, repr=False)  # None: the last of the secrets
     jwks_url: str | None = None
@@ -99,7 +102,17 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read every LIVE_* variable. Raises SettingsError that lists all faults at once."""
-        return cls(**_Reader(environ).read())  # type: ignore[arg-type]  # checked by the reader
+        settings, faults = cls.read(environ)
+        if faults:
+            raise SettingsError("; ".join(faults))
+        return settings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> tuple[Self, tuple[str, ...]]:
+        """The same, for who looks at the rest, too: with the faults, and defaults for some."""
+        reader = _Reader(environ)
+        values = reader.read()
+        return cls(**values), tuple(reader.faults)  # type: ignore[arg-type]  # the reader checks
 
 
 class _Reader:
@@ -113,6 +126,9 @@ class _Reader:
         values: dict[str, object] = {
             "redis_url": self.redis_url(),
             "database_url": self.url("LIVE_DATABASE_URL", "DATABASE_URL", schemes=_PG_SCHEMES),
+            "database_pool": self.number(
+                "LIVE_DATABASE_POOL", DATABASE_POOL, low=DATABASE_POOL_MIN, high=100
+            ),
             "secret": self.secret(),
             "digest_key": self.digest_key(),
             "jwks_url": self.jwks_url(),
@@ -144,8 +160,6 @@ class _Reader:
             or STRIPE_API_BASE,
             "providers": self.providers(),
         }
-        if self.faults:
-            raise SettingsError("; ".join(self.faults))
         return values
 
     def text(self, key: str, default: str) -> str:

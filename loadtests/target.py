@@ -1,7 +1,8 @@
 """Before the first user: may this server be loaded, is the show there, does the run end?
 
 Always: every run ends, even one started without `-t`; whatever is wrong with the target is said
-once, and nothing is started.
+once, and no user of it is loaded. A run by command ends with it; on the web page only that run
+does, and the page says why and takes another host.
 """
 
 import sys
@@ -21,9 +22,14 @@ SKU = "load-test"
 UNITS = 1_000_000  # on hand, so that no run ends for want of goods
 
 
-def _give_up(text: str) -> None:
+def _give_up(text: str, environment: Environment) -> None:
     sys.stderr.write(f"{text}\n")
-    sys.exit(2)
+    runner = environment.runner
+    if environment.web_ui is None or runner is None:
+        sys.exit(2)
+    runner.log_exception("target", text, "")  # the page's list of exceptions
+    # Behind the start that is under way now; each user looks at the host as well, and stops.
+    gevent.spawn_later(0, runner.stop)
 
 
 @events.init.add_listener
@@ -35,7 +41,7 @@ def _check_target(environment: Environment, **_: object) -> None:
         check_host(environment.host)
         secret()
     except TargetError as fault:
-        _give_up(str(fault))
+        _give_up(str(fault), environment)
 
 
 @events.test_start.add_listener
@@ -46,13 +52,17 @@ def _bound_run(environment: Environment, **_: object) -> None:
     if runner is None or options is None:
         return  # used as a library: whoever wrote that bounds it
     if (options.num_users or 0) > USERS_MAX:
-        _give_up(f"-u {options.num_users}: at most {USERS_MAX} users")
+        _give_up(f"-u {options.num_users}: at most {USERS_MAX} users", environment)
+        return
     if not options.run_time:
-        gevent.spawn_later(SECONDS_MAX, runner.quit)
+        # The page outlives its runs.
+        gevent.spawn_later(SECONDS_MAX, runner.stop if environment.web_ui else runner.quit)
     try:
+        check_host(environment.host)
+        secret()
         prepare(http_url(environment.host))
     except (TargetError, requests.RequestException) as fault:
-        _give_up(f"the show could not be prepared: {fault}")
+        _give_up(f"the show could not be prepared: {fault}", environment)
 
 
 def prepare(base: str) -> None:

@@ -29,11 +29,11 @@ find_uv() {
     # A virtual environment where Python can make one, else a plain folder: the second way also
     # works where the system's Python has no `venv` or is managed by the system.
     if "$python" -m venv .boot >.boot.log 2>&1 &&
-        .boot/bin/python -m pip install --quiet 'uv>=0.8,<1' >>.boot.log 2>&1; then
+        .boot/bin/python -m pip install --quiet --require-hashes -r scripts/uv.txt >>.boot.log 2>&1; then
         :
     else
         rm -rf .boot
-        "$python" -m pip install --quiet --target .boot 'uv>=0.8,<1' >>.boot.log 2>&1 || {
+        "$python" -m pip install --quiet --target .boot --require-hashes -r scripts/uv.txt >>.boot.log 2>&1 || {
             cat .boot.log >&2
             fail "uv could not be installed: $python has neither a working venv nor pip (above)." \
                 "Install them (such as: apt install python3-venv), or put uv on PATH."
@@ -46,8 +46,9 @@ find_uv() {
 prepare() {
     find_python
     find_uv
-    # An environment of the same checkout is kept, whatever Python made it.
-    [ -x .venv/bin/python ] || UV_PYTHON=$(command -v "$python")
+    # A chosen interpreter is the user's word. Without one, an environment of the same checkout is
+    # kept, whatever Python made it.
+    [ -n "${UV_PYTHON:-}" ] || [ -x .venv/bin/python ] || UV_PYTHON=$(command -v "$python")
     [ -z "${UV_PYTHON:-}" ] || export UV_PYTHON
     export UV_PYTHON_DOWNLOADS=never
     # Of another project perhaps, and uv would only warn of it.

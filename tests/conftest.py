@@ -9,8 +9,11 @@ import asyncpg
 import pytest
 
 from live.domain.ids import ShowId
+from live.engines.process import forget_libpq
 from tests.cluster import Cluster
 from tests.servers import Postgres, Valkey, redis_binaries, scratch_directory
+
+forget_libpq()  # whatever Postgres the shell is about, it is none of the tests'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,7 +71,8 @@ def cluster(scratch: Path) -> Iterator[Cluster]:
 @pytest.fixture(scope="session", params=list(redis_binaries()))
 def stock_server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Valkey]:
     """Each server that the stock engine must run on; tests keep apart by the names of shows."""
-    directory = scratch / f"stock-{request.param}"
+    # A new directory each time: pytest sets a parameter up again for a worker's next file.
+    directory = scratch / f"stock-{request.param}-{uuid4().hex[:8]}"
     directory.mkdir()
     server = Valkey(directory, binary=redis_binaries()[request.param])
     server.start()

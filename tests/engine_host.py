@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from live.engines.embedded import Engines
 from live.errors import EngineError
 from live.settings import Settings
+from live.telemetry import set_up_logs
 
 
 def say(answer: dict[str, object]) -> None:
@@ -23,6 +24,7 @@ def say(answer: dict[str, object]) -> None:
 
 
 def main() -> None:
+    set_up_logs(role="test", quiet=True)  # standard output is ours
     settings = Settings(redis_url=None, database_url=None, secret=None, data_dir=Path(sys.argv[1]))
     try:
         engines = Engines.start(settings)

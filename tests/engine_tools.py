@@ -65,7 +65,7 @@ class Host:
     def tidy(self) -> None:
         """Remove the directories of sockets that a killed command leaves for its next start."""
         for url in (str(self.hello["redis_url"]), str(self.hello["database_url"])):
-            socket = url.removeprefix("unix://").partition("?host=")
+            socket = url.partition("&")[0].removeprefix("unix://").partition("?host=")
             directory = Path(socket[2]) if socket[2] else Path(socket[0]).parent
             shutil.rmtree(directory, ignore_errors=True)
 

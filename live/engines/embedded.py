@@ -12,13 +12,15 @@ from collections.abc import Callable
 from typing import Self
 
 from live.engines import postgres, valkey
-from live.engines.check import check_postgres, check_redis
 from live.engines.home import Home, Running
-from live.engines.process import Server
+from live.engines.postgres_check import check_postgres
+from live.engines.process import Server, forget_libpq
+from live.engines.redis_check import check_redis
+from live.engines.waiting import LOADING_SECONDS_MAX, once_loaded
 from live.errors import EngineError
 from live.settings import Settings
 
-ADOPT_SECONDS = 60  # the owner may be making its cluster, or recovering it
+ADOPT_SECONDS = 60  # for an owner that says nothing of itself
 POLL_SECONDS = 0.05
 
 _START: dict[str, Callable[[Home, Settings], tuple[Server, str]]] = {
@@ -45,6 +47,8 @@ class Engines:
     def start(cls, settings: Settings) -> Self:
         """Raises EngineError that names what is wrong and what would mend it."""
         engines = cls(settings)
+        if "postgres" in engines._embedded:
+            forget_libpq()
         engines._check_configured()
         if engines._embedded:
             try:
@@ -99,18 +103,22 @@ class Engines:
             self._home = None
 
     def _check_configured(self) -> None:
-        if self._settings.redis_url is not None:
-            check_redis(self._settings.redis_url)
-        if self._settings.database_url is not None:
-            check_postgres(self._settings.database_url)
+        redis_url, database_url = self._settings.redis_url, self._settings.database_url
+        if redis_url is not None:
+            once_loaded(lambda: check_redis(redis_url))
+        if database_url is not None:
+            once_loaded(lambda: check_postgres(database_url))
 
     def _claim_or_adopt(self, home: Home) -> None:
+        longest = time.monotonic() + LOADING_SECONDS_MAX
         deadline = time.monotonic() + ADOPT_SECONDS
         adopted = False
         while not home.claim():
             if adopted:  # and it still has its owner: an owner that is ending would answer, too
                 return
             owner = home.owner()
+            if owner is not None and owner.starting:  # it may read much data back, and says so
+                deadline = min(time.monotonic() + ADOPT_SECONDS, longest)
             adopted = owner is not None and self._adopt(owner)
             if not adopted:
                 if time.monotonic() > deadline:

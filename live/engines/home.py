@@ -49,11 +49,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What an owner tells others. A URL is None where that owner does not run the engine."""
+    """What an owner tells others. A URL is None where that owner does not run the engine.
+
+    `starting`: it is making its engines ready, which ends by itself.
+    """
 
     pid: int
     redis_url: str | None
     database_url: str | None
+    starting: bool = False
 
 
 class Home:
@@ -77,13 +81,15 @@ class Home:
             return False
         os.ftruncate(descriptor, 0)  # what the former owner said is no longer true
         self._owner_file = descriptor
-        self.tell(redis_url=None, database_url=None)
+        self.tell(redis_url=None, database_url=None, starting=True)
         return True
 
-    def tell(self, *, redis_url: str | None, database_url: str | None) -> None:
+    def tell(
+        self, *, redis_url: str | None, database_url: str | None, starting: bool = False
+    ) -> None:
         """Owner only: let others know where the engines answer."""
         assert self._owner_file is not None, "only the owner tells"
-        text = msgspec.json.encode(Running(os.getpid(), redis_url, database_url))
+        text = msgspec.json.encode(Running(os.getpid(), redis_url, database_url, starting))
         os.ftruncate(self._owner_file, 0)
         os.pwrite(self._owner_file, text, 0)
 

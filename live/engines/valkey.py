@@ -8,17 +8,16 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-import redis
-
 from live.engines import process
-from live.engines.check import POLICY, check_redis, read_redis
 from live.engines.home import Home, Wrote, read_record
 from live.engines.locate import REDIS_MIN, Binary, choose, probe, valkey_candidates
 from live.engines.process import Launch, Server
+from live.engines.redis_check import POLICY, Unreachable, check_redis
+from live.engines.waiting import once_loaded
 from live.errors import EngineError
 from live.settings import Settings
 
-READY_SECONDS = 60  # reading a long append-only file back takes most of it
+READY_SECONDS = 60  # until it answers at all; it does so before it reads its data back
 POLL_SECONDS = 0.01
 
 FIXES = (
@@ -45,8 +44,7 @@ def start(home: Home, settings: Settings) -> tuple[Server, str]:
     )
     url = f"unix://{quote(str(socket))}"
     try:
-        _wait_ready(server, url)
-        check_redis(url)
+        once_loaded(lambda: _first_answer(server, url), alive=server.must_run)
         home.note("valkey", binary)
     except BaseException:  # whatever it was, Ctrl-C included: leave no server behind
         server.stop()
@@ -94,14 +92,17 @@ def _command(binary: Path, socket: Path, data: Path, settings: Settings) -> tupl
     )
 
 
-def _wait_ready(server: Server, url: str) -> None:
+def _first_answer(server: Server, url: str) -> None:
+    """Ask until it answers, if only that it is loading. Raises EngineError, EngineLoading."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         server.must_run()
         try:
-            read_redis(url)
+            check_redis(url)
             return
-        except (redis.RedisError, OSError) as error:
+        except Unreachable as error:
             if time.monotonic() > deadline:
-                raise EngineError(f"Valkey did not answer in {READY_SECONDS} s: {error}") from error
+                raise EngineError(
+                    f"Valkey did not answer in {READY_SECONDS} s: {error.fault}"
+                ) from error
         time.sleep(POLL_SECONDS)

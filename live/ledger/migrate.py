@@ -46,17 +46,27 @@ def read_migrations(directory: Path = DIRECTORY) -> list[Migration]:
 
 
 async def migrate(url: str, directory: Path = DIRECTORY) -> list[str]:
-    """Apply what is missing; returns the names applied. Raises EngineError on an edited file."""
+    """Apply what is missing; returns the names applied.
+
+    Raises EngineError on an edited file, and where our role may not change the schema.
+    """
     migrations = read_migrations(directory)
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, command_timeout=TIMEOUT_S)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         known = await _known(connection)
-        _refuse_edited(migrations, known)
-        missing = [migration for migration in migrations if migration.name not in known]
+        _refuse_edited(migrations, known or {})
+        missing = [migration for migration in migrations if migration.name not in (known or {})]
+        if known is None:
+            await connection.execute(_TABLE)
         for migration in missing:
             await _apply(connection, migration)
         return [migration.name for migration in missing]
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise EngineError(
+            f"this role may not migrate the database: {error}",
+            fix="run `live migrate` as the owner of the tables, who may create in schema public",
+        ) from error
     finally:
         await connection.close()  # and with the session goes its lock
 
@@ -64,22 +74,37 @@ async def migrate(url: str, directory: Path = DIRECTORY) -> list[str]:
 async def pending(connection: Connection, directory: Path = DIRECTORY) -> list[str]:
     """Names of the migrations that this database still lacks; changes nothing."""
     names = [migration.name for migration in read_migrations(directory)]
-    if await connection.fetchval("SELECT to_regclass('public.migrations')") is None:
-        return names
-    rows = await connection.fetch("SELECT name FROM migrations")
-    known = {row["name"] for row in rows}
+    known = await _known(connection) or {}
     return [name for name in names if name not in known]
 
 
-async def _known(connection: Connection) -> dict[str, str]:
-    await connection.execute(
-        """CREATE TABLE IF NOT EXISTS migrations (
-               name       text PRIMARY KEY,
-               checksum   text NOT NULL,
-               applied_at timestamptz NOT NULL DEFAULT now()
-           )"""
-    )
-    rows = await connection.fetch("SELECT name, checksum FROM migrations")
+async def refuse_edited(connection: Connection, directory: Path = DIRECTORY) -> None:
+    """Raises EngineError where a file was edited after it had been applied."""
+    _refuse_edited(read_migrations(directory), await _known(connection) or {})
+
+
+_TABLE = """CREATE TABLE IF NOT EXISTS migrations (
+    name       text PRIMARY KEY,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)"""
+
+
+async def _known(connection: Connection) -> dict[str, str] | None:
+    """Name -> checksum of what was applied; None where not even the table is there.
+
+    Looked for first: who has nothing to apply needs no right to make it.
+    """
+    if await connection.fetchval("SELECT to_regclass('public.migrations')") is None:
+        return None
+    try:
+        rows = await connection.fetch("SELECT name, checksum FROM public.migrations")
+    except asyncpg.InsufficientPrivilegeError as error:
+        role = await connection.fetchval("SELECT current_user::text")
+        raise EngineError(
+            f"the role {role} may not read the table of migrations",
+            fix=f"run `live migrate --grant {role}` as the role that owns it",
+        ) from error
     return {row["name"]: row["checksum"] for row in rows}
 
 

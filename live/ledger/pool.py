@@ -30,7 +30,7 @@ Connection = type_of_connection
 T = TypeVar("T")
 
 POOL_SIZE_MIN = 1
-POOL_SIZE_MAX = 8  # per process: 8 workers with 8 each stay under Postgres' default of 100
+POOL_SIZE_MAX = 8  # per process, where LIVE_DATABASE_POOL says nothing else
 COMMAND_TIMEOUT_S = 2.0  # a checkout answers within 3 s, and this is most of its wait
 CONNECT_TIMEOUT_S = 5.0
 # A hanging statement frees its connection after 2 s: a pool that has none for so long is stuck,

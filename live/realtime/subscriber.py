@@ -17,6 +17,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import MovedError, RedisError
 
+from live.errors import reason_of
+
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 3.0  # three beats without an answer
 BACKOFF_SECONDS_MAX = 2.0
@@ -62,7 +64,7 @@ class Subscriber:
             try:
                 await self._read_one_connection()
             except (RedisError, OSError, TimeoutError) as fault:
-                log.warning("pub/sub connection lost", fault=str(fault), tries=tries)
+                log.warning("pub/sub connection lost", fault=reason_of(fault), tries=tries)
             tries = 0 if self._opened else tries + 1
             self._opened = False
             await self._listener.take_end()

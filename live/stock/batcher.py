@@ -118,6 +118,11 @@ class Batcher:
             self._fail(self._again.pop(show), "shutting down")
         await asyncio.sleep(0)
 
+    def must_reach(self) -> None:
+        """Raise EngineError where holds of no show at all could be decided now."""
+        if not any(lane.wire is not None and lane.wire.alive for lane in self._all_lanes()):
+            raise EngineError("no connection that decides holds")
+
     def submit(self, show: ShowId, packed: bytes, lines: tuple[Line, ...], done: Done) -> None:
         """Queue one request; `done` is called from the event loop, never from inside this call."""
         if self._queued >= QUEUE_MAX or self._closed:
@@ -337,8 +342,10 @@ class Batcher:
                 return
             try:
                 wire = await Address(lane.node).connect(self._lost)
-            except (OSError, TimeoutError, EngineError):
+            except (OSError, TimeoutError, EngineError) as error:
+                self._calls.note_fault(lane.node, error)
                 await self._nodes.look()
+        self._calls.note_link(lane.node)
         metrics.RECONNECTS.inc()
         lane.wire = wire
         if lane.batch is not None:

@@ -14,11 +14,12 @@ import asyncio
 from typing import Final
 
 import hiredis
+import structlog
 
 from live.domain.ids import ShowId
-from live.errors import Busy, EngineError
+from live.errors import Busy, EngineError, reason_of
 from live.nodes import REDIRECTIONS, Nodes
-from live.redis_url import NodeUrl
+from live.redis_url import NodeUrl, place_of
 from live.stock.keys import show_keys
 from live.stock.scripts import script
 from live.stock.wire import LOST, Address, Reply, Wire
@@ -29,12 +30,15 @@ BACKOFF_SECONDS: Final = 0.02  # before another attempt to connect, or at a slot
 CALLS_MAX: Final = 4_096  # calls that wait for replies; a burst of checkouts is a tenth of it
 REBUILDING: Final = b"R"
 
+log = structlog.get_logger()
+
 
 class Calls:
     def __init__(self, url: str) -> None:
         self.nodes = Nodes(url)
         self._wires: dict[NodeUrl, Wire] = {}
-        self._connecting: dict[NodeUrl, asyncio.Lock] = {}
+        self._connecting: dict[NodeUrl, asyncio.Task[Wire]] = {}
+        self._faults: dict[NodeUrl, str] = {}  # why the last connection to a node failed
         self._epochs: dict[ShowId, int] = {}
 
     async def open(self) -> None:
@@ -42,15 +46,26 @@ class Calls:
         try:
             await self.nodes.open()
             if not self.nodes.clustered:  # one dead node must not keep the others' shows waiting
-                await self._connected(self.nodes.of(""))
+                await self._connect(self.nodes.of(""))
         except (OSError, TimeoutError) as error:
-            raise EngineError(f"Redis does not answer: {error or type(error).__name__}") from error
+            raise EngineError(f"Redis does not answer: {reason_of(error)}") from error
 
     async def close(self) -> None:
         await self.nodes.close()
+        for task in self._connecting.values():
+            task.cancel()
+        await asyncio.gather(*self._connecting.values(), return_exceptions=True)
         for wire in self._wires.values():
             wire.abort()
         await asyncio.sleep(0)  # let the transports tell their protocols
+
+    async def must_answer(self) -> None:
+        """Raise EngineError, with the reason, where no server takes our calls; in CALL_SECONDS."""
+        try:
+            await self.send(b"PING")
+        except Busy as error:
+            reasons = "; ".join(dict.fromkeys(self._faults.values()))
+            raise EngineError(reasons or str(error)) from error
 
     def known_epoch(self, show: ShowId) -> int | None:
         return self._epochs.get(show)
@@ -172,7 +187,8 @@ class Calls:
                 return wire
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._connected(node)
+                    # Shielded: a connection that is slow to come is there for the next caller.
+                    return await asyncio.shield(self._connect(node))
             except (OSError, TimeoutError, EngineError):
                 self.nodes.look_soon()
                 await asyncio.sleep(BACKOFF_SECONDS)
@@ -184,12 +200,31 @@ class Calls:
         except TimeoutError:
             pass  # the caller's deadline, which he looks at himself
 
-    async def _connected(self, node: NodeUrl) -> Wire:
-        async with self._connecting.setdefault(node, asyncio.Lock()):
-            wire = self._wires.get(node)
-            if wire is None or not wire.alive:
-                wire = self._wires[node] = await Address(node).connect(lambda wire: None)
-            return wire
+    def _connect(self, node: NodeUrl) -> asyncio.Task[Wire]:
+        """One attempt to connect, which all who need that node share."""
+        task = self._connecting.get(node)
+        if task is None or task.done():
+            task = self._connecting[node] = asyncio.create_task(self._open_wire(node))
+        return task
+
+    async def _open_wire(self, node: NodeUrl) -> Wire:
+        try:
+            wire = self._wires[node] = await Address(node).connect(lambda wire: None)
+        except (OSError, TimeoutError, EngineError) as error:
+            self.note_fault(node, error)
+            raise
+        self.note_link(node)
+        return wire
+
+    def note_fault(self, node: NodeUrl, error: Exception) -> None:
+        """Remember why a node cannot be reached; said once, not at each of the many tries."""
+        if node not in self._faults:
+            log.warning("no connection to redis", node=place_of(node), reason=reason_of(error))
+        self._faults[node] = f"{place_of(node)}: {reason_of(error)}"
+
+    def note_link(self, node: NodeUrl) -> None:
+        if self._faults.pop(node, None) is not None:
+            log.info("connected to redis again", node=place_of(node))
 
 
 RUN_ID: Final = b"{run}"

@@ -61,6 +61,11 @@ class StockEngine:
         await self._batcher.close()
         await self._calls.close()
 
+    async def must_answer(self) -> None:
+        """Raise EngineError, with the reason, where no click could be decided; in two seconds."""
+        await self._calls.must_answer()
+        self._batcher.must_reach()
+
     # Shows and offers
 
     async def install_show(self, show: ShowId, *, stock_epoch: int) -> None:

@@ -18,7 +18,7 @@ import hiredis
 
 from live.domain.hold import Movement
 from live.domain.ids import ShowId
-from live.errors import Busy, EngineError, OutboxLost
+from live.errors import Busy, EngineError, OutboxLost, reason_of
 from live.stock.calls import CALL_SECONDS, Calls
 from live.stock.keys import GROUP, show_keys
 from live.stock.records import read_entry
@@ -224,14 +224,14 @@ class Outbox:
 
     async def _read(self, parts: tuple[bytes, ...], seconds: float) -> object:
         try:
+            if self._reader is None or not self._reader.alive:  # which has limits of its own
+                address = Address(self._calls.nodes.of(""))
+                self._reader = await address.connect(lambda wire: None)
             async with asyncio.timeout(seconds):
-                if self._reader is None or not self._reader.alive:
-                    address = Address(self._calls.nodes.of(""))
-                    self._reader = await address.connect(lambda wire: None)
                 reply = await self._reader.call(*parts)
         except (OSError, TimeoutError, EngineError) as error:
             self._drop_reader()
-            raise Busy("Redis does not answer") from error
+            raise Busy(f"Redis does not answer: {reason_of(error)}") from error
         except asyncio.CancelledError:
             self._drop_reader()  # its late reply would be taken for the next one's
             raise

@@ -10,19 +10,20 @@ themselves, which would apply a write twice (ARCHITECTURE.md, "Decided against")
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import hiredis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 
-from live.errors import EngineError
+from live.errors import EngineError, EngineLoading
 from live.links import watch_link
-from live.redis_url import NodeUrl
+from live.redis_url import PORT, NodeUrl, is_loading
 from live.stock.scripts import NAMES, script
 
-CONNECT_SECONDS = 1.0  # a healthy server answers INFO and the loading of the scripts in 10 ms
+CONNECT_SECONDS = 4.0  # for TCP and TLS: a lost SYN is sent again after one second, then after two
+SILENCE_SECONDS = 2.0  # before each reply of the greeting; how far away Redis is does not count
 
 
 class Lost:
@@ -63,9 +64,13 @@ class Wire(asyncio.Protocol):
 
     async def call(self, *parts: bytes) -> Reply:
         """Send one command and wait for its reply; the caller sets the deadline."""
+        return await self.ask(*parts)
+
+    def ask(self, *parts: bytes) -> asyncio.Future[Reply]:
+        """Send one command now; its reply comes by the future."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.send(pack_command(*parts), lambda reply: _settle(future, reply))
-        return await future
+        return future
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -111,58 +116,89 @@ class Address:
     url: NodeUrl
 
     async def connect(self, on_lost: Callable[[Wire], None]) -> Wire:
-        """Open a connection, learn the server's run id, load the scripts.
+        """Open a connection, learn the server's run id, see that it knows the scripts.
 
-        Raises OSError, TimeoutError or EngineError; the wire is closed then.
+        Raises OSError, TimeoutError or EngineError (EngineLoading while the server reads its data
+        back); the wire is closed then.
         """
-        loop = asyncio.get_running_loop()
-        options = parse_url(self.url)
+        options = dict(parse_url(self.url))
         wire: Wire | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                if options.get("path"):
-                    _, wire = await loop.create_unix_connection(
-                        lambda: Wire(on_lost), options["path"]
-                    )
-                else:
-                    _, wire = await loop.create_connection(
-                        lambda: Wire(on_lost),
-                        options.get("host", "localhost"),
-                        options.get("port", 6379),
-                        ssl=ssl.create_default_context() if self.url.startswith("rediss") else None,
-                    )
-                await _greet(wire, dict(options))
-                wire.node = self.url
+                wire = await self._open(options, on_lost)
+            await _greet(wire, options)
+            wire.node = self.url
         except BaseException:  # also a cancellation: a half-greeted wire must not stay open
             if wire is not None:
                 wire.abort()
             raise
         return wire
 
+    async def _open(self, options: dict[str, object], on_lost: Callable[[Wire], None]) -> Wire:
+        loop = asyncio.get_running_loop()
+        path = options.get("path")
+        if path:
+            _, wire = await loop.create_unix_connection(lambda: Wire(on_lost), str(path))
+        else:
+            _, wire = await loop.create_connection(
+                lambda: Wire(on_lost),
+                str(options.get("host", "localhost")),
+                cast(int, options.get("port", PORT)),
+                ssl=_tls(options) if self.url.startswith("rediss:") else None,
+            )
+        return wire
+
+
+def _tls(options: dict[str, object]) -> ssl.SSLContext:
+    """What the URL says of TLS, read by redis-py, so that both clients trust the same servers."""
+    own = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    # A cast: redis-py leaves the parameters untyped.
+    return SSLConnection(**cast(dict[str, Any], own)).ssl_context.get()
+
 
 async def _greet(wire: Wire, options: dict[str, object]) -> None:
-    if options.get("password"):
-        login = [
-            str(options[name]).encode() for name in ("username", "password") if options.get(name)
-        ]
-        await _ask(wire, b"AUTH", *login)
-    if options.get("db"):
-        await _ask(wire, b"SELECT", str(options["db"]).encode())
-    info = await _ask(wire, b"INFO", b"server")
+    """One round trip where the server knows our scripts, two where it does not.
+
+    Asked first: the scripts are a quarter of a megabyte, and a crowd of gateways that comes back
+    to a Redis would send them again on each connection.
+    """
+    shas = [script(name).sha for name in NAMES]
+    *_, info, known = await _ask_all(
+        wire, [*_login(options), (b"INFO", b"server"), (b"SCRIPT", b"EXISTS", *shas)]
+    )
+    assert isinstance(info, bytes) and isinstance(known, list)
     found = [line[7:] for line in info.split(b"\r\n") if line.startswith(b"run_id:")]
     if not found:
         raise EngineError("the server at the Redis URL does not tell its run_id")
-    for name in NAMES:
-        loaded = script(name)
-        if await _ask(wire, b"SCRIPT", b"LOAD", loaded.text) != loaded.sha:
-            raise EngineError(f"Redis knows the script {name} by another digest")
+    missing = [script(name) for name, there in zip(NAMES, known, strict=True) if not there]
+    loaded = await _ask_all(wire, [(b"SCRIPT", b"LOAD", one.text) for one in missing])
+    for one, sha in zip(missing, loaded, strict=True):
+        if sha != one.sha:
+            raise EngineError(f"Redis knows the script {one.name} by another digest")
     wire.run_id = found[0]
 
 
-async def _ask(wire: Wire, *parts: bytes) -> bytes:
-    reply = await wire.call(*parts)
-    if isinstance(reply, hiredis.ReplyError):
-        raise EngineError(f"Redis refused {parts[0].decode()}: {reply}")
-    if not isinstance(reply, bytes):
-        raise ConnectionResetError("Redis closed the connection during the greeting")
-    return reply
+def _login(options: dict[str, object]) -> list[tuple[bytes, ...]]:
+    said: list[tuple[bytes, ...]] = []
+    if options.get("password"):
+        names = [name for name in ("username", "password") if options.get(name)]
+        said.append((b"AUTH", *(str(options[name]).encode() for name in names)))
+    if options.get("db"):
+        said.append((b"SELECT", str(options["db"]).encode()))
+    return said
+
+
+async def _ask_all(wire: Wire, commands: Sequence[tuple[bytes, ...]]) -> list[Reply]:
+    """Send all, then wait for the replies; the limit begins anew with each. Raises like connect."""
+    asked = [wire.ask(*command) for command in commands]
+    replies: list[Reply] = []
+    for command, future in zip(commands, asked, strict=True):
+        async with asyncio.timeout(SILENCE_SECONDS):
+            reply = await future
+        if isinstance(reply, Lost):
+            raise ConnectionResetError("Redis closed the connection during the greeting")
+        if isinstance(reply, hiredis.ReplyError):
+            text = f"Redis refused {command[0].decode()}: {reply}"
+            raise EngineLoading(text) if is_loading(str(reply)) else EngineError(text)
+        replies.append(reply)
+    return replies

@@ -1,26 +1,27 @@
 """What load balancers and Prometheus ask: does it live, may it take traffic, how is it doing.
 
 Always: `/healthz` touches nothing outside the process, so a stopped Redis never gets a gateway
-killed; `/readyz` names every reason why it is not ready, and shows that are being made again, which
+killed; `/readyz` names every reason why it is not ready, and asks Redis on the connections that
+sell, so that it cannot be well where they are not; it counts shows that are being made again, which
 are no reason: all others are served. Of a cluster one node that answers is enough: a dead one costs
 its own shows, and taking the gateways away would cost all the others too.
 Health may be asked by anybody, so it tells what is wrong and not where: what stands behind a
-fault's colon (addresses, paths, the engine's own words) goes to the log alone. `/metrics` tells no
-names of people or shows; where it should not be public either, `LIVE_METRICS_TOKEN` closes it.
+fault's colon (addresses, paths, the engine's own words) goes to the log alone, as do the names of
+shows. `/metrics` tells no names of people or shows; where it should not be public either,
+`LIVE_METRICS_TOKEN` closes it.
 """
 
 import asyncio
 from hmac import compare_digest
+from typing import Protocol
 
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from live.errors import EngineError
+from live.errors import EngineError, reason_of
 from live.ledger.pool import DATABASE_ERRORS, Pool
 from live.realtime.seldom import Seldom
-from live.redis_clients import Clients
 from live.telemetry import render_metrics
 
 CHECK_SECONDS = 1.0
@@ -29,16 +30,20 @@ SHOWS_TOLD_MAX = 20
 _REBUILDING = "SELECT show, reason FROM stock_doubts ORDER BY created_at LIMIT $1"
 
 
+class Engine(Protocol):
+    """The stock engine, as far as it is needed here."""
+
+    async def must_answer(self) -> None:
+        """Raise EngineError, with the reason, where it cannot work now."""
+
+
 class Probe:
     """Asks the engines; `draining` is set when this process is on its way out."""
 
-    def __init__(self, pool: Pool, redis_url: str) -> None:
+    def __init__(self, pool: Pool, stock: Engine) -> None:
         self.draining = False
         self._pool = pool
-        self._redis = Clients(redis_url, seconds=CHECK_SECONDS, connect_seconds=CHECK_SECONDS)
-
-    async def close(self) -> None:
-        await self._redis.close()
+        self._stock = stock
 
     async def faults(self) -> dict[str, str]:
         """Every reason to stay away, by its source; empty: come in.
@@ -62,9 +67,11 @@ class Probe:
 
     async def _ask_redis(self) -> str:
         try:
-            await self._redis.open()
-        except (RedisError, EngineError, OSError, TimeoutError) as error:
-            return f"no answer: {error}"
+            # No time-out of ours: it ends by itself, and one that is cut short would never find
+            # out that its connection is dead.
+            await self._stock.must_answer()
+        except EngineError as error:
+            return f"no answer: {reason_of(error)}"
         return ""
 
     async def _ask_postgres(self) -> str:
@@ -72,7 +79,7 @@ class Probe:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._pool.fetchval("SELECT count(*) FROM shows WHERE false")
         except DATABASE_ERRORS as error:
-            return f"no answer: {error or 'too slow'}"
+            return f"no answer: {reason_of(error)}"
         return ""
 
 
@@ -87,7 +94,9 @@ def ops_routes(probe: Probe, *, metrics_token: str | None = None) -> list[Route]
         if faults:
             _not_ready.warn(**faults)
         told = {source: fault.partition(":")[0] for source, fault in faults.items()}
-        body = {"ready": not told, "faults": told, "rebuilding": rebuilding}
+        if rebuilding:
+            _rebuilding.warn(shows=rebuilding)
+        body = {"ready": not told, "faults": told, "rebuilding": len(rebuilding)}
         return JSONResponse(body, 503 if told else 200)
 
     async def metrics(request: Request) -> Response:
@@ -105,6 +114,7 @@ def ops_routes(probe: Probe, *, metrics_token: str | None = None) -> list[Route]
 
 
 _not_ready = Seldom("not_ready")
+_rebuilding = Seldom("shows_rebuilding")
 
 
 def _shows(request: Request, token: str) -> bool:

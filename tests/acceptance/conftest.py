@@ -60,6 +60,9 @@ class Service:
         return auth.mint(role=role, sub=sub, shows=shows or ("*",), ttl=ttl)
 
     def start(self) -> None:
+        if "LIVE_DATABASE_URL" in self.environment:  # a configured ledger is migrated by command
+            migrated = self.live("migrate")
+            assert migrated.returncode == 0, migrated.stderr
         log = (self.data / "log").open("ab")
         told_before = log.tell()
         command = [sys.executable, "-m", "live", "serve", "--port", str(self.port), *self.options]

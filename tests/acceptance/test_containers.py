@@ -44,6 +44,7 @@ def test_compose_is_read_by_docker() -> None:
     command = ["docker", "compose", "-f", str(COMPOSE), "config", "-q"]
     path = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/"}
     secrets = {"LIVE_SECRET": "s" * 32, "POSTGRES_PASSWORD": "p" * 16}
+    secrets |= {"LIVE_DATABASE_PASSWORD": "d" * 16, "VALKEY_PASSWORD": "v" * 16}
 
     full = subprocess.run(
         command, env={**path, **secrets}, capture_output=True, text=True, check=False
@@ -52,7 +53,7 @@ def test_compose_is_read_by_docker() -> None:
 
     assert (full.returncode, full.stderr) == (0, "")
     assert bare.returncode != 0
-    assert "POSTGRES_PASSWORD" in bare.stderr or "LIVE_SECRET" in bare.stderr
+    assert any(name in bare.stderr for name in (*secrets, "LIVE_SECRET"))
 
 
 def test_compose_passes_on_what_the_service_reads(services: dict[str, dict[str, object]]) -> None:
@@ -87,12 +88,13 @@ def test_every_service_has_a_health_check(services: dict[str, dict[str, object]]
 def test_gateway_and_settler_are_asked_whether_they_are_ready(
     services: dict[str, dict[str, object]],
 ) -> None:
-    """Both at the port that their command names."""
+    """Both at the port that their command names, which is one that the check asks."""
     for name, port in (("gateway", "8000"), ("settler", "8001")):
         command, check = services[name]["command"], services[name]["healthcheck"]
         assert isinstance(command, list) and isinstance(check, dict)
         assert port in command
-        assert f":{port}/readyz" in check["test"][-1]
+        assert f'"{port}"' in (ROOT / "deploy" / "healthy.py").read_text()
+        assert check["test"] == ["CMD", "python", "/app/healthy.py", "readyz"]
 
 
 def test_stock_engine_is_durable_and_never_evicts(services: dict[str, dict[str, object]]) -> None:
@@ -111,14 +113,56 @@ def test_gateway_can_be_scaled(services: dict[str, dict[str, object]]) -> None:
     gateway = services["gateway"]
 
     assert "container_name" not in gateway
-    assert gateway["ports"] == ["${LIVE_PORTS:-8000-8009}:8000"]
+    assert gateway["ports"] == ["${LIVE_PORTS:-127.0.0.1:8000-8009}:8000"]
 
 
 def test_no_secret_has_a_default() -> None:
     """Whoever starts it must bring the secrets; there is no well-known one to forget."""
     text = COMPOSE.read_text()
 
-    for name in ("LIVE_SECRET", "POSTGRES_PASSWORD"):
+    for name in (
+        *("LIVE_SECRET", "POSTGRES_PASSWORD", "LIVE_DATABASE_PASSWORD", "VALKEY_PASSWORD"),
+    ):
         uses = text.count(f"${{{name}")
         assert uses >= 1
         assert uses == text.count(f"${{{name}:?")
+
+
+def test_every_container_has_the_least_rights(services: dict[str, dict[str, object]]) -> None:
+    """Nothing can be written but volumes and memory, no capability is kept without a reason."""
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    assert [name for name, service in services.items() if "cap_add" in service] == ["postgres"]
+
+
+def test_only_gateways_are_published_and_on_loopback(
+    services: dict[str, dict[str, object]],
+) -> None:
+    """Plain http belongs behind a proxy; engines and metrics belong to nobody outside."""
+    published = [name for name, service in services.items() if "ports" in service]
+    networks = {name: service["networks"] for name, service in services.items()}
+
+    assert published == ["gateway"]
+    assert str(services["gateway"]["ports"]).startswith("['${LIVE_PORTS:-127.0.0.1:")
+    assert yaml.safe_load(COMPOSE.read_text())["networks"]["engines"] == {"internal": True}
+    for name in ("valkey", "postgres", "migrate"):
+        assert networks[name] == ["engines"]
+
+
+def test_service_and_migration_have_accounts_of_their_own(
+    services: dict[str, dict[str, object]],
+) -> None:
+    """Who serves can neither change the schema nor switch its triggers off."""
+    users = {}
+    for name in ("gateway", "settler", "migrate"):
+        environment = services[name]["environment"]
+        assert isinstance(environment, dict)
+        users[name] = environment["LIVE_DATABASE_URL"].partition("//")[2].partition(":")[0]
+    owner, command = users.pop("migrate"), services["migrate"]["command"]
+    assert isinstance(command, list)
+
+    assert set(users.values()) == {"live"}
+    assert owner == "live_owner"
+    assert command[-2:] == ["--grant", "live"]

@@ -58,11 +58,13 @@ def _python(tools: Path, name: str = "python3") -> None:
     _stand_in(tools / name, f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
 
 
-def _run(checkout: Path, tools: Path, script: str, *arguments: str) -> tuple[int, int, str]:
+def _run(
+    checkout: Path, tools: Path, script: str, *arguments: str, **variables: str
+) -> tuple[int, int, str]:
     """Return process id, exit code and standard error."""
     child = subprocess.Popen(
         [checkout / script, *arguments],
-        env={"PATH": str(tools), "HOME": str(checkout)},
+        env={"PATH": str(tools), "HOME": str(checkout), **variables},
         cwd="/",
         stderr=subprocess.PIPE,
         text=True,
@@ -107,6 +109,18 @@ def test_newer_python_under_another_name_is_found(checkout: Path, tools: Path) -
     _run(checkout, tools, "scripts/demo")
 
     assert (checkout / "calls").read_text().splitlines()[0] == f"with {tools / 'python3.13'}"
+
+
+def test_chosen_python_is_used(checkout: Path, tools: Path) -> None:
+    """UV_PYTHON is the user's word, in a fresh checkout and where there is an environment."""
+    _python(tools)
+    _stand_in(tools / "uv", UV.replace('"uv $*"', '"with $UV_PYTHON"'))
+
+    _run(checkout, tools, "scripts/demo", UV_PYTHON="3.13")
+    _run(checkout, tools, "scripts/demo", UV_PYTHON="3.13")
+
+    told = (checkout / "calls").read_text().splitlines()
+    assert [line for line in told if line.startswith("with")] == ["with 3.13"] * 2
 
 
 def test_missing_python_is_named(checkout: Path, tools: Path) -> None:

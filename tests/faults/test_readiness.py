@@ -12,6 +12,7 @@ import pytest
 
 from live.ledger.migrate import migrate
 from live.ledger.pool import make_pool
+from live.stock.engine import StockEngine
 from live.web.ops import Probe
 from tests.acceptance.conftest import Service, until
 from tests.servers import Postgres, Valkey, scratch_directory
@@ -97,11 +98,13 @@ async def test_process_on_its_way_out_is_not_ready(engines: tuple[Valkey, Postgr
     """With both engines well: who drains says so, and gets no new traffic."""
     await migrate(engines[1].url())
     async with make_pool(engines[1].url()) as pool:
-        probe = Probe(pool, engines[0].url)
+        stock = StockEngine(engines[0].url)
+        await stock.open()
+        probe = Probe(pool, stock)
         ready = await probe.faults()
         probe.draining = True
         draining = await probe.faults()
-        await probe.close()
+        await stock.close()
 
     assert (ready, draining) == ({}, {"gateway": "draining"})
 

