@@ -34,6 +34,7 @@ multi
 persist {KEY}
 pexpire {KEY} 1
 ping
+pttl {KEY}
 rename {KEY} {KEY}
 script|exists {"0" * 40}
 script|load return
@@ -47,7 +48,9 @@ xadd {KEY} * f v
 xautoclaim {KEY} g c 1 0
 xdel {KEY} 1-1
 xgroup|create {KEY} g 0
+xgroup|delconsumer {KEY} g c
 xgroup|setid {KEY} g 0
+xinfo|consumers {KEY} g
 xinfo|groups {KEY}
 xinfo|stream {KEY}
 xlen {KEY}
@@ -62,6 +65,7 @@ zcount {KEY} 0 1
 zrange {KEY} 0 1
 zrangebyscore {KEY} 0 1
 zrem {KEY} m
+zremrangebyscore {KEY} 0 1
 zscore {KEY} m
 """
 _CLUSTER: Final = """

@@ -162,9 +162,9 @@ async def raise_epoch(
             raise NotFound(f"unknown show {show}")
         await rehearsal.forget(connection, show)
         await connection.execute(_TRUST, show)
-        await connection.execute(_UNDONE, show)
         if drained_since is not None:
             await connection.execute(_DECIDE, show, drained_since)
+        await connection.execute(_UNDONE, show)
         found = await _read(connection, show, raised)
         over = _overcommitted(found)
         if not over:

@@ -21,12 +21,15 @@ SELECT show FROM offers WHERE phase IN ('scheduled', 'open', 'paused', 'closing'
 LATE = f"""
 SELECT show AS id FROM ({OPEN_MONEY}) AS open_money
 UNION
+SELECT show FROM sales_to_undo
+UNION
 SELECT id FROM shows s WHERE status = 'ended' AND retired_at IS NULL
     AND EXISTS (SELECT FROM holds h WHERE h.show = s.id AND h.state IN ('held', 'paying'))"""
 
 # What the keeper looks after. `over`: nothing needs Redis any more. `doubted`: what Redis has is
-# not to be believed, or has been given an end and is needed after all. Rows are looked up one by
-# one (LATERAL, LIMIT): a plain join is planned as a pass over all shows.
+# not to be believed, single sales of it are to be undone, or it has been given an end and is needed
+# after all. Rows are looked up one by one (LATERAL, LIMIT): a plain join is planned as a pass over
+# all shows.
 KEPT = f"""
 WITH open_money AS MATERIALIZED ({OPEN_MONEY}), wanted AS (
     {MOVING}
@@ -39,7 +42,7 @@ WITH open_money AS MATERIALIZED ({OPEN_MONEY}), wanted AS (
 ), found AS (
     SELECT s.*,
            s.id IN (SELECT show FROM open_money) AS has_open_money,
-           s.id IN (SELECT show FROM stock_doubts UNION ALL SELECT show FROM sales_to_undo)
+           s.id IN (SELECT show FROM stock_doubts UNION SELECT show FROM sales_to_undo)
                AS in_doubt,
            EXISTS (SELECT FROM offers f WHERE f.show = s.id
                    AND f.phase IN ('scheduled', 'open', 'paused', 'closing')) AS selling

@@ -79,7 +79,7 @@ class ActiveShow:
     selling: bool
     running: bool
     rehearsed: bool  # a rehearsal is over and its stock has to go
-    doubted: bool  # Redis sold what the ledger did not accept: that, or all its stock, is undone
+    doubted: bool  # not all that Redis has of it is to be believed: that is undone, or made again
     over: bool  # ended and settled: nothing needs what Redis has of it
 
 

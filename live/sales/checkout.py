@@ -295,7 +295,7 @@ class Checkout:
         try:
             lines, (terms,) = self._desk.lines(caller, call.show, (wanted,))
         except NotFound:  # an offer that closed long ago is not in the show's state any more
-            answer = await self._refused_direct(call, HoldAnswer(Outcome.CLOSED, 0, 0, 0))
+            answer = await self._refused_direct(call, Outcome.CLOSED)
             if answer.outcome is Outcome.CLOSED:
                 raise
             return answer
@@ -309,15 +309,17 @@ class Checkout:
         call.lines = frozenset((line.slot, line.qty) for line in lines)
         seen = await self._stock.peek(call.show, call.buyer, call.hold, lines)
         if seen.outcome is not Outcome.HELD:
-            return await self._refused_direct(call, seen)
+            return await self._refused_direct(call, seen.outcome, seen.reason)
         return await self._charge(call, lines, Mode.FIRST_PAID, 0)
 
-    async def _refused_direct(self, call: _Call, seen: HoldAnswer) -> CheckoutAnswer:
+    async def _refused_direct(
+        self, call: _Call, outcome: Outcome, reason: str = ""
+    ) -> CheckoutAnswer:
         """No stock now; but this may be the repeat of a call that got some."""
         try:
             async with asyncio.timeout(call.seconds_left()), self._truth_reads:
-                answer = await self._after_the_end(call, seen.outcome)
-                return replace(answer, reason=answer.reason or seen.reason)
+                answer = await self._after_the_end(call, outcome)
+                return replace(answer, reason=answer.reason or reason)
         except TimeoutError:
             raise Busy("too many buyers came late: repeat it with the same key") from None
 
@@ -520,7 +522,7 @@ class Checkout:
 
 def _is_another(call: _Call, payment: Payment) -> bool:
     """Whether this call's key was used before, and for something else."""
-    if call.purchase.direct is not None:
+    if call.lines:  # none: the show does not know the offer any more, but an order does
         units = {(line.slot, line.qty) for line in payment.lines}
         if payment.mode is not Mode.FIRST_PAID or units != call.lines:
             return True

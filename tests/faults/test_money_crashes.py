@@ -22,6 +22,7 @@ from live.ledger.migrate import migrate
 from live.ledger.pool import Pool, open_pool
 from live.ledger.rebuild import read_show_stock
 from tests.ledger_kit import PRICE, wish
+from tests.payment_kit import lose_hold
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import SandboxServer, running_sandbox
 from tests.shows_kit import HOST
@@ -245,8 +246,7 @@ async def test_worker_dead_after_asking_for_a_void_voids(sale: Sale, children: C
     buyer, key = viewer(), uuid4()
     task = f"buy:{buyer.sub}:{key}:tok_approve"
     await children.run(task, failpoint="checkout.after_record")
-    assert buyer.buyer is not None
-    await sale.stock.release(sale.show, buyer.buyer, HoldKey(key.bytes))
+    await lose_hold(sale, buyer, HoldKey(key.bytes))
     await sale.expire_leases()
     died = await children.run("work", failpoint="worker.after_ask_void")
     await sale.work_until("voided", None)
@@ -259,8 +259,7 @@ async def test_worker_dead_after_a_void_voids_once(sale: Sale, children: Childre
     buyer, key = viewer(), uuid4()
     task = f"buy:{buyer.sub}:{key}:tok_approve"
     await children.run(task, failpoint="checkout.after_record")
-    assert buyer.buyer is not None
-    await sale.stock.release(sale.show, buyer.buyer, key.bytes)  # type: ignore[arg-type]  # a key
+    await lose_hold(sale, buyer, HoldKey(key.bytes))
     await sale.expire_leases()
     await sale.worker.run_once()
     died = await children.run("work", failpoint="worker.after_void")
