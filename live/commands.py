@@ -28,12 +28,14 @@ from live.bench import BENCHES
 from live.demo.run import perform
 from live.demo.service import DemoOptions
 from live.domain.caller import ALL_SHOWS, Role
+from live.domain.ids import ShowId
 from live.engines.doctor import Finding, examine
 from live.engines.embedded import Engines
-from live.errors import EngineError, SettingsError
-from live.ledger.audit import AuditReport
+from live.errors import EngineError, NotFound, SettingsError
+from live.ledger.audit import EVERYTHING, AuditReport, Extent
 from live.ledger.audit_books import made_with
 from live.ledger.catalogue import Catalogue
+from live.ledger.migrate import demand_current
 from live.ledger.migrate import migrate as apply_migrations
 from live.ledger.pool import Pool, make_pool
 from live.payments import sandbox_server
@@ -87,15 +89,22 @@ def serve(settings: Settings, *, role: str) -> int:
     settlers = 1 if role in ("all", "settler") else 0
     configured = settings.redis_url is not None and settings.database_url is not None
     with engines_of(settings) as (engines, ready):
-        asyncio.run(_prepare(ready))
+        asyncio.run(_prepare(ready, ours=settings.database_url is None))
         return asyncio.run(
             _serve(engines, ready, gateways=gateways, settlers=settlers, sandbox=not configured)
         )
 
 
-async def _prepare(settings: Settings) -> None:
-    """Make an engine that has just started fit for traffic: schema, then stock."""
-    await apply_migrations(settings.database_url or "")
+async def _prepare(settings: Settings, *, ours: bool) -> None:
+    """Make an engine that has just started fit for traffic: schema, then stock.
+
+    `ours`: the schema of this database is made here. Else that is the step `live migrate`, for
+    which whoever serves needs no rights. Raises EngineError where it lacks a migration.
+    """
+    if ours:
+        await apply_migrations(settings.database_url or "")
+    else:
+        await demand_current(settings.database_url or "")
     await prepare_stock(settings)
 
 
@@ -175,7 +184,7 @@ def demo(
         serves_on=not once,
     )
     with engines_of(settings) as (engines, ready):
-        asyncio.run(_prepare(ready))
+        asyncio.run(_prepare(ready, ours=True))
         return asyncio.run(_demo(engines, ready, options, next_free_port=next_free_port))
 
 
@@ -219,7 +228,7 @@ class _DemoService:
 
     async def audit(self) -> bytes:
         async with auditor(self._supervisor.settings) as run:
-            return orjson.dumps(await run())
+            return orjson.dumps(await run(EVERYTHING))
 
 
 def migrate(settings: Settings) -> list[str]:
@@ -250,16 +259,17 @@ def import_feed(settings: Settings, path: Path, *, kind: str, currency: str) -> 
     return _with_pool(settings, work)
 
 
-def audit(settings: Settings, *, mend: bool) -> AuditReport:
+def audit(settings: Settings, *, mend: bool, full: bool, show: str | None) -> AuditReport:
     """Prove the invariants; the sandbox provider is started where nobody runs it.
 
-    `mend`: repair first, and tell on standard error what was done.
+    `mend`: repair first, and tell on standard error what was done. Without `full` or `show` only
+    what changed since the settlers' audit proved it. Raises EngineError where there is no ledger.
     """
     set_up_logs(role="audit", quiet=True)
+    extent = Extent(changed=not full and show is None, show=None if show is None else ShowId(show))
     with engines_of(settings) as (_, ready):
-        asyncio.run(apply_migrations(ready.database_url or ""))
         embedded = settings.database_url is None
-        return asyncio.run(_audit(ready, embedded=embedded, mend=mend))
+        return asyncio.run(_audit(ready, extent, embedded=embedded, mend=mend))
 
 
 def print_audit(report: AuditReport) -> None:
@@ -280,21 +290,28 @@ def print_audit(report: AuditReport) -> None:
     )
     for line in report.in_flight:
         console.print(f"in flight: {line}", markup=False)
-    for line in report.findings:
-        console.print(f"FINDING: {line}", style="red", markup=False)
+    for finding in report.mend:
+        console.print(f"FINDING {finding.code}: {finding.line}", style="red", markup=False)
+        console.print(f"  {finding.who}: {finding.how}", markup=False)
+    console.print(
+        f"{report.shows.proven} shows proven, {report.shows.unchanged} unchanged since they were"
+    )
     console.print("every promise holds" if report.ok else "promises are broken", style="bold")
 
 
-async def _audit(settings: Settings, *, embedded: bool, mend: bool) -> AuditReport:
+async def _audit(settings: Settings, extent: Extent, *, embedded: bool, mend: bool) -> AuditReport:
+    await demand_current(settings.database_url or "", used=True)
     sandbox = embedded or await _sold_with_own_sandbox(settings)
     supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=sandbox, quiet=True)
     try:
         await supervisor.start()
         if mend:
-            for line in await repair_ledger(supervisor.settings):
+            for line in await repair_ledger(supervisor.settings, extent):
                 sys.stderr.write(f"repaired: {line}\n")
         async with auditor(supervisor.settings) as run:
-            return await run()
+            return await run(extent)
+    except NotFound as error:
+        raise EngineError(str(error)) from error
     finally:
         await supervisor.stop()
 
@@ -390,7 +407,10 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 def _with_pool(settings: Settings, work: Callable[[Pool], Awaitable[T]]) -> T:
     async def run(url: str) -> T:
-        await apply_migrations(url)
+        if settings.database_url is None:
+            await apply_migrations(url)
+        else:
+            await demand_current(url)
         async with make_pool(url) as pool:
             return await work(pool)
 

@@ -71,6 +71,26 @@ async def pending(connection: Connection, directory: Path = DIRECTORY) -> list[s
     return [name for name in names if name not in known]
 
 
+async def demand_current(url: str, *, used: bool = False) -> None:
+    """Raises EngineError where a migration is missing, or with `used` where there never was a show.
+
+    Changes nothing: whoever serves, imports or audits needs no right to change the schema, and a
+    wrong URL does not become a ledger.
+    """
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, command_timeout=TIMEOUT_S)
+    try:
+        missing = await pending(connection)
+        if missing:
+            what = "there is no ledger in this database"
+            if len(missing) < len(read_migrations()):
+                what = f"this ledger lacks {', '.join(missing)}"
+            raise EngineError(f"{what}: run `live migrate`")
+        if used and not await connection.fetchval("SELECT EXISTS (SELECT FROM shows)"):
+            raise EngineError("this ledger is empty: no show was ever made in it, nothing to prove")
+    finally:
+        await connection.close()
+
+
 async def _known(connection: Connection) -> dict[str, str]:
     await connection.execute(
         """CREATE TABLE IF NOT EXISTS migrations (

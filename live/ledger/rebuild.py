@@ -217,6 +217,11 @@ async def _read_offers(
         metrics.OVERCOMMITTED.inc(len(over))
         log.error("rebuild.overcommitted", show=show, slots=over)
         await connection.execute(_PAUSE, show, over)
+    return await read_terms(connection, show)
+
+
+async def read_terms(connection: Connection, show: ShowId) -> tuple[OfferTerms, ...]:
+    """What hosts decided about the offers that were ever opened; changes nothing."""
     rows = await connection.fetch(_OFFERS, show)
     return tuple(
         OfferTerms(
