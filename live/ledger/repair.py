@@ -234,7 +234,10 @@ class _Parts:
         if force:
             # A ledger that was restored from a backup may be behind Redis, and a new life of the
             # stock takes the place of an older one only.
-            now = await self.stock.snapshot(show)
+            try:
+                now = await self.stock.snapshot(show)
+            except Busy:  # it cannot be read, which is a reason to make it again
+                now = None
             if now is not None:
                 await self.pool.execute(sql.CATCH_UP_EPOCH, show, now.stock_epoch)
         return await rebuild_show(

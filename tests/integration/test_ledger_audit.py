@@ -217,7 +217,7 @@ async def test_audit_on_a_schedule_raises_the_metric(sale: Sale) -> None:
         await audit_and_tell(sale.pool, sale.engine, sale.outbox, ())
 
     def told() -> float | None:
-        return REGISTRY.get_sample_value("live_ledger_audit_findings_count")
+        return REGISTRY.get_sample_value("live_ledger_audit_findings")
 
     schedule = Schedule(sale.pool, "audit", look, every_s=60)
     await sell_some(sale)
