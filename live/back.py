@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.ids import ShowId
-from live.ledger.audit import AUDIT_EVERY_S, AuditReport, audit, audit_and_tell
+from live.domain.show import ShowState
+from live.ledger.audit import AUDIT_EVERY_S, AuditReport, Extent, audit, audit_and_tell
 from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
 from live.ledger.lag import LagWatch
 from live.ledger.notices import NoticeSender
@@ -113,7 +114,9 @@ async def run_settler(
         books, unread = books_of(back.providers), unread_of(back.providers)
 
         async def look() -> None:
-            await audit_and_tell(back.pool, back.stock, back.outbox, books, unread=unread)
+            await audit_and_tell(
+                back.pool, back.stock, back.outbox, books, unread=unread, states=back.broker
+            )
 
         async def clean() -> None:
             await keep_house(back.pool)
@@ -143,8 +146,24 @@ async def prepare_stock(settings: Settings) -> None:
             await carrier.carry(await rows.read_state(show.id))
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What viewers were told of a show, and the way to tell them; see `ledger.repair.TellPort`."""
+
+    broker: Broker
+    carrier: Carrier
+
+    async def read_state(self, show: ShowId) -> ShowState | None:
+        return await self.broker.read_state(show)
+
+    async def carry(self, state: ShowState) -> object:
+        return await self.carrier.carry(state)
+
+
 @asynccontextmanager
-async def auditor(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[AuditReport]]]:
+async def auditor(
+    settings: Settings,
+) -> AsyncIterator[Callable[[Extent], Awaitable[AuditReport]]]:
     """Open what an audit reads; yields the audit itself."""
     assert settings.redis_url and settings.database_url, "engines come first"
     async with AsyncExitStack() as stack:
@@ -152,19 +171,22 @@ async def auditor(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[Au
             make_pool(settings.database_url, size=settings.database_pool)
         )
         stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
-        for part in (stock, outbox):
+        broker = Broker(settings.redis_url, Hub())
+        for part in (stock, outbox, broker):
             await open_part(stack, part)
         providers = providers_of(settings)
         close_later(stack, providers.values())
         books, unread = books_of(providers), unread_of(providers)
 
-        async def run() -> AuditReport:
-            return await audit(pool, stock, outbox, books, unread=unread)
+        async def run(extent: Extent) -> AuditReport:
+            return await audit(
+                pool, stock, outbox, books, unread=unread, states=broker, extent=extent
+            )
 
         yield run
 
 
-async def repair_ledger(settings: Settings) -> list[str]:
+async def repair_ledger(settings: Settings, extent: Extent) -> list[str]:
     """What `live audit --repair` does before it audits; what was done, a line each."""
     async with _back_of(settings) as back:
         return await repair(
@@ -174,4 +196,6 @@ async def repair_ledger(settings: Settings) -> list[str]:
             settler=back.settler,
             work=back.worker.run_once,
             providers=books_of(back.providers),
+            states=_Told(back.broker, Carrier(back.stock, back.broker)),
+            extent=extent,
         )

@@ -152,11 +152,16 @@ def import_(settings: Settings, file: Path, kind: str | None, currency: str) -> 
 
 @main.command()
 @click.option("--repair", is_flag=True, help="Settle, refund, re-apply and rebuild first.")
+@click.option("--full", is_flag=True, help="All shows, also those that did not change.")
+@click.option("--show", metavar="ID", help="One show, and nothing of the rest of the shop.")
 @click.option("--json", "as_json", is_flag=True)
 @with_settings
-def audit(settings: Settings, repair: bool, as_json: bool) -> None:
-    """Prove the invariants across Redis, Postgres and payments."""
-    report = commands.audit(settings, mend=repair)
+def audit(settings: Settings, repair: bool, full: bool, show: str | None, as_json: bool) -> None:
+    """Prove the invariants across Redis, Postgres and payments.
+
+    Shows that the settlers' audit proved and that did not change since are passed over.
+    """
+    report = commands.audit(settings, mend=repair, full=full, show=show)
     if as_json:
         click.echo(orjson.dumps(report))
     else:

@@ -30,12 +30,13 @@ from live.demo.run import perform
 from live.demo.service import DemoOptions
 from live.doctor import Finding, examine, examine_engines
 from live.domain.caller import ALL_SHOWS, Role
+from live.domain.ids import ShowId
 from live.engines.embedded import Engines
 from live.engines.postgres_check import check_postgres
 from live.engines.redis_check import check_redis
 from live.engines.waiting import once_loaded
-from live.errors import EngineError, SettingsError, reason_of
-from live.ledger.audit import AuditReport
+from live.errors import EngineError, NotFound, SettingsError, reason_of
+from live.ledger.audit import EVERYTHING, AuditReport, Extent
 from live.ledger.audit_books import made_with
 from live.ledger.catalogue import Catalogue
 from live.ledger.fitness import check_ledger, grant
@@ -246,7 +247,7 @@ class _DemoService:
 
     async def audit(self) -> bytes:
         async with auditor(self._supervisor.settings) as run:
-            return orjson.dumps(await run())
+            return orjson.dumps(await run(EVERYTHING))
 
 
 def migrate(settings: Settings, *, grantee: str) -> list[str]:
@@ -290,16 +291,17 @@ def import_feed(settings: Settings, path: Path, *, kind: str, currency: str) -> 
     return _with_pool(settings, work)
 
 
-def audit(settings: Settings, *, mend: bool) -> AuditReport:
+def audit(settings: Settings, *, mend: bool, full: bool, show: str | None) -> AuditReport:
     """Prove the invariants; the sandbox provider is started where nobody runs it.
 
-    `mend`: repair first, and tell on standard error what was done.
+    `mend`: repair first, and tell on standard error what was done. Without `full` or `show` only
+    what changed since the settlers' audit proved it. Raises EngineError where there is no ledger.
     """
     set_up_logs(role="audit", quiet=True)
+    extent = Extent(changed=not full and show is None, show=None if show is None else ShowId(show))
     with engines_of(settings) as (_, ready), engine_faults():
-        asyncio.run(check_ledger(ready.database_url or ""))
         embedded = settings.database_url is None
-        return asyncio.run(_audit(ready, embedded=embedded, mend=mend))
+        return asyncio.run(_audit(ready, extent, embedded=embedded, mend=mend))
 
 
 def print_audit(report: AuditReport) -> None:
@@ -320,21 +322,28 @@ def print_audit(report: AuditReport) -> None:
     )
     for line in report.in_flight:
         console.print(f"in flight: {line}", markup=False)
-    for line in report.findings:
-        console.print(f"FINDING: {line}", style="red", markup=False)
+    for finding in report.mend:
+        console.print(f"FINDING {finding.code}: {finding.line}", style="red", markup=False)
+        console.print(f"  {finding.who}: {finding.how}", markup=False)
+    console.print(
+        f"{report.shows.proven} shows proven, {report.shows.unchanged} unchanged since they were"
+    )
     console.print("every promise holds" if report.ok else "promises are broken", style="bold")
 
 
-async def _audit(settings: Settings, *, embedded: bool, mend: bool) -> AuditReport:
+async def _audit(settings: Settings, extent: Extent, *, embedded: bool, mend: bool) -> AuditReport:
+    await check_ledger(settings.database_url or "", used=True)
     sandbox = embedded or await _sold_with_own_sandbox(settings)
     supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=sandbox, quiet=True)
     try:
         await supervisor.start()
         if mend:
-            for line in await repair_ledger(supervisor.settings):
+            for line in await repair_ledger(supervisor.settings, extent):
                 sys.stderr.write(f"repaired: {line}\n")
         async with auditor(supervisor.settings) as run:
-            return await run()
+            return await run(extent)
+    except NotFound as error:
+        raise EngineError(str(error)) from error
     finally:
         await supervisor.stop()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from live.domain.hold import HoldState, Line, LiveHold, Waiting
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.offer import OfferTerms, Stock
+from live.domain.offer import Mode, OfferTerms, Phase, Stock
 from live.domain.outcomes import Outcome
 
 
@@ -124,3 +124,56 @@ class ShowStock:
     holds: tuple[RebuiltHold, ...]
     waiting: tuple[RebuiltWaiting, ...]
     ended: tuple[RebuiltEnd, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordNow:
+    """One hold, sale or place in a line as Redis remembers it.
+
+    `state`: held, paying, confirmed, released, expired, cancelled or waiting. `time` is the
+    deadline of a live hold (Unix ms), the place of a waiter, 0 once it ended.
+    """
+
+    buyer: BuyerId
+    key: HoldKey
+    state: str
+    lines: tuple[Line, ...]
+    time: int
+    held_until: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferNow:
+    """One offer as Redis has it: what its host decided, and what buyers made of it."""
+
+    phase: Phase
+    mode: Mode
+    waitlist: bool
+    version: int
+    per_buyer_limit: int
+    hold_seconds: int
+    opens_at: int | None
+    closes_at: int | None
+    reserved: int  # place in the line from which on nobody was looked at; 0: nothing is reserved
+    stock: Stock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockSnapshot:
+    """All that Redis has of a show's stock, for whoever proves it; `mark` names the instant.
+
+    `alarms`: when the reaper looks at a hold, by (buyer, key). `batch_alarms`: when it looks at
+    all holds of a batch whose outbox entry is still there. `places`: (place, qty) of a waiter by
+    (slot, buyer). `seq` is the counter of movements in this life of the stock.
+    """
+
+    mark: bytes
+    stock_epoch: int
+    seq: int
+    offers_known: int
+    longest_hold_seconds: int
+    offers: dict[int, OfferNow]
+    records: tuple[RecordNow, ...]
+    alarms: dict[tuple[BuyerId, HoldKey], int]
+    batch_alarms: frozenset[int]
+    places: dict[tuple[int, BuyerId], tuple[int, int]]

@@ -76,23 +76,57 @@ async def append(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """The newest row of a chain; `id` 0: there is none."""
+
+    id: int = 0
+    hash: bytes = GENESIS
+
+
+NO_ROWS = ChainHead()
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """`broken`: the first row that does not fit, None if all do; `head` is the last that did."""
+
+    broken: int | None
+    head: ChainHead
+
+
 async def verify(connection: Connection, show: ShowId) -> int | None:
     """Walk the show's chain; the id of the first row that does not fit, None if all do."""
-    previous = GENESIS
-    async with connection.transaction(readonly=True):
+    return (await walk(connection, show)).broken
+
+
+async def walk(
+    connection: Connection,
+    show: ShowId,
+    *,
+    after: ChainHead = NO_ROWS,
+    noted: ChainHead = NO_ROWS,
+) -> Walk:
+    """Walk the show's chain from behind `after`. `noted`: a row that must be there as it was,
+    because somebody remembered it outside of the log."""
+    known = await connection.fetchval("SELECT hash FROM host_actions WHERE id = $1", noted.id)
+    if noted.id and known != noted.hash:
+        return Walk(noted.id, after)
+    head = after
+    async with connection.transaction():
         cursor = connection.cursor(
             """SELECT id, show, caller, role, action, detail, address, created_at, previous, hash
-               FROM host_actions WHERE show = $1 ORDER BY id""",
+               FROM host_actions WHERE show = $1 AND id > $2 ORDER BY id""",
             show,
+            after.id,
         )
         async for row in cursor:
             fields = tuple(row[name] for name in _COVERED)
-            if row["previous"] != previous:
-                return int(row["id"])
-            if row["hash"] != _hash(previous, fields, row["created_at"]):
-                return int(row["id"])
-            previous = row["hash"]
-    return None
+            fits = row["hash"] == _hash(row["previous"], fields, row["created_at"])
+            if row["previous"] != head.hash or not fits:
+                return Walk(row["id"], head)
+            head = ChainHead(row["id"], row["hash"])
+    return Walk(None, head)
 
 
 async def read(

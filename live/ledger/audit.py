@@ -2,15 +2,15 @@
 
 Always: figures are added up again from append-only rows (stock movements, payment entries) and
 from orders, never taken from a counter; they are held against the counters, against Redis and
-against the providers' own books. Read only; a running sale is not stopped.
+against the providers' own books. A running sale is not stopped, and nothing is written but what
+the audit on the schedule remembers for the next one.
 Called by: `live audit`, `live demo`, the settler role on a schedule.
-Not here: repair (repair.py).
+Not here: what is proven of one show (audit_show.py), which shows (audit_marks.py), repair.
 
 What is still under way is named, not judged: a difference counts only if it is still there when
 the settler has passed the outbox entry that Redis named beside its figures.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,21 +21,35 @@ import structlog
 
 from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Stock
-from live.errors import Busy
-from live.ledger import actions, metrics
-from live.ledger import audit_sql as sql
+from live.errors import NotFound
+from live.ledger import metrics
 from live.ledger.audit_books import compare_books, unread_books
+from live.ledger.audit_findings import Check, Finding, finding
+from live.ledger.audit_marks import (
+    CATALOGUE,
+    Proof,
+    Work,
+    changed,
+    everything,
+    remember,
+)
+from live.ledger.audit_shop_sql import ORPHANS, SHELVES, SHOP_CHECKS
+from live.ledger.audit_show import (
+    NAMED_MAX,
+    READ_TIMEOUT_S,
+    LedgerOffer,
+    Prover,
+    ShowProof,
+    prove_log,
+)
 from live.ledger.desk_rows import note_audit
-from live.ledger.pool import Connection, Pool, in_transaction
-from live.ledger.ports import Figures, FiguresPort, OutboxPort, ProviderAuditPort
-from live.ledger.settler import entry_key
+from live.ledger.pool import Pool
+from live.ledger.ports import AuditedStockPort, OutboxPort, ProviderAuditPort, StatesPort
 
-SETTLE_WAIT_S = 30.0
-LOOK_EVERY_S = 0.1
-READ_TIMEOUT_S = 60.0  # of one query over a whole sale
+SETTLE_WAIT_S = 30.0  # for all shows together
+SHOW_WAIT_S = 2.0  # for each of them, also after that: the keeper carries within half a second
 AUDIT_EVERY_S = 60.0
 TOLD_FINDINGS_MAX = 20  # in one log line
-NAMED_MAX = 1_000  # of a kind; more would not be read either
 NOTHING_UNREAD: Mapping[str, str] = MappingProxyType({})
 
 log = structlog.get_logger()
@@ -67,35 +81,28 @@ class AuditedPayments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedShows:
+    """`unchanged`: not looked at, because nothing changed since they were proven."""
+
+    proven: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """`live audit --json` is this object. `ok`: there are no findings."""
+    """`live audit --json` is this object. `ok`: there are no findings.
+
+    `offers` are those of the shows that were looked at; `payments` counts the whole shop, or the
+    one show that was asked for. `mend` has an entry for each of the findings, in their order.
+    """
 
     ok: bool
     offers: tuple[AuditedOffer, ...]
     payments: AuditedPayments
     in_flight: tuple[str, ...]
     findings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """What the ledger adds up for one offer."""
-
-    id: OfferId
-    slot: int
-    allotted: int
-    sold: int
-    orders: int
-    closed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One show: what the ledger adds up, what Redis has, and where they differ."""
-
-    ledger: list[_Offer]
-    stock: Mapping[int, Stock]
-    faults: list[str]
+    mend: tuple[Finding, ...]
+    shows: AuditedShows
 
 
 @dataclass(slots=True)
@@ -103,174 +110,140 @@ class _Notes:
     """What the checks gather."""
 
     in_flight: list[str]
-    findings: list[str]
+    findings: list[Finding]
+    proofs: list[ShowProof]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much is looked at: all there is, or what `changed`, or one show and nothing else."""
+
+    changed: bool = False
+    show: ShowId | None = None
+    remember: bool = False  # for the next audit of what changed
+
+
+EVERYTHING = Extent()
 
 
 async def audit(
     pool: Pool,
-    figures: FiguresPort,
+    stock: AuditedStockPort,
     outbox: OutboxPort,
     providers: Sequence[ProviderAuditPort],
     *,
     unread: Mapping[str, str] = NOTHING_UNREAD,
     wait_s: float = SETTLE_WAIT_S,
+    states: StatesPort | None = None,
+    extent: Extent = EVERYTHING,
 ) -> AuditReport:
-    """Prove P1, P2, P5 and the hosts' logs of all shows.
+    """Prove P1, P2, P5 and the hosts' logs.
 
-    Raises DATABASE_ERRORS where there is no ledger.
+    Raises DATABASE_ERRORS where there is no ledger, NotFound for a show that is not there.
 
     `unread`: providers whose books nobody here can read, each with what would mend that.
     """
-    notes = _Notes([], [])
-    offers: list[AuditedOffer] = []
+    notes = _Notes([], [], [])
+    work = await work_of(pool, extent)
+    prover = Prover(pool, stock, outbox, states)
     deadline = time.monotonic() + wait_s
-    for row in await pool.fetch(sql.SHOWS):
-        offers += await _audit_show(pool, figures, outbox, ShowId(row["id"]), deadline, notes)
-    await _check_rows(pool, notes)
-    await _check_logs(pool, notes)
-    for provider in providers:
-        await _check_provider(pool, provider, notes)
-    notes.findings += await unread_books(pool, unread)
-    totals = await pool.fetchrow(sql.PAYMENT_TOTALS, timeout=READ_TIMEOUT_S)
-    assert totals is not None, "an aggregate without GROUP BY has one row"
-    metrics.AUDIT_FINDINGS.set(len(notes.findings))
+    for show in work.shows:
+        known = work.proofs.get(show, Proof(show=show))
+        wait = max(min(SHOW_WAIT_S, wait_s), deadline - time.monotonic())
+        proof = await prover.prove(show, known, afresh=show in work.afresh, wait_s=wait)
+        notes.proofs.append(proof)
+        notes.findings += proof.findings
+        notes.in_flight += proof.in_flight
+    if work.waiting:
+        notes.in_flight.append(f"P2 {work.waiting} ended shows wait for their first proof")
+    if extent.show is None:
+        proofs = [proof.proof for proof in notes.proofs if proof.proof is not None]
+        proofs += await _check_shop(pool, work, notes)
+        read = [await _check_provider(pool, provider, work, notes) for provider in providers]
+        notes.findings += await unread_books(pool, unread)
+        if extent.remember:
+            unproven = set(work.shows) | {CATALOGUE}
+            unproven -= {proof.show for proof in proofs}
+            await remember(pool, work, proofs, sorted(unproven), books=all(read))
+    return _report(work, extent, notes)
+
+
+async def work_of(pool: Pool, extent: Extent) -> Work:
+    """Which shows this extent names. Raises NotFound for one that is not there."""
+    if extent.changed:
+        return await changed(pool)
+    work = await everything(pool)
+    if extent.show is None:
+        return work
+    if extent.show not in work.shows:
+        raise NotFound(f"unknown show {extent.show}")
+    return Work(
+        shows=(extent.show,),
+        afresh=work.afresh,
+        skus=None,
+        proofs=work.proofs,
+        marks=work.marks,
+        books_since_ms=0,
+    )
+
+
+def _report(work: Work, extent: Extent, notes: _Notes) -> AuditReport:
+    rest = [
+        proof
+        for show, proof in work.proofs.items()
+        if extent.changed and show != CATALOGUE and show not in set(work.shows)
+    ]
+    totals = [proof.totals for proof in notes.proofs]
     return AuditReport(
         ok=not notes.findings,
-        offers=tuple(offers),
+        offers=tuple(
+            _audited(offer, proof.look.stock.get(offer.slot))
+            for proof in notes.proofs
+            for offer in proof.look.ledger
+        ),
         payments=AuditedPayments(
-            captured=totals["captured"],
-            refunded=totals["refunded"],
-            unmatched=totals["unmatched"],
+            captured=sum(one.captured for one in totals) + sum(one.captured for one in rest),
+            refunded=sum(one.refunded for one in totals) + sum(one.refunded for one in rest),
+            unmatched=sum(one.unmatched for one in totals),
         ),
         in_flight=tuple(notes.in_flight),
-        findings=tuple(notes.findings),
+        findings=tuple(one.line for one in notes.findings),
+        mend=tuple(notes.findings),
+        shows=AuditedShows(proven=len(work.shows), unchanged=len(rest)),
     )
 
 
 async def audit_and_tell(
     pool: Pool,
-    figures: FiguresPort,
+    stock: AuditedStockPort,
     outbox: OutboxPort,
     providers: Sequence[ProviderAuditPort],
     *,
     unread: Mapping[str, str] = NOTHING_UNREAD,
+    states: StatesPort | None = None,
 ) -> None:
-    """An audit of which nobody waits for the report: findings go to the log, the metric and a row
-    that the console reads."""
-    report = await audit(pool, figures, outbox, providers, unread=unread)
+    """An audit of what changed, of which nobody waits for the report: findings go to the log, the
+    metric and a row that the console reads."""
+    report = await audit(
+        pool,
+        stock,
+        outbox,
+        providers,
+        unread=unread,
+        states=states,
+        extent=Extent(changed=True, remember=True),
+    )
+    metrics.AUDIT_FINDINGS.set(len(report.findings))
     await note_audit(pool, findings=len(report.findings), in_flight=len(report.in_flight))
+    seen = {"shows": report.shows.proven, "unchanged": report.shows.unchanged}
     if report.findings:
-        log.error(
-            "audit.findings", count=len(report.findings), first=report.findings[:TOLD_FINDINGS_MAX]
-        )
+        first = [f"{one.line} [{one.code}]" for one in report.mend[:TOLD_FINDINGS_MAX]]
+        log.error("audit.findings", count=len(report.findings), first=first, **seen)
     else:
-        log.info("audit.ok", offers=len(report.offers), in_flight=len(report.in_flight))
+        log.info("audit.ok", in_flight=len(report.in_flight), **seen)
 
 
-async def _audit_show(
-    pool: Pool,
-    figures: FiguresPort,
-    outbox: OutboxPort,
-    show: ShowId,
-    deadline: float,
-    notes: _Notes,
-) -> list[AuditedOffer]:
-    """Hold the show against Redis; look again while the two differ and there is time."""
-    found = await _look(pool, figures, outbox, show, deadline)
-    notes.findings += found.faults
-    notes.findings += [
-        f"P1 offer {offer.id}: {offer.sold} sold of {offer.allotted} allotted"
-        for offer in found.ledger
-        if offer.sold > offer.allotted
-    ]
-    return [_audited(offer, found.stock.get(offer.slot)) for offer in found.ledger]
-
-
-async def differences(
-    pool: Pool, figures: FiguresPort, outbox: OutboxPort, show: ShowId, *, wait_s: float
-) -> list[str]:
-    """Where Redis and the ledger of this show differ, after waiting for the settler."""
-    found = await _look(pool, figures, outbox, show, time.monotonic() + wait_s)
-    return found.faults
-
-
-async def _look(
-    pool: Pool, figures: FiguresPort, outbox: OutboxPort, show: ShowId, deadline: float
-) -> _Look:
-    while True:
-        faults: list[str] = []
-        stock: Mapping[int, Stock] = {}
-        try:
-            before = await figures.figures(show)
-            if not await _passed(outbox, show, before.last_entry, deadline):
-                faults.append(f"P2 show {show}: outbox entry {before.last_entry} is not settled")
-            ledger = await _read_ledger(pool, show)
-            after = await figures.figures(show)
-            stock = after.offers
-            faults += _differences(show, ledger, before, after)
-        except Busy as error:
-            ledger = await _read_ledger(pool, show)
-            if not all(offer.closed for offer in ledger):
-                faults.append(f"P1 show {show}: no figures from Redis ({error})")
-        if not faults or time.monotonic() >= deadline:
-            return _Look(ledger, stock, faults)
-        await asyncio.sleep(LOOK_EVERY_S)
-
-
-async def _passed(outbox: OutboxPort, show: ShowId, entry: str, deadline: float) -> bool:
-    """Wait until everything up to this entry is settled."""
-    while True:
-        first = await outbox.first_unsettled(show)
-        if first is None or entry_key(first) > entry_key(entry):
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        await asyncio.sleep(LOOK_EVERY_S)
-
-
-async def _read_ledger(pool: Pool, show: ShowId) -> list[_Offer]:
-    rows = await pool.fetch(sql.OFFERS, show, timeout=READ_TIMEOUT_S)
-    return [
-        _Offer(
-            id=OfferId(row["id"]),
-            slot=row["slot"],
-            allotted=row["allotted"],
-            sold=row["sold"],
-            orders=row["orders"],
-            closed=row["closed"],
-        )
-        for row in rows
-    ]
-
-
-def _differences(
-    show: ShowId, ledger: Sequence[_Offer], before: Figures, after: Figures
-) -> list[str]:
-    """What the ledger cannot have read between the two looks at Redis.
-
-    In a quiet show both looks are equal, so the comparison is exact. In a busy one the ledger,
-    which had passed `before` and cannot be ahead of `after`, lies between the two.
-    """
-    faults = []
-    for offer in ledger:
-        one, two = before.offers.get(offer.slot), after.offers.get(offer.slot)
-        if one is None or two is None:
-            if offer.closed:
-                continue  # a draft that was never on sale, or a sale that Redis may forget
-            faults.append(f"P1 offer {offer.id}: Redis of show {show} does not know it")
-            continue
-        low, high = min(one.sold, two.sold), max(one.sold, two.sold)
-        if not low <= offer.sold <= high:
-            faults.append(f"P1 offer {offer.id}: Redis sold {two.sold}, the ledger {offer.sold}")
-        if two.allotted != offer.allotted:
-            faults.append(
-                f"P1 offer {offer.id}: Redis divides {two.allotted} units (left {two.left}, "
-                f"held {two.held}, sold {two.sold}), {offer.allotted} are allotted"
-            )
-    return faults
-
-
-def _audited(offer: _Offer, stock: Stock | None) -> AuditedOffer:
+def _audited(offer: LedgerOffer, stock: Stock | None) -> AuditedOffer:
     known = stock or Stock(left=0, held=0, sold=offer.sold)
     return AuditedOffer(
         offer=offer.id,
@@ -283,38 +256,47 @@ def _audited(offer: _Offer, stock: Stock | None) -> AuditedOffer:
     )
 
 
-async def _check_rows(pool: Pool, notes: _Notes) -> None:
-    """Everything that Postgres can be asked alone, as of one instant."""
-
-    async def work(connection: Connection) -> list[tuple[sql.Check, list[asyncpg.Record]]]:
-        return [
-            (check, await connection.fetch(check.query, NAMED_MAX, timeout=READ_TIMEOUT_S))
-            for check in sql.CHECKS
-        ]
-
-    found = await in_transaction(pool, work, isolation="repeatable_read", readonly=True)
-    for check, rows in found:
-        named = [f"{check.promise} {row['name']}: {row['text']}" for row in rows]
-        if check.in_flight:
-            notes.in_flight += named
-        else:
-            notes.findings += named
-
-
-async def _check_logs(pool: Pool, notes: _Notes) -> None:
-    """The hosts' logs are what was written: nothing changed, nothing missing."""
-    for row in await pool.fetch(sql.LOGGED_SHOWS, timeout=READ_TIMEOUT_S):
-        show = ShowId(row["show"])
-        async with pool.acquire() as connection:
-            broken = await actions.verify(connection, show)
-        if broken is not None:
-            notes.findings.append(
-                f"log of show {show}: row {broken} is not what was written, or follows a gap"
-            )
+async def _check_shop(pool: Pool, work: Work, notes: _Notes) -> list[Proof]:
+    """What concerns no single show. Each check is a read of its own: none needs another's."""
+    for check in SHOP_CHECKS:
+        await _ask(pool, check, notes, NAMED_MAX)
+    await _ask(pool, SHELVES, notes, NAMED_MAX, work.skus)
+    if CATALOGUE in work.afresh:
+        for check in ORPHANS:
+            await _ask(pool, check, notes, NAMED_MAX)
+    known = work.proofs.get(CATALOGUE, Proof(show=CATALOGUE))
+    async with pool.acquire() as connection:
+        broken, head = await prove_log(
+            connection, CATALOGUE, known.head, afresh=CATALOGUE in work.afresh
+        )
+    notes.findings += broken
+    return [] if broken else [Proof(show=CATALOGUE, head=head)]
 
 
-async def _check_provider(pool: Pool, provider: ProviderAuditPort, notes: _Notes) -> None:
+async def _ask(pool: Pool, check: Check, notes: _Notes, *arguments: object) -> None:
     try:
-        await compare_books(pool, provider, notes.findings, notes.in_flight)
+        rows = await pool.fetch(check.query, *arguments, timeout=READ_TIMEOUT_S)
+    except (asyncpg.QueryCanceledError, TimeoutError) as error:
+        text = f"{check.code} was not answered: {error!r}"
+        notes.findings.append(finding("ledger_unread", check.promise, "check", text))
+        return
+    found = [finding(check.code, check.promise, row["name"], row["text"]) for row in rows]
+    if check.in_flight:
+        notes.in_flight += [one.line for one in found]
+    else:
+        notes.findings += found
+
+
+async def _check_provider(
+    pool: Pool, provider: ProviderAuditPort, work: Work, notes: _Notes
+) -> bool:
+    """Whether its books could be read."""
+    try:
+        await compare_books(
+            pool, provider, notes.findings, notes.in_flight, since_ms=work.books_since_ms
+        )
     except Exception as error:  # another room's client, and an audit without its books is none
-        notes.findings.append(f"P5 provider {provider.name}: no books to compare ({error!r})")
+        text = f"no books to compare ({error!r})"
+        notes.findings.append(finding("books_unread", "P5", f"provider {provider.name}", text))
+        return False
+    return True

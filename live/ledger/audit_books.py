@@ -5,21 +5,24 @@ from uuid import UUID
 
 import asyncpg
 
-from live.ledger.audit_sql import IN_TIME, UNDECIDED_S
+from live.ledger.audit_findings import Finding, finding
+from live.ledger.audit_shop_sql import IN_TIME, UNDECIDED, UNDECIDED_S
 from live.ledger.pool import Pool
 from live.ledger.ports import ProviderAuditPort, ProviderCharge
 
 PAGE = 500
 PAGES_MAX = 10_000
 READ_TIMEOUT_S = 60.0
+# Our row is written before the provider is called, and clocks differ.
+SINCE_SLACK_S = 3_600
 
 # A payment that moves may differ from the provider's books, but it may not move for ever.
 _BOOKS = f"""
-SELECT p.id, p.state, p.amount_minor, p.currency,
+SELECT p.id, p.state, p.amount_minor, p.currency, p.provider, p.provider_ref,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'captured'), 0)::bigint AS captured,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS refunded,
        p.updated_at > now() - interval '30 seconds'
-           OR p.state IN ('created', 'authorising', 'unknown', 'action_required')
+           OR p.state IN {UNDECIDED} AND p.state <> 'authorised'
               AND p.created_at > now() - interval '{UNDECIDED_S} seconds'
            OR EXISTS (SELECT FROM money_jobs
                       WHERE payment = p.id AND (doubted OR state = 'due' AND {IN_TIME}))
@@ -27,14 +30,17 @@ SELECT p.id, p.state, p.amount_minor, p.currency,
 FROM payments p LEFT JOIN payment_entries e ON e.payment = p.id
 WHERE p.id = ANY($1::uuid[]) GROUP BY p.id"""
 
+# Of payments that were made from $2 on, by Unix ms; 0: of all.
 _CAPTURED = """
 SELECT DISTINCT e.payment FROM payment_entries e JOIN payments p ON p.id = e.payment
-WHERE e.kind = 'captured' AND p.provider = $1 AND e.amount_minor > 0"""
+WHERE e.kind = 'captured' AND p.provider = $1 AND e.amount_minor > 0
+  AND ($2::bigint = 0 OR p.created_at >= to_timestamp($2::bigint / 1000.0))"""
 
 
 _USED = """
-SELECT provider, count(*) AS payments FROM payments WHERE provider = ANY($1::text[])
-GROUP BY provider ORDER BY provider"""
+SELECT n.name AS provider, count(p.id) AS payments
+FROM unnest($1::text[]) AS n(name) JOIN payments p ON p.provider = n.name
+GROUP BY n.name ORDER BY n.name"""
 
 
 async def made_with(pool: Pool, names: Sequence[str]) -> dict[str, int]:
@@ -43,44 +49,60 @@ async def made_with(pool: Pool, names: Sequence[str]) -> dict[str, int]:
     return {row["provider"]: row["payments"] for row in rows}
 
 
-async def unread_books(pool: Pool, unread: Mapping[str, str]) -> list[str]:
+async def unread_books(pool: Pool, unread: Mapping[str, str]) -> list[Finding]:
     """Providers that took money and cannot be asked: an audit that skipped them would not be one.
 
     `unread`: each provider without a client here, and what would mend that.
     """
-    used = await made_with(pool, list(unread))
+    used = await made_with(pool, list(unread)) if unread else {}
     return [
-        f"P5 provider {name}: has {count} payments, its books were not read: {unread[name]}"
+        finding(
+            "books_unread",
+            "P5",
+            f"provider {name}",
+            f"has {count} payments, its books were not read: {unread[name]}",
+        )
         for name, count in used.items()
     ]
 
 
 async def compare_books(
-    pool: Pool, provider: ProviderAuditPort, findings: list[str], in_flight: list[str]
+    pool: Pool,
+    provider: ProviderAuditPort,
+    findings: list[Finding],
+    in_flight: list[str],
+    *,
+    since_ms: int = 0,
 ) -> None:
     """Every charge there is a payment here with the same sums, and the other way round; each once.
 
-    Raises whatever the provider's client raises: an audit without its books is none.
+    `since_ms`: only what was charged from then on. Raises whatever the provider's client raises:
+    an audit without its books is none.
     """
     captured_there: dict[UUID, str] = {}  # the first charge that was captured, by its ref
     # Ours are read first: what we captured must be there, while new charges of theirs may come.
-    ours = {row["payment"] for row in await pool.fetch(_CAPTURED, provider.name)}
-    async for charges in charge_pages(provider):
+    ours_since = since_ms + SINCE_SLACK_S * 1000 if since_ms else 0
+    ours = {row["payment"] for row in await pool.fetch(_CAPTURED, provider.name, ours_since)}
+    async for charges in charge_pages(provider, since_ms=since_ms):
         rows = await _our_rows(pool, charges)
         for charge in charges:
             row = rows.get(charge.payment)
-            named = f"P5 payment {charge.payment} at {provider.name}"
+            text = _difference(provider.name, charge, row)
             if row is not None and _is_second(charge, row["id"], captured_there):
-                findings.append(f"{named}: captured more than once there")
-            text = _difference(charge, row)
+                text = "captured more than once there"
+            elif text and row is not None and row["moving"]:
+                in_flight.append(_told(provider, charge.payment, text).line)
+                continue
             if text:
-                (in_flight if row is not None and row["moving"] else findings).append(
-                    f"{named}: {text}"
-                )
+                findings.append(_told(provider, charge.payment, text))
     findings += [
-        f"P5 payment {payment} at {provider.name}: captured here, not in the provider's books"
+        _told(provider, str(payment), "captured here, not in the provider's books")
         for payment in sorted(ours - captured_there.keys())
     ]
+
+
+def _told(provider: ProviderAuditPort, payment: str, text: str) -> Finding:
+    return finding("books_differ", "P5", f"payment {payment} at {provider.name}", text)
 
 
 def _is_second(charge: ProviderCharge, payment: UUID, captured_there: dict[UUID, str]) -> bool:
@@ -90,11 +112,13 @@ def _is_second(charge: ProviderCharge, payment: UUID, captured_there: dict[UUID,
     return captured_there.setdefault(payment, charge.ref) != charge.ref
 
 
-async def charge_pages(provider: ProviderAuditPort) -> AsyncIterator[Sequence[ProviderCharge]]:
+async def charge_pages(
+    provider: ProviderAuditPort, *, since_ms: int = 0
+) -> AsyncIterator[Sequence[ProviderCharge]]:
     """All charges in a provider's books, a page at a time. Raises whatever its client raises."""
     cursor: str | None = None
     for _ in range(PAGES_MAX):
-        page = await provider.list_charges(cursor=cursor, limit=PAGE)
+        page = await provider.list_charges(cursor=cursor, limit=PAGE, since_ms=since_ms)
         yield page.charges
         cursor = page.cursor
         if cursor is None:
@@ -116,9 +140,11 @@ async def _our_rows(pool: Pool, charges: Sequence[ProviderCharge]) -> dict[str, 
     return {str(row["id"]): row for row in rows}
 
 
-def _difference(charge: ProviderCharge, row: asyncpg.Record | None) -> str:
+def _difference(provider: str, charge: ProviderCharge, row: asyncpg.Record | None) -> str:
     if row is None:
         return "charged there, unknown here"
+    if row["provider"] != provider:
+        return f"charged there, a payment by {row['provider']} here"
     if (charge.amount_minor, charge.currency) != (row["amount_minor"], row["currency"]):
         return (
             f"charged {charge.amount_minor} {charge.currency} there, "
@@ -131,4 +157,6 @@ def _difference(charge: ProviderCharge, row: asyncpg.Record | None) -> str:
         )
     if charge.state.value == "authorised" and row["state"] in ("declined", "voided"):
         return f"authorised there, {row['state']} here"
+    if charge.captured_minor and row["provider_ref"] not in (None, charge.ref):
+        return f"is charge {charge.ref} there, {row['provider_ref']} here"
     return ""

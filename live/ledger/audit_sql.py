@@ -1,306 +1,269 @@
-"""The audit's own SQL. It adds up append-only rows and uses none of the queries it examines."""
+"""The audit's own SQL about one show's stock and orders, as of one instant.
 
-from dataclasses import dataclass
-from typing import Literal
+It adds up append-only rows and uses none of the queries it examines. Each check costs what the show
+has, never what the shop has: it begins at the show's offers, orders or payments.
+"""
 
-from live.domain.payment import INVOICE
+from live.ledger.audit_findings import Check
 
-# The longest way of paying takes ten minutes, and the payment worker looks at least every five:
-# what is not decided after half an hour will not be without a person.
-UNDECIDED_S = 1_800
-# A capture, void or refund that a provider neither did nor refused in so many tries (every five
-# minutes at least): it may be down, and buyers' money waits.
-DUE_S = 1_800
-# A refund that the provider has taken on: banks take days, some methods two weeks.
-PENDING_S = 30 * 86_400
-REFUSED_S = 300  # a refused capture cancels its order within seconds; a rebuild may lie between
-UNATTENDED_S = 300  # a lease is seconds long, so somebody should have come long ago
-
-IN_TIME = f"""(created_at >= now() - interval '{DUE_S} seconds'
-    OR coalesce(pending_at >= now() - interval '{PENDING_S} seconds', false))"""
-"""A condition on due money jobs: nobody need worry yet."""
-
-_UNDECIDED = "('created', 'authorising', 'authorised', 'unknown', 'action_required')"
-
-SHOWS = """
-SELECT id FROM shows s
-WHERE EXISTS (SELECT FROM offers f WHERE f.show = s.id AND f.phase <> 'draft')
-ORDER BY created_at, id"""
-
-LOGGED_SHOWS = "SELECT DISTINCT show FROM host_actions ORDER BY show"
+STANDS = "NOT IN ('cancelled', 'rejected')"
 
 # Units sold by movements; orders that stand; allotted as the host decided it.
-OFFERS = """
+OFFERS = f"""
 SELECT f.id, f.slot, f.allotted, f.phase = 'closed' AS closed,
        coalesce((SELECT sum(m.qty) FROM stock_movements m
                  WHERE m.offer = f.id AND m.kind IN ('sold', 'cancelled')), 0)::bigint AS sold,
-       (SELECT count(*) FROM order_items i JOIN orders o ON o.id = i.order_id
-        WHERE i.offer = f.id AND o.state NOT IN ('cancelled', 'rejected')) AS orders
-FROM offers f WHERE f.show = $1 AND f.phase <> 'draft' ORDER BY f.slot"""
+       coalesce(o.orders, 0) AS orders
+FROM offers f
+LEFT JOIN (SELECT i.offer, count(*) AS orders
+           FROM orders s JOIN order_items i ON i.order_id = s.id
+           WHERE s.show = $1 AND s.state {STANDS} GROUP BY i.offer) o ON o.offer = f.id
+WHERE f.show = $1 AND f.phase <> 'draft' ORDER BY f.slot"""
 
-# A payment's money by its entries, and the order that owns it.
-_MONEY = """
-money AS (
-    SELECT p.id, p.state, p.captured_minor, p.refunded_minor, p.lease_until, p.created_at,
-           coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'captured'), 0)::bigint AS captured,
-           coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS refunded,
-           (SELECT count(*) FROM orders o
-            WHERE o.payment = p.id AND o.id = p.order_id
-              AND o.state NOT IN ('cancelled', 'rejected')) AS owners,
-           EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due') AS due
-    FROM payments p LEFT JOIN payment_entries e ON e.payment = p.id
-    GROUP BY p.id
+# What an order's hold, payment and items must agree on: slot:qty pairs in order of the slots.
+_ITEMS = """
+items AS (
+    SELECT o.id, string_agg(f.slot || ':' || i.qty, ' ' ORDER BY f.slot) AS units,
+           string_agg(f.slot || ':' || i.qty || ':' || i.price_minor, ' ' ORDER BY f.slot) AS lines
+    FROM orders o JOIN order_items i ON i.order_id = o.id
+    JOIN offers f ON f.id = i.offer AND f.show = o.show
+    WHERE o.show = $1 GROUP BY o.id
 )"""
 
-PAYMENT_TOTALS = f"""
-WITH {_MONEY}
-SELECT count(*) FILTER (WHERE captured > 0) AS captured,
-       count(*) FILTER (WHERE refunded > 0) AS refunded,
-       count(*) FILTER (WHERE captured > refunded AND owners <> 1 AND NOT due) AS unmatched
-FROM money"""
+_LINES_OF_PAYMENT = """(
+    SELECT string_agg(n.slot || ':' || n.qty || ':' || n.price, ' ' ORDER BY n.slot)
+    FROM unnest(p.slots, p.quantities, p.prices_minor) AS n(slot, qty, price))"""
 
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`query` returns `name` and `text` of what it found, at most $1 rows."""
-
-    promise: Literal["P1", "P2", "P5"]
-    query: str
-    in_flight: bool = False
-
-
-CHECKS = (
+SHOW_CHECKS = (
     Check(
+        "offer_counter",
         "P1",
-        """-- The counter that the CHECK guards is the sum of its movements and of the orders.
+        f"""-- The counter that the CHECK guards is the sum of its movements and of the orders.
         SELECT 'offer ' || f.id AS name,
                'counts ' || f.sold || ' sold, movements say ' || coalesce(m.sold, 0)
                    || ', orders say ' || coalesce(o.sold, 0) AS text
         FROM offers f
-        LEFT JOIN (SELECT offer, sum(qty) AS sold FROM stock_movements
-                   WHERE kind IN ('sold', 'cancelled') GROUP BY offer) m ON m.offer = f.id
+        LEFT JOIN LATERAL (SELECT sum(qty) AS sold FROM stock_movements
+                           WHERE offer = f.id AND kind IN ('sold', 'cancelled')) m ON true
         LEFT JOIN (SELECT i.offer, sum(i.qty) AS sold
-                   FROM order_items i JOIN orders s ON s.id = i.order_id
-                   WHERE s.state NOT IN ('cancelled', 'rejected') GROUP BY i.offer) o
-               ON o.offer = f.id
-        WHERE f.sold <> coalesce(m.sold, 0) OR f.sold <> coalesce(o.sold, 0) LIMIT $1""",
+                   FROM orders s JOIN order_items i ON i.order_id = s.id
+                   WHERE s.show = $1 AND s.state {STANDS} GROUP BY i.offer) o ON o.offer = f.id
+        WHERE f.show = $1
+          AND (f.sold <> coalesce(m.sold, 0) OR f.sold <> coalesce(o.sold, 0)) LIMIT $2""",
     ),
     Check(
+        "offer_allotment",
         "P1",
-        """-- What an offer may sell is what hosts gave it less what it gave back.
+        """-- What an offer may sell, and was meant to, is what hosts gave it and took back.
         SELECT 'offer ' || f.id AS name,
-               'is allotted ' || f.allotted || ', movements say ' || coalesce(m.units, 0) AS text
+               'is allotted ' || f.allotted || ' of ' || f.quantity || ', movements say '
+                   || coalesce(m.units, 0) || ' of ' || coalesce(m.planned, 0) AS text
         FROM offers f
-        LEFT JOIN (SELECT offer, sum(qty) AS units FROM stock_movements
-                   WHERE kind IN ('allotted', 'given_back') GROUP BY offer) m ON m.offer = f.id
-        WHERE f.allotted <> coalesce(m.units, 0) LIMIT $1""",
+        LEFT JOIN LATERAL (
+            SELECT sum(qty) AS units,
+                   sum(qty) FILTER (WHERE kind = 'allotted' OR reason = 'draft edited') AS planned
+            FROM stock_movements
+            WHERE offer = f.id AND kind IN ('allotted', 'given_back')) m ON true
+        WHERE f.show = $1
+          AND (f.allotted <> coalesce(m.units, 0) OR f.quantity <> coalesce(m.planned, 0))
+        LIMIT $2""",
     ),
     Check(
+        "offer_of_another",
         "P1",
-        """-- All offers of a product together stay within what is on hand.
-        SELECT 'product ' || p.sku AS name,
-               'has ' || p.on_hand || ' on hand (movements say ' || coalesce(m.units, 0)
-                   || ') and ' || p.allotted || ' allotted (offers say ' || coalesce(f.units, 0)
-                   || ')' AS text
-        FROM products p
-        LEFT JOIN (SELECT sku, sum(allotted) AS units FROM offers GROUP BY sku) f
-               ON f.sku = p.sku
-        LEFT JOIN (SELECT sku, sum(qty) AS units FROM stock_movements
-                   WHERE kind IN ('adjusted', 'returned') GROUP BY sku) m ON m.sku = p.sku
-        WHERE p.allotted <> coalesce(f.units, 0) OR p.on_hand <> coalesce(m.units, 0)
-           OR coalesce(f.units, 0) > p.on_hand LIMIT $1""",
+        """-- An offer sells its own product, in the show's currency.
+        SELECT 'offer ' || f.id AS name,
+               CASE WHEN m.sku IS NOT NULL THEN 'sells ' || f.sku || ', a movement has ' || m.sku
+                    ELSE 'is priced in ' || f.currency || ', the show in ' || s.currency
+                         || ', the product in ' || coalesce(p.currency, 'no list') END AS text
+        FROM offers f JOIN shows s ON s.id = f.show LEFT JOIN products p ON p.sku = f.sku
+        LEFT JOIN LATERAL (SELECT sku FROM stock_movements
+                           WHERE offer = f.id AND sku <> f.sku LIMIT 1) m ON true
+        WHERE f.show = $1
+          AND (m.sku IS NOT NULL OR f.currency <> s.currency
+               OR f.currency IS DISTINCT FROM p.currency)
+        LIMIT $2""",
     ),
     Check(
+        "offer_logged",
         "P1",
-        """-- Nothing that was sold lies aside unsettled.
-        SELECT 'outbox entry ' || show || ' ' || entry AS name, reason AS text
-        FROM poison WHERE decided_at IS NULL ORDER BY created_at LIMIT $1""",
+        """-- What a host decided about an offer is what the hosts' log says last.
+        WITH said AS (
+            SELECT DISTINCT ON (a.offer, n.field) a.offer, n.field, n.value
+            FROM (SELECT id, detail::jsonb AS detail, detail::jsonb ->> 'offer' AS offer
+                  FROM host_actions
+                  WHERE show = $1 AND action IN ('offer.create', 'offer.edit')) a,
+                 jsonb_each(a.detail) AS n(field, value)
+            WHERE n.field IN ('sku', 'price_minor', 'per_buyer_limit', 'hold_seconds', 'mode')
+            ORDER BY a.offer, n.field, a.id DESC
+        )
+        SELECT 'offer ' || f.id AS name,
+               'has ' || s.field || ' ' || (to_jsonb(f) -> s.field) || ', its host said '
+                   || s.value AS text
+        FROM offers f JOIN said s ON s.offer = f.id
+        WHERE f.show = $1 AND to_jsonb(f) -> s.field <> s.value LIMIT $2""",
     ),
     Check(
-        "P2",
-        """-- Every order that stands moved exactly its units, every other one moved none in sum.
-        SELECT 'order ' || o.id AS name,
-               o.state || ' moved ' || coalesce(m.units, 0) || ' units, its items are '
-                   || coalesce(i.units, 0) AS text
-        FROM orders o
-        LEFT JOIN (SELECT order_id, sum(qty) AS units FROM stock_movements
-                   WHERE kind IN ('sold', 'cancelled') GROUP BY order_id) m ON m.order_id = o.id
-        LEFT JOIN (SELECT order_id, sum(qty) AS units, sum(qty * price_minor) AS worth
-                   FROM order_items GROUP BY order_id) i ON i.order_id = o.id
-        WHERE coalesce(m.units, 0) <>
-              CASE WHEN o.state IN ('cancelled', 'rejected') THEN 0 ELSE coalesce(i.units, 0) END
-           OR i.units IS NULL LIMIT $1""",
+        "show_rehearsed",
+        "P5",
+        """-- A show on air takes money: a rehearsal ends before.
+        SELECT 'show ' || id AS name, 'is ' || status || ', and still counts as rehearsed' AS text
+        FROM shows WHERE id = $1 AND rehearsed AND status IN ('live', 'paused', 'ended')
+        LIMIT $2""",
     ),
     Check(
+        "order_units",
         "P2",
-        """-- The items of an order that stands are what its total says.
+        f"""-- An order that stands moved its units of each offer, any other one none in sum.
+        WITH i AS (
+            SELECT o.id, i.offer, i.qty, o.state FROM orders o
+            JOIN order_items i ON i.order_id = o.id WHERE o.show = $1
+        ), m AS (
+            SELECT o.id, m.offer, sum(m.qty) AS qty FROM orders o
+            JOIN stock_movements m ON m.order_id = o.id AND m.kind IN ('sold', 'cancelled')
+            WHERE o.show = $1 GROUP BY o.id, m.offer
+        )
+        SELECT 'order ' || coalesce(i.id, m.id) AS name,
+               coalesce(i.state, 'an order') || ' moved ' || coalesce(m.qty, 0) || ' units of '
+                   || coalesce(i.offer, m.offer) || ', its items are ' || coalesce(i.qty, 0) AS text
+        FROM i FULL JOIN m ON m.id = i.id AND m.offer = i.offer
+        WHERE coalesce(m.qty, 0) <>
+              CASE WHEN i.state {STANDS} THEN i.qty ELSE 0 END
+        UNION ALL
+        SELECT 'order ' || o.id, o.state || ' has no items, its items are 0' FROM orders o
+        WHERE o.show = $1 AND NOT EXISTS (SELECT FROM order_items i WHERE i.order_id = o.id)
+        LIMIT $2""",
+    ),
+    Check(
+        "order_movement",
+        "P2",
+        """-- Each movement of an order is of its time and of this show, and no more came back.
+        SELECT 'movement ' || m.id AS name,
+               CASE WHEN o.id IS NULL THEN m.kind || ' units for an order that is not there'
+                    ELSE 'is of ' || m.created_at || ', its order of ' || o.created_at END AS text
+        FROM offers f JOIN stock_movements m ON m.offer = f.id
+        LEFT JOIN orders o ON o.id = m.order_id AND o.show = f.show
+        WHERE f.show = $1
+          AND (m.order_id IS NOT NULL OR m.kind IN ('sold', 'cancelled', 'returned'))
+          AND (o.id IS NULL OR m.kind = 'sold' AND m.created_at <> o.created_at)
+        UNION ALL
+        SELECT 'order ' || m.order_id, 'got back ' || sum(m.qty) || ' units of ' || m.offer
+        FROM offers f JOIN stock_movements m ON m.offer = f.id AND m.kind = 'returned'
+        JOIN order_items i ON i.order_id = m.order_id AND i.offer = m.offer
+        WHERE f.show = $1
+        GROUP BY m.order_id, m.offer, i.qty HAVING sum(m.qty) > i.qty OR min(m.qty) < 0
+        LIMIT $2""",
+    ),
+    Check(
+        "order_total",
+        "P2",
+        f"""-- The items of an order that stands are what its total says.
         SELECT 'order ' || o.id AS name,
                'total ' || o.total_minor || ', items are worth ' || sum(i.qty * i.price_minor)
                    AS text
         FROM orders o JOIN order_items i ON i.order_id = o.id
-        WHERE o.state NOT IN ('cancelled', 'rejected')
-        GROUP BY o.id HAVING sum(i.qty * i.price_minor) <> o.total_minor LIMIT $1""",
+        WHERE o.show = $1 AND o.state {STANDS}
+        GROUP BY o.id HAVING sum(i.qty * i.price_minor) <> o.total_minor LIMIT $2""",
     ),
     Check(
+        "order_payment",
         "P2",
-        """-- An order that stands owns a payment that is authorised for it or further on.
+        f"""-- An order says what its payment says: whose it is, for what, how much.
+        WITH {_ITEMS}
+        SELECT 'order ' || o.id AS name, 'is not as its payment in ' || d.fields AS text
+        FROM orders o JOIN payments p ON p.id = o.payment
+        LEFT JOIN items i ON i.id = o.id
+        CROSS JOIN LATERAL (SELECT concat_ws(', ',
+            CASE WHEN o.id <> p.order_id THEN 'its id' END,
+            CASE WHEN o.show <> p.show THEN 'show' END,
+            CASE WHEN o.buyer <> p.buyer THEN 'buyer' END,
+            CASE WHEN o.sub <> p.sub THEN 'sub' END,
+            CASE WHEN o.key <> p.hold THEN 'hold' END,
+            CASE WHEN o.total_minor <> p.amount_minor THEN 'amount' END,
+            CASE WHEN o.currency <> p.currency THEN 'currency' END,
+            CASE WHEN o.state <> 'rejected' AND i.lines IS DISTINCT FROM {_LINES_OF_PAYMENT}
+                 THEN 'units or prices' END) AS fields) d
+        WHERE o.show = $1 AND d.fields <> '' LIMIT $2""",
+    ),
+    Check(
+        "order_hold",
+        "P2",
+        f"""-- The journal of holds knows a standing order as confirmed, with the same units.
+        WITH {_ITEMS}
+        SELECT 'order ' || o.id AS name,
+               o.state || ' for ' || i.units || ', its hold is ' || h.state || ' for ' || u.units
+                   AS text
+        FROM orders o JOIN holds h ON h.show = $1 AND h.buyer = o.buyer AND h.key = o.key
+        JOIN items i ON i.id = o.id
+        CROSS JOIN LATERAL (
+            SELECT string_agg(n.slot || ':' || n.qty, ' ' ORDER BY n.slot) AS units
+            FROM unnest(h.slots, h.quantities) AS n(slot, qty)) u
+        WHERE o.show = $1
+          AND (o.state {STANDS} AND (h.state <> 'confirmed' OR u.units IS DISTINCT FROM i.units)
+               OR o.state = 'cancelled' AND h.state = 'confirmed') LIMIT $2""",
+    ),
+    Check(
+        "hold_without_order",
+        "P2",
+        """-- A hold was confirmed by the transaction that wrote its order.
+        SELECT 'hold ' || h.key AS name, 'is confirmed, and has no order' AS text
+        FROM holds h
+        WHERE h.show = $1 AND h.state = 'confirmed'
+          AND NOT EXISTS (SELECT FROM orders o
+                          WHERE o.show = $1 AND o.buyer = h.buyer AND o.key = h.key) LIMIT $2""",
+    ),
+    Check(
+        "buyer_names",
+        "P2",
+        """-- One digest of a buyer stands for one person.
+        SELECT 'buyer ' || encode(buyer, 'hex') AS name,
+               'is ' || string_agg(DISTINCT sub, ' and ' ORDER BY sub) AS text
+        FROM (SELECT buyer, sub FROM payments WHERE show = $1
+              UNION SELECT buyer, sub FROM orders WHERE show = $1 AND payment IS NOT NULL
+              UNION SELECT buyer, sub FROM waitlist WHERE show = $1) n
+        GROUP BY buyer HAVING count(DISTINCT sub) > 1 LIMIT $2""",
+    ),
+    Check(
+        "order_unpaid",
+        "P2",
+        f"""-- An order that stands owns a payment that is authorised for it or further on.
         SELECT 'order ' || o.id AS name,
                CASE WHEN p.id IS NULL THEN 'has no payment'
                     ELSE 'stands on a payment that is ' || p.state END AS text
         FROM orders o LEFT JOIN payments p ON p.id = o.payment AND p.order_id = o.id
-        WHERE o.state NOT IN ('cancelled', 'rejected')
+        WHERE o.show = $1 AND o.state {STANDS}
           AND (p.id IS NULL OR p.state NOT IN
                ('capturing', 'captured', 'partially_refunded', 'refunded'))
-        LIMIT $1""",
+        LIMIT $2""",
     ),
     Check(
-        "P2",
-        f"""-- An order that waits for its money has a job that fetches it, or was refused lately.
-        -- An invoice waits for the shop.
-        SELECT 'order ' || o.id AS name, 'is confirmed and nobody will capture its payment' AS text
-        FROM orders o JOIN payments p ON p.id = o.payment
-        WHERE o.state = 'confirmed' AND p.captured_minor = 0 AND p.provider <> '{INVOICE}'
-          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'capture'
-                          AND (j.state = 'due' OR j.state = 'failed' AND EXISTS (
-                              SELECT FROM payment_entries e
-                              WHERE e.payment = p.id AND e.kind = 'declined'
-                                AND e.created_at > now() - interval '{REFUSED_S} seconds')))
-        LIMIT $1""",
-    ),
-    Check(
-        "P2",
-        f"""-- An order is paid, or given back, by what its payment's entries say.
-        WITH {_MONEY}
-        SELECT 'order ' || o.id AS name,
-               o.state || ' with ' || o.refunded_minor || ' refunded, its payment has '
-                   || m.captured || ' captured and ' || m.refunded || ' refunded' AS text
-        FROM orders o JOIN money m ON m.id = o.payment
-        WHERE (o.state = 'confirmed' AND m.captured > 0)
-           OR (o.state = 'paid' AND (m.captured < o.total_minor OR m.refunded > 0))
-           OR (o.state = 'partially_refunded'
-               AND (m.refunded = 0 OR m.refunded >= o.total_minor))
-           OR (o.state = 'refunded' AND m.refunded < o.total_minor)
-           OR (o.state IN ('partially_refunded', 'refunded') AND o.refunded_minor <> m.refunded)
-        LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        f"""-- A payment's figures are the sums of its entries.
-        WITH {_MONEY}
-        SELECT 'payment ' || id AS name,
-               'counts ' || captured_minor || ' captured and ' || refunded_minor
-                   || ' refunded, entries say ' || captured || ' and ' || refunded AS text
-        FROM money
-        WHERE captured_minor <> captured OR refunded_minor <> refunded
-           OR refunded > captured
-           OR (state IN ('captured', 'partially_refunded', 'refunded') AND captured = 0
-               AND captured_minor > 0) LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        f"""-- Captured money belongs to exactly one order that stands, or went back in full.
-        WITH {_MONEY}
-        SELECT 'payment ' || id AS name,
-               'captured ' || captured || ', refunded ' || refunded || ', owned by ' || owners
-                   || ' orders' AS text
-        FROM money WHERE captured > refunded AND owners <> 1 AND NOT due LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        """-- Nothing asked of a provider was refused and then forgotten.
-        SELECT 'payment ' || j.payment AS name,
-               'its ' || j.kind || ' failed: ' || j.reason
-                   || CASE WHEN j.kind = 'refund' AND EXISTS (
-                               SELECT FROM orders o WHERE o.payment = j.payment
-                                 AND o.state NOT IN ('cancelled', 'rejected'))
-                           THEN ' (its host asks anew or calls it off)' ELSE '' END AS text
-        FROM money_jobs j WHERE j.state = 'failed' AND j.kind IN ('void', 'refund') LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        f"""-- Somebody looks after every authorisation: a lease, an order or a void job.
-        SELECT 'payment ' || p.id AS name,
-               'is ' || p.state || ' and nobody has looked after it since '
-                   || to_char(p.lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                   AS text
-        FROM payments p
-        WHERE p.state IN {_UNDECIDED}
-          AND p.lease_until < now() - interval '{UNATTENDED_S} seconds'
-          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
-        LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        f"""-- Looking after a payment comes to an end: it is decided soon after its window.
-        SELECT 'payment ' || p.id AS name,
-               'is ' || p.state || ' after ' || p.tries || ' tries since '
-                   || to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                   AS text
-        FROM payments p
-        WHERE p.state IN {_UNDECIDED}
-          AND p.lease_until >= now() - interval '{UNATTENDED_S} seconds'
-          AND p.created_at < now() - interval '{UNDECIDED_S} seconds'
-          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
-        LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        """-- A payment is kept for an order that will come, or being sent back.
-        SELECT 'payment ' || p.id AS name, 'is capturing for no order that stands' AS text
-        FROM payments p
-        WHERE p.state = 'capturing'
-          AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id
-                          AND o.state NOT IN ('cancelled', 'rejected'))
-          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
-        LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        f"""-- What is asked of a provider is done or refused within a bound.
-        SELECT 'payment ' || payment AS name,
-               'its ' || kind || ' is due since '
-                   || to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                   || ': ' || reason AS text
-        FROM money_jobs
-        WHERE state = 'due' AND NOT {IN_TIME}
-        ORDER BY id LIMIT $1""",
-    ),
-    Check(
-        "P5",
-        f"""-- Money moves that are on their way.
-        SELECT 'payment ' || payment AS name,
-               kind || ' of ' || amount_minor
-                   || CASE WHEN pending_at IS NULL THEN ' is due' ELSE ' is at the provider' END
-                   AS text
-        FROM money_jobs
-        WHERE state = 'due' AND {IN_TIME}
-        ORDER BY id LIMIT $1""",
-        in_flight=True,
-    ),
-    Check(
-        "P5",
-        """-- Orders that are about to be cancelled, because their money was refused.
-        SELECT 'payment ' || j.payment AS name,
-               'capture of ' || j.amount_minor || ' was refused: ' || j.reason AS text
-        FROM money_jobs j JOIN payments p ON p.id = j.payment JOIN orders o ON o.id = p.order_id
-        WHERE j.state = 'failed' AND j.kind = 'capture' AND o.state = 'confirmed'
-        ORDER BY j.id LIMIT $1""",
-        in_flight=True,
-    ),
-    Check(
-        "P5",
-        f"""-- Payments that are not decided yet.
-        SELECT 'payment ' || id AS name, 'is ' || state AS text FROM payments
-        WHERE state IN {_UNDECIDED}
-          AND lease_until >= now() - interval '{UNATTENDED_S} seconds'
-          AND created_at >= now() - interval '{UNDECIDED_S} seconds' ORDER BY id LIMIT $1""",
-        in_flight=True,
-    ),
-    Check(
-        "P2",
-        """-- Buyers who have not been told yet.
-        SELECT 'notice ' || id AS name, kind || ' is not sent yet' AS text
-        FROM notices ORDER BY id LIMIT $1""",
-        in_flight=True,
+        "bans_logged",
+        "log",
+        """-- Who is restricted is whom the hosts' log restricted last, for as long as it says.
+        WITH said AS (
+            SELECT DISTINCT ON (n.sub, n.kind) n.sub, n.kind, a.action <> 'chat.lift' AS restricted,
+                   a.created_at + make_interval(secs => (a.detail::jsonb ->> 'seconds')::float)
+                       AS until
+            FROM host_actions a
+            CROSS JOIN LATERAL (
+                SELECT a.detail::jsonb ->> 'sub' AS sub, kind
+                FROM jsonb_array_elements_text(CASE WHEN a.action = 'chat.lift'
+                         THEN a.detail::jsonb -> 'kinds'
+                         ELSE jsonb_build_array(substr(a.action, 6)) END) AS k(kind)) n
+            WHERE a.show = $1
+              AND a.action IN ('chat.mute', 'chat.shadow_ban', 'chat.ban', 'chat.lift')
+            ORDER BY n.sub, n.kind, a.id DESC
+        )
+        SELECT 'show ' || $1 AS name,
+               CASE WHEN b.sub IS NULL THEN 'a ' || s.kind || ' is in the hosts'' log and not kept'
+                    WHEN s.restricted THEN 'a ' || b.kind || ' ends at another time than was said'
+                    ELSE 'a ' || b.kind || ' is kept that the hosts'' log does not know' END AS text
+        FROM (SELECT * FROM bans WHERE show = $1) b
+        FULL JOIN said s ON s.sub = b.sub AND s.kind = b.kind
+        WHERE (b.sub IS NULL AND s.restricted AND (s.until IS NULL OR s.until > now()))
+           OR (b.sub IS NOT NULL AND NOT coalesce(s.restricted, false))
+           OR (b.sub IS NOT NULL AND s.restricted
+               AND abs(extract(epoch FROM coalesce(b.until, 'epoch') - coalesce(s.until, 'epoch')))
+                   > 60) LIMIT $2""",
     ),
 )

@@ -41,11 +41,16 @@ def rights_on(table: str) -> tuple[str, ...]:
     return _RIGHTS.get(table, WRITES)
 
 
-async def check_ledger(url: str) -> None:
-    """Raises EngineError that names what keeps the service from working on this database."""
+async def check_ledger(url: str, *, used: bool = False) -> None:
+    """Raises EngineError that names what keeps the service from working on this database.
+
+    `used`: also where no show was ever made in it, since a wrong URL has nothing to prove.
+    """
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
     try:
         await _check(connection)
+        if used and not await connection.fetchval("SELECT EXISTS (SELECT FROM shows)"):
+            raise EngineError("this ledger is empty: no show was ever made in it, nothing to prove")
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
 

@@ -12,7 +12,8 @@ from live.domain.hold import Movement
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Stock
 from live.domain.payment import PaymentState
-from live.domain.stock import ShowStock
+from live.domain.show import ShowState
+from live.domain.stock import ShowStock, StockSnapshot
 
 
 class OutboxBatch(Protocol):
@@ -90,6 +91,24 @@ class FiguresPort(Protocol):
     async def figures(self, show: ShowId) -> Figures: ...
 
 
+class AuditedStockPort(FiguresPort, Protocol):
+    """What an audit asks of the stock engine. Raises Busy where Redis does not answer."""
+
+    async def snapshot(self, show: ShowId) -> StockSnapshot | None:
+        """All that Redis has of a show; None where something moved while it was read."""
+        ...
+
+    async def mark(self, show: ShowId) -> bytes:
+        """Equal to the snapshot's as long as nothing moves."""
+        ...
+
+
+class StatesPort(Protocol):
+    """What viewers were told last of a show. Raises Busy."""
+
+    async def read_state(self, show: ShowId) -> ShowState | None: ...
+
+
 class StockPort(FiguresPort, Protocol):
     """What a rebuild asks of the stock engine. Raises Busy while a show is not installed."""
 
@@ -140,7 +159,11 @@ class ProviderAuditPort(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ProviderPage: ...
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ProviderPage:
+        """`since_ms`: Unix ms; charges that were made before may be left out."""
+        ...
 
 
 OnMismatch = Callable[[ShowId], Awaitable[None]]

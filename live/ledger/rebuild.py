@@ -173,7 +173,7 @@ async def raise_epoch(
         metrics.OVERCOMMITTED.inc(len(over))
         log.error("rebuild.overcommitted", show=show, slots=over)
         await connection.execute(_PAUSE, show, over)
-        return replace(found, offers=await _read_offers(connection, show))
+        return replace(found, offers=await read_terms(connection, show))
 
     return await in_transaction(pool, work, isolation="repeatable_read")
 
@@ -202,7 +202,7 @@ async def _read(connection: Connection, show: ShowId, epoch: int) -> ShowStock:
     """Called inside a REPEATABLE READ transaction: all reads see one instant."""
     holds = await _read_holds(connection, show)
     ended = await _read_ended(connection, show, holds)
-    offers = await _read_offers(connection, show)
+    offers = await read_terms(connection, show)
     rows = await connection.fetch(_WAITING, show, timeout=READ_TIMEOUT_S)
     waiting = tuple(
         RebuiltWaiting(
@@ -252,7 +252,8 @@ async def _read_ended(
     return tuple(reversed(found))
 
 
-async def _read_offers(connection: Connection, show: ShowId) -> tuple[OfferTerms, ...]:
+async def read_terms(connection: Connection, show: ShowId) -> tuple[OfferTerms, ...]:
+    """What hosts decided about the offers that were ever opened; changes nothing."""
     rows = await connection.fetch(_OFFERS, show)
     return tuple(
         OfferTerms(

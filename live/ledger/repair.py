@@ -1,13 +1,16 @@
 """Repair: what `live audit --repair` does about the differences that an audit finds.
 
-Always: it only goes on where something was left: settles what the outbox holds, asks for money
-moves that were forgotten and again for voids that were refused, sends back what no order owns and
-what a provider holds for a payment that was given up, tells Redis what hosts decided, and makes a
-show's stock anew where Redis still differs. It never raises `allotted`, never deletes, and leaves
-to a person what it cannot explain; the audit after it tells what remains.
+Always: it only goes on where something was left: settles what the outbox holds, lets the payment
+worker decide what hangs, asks again for money moves that were forgotten or refused, sends back what
+no order owns and what a provider holds for a payment that was given up, sets counters to the sums
+that prove them, tells Redis and viewers what hosts decided, and makes a show's stock anew where
+Redis still differs. It never raises what an offer is allotted, never pays back what a person asked
+for (he may have done it otherwise), never deletes, and leaves to a person what it cannot explain;
+the audit after it tells what remains.
 Called by: `live audit --repair`, beside a running service or alone. Safe to repeat at any point.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -15,16 +18,24 @@ import structlog
 
 from live.domain.ids import ShowId
 from live.domain.offer import OfferTerms
-from live.domain.payment import INVOICE
+from live.domain.show import ShowState
 from live.errors import Busy
-from live.ledger import audit_sql
-from live.ledger.audit import differences
+from live.ledger import repair_sql as sql
+from live.ledger.audit import EVERYTHING, Extent, work_of
 from live.ledger.audit_books import charge_pages, our_id
+from live.ledger.audit_show import Prover, told_differs
 from live.ledger.late_money import MAY_HOLD_MONEY, void_given_up
 from live.ledger.pool import Pool
-from live.ledger.ports import OutboxPort, ProviderAuditPort, StockPort
-from live.ledger.rebuild import read_show_stock, rebuild_show
+from live.ledger.ports import (
+    AuditedStockPort,
+    OutboxPort,
+    ProviderAuditPort,
+    StatesPort,
+    StockPort,
+)
+from live.ledger.rebuild import read_terms, rebuild_show
 from live.ledger.settler import Settler
+from live.ledger.show_command import read_show
 
 WORK_ROUNDS_MAX = 1_000  # passes of the payment worker, of dozens of rows each
 GRACE_S = 30.0  # a payment that moved so lately is in somebody's hands
@@ -34,9 +45,17 @@ STATEMENT_TIMEOUT_S = 60.0  # of one look over a whole ledger
 log = structlog.get_logger()
 
 
-class RepairStock(StockPort, Protocol):
+class RepairStock(StockPort, AuditedStockPort, Protocol):
     async def apply_offer(self, terms: OfferTerms) -> object:
         """Take over what a host decided, unless this version or a newer one is known."""
+        ...
+
+
+class TellPort(StatesPort, Protocol):
+    """What viewers were told of a show, and the way to tell them."""
+
+    async def carry(self, state: ShowState) -> object:
+        """Bring Redis and viewers up to `state`, unless they know this version. Raises Busy."""
         ...
 
 
@@ -48,37 +67,49 @@ async def repair(
     settler: Settler,
     work: Callable[[], Awaitable[bool]],
     providers: Sequence[ProviderAuditPort] = (),
+    states: TellPort | None = None,
+    extent: Extent = EVERYTHING,
     grace_s: float = GRACE_S,
 ) -> list[str]:
-    """Mend what can be mended; one line for each thing done. Raises DATABASE_ERRORS.
+    """Mend what can be mended of the shows that `extent` names; one line for each thing done.
+
+    Money is looked after for the whole shop. Raises DATABASE_ERRORS, NotFound.
 
     `providers` are those whose books can be read. `work` is one pass of the payment worker; it
     tells whether it found anything to do.
     """
-    shows = [ShowId(row["id"]) for row in await pool.fetch(audit_sql.SHOWS)]
-    parts = _Parts(pool, stock, outbox, settler)
+    named = list((await work_of(pool, extent)).shows)
+    rows = await pool.fetch(sql.SOLD_IN, named, timeout=STATEMENT_TIMEOUT_S)
+    shows = [ShowId(row["id"]) for row in rows]
+    parts = _Parts(pool, stock, outbox, settler, states, grace_s)
     for show in shows:
         await parts.bring_up(show)
-    for row in await pool.fetch(_PUT_ASIDE):
+    for row in await pool.fetch(sql.PUT_ASIDE):
         await parts.try_again(ShowId(row["show"]))
-    for query in _MONEY:
-        rows = await pool.fetch(query, grace_s, timeout=STATEMENT_TIMEOUT_S)
-        parts.note(*(row["done"] for row in rows))
-    for provider in providers:
-        await parts.void_late(provider)
-    for _ in range(WORK_ROUNDS_MAX):
-        if not await work():
-            break
+    for query in sql.COUNTERS:
+        await parts.run(query, named)
+    await parts.mend_money(work, providers)
     for show in shows:
         await parts.compare(show)  # after the worker: a refused capture gives units back
+    for show in named:
+        await parts.tell(show)
     return parts.done
 
 
 class _Parts:
     def __init__(
-        self, pool: Pool, stock: RepairStock, outbox: OutboxPort, settler: Settler
+        self,
+        pool: Pool,
+        stock: RepairStock,
+        outbox: OutboxPort,
+        settler: Settler,
+        states: TellPort | None,
+        grace_s: float,
     ) -> None:
         self.pool, self.stock, self.outbox, self.settler = pool, stock, outbox, settler
+        self.states = states
+        self.grace_s = grace_s
+        self.prover = Prover(pool, stock, outbox)
         self.done: list[str] = []
 
     def note(self, *lines: str) -> None:
@@ -86,16 +117,26 @@ class _Parts:
             log.warning("repair", did=line)
         self.done += lines
 
+    async def run(self, query: str, *arguments: object) -> None:
+        """One statement that tells what it did."""
+        rows = await self.pool.fetch(query, *arguments, timeout=STATEMENT_TIMEOUT_S)
+        self.note(*(row["done"] for row in rows))
+
     async def bring_up(self, show: ShowId) -> None:
         """Settle what is behind and carry every offer's version; rebuild what Redis lost."""
         try:
             if await self._rebuild(show, force=False):
-                self.note(f"show {show}: rebuilt, Redis did not know it")
+                self.note(f"show {show}: rebuilt, Redis did not know it or was doubted")
                 return
-            if await self.outbox.first_unsettled(show) is not None:
-                await self.settler.drain(show)
-                self.note(f"show {show}: settled what its outbox held")
-            for terms in (await read_show_stock(self.pool, show)).offers:
+            try:
+                await self._settle(show)
+            except Busy:  # its stock is there, its outbox or group is not
+                await self._rebuild(show, force=True)
+                self.note(f"show {show}: rebuilt, its outbox was lost")
+                return
+            async with self.pool.acquire() as connection:
+                offers = await read_terms(connection, show)
+            for terms in offers:
                 await self.stock.apply_offer(terms)
         except Busy as error:
             self.note(f"show {show}: left alone, {error}")
@@ -108,12 +149,36 @@ class _Parts:
             self.note(f"show {show}: left alone, {error}")
             return
         self.note(f"show {show}: rebuilt, what had been put aside was tried again")
-        for row in await self.pool.fetch(_GIVEN_UP, show):
+        for row in await self.pool.fetch(sql.GIVEN_UP, show):
             self.note(
                 f"show {show}: record {row['seq']} of entry {row['entry']} cannot be settled"
                 f" ({row['reason']}); the stock was made again without it, and money for it is"
                 " given back; it stays in the table poison"
             )
+
+    async def _settle(self, show: ShowId) -> None:
+        if await self.outbox.first_unsettled(show) is not None:
+            await self.settler.drain(show)
+            self.note(f"show {show}: settled what its outbox held")
+
+    async def mend_money(
+        self, work: Callable[[], Awaitable[bool]], providers: Sequence[ProviderAuditPort]
+    ) -> None:
+        for query in (*sql.MONEY, sql.DECIDE):
+            await self.run(query, self.grace_s)
+        for provider in providers:
+            await self.void_late(provider)
+        await _work_off(work)
+        # What the worker confirmed becomes an order; what is authorised after that has none.
+        for row in await self.pool.fetch(sql.HANGING_SHOWS, timeout=STATEMENT_TIMEOUT_S):
+            show = ShowId(row["show"])
+            try:
+                await self._settle(show)
+            except Busy as error:
+                self.note(f"show {show}: its money was left alone, {error}")
+                return  # an order may be on its way: nobody can tell whose money is free
+        await self.run(sql.VOID_HANGING, self.grace_s)
+        await _work_off(work)
 
     async def void_late(self, provider: ProviderAuditPort) -> None:
         """What the provider holds for a payment that was given up goes back."""
@@ -134,16 +199,47 @@ class _Parts:
         try:
             if await self.outbox.first_unsettled(show) is not None:
                 await self.settler.drain(show)
-            faults = await differences(
-                self.pool, self.stock, self.outbox, show, wait_s=COMPARE_WAIT_S
-            )
-            if faults:
+            look = await self.prover.look(show, time.monotonic() + COMPARE_WAIT_S)
+            if look.findings:
                 await self._rebuild(show, force=True)
-                self.note(f"show {show}: rebuilt, {faults[0]}")
+                self.note(f"show {show}: rebuilt, {look.findings[0].line}")
         except Busy as error:
             self.note(f"show {show}: left alone, {error}")
 
+    async def tell(self, show: ShowId) -> None:
+        """Where viewers are told something else, hosts are right."""
+        if self.states is None:
+            return
+        try:
+            told = await self.states.read_state(show)
+            decided = await read_show(self.pool, show)
+            text = told_differs(told, decided)
+            if not text:
+                return
+            if told is not None and told.version >= decided.version:
+                await self.pool.execute(
+                    sql.TELL_AGAIN,
+                    show,
+                    told.version,
+                    [terms.id for terms in told.offers],
+                    [terms.version for terms in told.offers],
+                )
+                decided = await read_show(self.pool, show)
+            await self.states.carry(decided)
+            self.note(f"show {show}: viewers were told again, it {text}")
+        except Busy as error:
+            self.note(f"show {show}: viewers were not told again, {error}")
+
     async def _rebuild(self, show: ShowId, *, force: bool) -> bool:
+        if force:
+            # A ledger that was restored from a backup may be behind Redis, and a new life of the
+            # stock takes the place of an older one only.
+            try:
+                now = await self.stock.snapshot(show)
+            except Busy:  # it cannot be read, which is a reason to make it again
+                now = None
+            if now is not None:
+                await self.pool.execute(sql.CATCH_UP_EPOCH, show, now.stock_epoch)
         return await rebuild_show(
             self.pool,
             show,
@@ -154,63 +250,7 @@ class _Parts:
         )
 
 
-_PUT_ASIDE = "SELECT DISTINCT show FROM poison WHERE decided_at IS NULL"
-
-_GIVEN_UP = """
-UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL
-RETURNING entry, seq, reason"""
-
-# Each takes the grace in seconds as $1 and returns what it did as `done`.
-_MONEY = (
-    """-- Voids that a provider refused, and that are still needed. (A refund that failed is the
-    -- host's to decide on, and the provider would only repeat its answer.)
-    UPDATE money_jobs j
-    SET state = 'due', due_at = now(), created_at = now(), reason = 'repair: asked again'
-    FROM payments p
-    WHERE p.id = j.payment AND j.state = 'failed'
-      AND p.updated_at < now() - make_interval(secs => $1)
-      AND j.kind = 'void' AND p.captured_minor = 0
-      AND p.state NOT IN ('voided', 'declined', 'refunded')
-    RETURNING 'payment ' || j.payment || ': its ' || j.kind || ' was asked for again' AS done""",
-    f"""-- An order that stands is paid for; an invoice when the shop says so.
-    INSERT INTO money_jobs (payment, kind, amount_minor, reason)
-    SELECT p.id, 'capture', p.amount_minor, 'repair'
-    FROM orders o JOIN payments p ON p.id = o.payment AND p.order_id = o.id
-    WHERE o.state = 'confirmed' AND p.state = 'capturing' AND p.captured_minor = 0
-      AND p.provider <> '{INVOICE}'
-      AND p.updated_at < now() - make_interval(secs => $1)
-    ON CONFLICT DO NOTHING
-    RETURNING 'payment ' || payment || ': its capture was asked for' AS done""",
-    """-- What was captured for no order that stands goes back, after a failure once more.
-    WITH owed AS (
-        SELECT p.id, p.captured_minor - p.refunded_minor AS amount_minor,
-               (SELECT count(*) FROM money_jobs j
-                WHERE j.payment = p.id AND j.kind = 'refund') AS asked
-        FROM payments p
-        WHERE p.captured_minor > p.refunded_minor
-          AND p.updated_at < now() - make_interval(secs => $1)
-          AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.payment = p.id
-                          AND o.state NOT IN ('cancelled', 'rejected'))
-          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
-    ), answered AS (
-        UPDATE money_jobs j SET state = 'called_off'
-        FROM owed WHERE j.payment = owed.id AND j.kind = 'refund' AND j.state = 'failed'
-    )
-    INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
-    SELECT id, 'refund', amount_minor, 'repair: captured for no order that stands',
-           'repair:' || asked
-    FROM owed
-    ON CONFLICT DO NOTHING
-    RETURNING 'payment ' || payment || ': its refund was asked for' AS done""",
-    """-- What is kept for an order that did not come is let go.
-    INSERT INTO money_jobs (payment, kind, amount_minor, reason)
-    SELECT p.id, 'void', p.amount_minor, 'repair: kept for no order that stands'
-    FROM payments p
-    WHERE p.state = 'capturing' AND p.captured_minor = 0
-      AND p.updated_at < now() - make_interval(secs => $1)
-      AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id
-                      AND o.state NOT IN ('cancelled', 'rejected'))
-      AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
-    ON CONFLICT DO NOTHING
-    RETURNING 'payment ' || payment || ': its void was asked for' AS done""",
-)
+async def _work_off(work: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(WORK_ROUNDS_MAX):
+        if not await work():
+            return

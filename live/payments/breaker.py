@@ -116,8 +116,10 @@ class GuardedProvider:
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         return self._provider.parse_webhook(headers, body)
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
-        return await self._provider.list_charges(cursor=cursor, limit=limit)
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
+        return await self._provider.list_charges(cursor=cursor, limit=limit, since_ms=since_ms)
 
     async def close(self) -> None:
         await self._provider.close()

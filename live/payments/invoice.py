@@ -58,7 +58,9 @@ class Invoice:
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         raise WebhookRefused("invoices send no events", status=404, code="webhook.unknown")
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
         """Nothing: there are no books but our own."""
         return ChargePage((), None)
 

@@ -185,7 +185,11 @@ class Provider(Protocol):
         """Verify and read. Raises WebhookRefused."""
         ...
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage: ...
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
+        """`since_ms`: Unix ms; charges that were made before it may be left out."""
+        ...
 
     async def close(self) -> None:
         """Close connections; called once, at the end of the process."""

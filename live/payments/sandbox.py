@@ -155,7 +155,9 @@ class Sandbox:
             )
         ]
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
         """A page of the books. Raises EngineError: an audit without them is no audit."""
         answer = await self._call("GET", f"/v1/charges?cursor={cursor or 0}&limit={limit}")
         if answer is None or not answer.ok:

@@ -226,7 +226,9 @@ class Stripe:
             )
         ]
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
         """A page of the books. Raises EngineError: an audit without them is no audit."""
         try:
             page = await self._call(
@@ -235,6 +237,7 @@ class Stripe:
                         "limit": min(limit, PAGE_MAX),
                         "expand": [f"data.{_CHARGE}"],
                         **({"starting_after": cursor} if cursor else {}),
+                        **({"created": {"gte": since_ms // 1000}} if since_ms else {}),
                     }
                 )
             )

@@ -20,6 +20,7 @@ from live.domain.stock import (
     BuyerState,
     ShowFigures,
     ShowStock,
+    StockSnapshot,
     Transition,
     WaitAnswer,
 )
@@ -41,6 +42,7 @@ from live.stock.records import (
     sum_lines,
 )
 from live.stock.replies import as_bytes, as_list, as_number, as_numbers
+from live.stock.snapshot import read_mark, read_snapshot
 from live.stock.wire import Reply
 
 REAP_ROUNDS_MAX: Final = 64  # x 512 holds: a backlog that the next call, 100 ms later, goes on with
@@ -122,6 +124,14 @@ class StockEngine:
             offers[slot] = read_stock(as_bytes(packed))
             waiting[slot] = as_number(count)
         return ShowFigures(as_number(at), as_bytes(last).decode(), offers, waiting)
+
+    async def snapshot(self, show: ShowId) -> StockSnapshot | None:
+        """All that Redis has of this show, as of one instant; None where it moved meanwhile."""
+        return await read_snapshot(self._calls, show)
+
+    async def mark(self, show: ShowId) -> bytes:
+        """What changes with every movement and every change of an offer; see `StockSnapshot`."""
+        return await read_mark(self._calls, show)
 
     async def missing(self, show: ShowId) -> tuple[str, ...]:
         """Which parts of the show's stock Redis has lost, by the names of its keys.

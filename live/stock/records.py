@@ -28,6 +28,7 @@ from typing import Final
 from live.domain.hold import CART_LINES_MAX, HoldState, Line, Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, OfferTerms, Phase, Stock
+from live.domain.stock import OfferNow
 from live.errors import BadField
 
 COUNTER_BITS: Final = 40  # 10^12 movements in one life; with the epoch it fits Postgres' bigint
@@ -184,6 +185,26 @@ def pack_offer(terms: OfferTerms, stock: Stock, *, reserved: bool = False) -> by
 def read_stock(value: bytes) -> Stock:
     left, held, sold = _OFFER.unpack(value)[-3:]
     return Stock(left=left, held=held, sold=sold)
+
+
+def read_offer(value: bytes) -> OfferNow:
+    """Raises struct.error or IndexError for anything that is no offer."""
+    phase, mode, waitlist, reserved, version, limit, ttl, opens, closes, *units = _OFFER.unpack(
+        value
+    )
+    left, held, sold = units
+    return OfferNow(
+        phase=PHASES[phase],
+        mode=MODES[mode],
+        waitlist=bool(waitlist),
+        version=version,
+        per_buyer_limit=limit,
+        hold_seconds=ttl,
+        opens_at=int.from_bytes(opens, "big") or None,
+        closes_at=int.from_bytes(closes, "big") or None,
+        reserved=int.from_bytes(reserved, "big"),
+        stock=Stock(left=left, held=held, sold=sold),
+    )
 
 
 def read_offers_now(blob: bytes) -> dict[int, tuple[int, int]]:

@@ -20,6 +20,7 @@ async def spread(cluster: Cluster, database_url: str) -> AsyncIterator[Service]:
     urls = {"LIVE_REDIS_URL": cluster.url, "LIVE_DATABASE_URL": database_url}
     ways = {"LIVE_PROVIDERS": "invoice", "LIVE_GUESTS": "watch"}
     found = Service(scratch_directory(), environment=urls | ways)
+    await asyncio.to_thread(found.live, "migrate")
     await asyncio.to_thread(found.start)
     yield found
     await asyncio.to_thread(found.stop)

@@ -30,6 +30,7 @@ def deployed(scratch: Path, postgres: Postgres) -> Iterator[Service]:
     engines = {"LIVE_REDIS_URL": valkey.url, "LIVE_DATABASE_URL": postgres.url(name)}
     engines |= {"LIVE_PROVIDERS": "invoice", "LIVE_GUESTS": "watch"}
     found = Service(scratch_directory(), (), engines)
+    assert found.live("migrate").returncode == 0
     found.start()
     yield found
     found.stop()

@@ -68,7 +68,9 @@ class Scripted:
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         return []
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
         return ChargePage((), None)
 
     async def close(self) -> None:
