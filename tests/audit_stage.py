@@ -73,7 +73,8 @@ async def come_back(pool: Pool, redis_url: str, show: ShowId) -> Stage:
 
 
 async def _open_shop(stage: Stage) -> None:
-    """Offers a (8 units), b (1 unit, with a line), c (paused); somebody is muted."""
+    """Offers a (8 units), b (1 unit, with a line), c (paused), d (a draft), e (a draft that was
+    closed, of which viewers never hear); somebody is muted."""
     pool, show = stage.sale.pool, stage.sale.show
     shows, offers = ShowRows(pool), OfferRows(pool)
     await Catalogue(pool).create(product("lamp", on_hand=20), actor=HOST)
@@ -81,7 +82,7 @@ async def _open_shop(stage: Stage) -> None:
     await stage.told.carrier.carry(created, fresh=True)
     await shows.patch(show, ShowPatch(rehearsal_passcode="1234"), HOST)
     await shows.start(show, HOST)
-    for name, units in (("a", 8), ("b", 1), ("c", 3)):
+    for name, units in (("a", 8), ("b", 1), ("c", 3), ("d", 2), ("e", 2)):
         new = replace(
             offer("lamp", quantity=units, name=f"{show}-{name}", duration=3_600),
             price_minor=PRICE,
@@ -89,7 +90,9 @@ async def _open_shop(stage: Stage) -> None:
             hold_seconds=3_600,  # longer than any test
         )
         await offers.create(show, new, HOST)
-        await offers.open(new.id, HOST)
+        if name in "abc":
+            await offers.open(new.id, HOST)
+    await offers.close(OfferId(f"{show}-e"), HOST)
     await offers.pause(OfferId(f"{show}-c"), HOST)
     await BanRows(pool).set(show, "troll", "mute", 6_000, HOST)
     await shows.announce(show, "Welcome", None, HOST)

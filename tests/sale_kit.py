@@ -259,7 +259,12 @@ async def open_sale(
     """
     if fresh:
         await make_show(pool, show, *units)
-        await pool.execute("UPDATE offers SET mode = $2 WHERE show = $1", show, mode)
+        await pool.execute(
+            "UPDATE offers SET mode = $2, hold_seconds = $3 WHERE show = $1",
+            show,
+            mode,
+            hold_seconds,
+        )
     offers = [OfferId(f"{show}-offer-{slot}") for slot in range(len(units))]
     terms = tuple(
         replace(

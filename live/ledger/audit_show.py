@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 import asyncpg
 
 from live.domain.ids import OfferId, ShowId
-from live.domain.offer import OfferTerms, Stock
+from live.domain.offer import OfferTerms, Stock, current
 from live.domain.show import ShowState, ShowStatus
 from live.errors import Busy, NotFound
 from live.ledger import actions
@@ -272,7 +272,7 @@ def told_differs(told: ShowState | None, decided: ShowState) -> str:
         if one.name not in _NOT_TOLD and getattr(told, one.name) != getattr(decided, one.name)
     ]
     theirs = {terms.id: terms for terms in told.offers}
-    for terms in decided.offers:
+    for terms in current(decided.offers):  # a closed draft and old closed ones are not told
         names += [f"{name} of {terms.id}" for name in _terms_differ(theirs.get(terms.id), terms)]
     return f"viewers are told another {', '.join(names)}" if names else ""
 

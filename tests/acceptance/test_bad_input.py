@@ -358,5 +358,5 @@ async def test_audit_holds_after_all_that(service: Service, stage: Stage) -> Non
 
     done = service.live("audit", "--json")
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, [json.loads(done.stdout)["findings"], done.stderr]
     assert json.loads(done.stdout)["ok"]

@@ -203,7 +203,8 @@ async def test_settlers_killed_at_random_settle_everything_once(
            WHERE sku = (SELECT sku FROM offers WHERE slot = 0)"""
     )
     await sale.pool.execute(
-        """WITH more AS (UPDATE offers SET allotted = 500, version = 2 WHERE slot = 0
+        """WITH more AS (UPDATE offers SET quantity = 500, allotted = 500, version = 2
+                         WHERE slot = 0
                          RETURNING sku, id)
            INSERT INTO stock_movements (sku, offer, kind, qty)
            SELECT sku, NULL, 'adjusted', 490 FROM more
