@@ -276,7 +276,9 @@ class HostileBuyers:
         standing = [who for who, order in self.till.orders.items() if not order.cancelled]
         if standing and self.random.random() < 0.2:
             with suppress(NotFound):
-                await self.engine.cancel(self.show, *self.random.choice(standing))
+                who = self.random.choice(standing)
+                payment = self.till.orders[who].pay.id
+                await self.engine.cancel(self.show, *who, payment=payment)
 
     # Time, hosts and the settler
 

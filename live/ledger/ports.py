@@ -116,8 +116,11 @@ class StockPort(FiguresPort, Protocol):
 
     async def load_show(self, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None: ...
 
-    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> object:
-        """Sold units go back; a repeat does nothing. Raises NotFound for a hold it forgot."""
+    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str) -> object:
+        """Sold units go back, and this payment sells nothing again; a repeat does nothing.
+
+        Raises NotFound for a hold it forgot.
+        """
         ...
 
 

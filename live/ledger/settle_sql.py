@@ -30,7 +30,7 @@ UPDATE payments SET state = 'authorised' WHERE id = ANY($1::uuid[]) AND state = 
 
 # What is known about each sale; younger than the locks, so it is the truth until we commit.
 LOOK = """
-SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment,
+SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment, o.seq AS order_seq,
        o.state NOT IN ('cancelled', 'rejected', 'refunded') AS order_stands,
        p.id AS payment, p.order_id AS payment_order,
        p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor, p.currency,
@@ -39,7 +39,7 @@ SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment,
            SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void') AS voiding
 FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)
 LEFT JOIN LATERAL (
-    SELECT id, payment, state FROM orders
+    SELECT id, payment, state, seq FROM orders
     WHERE show = $1 AND buyer = n.buyer AND key = n.key LIMIT 1
 ) o ON true
 LEFT JOIN LATERAL (
@@ -171,7 +171,8 @@ SELECT count(*) FROM closed"""
 # Money for a hold that had its order already; taken and given back in this transaction.
 VOID_PAYMENTS = """
 WITH free AS (
-    UPDATE payments SET voiding = true WHERE id = ANY($1::uuid[]) RETURNING id, amount_minor
+    UPDATE payments SET voiding = true WHERE id = ANY($1::uuid[]) AND state = 'authorised'
+    RETURNING id, amount_minor
 )
 INSERT INTO money_jobs (payment, kind, amount_minor, reason)
 SELECT id, 'void', amount_minor, $2 FROM free

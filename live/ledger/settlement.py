@@ -30,7 +30,7 @@ SELLS = frozenset({MovementKind.CONFIRMED, MovementKind.SOLD, MovementKind.RETAK
 SETTLE_TIMEOUT_S = 10.0  # of one statement over ~1,000 orders; tens of ms on an idle machine
 
 SOLD_OUT = "the offer is sold out in the ledger"
-PAID_AGAIN = "this hold had an order already"
+SOLD_AGAIN = "this hold had an order already"
 
 _NAMELESS = UUID("6f6c6976-6500-4000-8000-000000000001")
 """Space of the ids of orders that have no payment row to take one from."""
@@ -140,19 +140,21 @@ async def _settle_sales(
     refused = ours - accepted
     if refused:
         await connection.execute(sql.GIVE_BACK_PAYMENTS, list(refused), timeout=SETTLE_TIMEOUT_S)
-    again = [one for one in sales if _is_paid_again(facts[one.buyer, one.key], ours)]
+    again = [one for one in sales if _is_sold_again(one, facts[one.buyer, one.key], ours)]
     done.rejected = len(rejected) + len(again)
     if done.rejected:
         await _undo(connection, show, rejected, again, [facts[one.buyer, one.key] for one in again])
 
 
-def _is_paid_again(row: asyncpg.Record, ours: set[UUID]) -> bool:
-    """Whether a payment was made for a hold that became the order of another payment."""
-    return (
-        row["order_id"] is not None
-        and row["payment"] in ours
-        and row["order_payment"] != row["payment"]
-    )
+def _is_sold_again(one: Movement, row: asyncpg.Record, ours: set[UUID]) -> bool:
+    """Whether a hold was sold that had become an order: of another payment, or one that is over.
+
+    A redelivery is no such sale: it is as old as the order.
+    """
+    if row["order_id"] is None:
+        return False
+    another = row["payment"] in ours and row["order_payment"] != row["payment"]
+    return another or (not row["order_stands"] and one.seq > row["order_seq"])
 
 
 async def _undo(
@@ -164,15 +166,15 @@ async def _undo(
 ) -> None:
     """Have Redis take back what it sold; doubt all of its stock only where it sold too much."""
     if again:
-        payments = [row["payment"] for row in facts]
-        await connection.execute(sql.VOID_PAYMENTS, payments, PAID_AGAIN, timeout=SETTLE_TIMEOUT_S)
+        payments = [row["payment"] for row in facts if row["payment"] is not None]
+        await connection.execute(sql.VOID_PAYMENTS, payments, SOLD_AGAIN, timeout=SETTLE_TIMEOUT_S)
     short = any(one.reason == SOLD_OUT for one in rejected)
     # To undo it by its key would cancel the order that has the same.
     short = short or any(row["order_stands"] for row in facts)
     if short:
         await connection.execute(sql.DOUBT, show, SOLD_OUT)
         return
-    odd = [(one.movement, one.reason) for one in rejected] + [(one, PAID_AGAIN) for one in again]
+    odd = [(one.movement, one.reason) for one in rejected] + [(one, SOLD_AGAIN) for one in again]
     await connection.execute(
         sql.UNDO,
         show,

@@ -29,7 +29,7 @@ async def undo_sales(pool: Pool, stock: StockPort, show: ShowId) -> int:
     for row in rows:
         key = HoldKey(row["key"].bytes)
         try:
-            await stock.cancel(show, BuyerId(row["buyer"]), key)
+            await stock.cancel(show, BuyerId(row["buyer"]), key, payment=row["payment"])
         except NotFound:
             log.error("undo.unknown_sale", show=show, hold=str(UUID(bytes=key)))
             await pool.execute(settle_sql.DOUBT, show, "a refused sale is not known any more")
@@ -40,6 +40,10 @@ async def undo_sales(pool: Pool, stock: StockPort, show: ShowId) -> int:
 
 
 _DUE = """
-SELECT buyer, key, reason FROM sales_to_undo WHERE show = $1 ORDER BY created_at LIMIT $2"""
+SELECT buyer, key, reason, coalesce((
+           SELECT id::text FROM payments p
+           WHERE p.show = u.show AND p.buyer = u.buyer AND p.hold = u.key
+           ORDER BY p.created_at DESC LIMIT 1), '') AS payment
+FROM sales_to_undo u WHERE show = $1 ORDER BY created_at LIMIT $2"""
 
 _DONE = "DELETE FROM sales_to_undo WHERE show = $1 AND buyer = $2 AND key = $3"

@@ -116,7 +116,9 @@ class Stock(Protocol):
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
     ) -> object: ...
 
-    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Moved: ...
+    async def cancel(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str
+    ) -> Moved: ...
 
     async def retake(
         self,

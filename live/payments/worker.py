@@ -359,7 +359,7 @@ class PaymentWorker:
         """A capture was refused for good: the units go back; the outbox cancels the order."""
         payment = job.payment
         try:
-            await self._stock.cancel(payment.show, payment.buyer, payment.hold)
+            await self._stock.cancel(payment.show, payment.buyer, payment.hold, payment=payment.id)
         except NotFound:
             # Redis no longer remembers the sale. The ledger does, and its rebuild reads the order.
             log.error("money_job.cancel_unknown")

@@ -7,7 +7,18 @@ from prometheus_client import Counter
 WHOLE_RUN: Final = "run"
 """Nothing of the stock is missing, but the server is another one, or has restarted."""
 
-PARTS: Final = ("meta", "offers", "buyers", "outbox", "deadlines", "wait", "state", WHOLE_RUN)
+PARTS: Final = (
+    "meta",
+    "offers",
+    "buyers",
+    "outbox",
+    "deadlines",
+    "wait",
+    "guests",
+    "refused",
+    "state",
+    WHOLE_RUN,
+)
 
 LOST_PARTS = Counter(
     "live_shows_lost_parts_total",

@@ -249,11 +249,14 @@ class StockEngine:
 
     async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
         """held -> left, or to the waitlist; a paying one keeps its units."""
-        return await self._transition("release", "R", show, buyer, key)
+        return _given_back(as_list(await self._run("release", show, buyer, key)), "R")
 
-    async def cancel(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
-        """sold -> left, or to the waitlist: the capture was refused for good."""
-        return await self._transition("cancel", "X", show, buyer, key)
+    async def cancel(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str = ""
+    ) -> Transition:
+        """sold -> left, or to the waitlist: this payment's capture was refused for good."""
+        reply = await self._sale("cancel", show, buyer, key, payment.encode())
+        return _given_back(as_list(reply), "X")
 
     async def retake(
         self,
@@ -280,15 +283,6 @@ class StockEngine:
         if not packed and status == "U":
             return Transition(False, HoldState.EXPIRED, sum_lines(lines))
         return _as_transition(status, _record(packed), "S")
-
-    async def _transition(
-        self, name: str, wanted: str, show: ShowId, buyer: BuyerId, key: HoldKey
-    ) -> Transition:
-        reply = as_list(await self._run(name, show, buyer, key))
-        status = as_bytes(reply[0]).decode()
-        # Only release and cancel count their movements, in a third place.
-        repeat = status == wanted and len(reply) > 2 and not reply[2]
-        return _as_transition(status, _record(reply[1]), wanted, repeat=repeat)
 
     # First paid
 
@@ -442,6 +436,13 @@ _NO_HOLD: Final = "this hold is not known"
 
 def _as_transition(status: str, record: Record, wanted: str, *, repeat: bool = False) -> Transition:
     return Transition(status == wanted, STATES[status], record.lines, repeat)
+
+
+def _given_back(reply: list[object], wanted: str) -> Transition:
+    """Read the reply of release or cancel, which count their movements."""
+    status = as_bytes(reply[0]).decode()
+    repeat = status == wanted and not as_number(reply[2])
+    return _as_transition(status, _record(reply[1]), wanted, repeat=repeat)
 
 
 def _sale(reply: list[object]) -> HoldAnswer:

@@ -56,7 +56,7 @@ async def swap_in(
 ) -> None:
     """Make what was staged the stock of the show."""
     k = show_keys(show)
-    keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests)
+    keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests, k.refused)
     staging = (staged.offers, staged.buyers, staged.deadlines, staged.wait, staged.guests)
     longest = max((terms.hold_seconds for terms in stock.offers), default=0)
     args = (
@@ -67,7 +67,7 @@ async def swap_in(
         b"%d" % len(stock.waiting),
         b"%d" % fence,
     )
-    await calls.run_bare("swap", show, (*keys, *staging, k.refused), *args)
+    await calls.run_bare("swap", show, (*keys, *staging), *args)
 
 
 async def _write(

@@ -170,8 +170,8 @@ class Hostile:
     async def pass_time(self) -> None:
         with suppress(CallError):
             await self.sale.stock.reap(self.sale.show)
-        await self.sale.expire_leases()
-        await self.sale.pool.execute("UPDATE money_jobs SET due_at = now() WHERE state <> 'done'")
+        await self.sale.pool.execute(_EXPIRED, self.sale.show)
+        await self.sale.pool.execute(_DUE)
         await asyncio.gather(self.sale.worker.run_once(), self.other_worker.run_once())
 
     async def rebuild(self) -> None:
@@ -198,6 +198,15 @@ SELECT count(*) FROM payments p LEFT JOIN orders o ON o.id = p.order_id
 WHERE p.show = $1 AND (
     p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required', 'capturing')
     OR o.state = 'confirmed')"""
+
+# Rows that somebody works on are left alone: two who lock many would wait for each other.
+_EXPIRED = """
+UPDATE payments SET lease_until = now() WHERE id IN (
+    SELECT id FROM payments WHERE show = $1 FOR NO KEY UPDATE SKIP LOCKED)"""
+
+_DUE = """
+UPDATE money_jobs SET due_at = now() WHERE id IN (
+    SELECT id FROM money_jobs WHERE state <> 'done' FOR NO KEY UPDATE SKIP LOCKED)"""
 
 _SOLD = """
 SELECT f.slot, f.sold, f.allotted FROM offers f WHERE f.show = $1 ORDER BY f.slot"""

@@ -20,7 +20,7 @@ from live.ledger.rebuild import read_show_stock
 from live.ledger.shows import ShowRows
 from live.payments.port import authorise_request
 from tests.api_kit import settings
-from tests.payment_kit import opened
+from tests.payment_kit import lose_hold, opened
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import KEY, SandboxServer, running_sandbox
 from tests.servers import Valkey
@@ -125,7 +125,7 @@ async def test_undecided_payment_is_voided_although_redis_forgot_the_ended_show(
     payment = await opened(sale, bob, hold)
     await sale.provider.authorise(authorise_request(payment))
     await sale.pool.execute("UPDATE payments SET state = 'unknown' WHERE id = $1", UUID(payment.id))
-    await sale.stock.release(sale.show, bob.buyer, hold)
+    await lose_hold(sale, bob, hold)
     await end_show(sale)
     own_valkey.kill()
     own_valkey.start()

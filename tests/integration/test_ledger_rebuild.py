@@ -46,7 +46,7 @@ async def wipe(sale: Sale, redis_url: str) -> None:
     await client.aclose()
 
 
-_KEYS = ("meta", "offers", "buyers", "outbox", "deadlines", "wait")
+_KEYS = ("meta", "offers", "buyers", "outbox", "deadlines", "wait", "guests", "refused")
 
 
 async def test_rebuild_counts_each_hold_once(sale: Sale, redis_url: str) -> None:

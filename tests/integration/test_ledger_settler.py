@@ -249,6 +249,30 @@ async def test_second_payment_for_a_key_that_had_its_order_is_voided(
     assert [row["buyer"] for row in undo] == [buyer.id]
 
 
+async def test_sale_behind_the_end_of_its_order_is_undone(
+    pool: Pool, outbox: StreamOutbox, show: ShowId
+) -> None:
+    """A payment sold once more when its order was cancelled; a redelivery is no such sale."""
+    await make_show(pool, show, 10)
+    await outbox.install(show)
+    buyer, rows, settler = new_buyer(), PaymentRows(pool), make_settler(pool, outbox)
+    await pay(rows, show, buyer, Line(0, 1))
+    first = outbox.move(show, K.CONFIRMED, buyer)
+    await outbox.add(first, outbox.move(show, K.CANCELLED, buyer))
+    await settler.run_once()
+    await outbox.add(first)
+    await settler.run_once()
+    assert await pool.fetchval("SELECT count(*) FROM sales_to_undo") == 0
+
+    await outbox.add(outbox.move(show, K.RETAKEN, buyer))
+    await settler.run_once()
+
+    assert [row["state"] for row in await pool.fetch("SELECT state FROM orders")] == ["cancelled"]
+    undo = await pool.fetch("SELECT buyer FROM sales_to_undo")
+    assert [row["buyer"] for row in undo] == [buyer.id]
+    assert await pool.fetchval("SELECT count(*) FROM stock_doubts") == 0
+
+
 async def test_hold_that_became_an_order_is_never_paid_again(
     pool: Pool, outbox: StreamOutbox, show: ShowId
 ) -> None:

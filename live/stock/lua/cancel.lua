@@ -1,5 +1,5 @@
 -- cancel: a sold hold gives its units back, because its capture was refused for good; waiters come
---   first.
+--   first. Nothing is sold for that payment again, though the key be forgotten.
 -- Keeps:   allotted = left + held + sold.
 -- Cost:    O(records + waiters looked at).   Clock: Redis TIME.
 -- Retry:   a cancelled hold answers X again; nothing moves.
@@ -12,20 +12,24 @@
 -- KEYS[5]  deadlines  zset    moved and granted deadlines, and one member a batch of new holds
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
 -- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
+-- KEYS[8]  refused    zset    payments whose money goes back -> until when that is remembered
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  key
+-- ARGV[5]  payment; empty: there is none
 -- Reply:   R, or {state, record, moved}; done where the state is X; the record is empty for U
 -- Codes:   X H P R E W U
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local refused_key, payment = KEYS[8], ARGV[5]
 local epoch, run, buyer, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if is_foreign(meta_key, epoch, run) then return 'R' end
 local now = clock()
 open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
   guests_key)
 
+if payment ~= '' then call('ZADD', refused_key, now + LATE_MONEY_MS, payment) end
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
 if not p then return { 'U', '', 0 } end

@@ -15,9 +15,8 @@
 -- ARGV[3]  group
 -- Reply:   1 (installed) or 0 (this show needs a rebuild)
 -- Codes:   none
-local meta_key, outbox_key, buyers_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local guests_key, refused_key = KEYS[6], KEYS[7]
+local meta_key, outbox_key, buyers_key, deadlines_key, wait_key, guests_key, refused_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, group = ARGV[1], ARGV[2], ARGV[3]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'run_id')
 if meta[1] then return meta[1] == epoch and meta[2] == run and 1 or 0 end

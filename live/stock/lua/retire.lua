@@ -16,9 +16,9 @@
 -- ARGV[3]  ms until the end
 -- Reply:   1, or 0 (a later life), or U (entries are not settled: a rebuild drains them)
 -- Codes:   none
-local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local guests_key, refused_key = KEYS[7], KEYS[8]
+local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local refused_key = KEYS[8]
 local epoch, group, ms = ARGV[1], ARGV[2], ARGV[3]
 local present = redis.call('HGET', meta_key, 'stock_epoch')
 if present and tonumber(present) > tonumber(epoch) then return 0 end

@@ -10,12 +10,12 @@
 -- KEYS[5]  deadlines  zset    one member a hold
 -- KEYS[6]  wait       zset    slot << 40 | place -> slot 2, buyer 16, qty 2
 -- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
--- KEYS[8]  staged offers
--- KEYS[9]  staged buyers
--- KEYS[10] staged deadlines
--- KEYS[11] staged wait
--- KEYS[12] staged guests
--- KEYS[13] refused    zset    kept
+-- KEYS[8]  refused    zset    kept: payments whose money goes back
+-- KEYS[9]  staged offers
+-- KEYS[10] staged buyers
+-- KEYS[11] staged deadlines
+-- KEYS[12] staged wait
+-- KEYS[13] staged guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  group
@@ -26,9 +26,9 @@
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local refused_key = KEYS[8]
 local staged_offers, staged_buyers, staged_deadlines, staged_wait, staged_guests =
-  KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local refused_key = KEYS[13]
+  KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local epoch, run, group, ttl_max, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local fence = ARGV[6]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'fence')
