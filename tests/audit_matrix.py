@@ -156,6 +156,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "created_at": "an undecided payment is given up sooner or later, in its window",
         "updated_at": "later: `payment_hangs` sees it a minute later; earlier: at once",
         "held_until": "the stock engine never lengthens a hold by it beyond the deadline it had",
+        "voiding": "says earlier what the void's job says: a sale for it is refused and undone",
     },
     "orders": {
         "*": Seen("order_movement", where=_PAID),
@@ -257,6 +258,8 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
     "orders, payments and stock, and `entry_aside` tells it until it is decided",
     "stock_doubts": "one too many: the stock is made again; one too few: what was doubted is "
     "found by the checks of the stock",
+    "sales_to_undo": "one too many gives no unit back twice, since the record is looked at; of one "
+    "too few Redis keeps the units, and the checks of the stock tell it",
     "leases": "who is at work until when, by a fence that only grows; a second one does no harm",
     "revocations": "who is logged out; tokens end by themselves, and no money moves",
     "webhook_events": MEMORY,
@@ -305,6 +308,8 @@ KEYS: dict[str, str] = {
     "outbox": "stock_unread",
     "deadlines": "stock_unread",
     "wait": "stock_unread",
+    "guests": "stock_unread",
+    "refused": "stock_unread",
 }
 """What is told when a whole key is gone."""
 TOLD_KEYS: dict[str, str] = {
