@@ -37,6 +37,7 @@ TOKEN_BYTES_MAX = 4_096
 TOKEN_LIFE_MAX_SECONDS = 12 * 3_600
 CLOCK_SKEW_SECONDS = 60  # of an issuer whose clock is ahead of ours: for `iat` and `nbf` alike
 SESSION_IDLE_SECONDS = 1_800  # a console that asks for nothing for so long has to log in again
+GUEST_RETURN_SECONDS = 30 * 86_400  # a guest who comes back later is another one
 SHOWS_PER_TOKEN_MAX = 100
 KEY_SET_LIFE_SECONDS = 300
 KEY_SET_RETRY_SECONDS = 10  # unknown key ids cannot make us fetch more often than this
@@ -237,6 +238,15 @@ class Authenticator:
     def _sign(self, claims: dict[str, object]) -> str:
         return jwt.encode(claims, self._secrets[0], algorithm="HS256")
 
+    def returning_guest(self, token: str) -> str | None:
+        """The name of a guest who may keep it: whose token counts, or ended not long ago."""
+        try:
+            claims = self._claims(token, AUDIENCE, late_seconds=GUEST_RETURN_SECONDS)
+            caller = self._caller(claims, token)
+        except CallError:
+            return None  # a stranger's, a broken or an old one, or logged out: a new guest comes
+        return caller.sub if caller.guest else None
+
     def guest_sub(self, network: str | None) -> str:
         """A new guest's name; `network`: the range of addresses that he shares a bound with."""
         return new_guest_sub(network, secret=self._digest_key)
@@ -258,7 +268,8 @@ class Authenticator:
             guest=True,
         )
 
-    def _claims(self, token: str, audience: str) -> Claims:
+    def _claims(self, token: str, audience: str, *, late_seconds: int = 0) -> Claims:
+        """`late_seconds`: how long ago the token may have ended."""
         if len(token) > TOKEN_BYTES_MAX + (audience == SESSION_AUDIENCE) * _NAMES_BYTES_MAX:
             raise InvalidToken(f"a token has {TOKEN_BYTES_MAX} bytes at most")
         try:
@@ -268,7 +279,11 @@ class Authenticator:
             ours = header.get("alg") == "HS256"
             if not ours and audience != AUDIENCE:
                 raise InvalidToken("a console's session is of our own making")
-            payload = self._decode_ours(token, audience) if ours else self._decode(token, header)
+            payload = (
+                self._decode_ours(token, audience, late_seconds)
+                if ours
+                else self._decode(token, header)
+            )
             claims = msgspec.convert(payload, Claims)
             if not ours and claims.role is Role.SERVICE:
                 raise InvalidToken("a key set gives no services: they have tokens of our own")
@@ -280,14 +295,14 @@ class Authenticator:
         _check(claims)
         return claims
 
-    def _decode_ours(self, token: str, audience: str) -> dict[str, object]:
+    def _decode_ours(self, token: str, audience: str, late_seconds: int) -> dict[str, object]:
         """Verify with the first of our secrets that fits. Raises PyJWTError."""
         for secret in self._secrets[:-1]:
             try:
-                return _verify(token, secret, "HS256", audience)
+                return _verify(token, secret, "HS256", audience, late_seconds=late_seconds)
             except jwt.InvalidSignatureError:
                 continue
-        return _verify(token, self._secrets[-1], "HS256", audience)
+        return _verify(token, self._secrets[-1], "HS256", audience, late_seconds=late_seconds)
 
     def _decode(self, token: str, header: dict[str, object]) -> dict[str, object]:
         key, algorithm = self._key(header)
@@ -332,7 +347,12 @@ def _client(url: str) -> jwt.PyJWKClient:
 
 
 def _verify(
-    token: str, key: bytes | jwt.PyJWK, algorithm: str, audience: str, issuer: str | None = None
+    token: str,
+    key: bytes | jwt.PyJWK,
+    algorithm: str,
+    audience: str,
+    issuer: str | None = None,
+    late_seconds: int = 0,
 ) -> dict[str, object]:
     found: dict[str, object] = jwt.decode(
         token,
@@ -340,9 +360,10 @@ def _verify(
         algorithms=[algorithm],
         audience=audience,
         issuer=issuer,
+        leeway=late_seconds,  # for `exp` alone: the other times are checked in `_check`
         options={
             "require": ["exp", "iat", "sub", "aud"],
-            "verify_iat": False,  # both are checked in `_check`, with one tolerance
+            "verify_iat": False,  # both with one tolerance, in `_check`
             "verify_nbf": False,
         },
     )

@@ -1,5 +1,6 @@
 """Sessions, guests, tokens, log-out, webhooks and orders of the HTTP API."""
 
+import time
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from uuid import uuid4
@@ -173,6 +174,32 @@ async def test_guest_gets_a_viewers_token(stage: Stage) -> None:
     caller = stage.auth.caller(first["token"])
     assert (caller.guest, caller.role, caller.sub) == (True, Role.VIEWER, first["sub"])
     assert first["sub"].startswith("guest-") and first["sub"] != second["sub"]
+
+
+async def test_guest_who_comes_back_stays_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a token that ended some days ago, too; not with a stranger's, nor after a log-out."""
+
+    async def come(token: str) -> str:
+        headers = {"authorization": f"Bearer {token}"}
+        answer = await stage.client.post(f"{PLAIN}/v1/guests", headers=headers)
+        return str(answer.json()["sub"])
+
+    guest = (await stage.client.post(f"{PLAIN}/v1/guests")).json()
+    assert await come(guest["token"]) == guest["sub"]
+    days = time.time() - 5 * 86_400
+    with monkeypatch.context() as before:
+        before.setattr(time, "time", lambda: days)
+        old = stage.auth.mint(
+            role=Role.VIEWER, sub=guest["sub"], shows=["*"], ttl=3_600, guest=True
+        )
+    assert await come(old) == guest["sub"]
+
+    named = stage.auth.mint(role=Role.VIEWER, sub="ann", shows=["*"], ttl=3_600)
+    for stranger in (named, old[:-2], "nonsense"):
+        assert (await come(stranger)).startswith("guest-")
+    assert await come(old[:-2]) != guest["sub"]
 
 
 async def test_guests_are_bounded_per_address(stage: Stage) -> None:

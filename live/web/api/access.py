@@ -68,7 +68,10 @@ async def make_guest(deps: ApiDeps, call: ApiCall[Empty]) -> GuestAnswer:
         raise NotAllowedHere("this server does not take guests")
     if not deps.guest_limit.take(address_of(call.request), now=time.monotonic()):
         raise TooManyRequests("too many guests from this address", retry_ms=5_000)
-    sub = deps.auth.guest_sub(range_of(address_of(call.request)))
+    # Who shows the token of before stays the same guest: orders and holds belong to the name.
+    _, _, known = call.request.headers.get("authorization", "").partition(" ")
+    sub = deps.auth.returning_guest(known.strip()) if known else None
+    sub = sub or deps.auth.guest_sub(range_of(address_of(call.request)))
     token = deps.auth.mint(
         role=Role.VIEWER, sub=sub, shows=[ALL_SHOWS], ttl=TOKEN_LIFE_MAX_SECONDS, guest=True
     )
