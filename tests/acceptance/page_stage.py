@@ -98,7 +98,7 @@ class Stage:
 
     async def open_offer(self, **terms: object) -> str:
         body = {"sku": self.sku, "price_minor": 1999, "quantity": 5, "per_buyer_limit": 2}
-        body |= {"hold_seconds": 60, "mode": "hold", **terms}
+        body |= {"hold_seconds": 60, "mode": "hold", "guests": True, **terms}
         offer = await self.call("POST", f"/v1/shows/{self.show}/offers", body)
         await self.call("POST", f"/v1/offers/{offer['id']}/open", {})
         return str(offer["id"])

@@ -43,7 +43,7 @@ async def add_product(stage: Stage, title: str) -> str:
 
 async def prepare(stage: Stage, sku: str, **terms: object) -> str:
     body = {"sku": sku, "price_minor": 1500, "quantity": 4, "per_buyer_limit": 2}
-    body |= {"hold_seconds": 60, "mode": "hold", **terms}
+    body |= {"hold_seconds": 60, "mode": "hold", "guests": True, **terms}
     return str((await stage.call("POST", f"/v1/shows/{stage.show}/offers", body))["id"])
 
 

@@ -189,7 +189,7 @@ async def test_bank_may_ask_the_buyer(visitors: Visitors, stage: Stage) -> None:
 async def test_freeze_is_shown_and_kept(visitors: Visitors, stage: Stage, host_token: str) -> None:
     """A frozen show refuses new offers in words and still opens a prepared one."""
     terms = {"sku": stage.sku, "price_minor": 1999, "quantity": 1, "per_buyer_limit": 1}
-    terms |= {"hold_seconds": 60, "mode": "hold"}
+    terms |= {"hold_seconds": 60, "mode": "hold", "guests": True}
     await stage.call("POST", f"/v1/shows/{stage.show}/offers", terms)
     console = await open_console(visitors, stage, host_token)
     other = await open_console(visitors, stage, host_token)

@@ -78,7 +78,7 @@ async def test_wrong_passcode_has_words_and_another_try(visitors: Visitors, stag
     """It is said, the right one gets in, and a rehearsal's order is told as one."""
     show = await scheduled(stage)
     offer = {"sku": show.sku, "price_minor": 1999, "quantity": 5, "per_buyer_limit": 1}
-    offer |= {"hold_seconds": 60, "mode": "hold"}
+    offer |= {"hold_seconds": 60, "mode": "hold", "guests": True}
     made = await show.call("POST", f"/v1/shows/{show.show}/offers", offer)
     await rehearse(show)
     await show.call("POST", f"/v1/offers/{made['id']}/open", {})
