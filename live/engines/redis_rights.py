@@ -27,6 +27,7 @@ hgetall {KEY}
 hincrby {KEY} f 1
 hlen {KEY}
 hmget {KEY} f
+hscan {KEY} 0
 hset {KEY} f v
 hsetnx {KEY} f v
 info server

@@ -13,7 +13,11 @@ from uuid import uuid4
 import httpx
 import pytest_asyncio
 
+from live.domain.caller import Role
+from live.settings import Guests
+from live.web.auth import Authenticator
 from tests.acceptance.browser import playwright
+from tests.acceptance.conftest import SECRET
 from tests.acceptance.page_checks import WATCH_POLICY
 
 expect = playwright.expect
@@ -127,6 +131,14 @@ async def open_console(visitors: Visitors, stage: Stage, token: str, **context: 
 async def open_viewer(visitors: Visitors, stage: Stage, **context: object):
     wait_for = "body[data-connection=connected] #status:visible"
     return await visitors.open(stage.watch, wait_for=wait_for, **context)
+
+
+async def open_customer(visitors: Visitors, stage: Stage):
+    """A viewer whom the shop has signed in: no bound for guests stands in the way."""
+    auth = Authenticator(SECRET, guests=Guests.BUY)
+    token = auth.mint(role=Role.VIEWER, sub=f"c{uuid4().hex[:10]}", shows=["*"], ttl=3_600)
+    wait_for = "body[data-connection=connected] #status:visible"
+    return await visitors.open(f"{stage.watch}#token={token}", wait_for=wait_for)
 
 
 async def picture(page, name: str) -> None:

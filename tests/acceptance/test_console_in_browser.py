@@ -236,9 +236,8 @@ async def test_rehearsal_is_a_show_of_its_own(
     await stage.call("POST", "/v1/shows", {"id": name, "title": "Dry run", "currency": "EUR"})
     await stage.call("PUT", f"/v1/shows/{name}/run-order", {"skus": [stage.sku]})
     body = {"sku": stage.sku, "price_minor": 1500, "quantity": 4, "per_buyer_limit": 1}
-    await stage.call(
-        "POST", f"/v1/shows/{name}/offers", body | {"hold_seconds": 60, "mode": "hold"}
-    )
+    body |= {"hold_seconds": 60, "mode": "hold", "guests": True}
+    await stage.call("POST", f"/v1/shows/{name}/offers", body)
     path = f"/console?show={name}#token={host_token}"
     console = await visitors.open(path, wait_for="#run-list .product")
 

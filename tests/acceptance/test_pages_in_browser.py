@@ -25,6 +25,7 @@ from tests.acceptance.page_stage import (
     buy_button,
     expect,
     open_console,
+    open_customer,
     open_viewer,
     picture,
     stage,
@@ -44,7 +45,7 @@ async def test_two_viewers_race_for_the_last_unit(
 ) -> None:
     """One wins and lets the hold run out; the other waits in line, is granted it, and pays."""
     console = await open_console(visitors, stage, host_token)
-    viewers = [await open_viewer(visitors, stage), await open_viewer(visitors, stage)]
+    viewers = [await open_customer(visitors, stage), await open_customer(visitors, stage)]
 
     await console.keyboard.press("n")
     await console.get_by_label("Price in EUR").fill("24.50")

@@ -181,7 +181,7 @@ async def test_show_state_is_the_snapshot_of_the_connect(stage: Stage) -> None:
         joined = after.hello["data"]
         again = await after.rpc("show.state", {"show": stage.show})
 
-    assert again.keys() == joined.keys() == {"show", "me", "time"}
+    assert again.keys() == joined.keys() == {"show", "me", "time", "providers"}
     assert (again["show"], again["me"]) == (joined["show"], joined["me"])
     assert [one["hold"] for one in again["me"]["holds"]] == [held["hold"]]
     assert again["time"] >= joined["time"]

@@ -22,6 +22,7 @@ from tests.acceptance.page_stage import (
     Visitors,
     buy_button,
     expect,
+    open_customer,
     open_viewer,
     picture,
     stage,
@@ -268,7 +269,7 @@ async def test_newest_line_stays_in_view(visitors: Visitors, stage: Stage) -> No
 async def test_place_in_line_moves_up_on_the_page(visitors: Visitors, stage: Stage) -> None:
     """Whoever is behind somebody who leaves the line reads it, without touching the page."""
     await stage.open_offer(quantity=1, per_buyer_limit=1)
-    holder, ahead, behind = [await open_viewer(visitors, stage) for _ in range(3)]
+    holder, ahead, behind = [await open_customer(visitors, stage) for _ in range(3)]
     await buy_button(holder).click()
     await expect(holder.locator("#hold-timer")).to_be_visible()
     for place, page in enumerate((ahead, behind), 1):
