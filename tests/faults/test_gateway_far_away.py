@@ -27,6 +27,7 @@ def far(link: SlowLink, own_postgres: Postgres) -> Iterator[Service]:
             "LIVE_REDIS_URL": f"redis://127.0.0.1:{link.port}",
             "LIVE_DATABASE_URL": own_postgres.url(),
             "LIVE_SANDBOX_URL": "http://127.0.0.1:1",
+            "LIVE_SANDBOX_KEY": "nobody is asked",
         },
     )
     found.start()

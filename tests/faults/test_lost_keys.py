@@ -117,20 +117,15 @@ async def journaled(stage: Stage) -> bool:
     return bool(await stage.pool.fetchval("SELECT count(*) FROM holds"))
 
 
-async def test_readiness_names_the_shows_that_are_made_again(
-    stage: Stage, redis_url: str, show: ShowId
-) -> None:
+async def test_readiness_names_the_shows_that_are_made_again(stage: Stage, show: ShowId) -> None:
     """They are no reason to take a gateway away, which serves all others."""
     await on_sale(stage, show)
-    probe = Probe(stage.pool, redis_url)
-    try:
-        assert await probe.rebuilding() == {}
-        await ShowRows(stage.pool).doubt(show, "Redis lost its buyers")
+    probe = Probe(stage.pool, stage.stock)
+    assert await probe.rebuilding() == {}
+    await ShowRows(stage.pool).doubt(show, "Redis lost its buyers")
 
-        assert await probe.rebuilding() == {show: "Redis lost its buyers"}
-        assert await probe.faults() == {}
-    finally:
-        await probe.close()
+    assert await probe.rebuilding() == {show: "Redis lost its buyers"}
+    assert await probe.faults() == {}
 
 
 LOGS = tuple(kind for kind in ChannelKind if kind not in (ChannelKind.PULSE, ChannelKind.PERSONAL))
