@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
+
 READY_SECONDS = 20
 
 
@@ -161,6 +163,23 @@ class Postgres:
                 return
             time.sleep(0.02)
         raise RuntimeError("postgres did not answer")
+
+    async def execute(self, statement: str) -> None:
+        """Run one statement as the superuser, outside any transaction."""
+        connection = await asyncpg.connect(self.url())
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def copy(self, template: str, name: str) -> None:
+        """Make a database like another one, to which nobody is connected."""
+        # By files: a copy through the log, the default, takes twice as long without any syncing.
+        await self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
+
+    async def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected."""
+        await self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def stop(self) -> None:
         assert self.process is not None

@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.conftest import outbox, pool, sale
+from tests.integration.conftest import outbox, sale
 from tests.servers import Postgres, Valkey
 
-__all__ = ["outbox", "pool", "sale"]
+__all__ = ["outbox", "sale"]
 
 
 @pytest.fixture

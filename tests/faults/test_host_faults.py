@@ -1,7 +1,7 @@
 """Hosts' commands while an engine is dead: what was committed stands, what was not says so."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,14 +43,6 @@ def own_postgres(scratch: Path, postgres: Postgres) -> Iterator[Postgres]:
     server.start("fsync=off")
     yield server
     server.close()
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    await migrate(database_url)
-    found = await open_pool(database_url)
-    yield found
-    await found.close()
 
 
 async def test_dead_redis_does_not_undo_a_command(

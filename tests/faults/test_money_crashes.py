@@ -18,8 +18,7 @@ import pytest
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Phase, Stock
 from live.failpoint import DIED
-from live.ledger.migrate import migrate
-from live.ledger.pool import Pool, open_pool
+from live.ledger.pool import Pool
 from live.ledger.rebuild import read_show_stock
 from tests.ledger_kit import PRICE, wish
 from tests.payment_kit import lose_hold
@@ -34,14 +33,6 @@ CHILD_S = 30.0
 def server(scratch: Path) -> Iterator[SandboxServer]:
     with running_sandbox(scratch / "sandbox-crashes") as server:
         yield server
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    await migrate(database_url)
-    found = await open_pool(database_url, command_timeout_s=20)
-    yield found
-    await found.close()
 
 
 @dataclass(frozen=True, slots=True)

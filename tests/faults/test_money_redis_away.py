@@ -10,8 +10,7 @@ import pytest
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.ledger.migrate import migrate
-from live.ledger.pool import Pool, open_pool
+from live.ledger.pool import Pool
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
 from tests.sandbox import running_sandbox
@@ -26,14 +25,6 @@ def own_valkey(scratch: Path, show: ShowId) -> Iterator[Valkey]:
     server.start()
     yield server
     server.close()
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    await migrate(database_url)
-    found = await open_pool(database_url, command_timeout_s=20)
-    yield found
-    await found.close()
 
 
 @pytest.fixture

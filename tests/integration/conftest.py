@@ -1,22 +1,12 @@
-"""A migrated database and an outbox for the tests of this folder."""
+"""An outbox and a small sale for the tests of this folder."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from live.domain.ids import ShowId
-from live.ledger.migrate import migrate
-from live.ledger.pool import Pool, open_pool
+from live.ledger.pool import Pool
 from tests.ledger_kit import Sale, StreamOutbox, close_sale, open_sale
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    """A pool on a fresh database with all migrations applied."""
-    await migrate(database_url)
-    found = await open_pool(database_url, command_timeout_s=20)
-    yield found
-    await found.close()
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.stock import OfferNow, RecordNow, StockSnapshot
 from live.ledger.audit import AuditReport, audit
-from live.ledger.migrate import migrate
 from live.ledger.pool import Pool, open_pool
 from live.ledger.repair import repair
 from live.stock.keys import GROUP, ShowKeys, show_keys
@@ -30,6 +29,7 @@ from tests import audit_matrix as matrix
 from tests.audit_matrix import Seen
 from tests.audit_stage import Stage, come_back, set_stage
 from tests.books import Books, charges_of
+from tests.conftest import MIGRATED
 from tests.servers import Postgres, Valkey
 
 pytestmark = pytest.mark.timeout(180)
@@ -54,8 +54,7 @@ def original(postgres: Postgres, valkey: Valkey) -> Iterator[Original]:
 
 async def _make(postgres: Postgres, redis_url: str) -> Original:
     name, show = f"t{uuid4().hex}", ShowId(f"s{uuid4().hex[:12]}")
-    await _admin(postgres, f'CREATE DATABASE "{name}"')
-    await migrate(postgres.url(name))
+    await postgres.copy(MIGRATED, name)
     pool = await open_pool(postgres.url(name), command_timeout_s=20)
     stage = await set_stage(pool, redis_url, show)
     books = Books(await charges_of(pool))
@@ -65,12 +64,6 @@ async def _make(postgres: Postgres, redis_url: str) -> Original:
         names = [key async for key in client.scan_iter(f"live:{{{show}}}:*", count=1_000)]
         keys = {key: await client.dump(key) for key in names}
     return Original(name, show, keys, books)
-
-
-async def _admin(postgres: Postgres, statement: str) -> None:
-    connection = await asyncpg.connect(postgres.url())
-    await connection.execute(statement)
-    await connection.close()
 
 
 @dataclass(slots=True)
@@ -122,7 +115,7 @@ class Copy:
 @pytest.fixture
 async def copy(original: Original, postgres: Postgres, redis_url: str) -> AsyncIterator[Copy]:
     name = f"t{uuid4().hex}"
-    await _admin(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{original.database}"')
+    await postgres.copy(original.database, name)
     client = Redis.from_url(redis_url)
     async for key in client.scan_iter(f"live:{{{original.show}}}:*", count=1_000):
         await client.delete(key)
@@ -136,7 +129,7 @@ async def copy(original: Original, postgres: Postgres, redis_url: str) -> AsyncI
     await stage.close()
     await pool.close()
     await client.aclose()
-    await _admin(postgres, f'DROP DATABASE "{name}" WITH (FORCE)')
+    await postgres.drop(name)
 
 
 _FRESH = (
