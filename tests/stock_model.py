@@ -58,6 +58,8 @@ class Model(Rules):
                 code = self.repeated(record, lines)
                 if code != "C":  # what is left of its first offer was looked up
                     self.verdict(buyer, lines[:1], Mode.HOLD)
+                    # A payment was refused for an offer that never was.
+                    code = code if lines[0].slot in self.offers else "U"
                 answers.append((code, lines[0].slot))
                 continue
             code, slot = self.verdict(buyer, lines, Mode.HOLD)
