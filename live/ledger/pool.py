@@ -85,8 +85,12 @@ class _WatchedConnection(type_of_asyncpg_connection):
         links.watch_link(transport)
 
     def get_reset_query(self) -> str:
-        # The reset at each return to the pool forgets what was SET, so it is said again with it.
-        return f"{super().get_reset_query()}{_SESSION}"
+        """Nothing, which saves a round trip at each return to the pool.
+
+        No work here leaves anything behind in its session (no SET, LISTEN or lock but of the
+        transaction), and asyncpg ends a transaction that was left open in any case.
+        """
+        return ""
 
 
 async def _introduce(connection: Connection) -> None:
