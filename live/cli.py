@@ -1,4 +1,8 @@
-"""Parses arguments, nothing else: each command calls one function of another module."""
+"""Parses arguments, nothing else: each command calls one function of another module.
+
+Always: a command's module is imported by its call. Every process of a service starts here, and one
+that imported them all would take a second longer to be there, and to come back.
+"""
 
 import os
 from collections.abc import Callable
@@ -10,7 +14,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 import click
 import orjson
 
-from live import commands
 from live.bench import BENCHES
 from live.domain.caller import Role
 from live.errors import EngineError, LiveError
@@ -60,12 +63,14 @@ def demo(
     as_json: bool,
 ) -> None:
     """Run a whole flash sale here: engines, service, audience, audit."""
+    from live.commands import demo as command
+
     if data is not None:
         settings = replace(settings, data_dir=data.absolute())
     next_free = port is None
     settings = replace(settings, port=port if port is not None else settings.port)
     raise SystemExit(
-        commands.demo(
+        command.demo(
             settings,
             viewers=viewers,
             seconds=seconds,
@@ -92,6 +97,8 @@ def serve(
     ops_port: int | None,
 ) -> None:
     """Run the service; embedded engines are started only where no URL is configured."""
+    from live.commands import serve as command
+
     settings = replace(
         settings,
         workers=workers or settings.workers,
@@ -99,7 +106,7 @@ def serve(
         port=port if port is not None else settings.port,
         ops_port=ops_port if ops_port is not None else settings.ops_port,
     )
-    raise SystemExit(commands.serve(settings, role=role))
+    raise SystemExit(command.serve(settings, role=role))
 
 
 @main.command()
@@ -107,7 +114,9 @@ def serve(
 @with_settings
 def migrate(settings: Settings, grantee: str) -> None:
     """Apply the database migrations that are missing."""
-    applied = commands.migrate(settings, grantee=grantee)
+    from live.commands import ledger as command
+
+    applied = command.migrate(settings, grantee=grantee)
     click.echo("\n".join(applied) if applied else "nothing to do")
 
 
@@ -117,7 +126,9 @@ def doctor() -> None:
 
     Exit code 1: something keeps `live serve` from starting (FIX). WARN: it starts, and says so.
     """
-    findings = commands.doctor(os.environ)
+    from live.doctor import examine
+
+    findings = examine(*Settings.read(os.environ))
     for finding in findings:
         mark = click.style("ok  ", fg="green")
         if not finding.ok:
@@ -136,7 +147,9 @@ def doctor() -> None:
 @with_settings
 def token(settings: Settings, role: str, sub: str, shows: tuple[str, ...], ttl: int) -> None:
     """Print a JWT."""
-    click.echo(commands.token(settings, role=Role(role), sub=sub, shows=shows, ttl_s=ttl))
+    from live.commands import token as command
+
+    click.echo(command.token(settings, role=Role(role), sub=sub, shows=shows, ttl_s=ttl))
 
 
 @main.command("import")
@@ -146,7 +159,9 @@ def token(settings: Settings, role: str, sub: str, shows: tuple[str, ...], ttl: 
 @with_settings
 def import_(settings: Settings, file: Path, kind: str | None, currency: str) -> None:
     """Import a product feed."""
-    count = commands.import_feed(settings, file, kind=kind or "google", currency=currency)
+    from live.commands import ledger as command
+
+    count = command.import_feed(settings, file, kind=kind or "google", currency=currency)
     click.echo(f"{count} products imported from {file}")
 
 
@@ -161,22 +176,26 @@ def audit(settings: Settings, repair: bool, full: bool, show: str | None, as_jso
 
     Shows that the settlers' audit proved and that did not change since are passed over.
     """
-    report = commands.audit(settings, mend=repair, full=full, show=show)
+    from live.commands import audit as command
+
+    report = command.audit(settings, mend=repair, full=full, show=show)
     if as_json:
         click.echo(orjson.dumps(report))
     else:
-        commands.print_audit(report)
+        command.print_audit(report)
     raise SystemExit(0 if report.ok else 1)
 
 
 @main.command("bench")
-@click.argument("name", type=click.Choice(tuple(BENCHES)))
+@click.argument("name", type=click.Choice(BENCHES))
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 @with_settings
 def bench_(settings: Settings, name: str, as_json: bool) -> None:
     """Measure this build against the naive way, on engines of its own."""
+    from live.commands import bench as command
+
     try:
-        report = commands.bench(settings, name)
+        report = command.bench(settings, name)
     except EngineError as error:
         click.echo(f"live: {error}", err=True)
         raise SystemExit(1) from error
@@ -189,7 +208,9 @@ def bench_(settings: Settings, name: str, as_json: bool) -> None:
 @with_settings
 def run_gateway(settings: Settings, fd: int) -> None:
     """One gateway worker; started by the supervisor."""
-    commands.run_gateway(settings, fd=fd)
+    from live.commands import gateway as command
+
+    command.run_gateway(settings, fd=fd)
 
 
 @main.command("run-settler", hidden=True)
@@ -197,7 +218,9 @@ def run_gateway(settings: Settings, fd: int) -> None:
 @with_settings
 def run_settler(settings: Settings, fd: int | None) -> None:
     """One settler; started by the supervisor."""
-    commands.run_settler(settings, fd=fd)
+    from live.commands import settler as command
+
+    command.run_settler(settings, fd=fd)
 
 
 @main.command("run-sandbox", hidden=True)
@@ -206,4 +229,6 @@ def run_settler(settings: Settings, fd: int | None) -> None:
 @with_settings
 def run_sandbox(settings: Settings, uds: str, webhook_url: str) -> None:
     """The sandbox payment provider; started by the supervisor."""
-    commands.run_sandbox(settings, uds=uds, webhook_url=webhook_url)
+    from live.commands import sandbox as command
+
+    command.run_sandbox(settings, uds=uds, webhook_url=webhook_url)

@@ -1,26 +1,34 @@
-"""Faults by dice: what a bad day does to the processes of a running service.
+"""Faults by dice: what a bad day does to a running service.
 
 Always: the faults, their order and their pauses are drawn from the seed before the day begins;
-which process is hit, where there are several, is drawn with them. A fault whose victim is just
-being started again waits for it, so a day of one seed always has the same faults.
+which process or key is hit, where there are several, is drawn with them. A fault whose victim is
+just being started again waits for it, so a day of one seed always has the same faults.
 """
 
 import asyncio
 import random
 import signal
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
+import redis.asyncio
+from redis.exceptions import RedisError
 
-FAULTS_S: Final = 14.0  # how long the bad time lasts, about
+from tests.raw import Raw, frame, text
+
+FAULTS_S: Final = 20.0  # how long the bad time lasts, about
 PAUSE_S: Final = (0.5, 1.5)  # between two faults
 FREEZE_S: Final = (0.5, 2.5)
+DEEP_FREEZE_S: Final = (4.0, 6.0)  # longer than a lease: another settler takes the work over
 KILLS_OF_A_CHILD_MAX: Final = 6  # a service that fails more often in a minute gives up, rightly
 BACK_S: Final = 60.0  # the supervisor starts a process again long before this
 
 KILL, FREEZE, CUT_OFF, KILL_BACKEND = "kill", "freeze", "cut off", "kill a backend of"
+DEEP_FREEZE, LOSE_A_KEY, FILL, FLOOD = "deeply freeze", "lose a key of", "fill", "flood"
 FAULTS: Final = (
     (KILL, "run-gateway"),
     (KILL, "run-settler"),
@@ -33,12 +41,34 @@ FAULTS: Final = (
     (FREEZE, "run-settler"),
     (FREEZE, "run-sandbox"),
     (FREEZE, "valkey-server"),
+    (DEEP_FREEZE, "run-settler"),
+    (LOSE_A_KEY, "valkey-server"),
+    (LOSE_A_KEY, "valkey-server"),
+    (FILL, "valkey-server"),
+    (FLOOD, "run-gateway"),
 )
+_LENGTHS: Final = {
+    FREEZE: FREEZE_S,
+    DEEP_FREEZE: DEEP_FREEZE_S,
+    FILL: FREEZE_S,
+    FLOOD: FREEZE_S,
+}
+
+_CONNECT = text('{"id":1,"connect":{}}')
+RUBBISH: Final = (
+    (b"", frame(0x8A, b"")),  # pongs before anything was said
+    (_CONNECT, frame(0x89, b"")),
+    (_CONNECT + frame(0x01, b"{"), frame(0x00, b"")),  # a message without an end
+    (_CONNECT, text('{"id":9,"rpc":{"method":"time.now","data":{}}}')),
+)
+"""What a flood sends first, and what it repeats."""
+RUBBISH_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`which`: a number that chooses among the victims there are; `lasts_s` of a freeze."""
+    """`which`: a number that chooses among the victims there are; `lasts_s`: 0 where it does not
+    last."""
 
     what: str
     victim: str
@@ -58,47 +88,63 @@ def plan_day(seed: int) -> list[Fault]:
     seconds = 0.0
     while seconds < FAULTS_S:
         what, victim = dice.choice(FAULTS)
-        which = dice.randrange(1 << 16)
-        lasts_s, pause_s = dice.uniform(*FREEZE_S), dice.uniform(*PAUSE_S)
         if what == KILL and kills[victim] == KILLS_OF_A_CHILD_MAX:
             continue
         kills[victim] += what == KILL
-        faults.append(Fault(what, victim, which, lasts_s, pause_s))
-        seconds += pause_s + (lasts_s if what == FREEZE else 0.0)
+        lasts_s, pause_s = dice.uniform(*_LENGTHS.get(what, (0, 0))), dice.uniform(*PAUSE_S)
+        faults.append(Fault(what, victim, dice.randrange(1 << 16), lasts_s, pause_s))
+        seconds += pause_s + lasts_s
     return faults
 
 
 @dataclass
 class BadDay:
-    """Harms the descendants of one process, and nothing else, as a seed decides."""
+    """Harms the descendants of these processes, the keys of one show, and nothing else."""
 
-    root: psutil.Process
+    roots: Sequence[psutil.Process]
+    redis_url: str
+    show: str
+    port: int  # that floods go to
     seed: int
     done: list[str] = field(default_factory=list)
 
     async def go_on(self) -> None:
-        """One fault after the other; whoever was frozen has been let go on in the end."""
+        """One fault after the other; what lasts has ended when this returns."""
+        acts: dict[str, Callable[[Fault], Awaitable[str | None]]] = {
+            KILL: self._kill,  # as the kernel does when memory ends
+            CUT_OFF: self._cut_off,
+            KILL_BACKEND: self._kill_backend,
+            FREEZE: self._freeze,
+            DEEP_FREEZE: self._freeze,
+            LOSE_A_KEY: self._lose_a_key,
+            FILL: self._fill,
+            FLOOD: self._flood,
+        }
         for fault in plan_day(self.seed):
-            await self._do(fault)
-            self.done.append(str(fault))
+            detail = await acts[fault.what](fault)
+            self.done.append(f"{fault}: {detail}" if detail else str(fault))
             await asyncio.sleep(fault.pause_s)
 
-    async def _do(self, fault: Fault) -> None:
-        match fault.what:
-            case "kill":  # as the kernel does when memory ends
-                await self._hit(fault, signal.SIGKILL)
-            case "cut off":  # as a power cut: it recovers from its log when it is started again
-                await self._hit(fault, signal.SIGQUIT)
-            case "kill a backend of":  # Postgres drops all sessions: shared memory may be torn
-                await self._hit(fault, signal.SIGKILL, child=True)
-            case "freeze":  # a machine that swaps, a disk that hangs: alive, and silent
-                victim = await self._hit(fault, signal.SIGSTOP)
-                try:
-                    await asyncio.sleep(fault.lasts_s)
-                finally:
-                    _send(victim, signal.SIGCONT)
-            case other:
-                raise AssertionError(f"unknown fault {other}")
+    # Processes
+
+    async def _kill(self, fault: Fault) -> None:
+        await self._hit(fault, signal.SIGKILL)
+
+    async def _cut_off(self, fault: Fault) -> None:
+        """As a power cut: it recovers from its log when it is started again."""
+        await self._hit(fault, signal.SIGQUIT)
+
+    async def _kill_backend(self, fault: Fault) -> None:
+        """Postgres drops all sessions: shared memory may be torn."""
+        await self._hit(fault, signal.SIGKILL, child=True)
+
+    async def _freeze(self, fault: Fault) -> None:
+        """A machine that swaps, a disk that hangs: alive, and silent."""
+        victim = await self._hit(fault, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            _send(victim, signal.SIGCONT)
 
     async def _hit(self, fault: Fault, number: int, *, child: bool = False) -> psutil.Process:
         """Send the signal to a victim, and to another one where that has just died."""
@@ -114,8 +160,63 @@ class BadDay:
                 await asyncio.sleep(0.02)
 
     def _find(self, name: str) -> list[psutil.Process]:
-        """Children of the service that run this program or role."""
-        return [child for child in _children(self.root) if runs(child, name)]
+        """Children of the services that run this program or role."""
+        return [child for root in self.roots for child in _children(root) if runs(child, name)]
+
+    # Redis
+
+    async def _lose_a_key(self, fault: Fault) -> str:
+        """One of whatever the show has: stock, journal, logs, state."""
+        found: list[bytes] = []
+
+        async def lose(client: redis.asyncio.Redis) -> None:
+            found[:] = sorted(await client.keys(f"live:{{{self.show}}}:*"))
+            if found:
+                await client.delete(found[fault.which % len(found)])
+
+        await self._ask_redis(lose)
+        return found[fault.which % len(found)].decode().rpartition("}:")[2] if found else "none"
+
+    async def _fill(self, fault: Fault) -> None:
+        """Not a byte is left for a while."""
+
+        async def fill(client: redis.asyncio.Redis) -> None:
+            await client.config_set("maxmemory", 1)
+
+        async def empty(client: redis.asyncio.Redis) -> None:
+            await client.config_set("maxmemory", 0)
+
+        await self._ask_redis(fill)
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            await self._ask_redis(empty)
+
+    async def _ask_redis(self, call: Callable[[redis.asyncio.Redis], Awaitable[None]]) -> None:
+        """Ask until it answers: it may be on its way back."""
+        async with asyncio.timeout(BACK_S):
+            while True:
+                async with redis.asyncio.Redis.from_url(self.redis_url) as client:
+                    with suppress(RedisError, OSError):
+                        return await call(client)
+                await asyncio.sleep(0.05)
+
+    # Sockets
+
+    async def _flood(self, fault: Fault) -> None:
+        """Rubbish of one kind, from who dials again whenever he is cut off."""
+        first, again = RUBBISH[fault.which % len(RUBBISH)]
+        chunk = again * (RUBBISH_BYTES // len(again))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(fault.lasts_s):
+                while True:
+                    with suppress(OSError, EOFError, AssertionError):  # cut off, or not served now
+                        raw = await Raw.upgraded(self.port)
+                        raw.writer.write(first)
+                        while not raw.writer.is_closing():
+                            raw.writer.write(chunk)
+                            await raw.writer.drain()
+                    await asyncio.sleep(0.05)
 
 
 def runs(process: psutil.Process, name: str) -> bool:

@@ -1,7 +1,7 @@
 """The reckoning after a bad day: the ledger held against what each buyer was told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
 from live.demo.host import LedgerOrder
@@ -24,8 +24,18 @@ NEVER_SOLD: Final = frozenset(
 """Last words after which no order may stand: the key never had units, or lost them."""
 
 
-def faults_of(told: Sequence[Told], orders: Sequence[LedgerOrder], units: int) -> list[str]:
-    """Where the ledger does not keep what the buyers were told."""
+def faults_of(
+    told: Sequence[Told],
+    orders: Sequence[LedgerOrder],
+    units: Mapping[str, int],
+    hostile: Sequence[Set[str]] = (),
+    limit: int = 0,
+) -> list[str]:
+    """Where the ledger does not keep what the buyers were told.
+
+    `units`: by offer, how many there were. `hostile`: the keys of each person who believes nothing
+    that he is told; he has `limit` units of an offer at most.
+    """
     kept = [order for order in orders if order.state not in ("rejected", "cancelled")]
     by_hold = Counter(order.hold for order in kept)
     standing = {order.order: order.hold for order in kept}
@@ -35,9 +45,16 @@ def faults_of(told: Sequence[Told], orders: Sequence[LedgerOrder], units: int) -
             faults.append(f"{one.key} was confirmed as {one.order}, which is not in the ledger")
         if one.verdict is Verdict.REFUSED and one.outcome in NEVER_SOLD and by_hold[one.key]:
             faults.append(f"{one.key} was told {one.outcome} and has an order")
-    keys = {one.key for one in told}
+    keys = {one.key for one in told}.union(*hostile)
     faults += [f"an order for {hold}, which nobody asked for" for hold in by_hold.keys() - keys]
-    sold = sum(item.qty for order in kept for item in order.items)
-    if sold > units:
-        faults.append(f"{sold} units sold of {units}")
+    for offer, there in units.items():
+        if (sold := _sold(kept, offer)) > there:
+            faults.append(f"{sold} units of {offer} sold of {there}")
+        for mine in hostile:
+            if (bought := _sold([one for one in kept if one.hold in mine], offer)) > limit:
+                faults.append(f"one buyer has {bought} units of {offer}, {limit} are allowed")
     return faults
+
+
+def _sold(orders: Sequence[LedgerOrder], offer: str) -> int:
+    return sum(item.qty for order in orders for item in order.items if item.offer == offer)

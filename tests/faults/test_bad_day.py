@@ -1,17 +1,23 @@
-"""A bad day: a sale to a crowd while processes are killed and frozen, by dice; then the reckoning.
+"""A bad day: a sale to a crowd while processes are killed and frozen, keys lost, memory filled and
+workers flooded, by dice; then the reckoning.
 
-Method: `live serve` with engines of its own and the demo's buyers, who write down what they were
-told for each of their keys: ok, refused or unknown. When the faults end, the ledger is held against
-that record: everything acknowledged is there once, everything unknown at most once, nothing that
-was refused, no more units than were allotted, and the audit has no findings.
+Method: `live serve` with engines of its own, a second settler beside it, and the demo's buyers, who
+write down what they were told for each of their keys: ok, refused or unknown; among them hostile
+ones, who send anything. When the faults end, the ledger is held against that record: everything
+acknowledged is there once, everything unknown at most once, nothing that was refused, no more units
+than were allotted or one person may have, no order rejected, and the audit has no findings.
 
 Each day has 2,000 buyers; the long mode (`--long --seeds 20`) plays as many days.
 """
 
 import asyncio
 import shutil
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
 from uuid import uuid4
 
 import httpx
@@ -26,12 +32,14 @@ from live.demo.viewer import Viewer
 from live.domain.caller import Role
 from live.domain.ids import ShowId
 from tests.acceptance.conftest import Service, Stage
-from tests.faults.bad_day import BadDay
+from tests.faults.bad_day import BadDay, runs
+from tests.faults.hostile_crowd import HostileBuyer
 from tests.faults.reckoning import faults_of
 from tests.servers import scratch_directory
 
 CROWD = Crowd(buyers=0.95, abandon=0.1, waits=0.4, reaction_ms_max=16_000, think_ms_max=2_000)
 BUYERS = 2_000
+HOSTILE = 12  # persons
 LIMIT = 2
 HOLD_SECONDS = 10
 AFTERGLOW_S = 3.0
@@ -76,28 +84,80 @@ async def own_stage() -> AsyncIterator[Stage]:
 
 @pytest.mark.timeout(300)
 async def test_bad_day_keeps_every_promise(own_stage: Stage, seed: int, buyers: int) -> None:
-    """Whatever was killed: acknowledged once, unknown at most once, never oversold."""
-    units = buyers // 2
-    offer = await own_stage.offer(
-        units, opened=False, per_buyer_limit=LIMIT, hold_seconds=HOLD_SECONDS
-    )
-    evening, cast = invite(own_stage.service, own_stage.show, offer, seed, buyers)
+    """Whatever was done to it: acknowledged once, unknown at most once, never oversold."""
+    service, units = own_stage.service, {}
+    for mode in ("hold", "first_paid"):
+        offer = await own_stage.offer(
+            buyers // 2, opened=False, per_buyer_limit=LIMIT, hold_seconds=HOLD_SECONDS, mode=mode
+        )
+        units[offer] = buyers // 2
+    held, direct = units
+    evening, cast = invite(service, own_stage.show, held, seed, buyers)
+    hostile = invite_hostile(service, own_stage.show, [held, direct], seed)
     watching = [asyncio.create_task(viewer.run()) for viewer in cast]
-    await demand(own_stage, f"/v1/offers/{offer}/open")
-    assert own_stage.service.process is not None
-    day = BadDay(psutil.Process(own_stage.service.process.pid), seed)
-    await day.go_on()
+    watching += [asyncio.create_task(buyer.run(evening.stop)) for buyer in hostile]
+    for offer in units:
+        await demand(own_stage, f"/v1/offers/{offer}/open")
+    with second_settler(service) as (environment, second):
+        roots = [psutil.Process(process.pid) for process in (service.process, second) if process]
+        redis_url = environment["LIVE_REDIS_URL"]
+        day = BadDay(roots, redis_url, own_stage.show, service.port, seed)
+        await day.go_on()
+        await end_of_sale(own_stage, list(units), evening, cast)
+        await asyncio.gather(*watching)
+        report = await calm_audit(service)
+    async with Host(service.url, service.token(Role.HOST, "reckoner")) as host:
+        bought = [one for offer in units for one in await host.orders(own_stage.show, offer)]
+    orders = list({order.order: order for order in bought}.values())
 
-    await end_of_sale(own_stage, offer, evening, cast)
-    await asyncio.gather(*watching)
-    report = await calm_audit(own_stage.service)
-    async with Host(own_stage.service.url, own_stage.service.token(Role.HOST, "reckoner")) as host:
-        orders = await host.orders(own_stage.show, offer)
-
-    assert faults_of(evening.told, orders, units) == [], (day.done, evening.tally.failures)
+    keys = [buyer.keys for buyer in hostile]
+    assert faults_of(evening.told, orders, units, keys, LIMIT) == [], (
+        day.done,
+        evening.tally.failures,
+    )
+    assert [order for order in orders if order.state == "rejected"] == [], day.done
     assert report["findings"] == [], day.done
-    print(f"seed {seed}: {day.done}, told {Counter(one.verdict for one in evening.told)}")  # noqa: T201  # the record of a long run
-    assert len(orders) >= ENOUGH, (day.done, evening.tally.outcomes)
+    told = Counter(one.verdict for one in evening.told)
+    theirs = Counter(order.state for order in orders if order.hold in set().union(*keys))
+    sent = sum(buyer.sent for buyer in hostile)
+    print(f"seed {seed}: {day.done}, told {told}, hostile {sent} sent, orders {theirs}")  # noqa: T201  # the record of a long run
+    assert len(orders) - theirs.total() >= ENOUGH, (day.done, evening.tally.outcomes)
+    assert theirs.total(), "hostile buyers who buy nothing prove nothing"
+
+
+@contextmanager
+def second_settler(service: Service) -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
+    """Another one on the service's own engines, as on another machine; its environment, and it."""
+    assert service.process is not None
+    first = [
+        child
+        for child in psutil.Process(service.process.pid).children()
+        if runs(child, "run-settler")
+    ]
+    environment = first[0].environ()
+    command = [sys.executable, "-m", "live", "serve", "--role", "settler", "--ops-port", "0"]
+    with (service.data / "second-log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield environment, process
+    finally:
+        process.terminate()
+        process.wait(FINISH_S)
+
+
+def invite_hostile(
+    service: Service, show: str, offers: Sequence[str], seed: int
+) -> list[HostileBuyer]:
+    return [
+        HostileBuyer(
+            service.socket_url,
+            service.token(Role.VIEWER, f"hostile-{seed}-{index}", show),
+            show,
+            offers,
+            Random(f"{seed} {index}"),
+        )
+        for index in range(HOSTILE)
+    ]
 
 
 def invite(
@@ -133,20 +193,23 @@ async def demand(stage: Stage, path: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def end_of_sale(stage: Stage, offer: str, evening: Evening, cast: Sequence[Viewer]) -> None:
-    """Close the offer when enough was sold; let the buyers hear how their purchases ended."""
+async def end_of_sale(
+    stage: Stage, offers: Sequence[str], evening: Evening, cast: Sequence[Viewer]
+) -> None:
+    """Close the offers when enough was sold; let the buyers hear how their purchases ended."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(AFTERGLOW_S)  # the last buyers come when all is well again
     deadline = loop.time() + ENOUGH_S
     while evening.tally.confirmed < ENOUGH and loop.time() < deadline:  # noqa: ASYNC110  # buyers count
         await asyncio.sleep(0.1)
     deadline = loop.time() + FINISH_S
-    while loop.time() < deadline:
-        try:
-            if (await stage.post(f"/v1/offers/{offer}/close")).status_code in (200, 409):
-                break
-        except httpx.HTTPError:
-            await asyncio.sleep(0.5)  # still coming back
+    for offer in offers:
+        while loop.time() < deadline:
+            try:
+                if (await stage.post(f"/v1/offers/{offer}/close")).status_code in (200, 409):
+                    break
+            except httpx.HTTPError:
+                await asyncio.sleep(0.5)  # still coming back
     while loop.time() < deadline and not all_settled(cast):  # noqa: ASYNC110  # many tasks settle
         await asyncio.sleep(0.1)
     evening.stop.set()

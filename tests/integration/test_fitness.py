@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 import redis
 
-from live.commands import engine_faults
+from live.commands.engines import engine_faults
 from live.doctor import Finding, examine
 from live.engines.embedded import Engines
 from live.engines.redis_rights import acl_rule

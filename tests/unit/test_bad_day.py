@@ -7,6 +7,8 @@ from live.demo.tally import Told, Verdict
 from tests.faults.bad_day import FAULTS, plan_day
 from tests.faults.reckoning import faults_of
 
+FIVE = {"lamp": 5}
+
 
 def test_same_seed_is_the_same_day() -> None:
     """A seed that failed can be played again; another seed is another day."""
@@ -25,8 +27,9 @@ def told(verdict: Verdict, outcome: str, *, order: str = "") -> Told:
     return Told(sub="ada", key="k", qty=1, verdict=verdict, outcome=outcome, order=order)
 
 
-def order(*, state: str = "paid", number: str = "o", qty: int = 1) -> LedgerOrder:
-    return LedgerOrder(order=number, hold="k", state=state, items=[ItemSeen(offer="lamp", qty=qty)])
+def order(*, state: str = "paid", number: str = "o", hold: str = "k", qty: int = 1) -> LedgerOrder:
+    items = [ItemSeen(offer="lamp", qty=qty)]
+    return LedgerOrder(order=number, hold=hold, state=state, items=items)
 
 
 @pytest.mark.parametrize("outcome", ["sold_out", "declined", "expired", "released"])
@@ -34,23 +37,33 @@ def test_refused_buyer_with_an_order_is_a_fault(outcome: str) -> None:
     """Whoever was told no in the end has bought nothing; what was taken back does not count."""
     refused = [told(Verdict.REFUSED, outcome)]
 
-    assert faults_of(refused, [order()], 5) == [f"k was told {outcome} and has an order"]
-    assert faults_of(refused, [order(state="cancelled")], 5) == []
+    assert faults_of(refused, [order()], FIVE) == [f"k was told {outcome} and has an order"]
+    assert faults_of(refused, [order(state="cancelled")], FIVE) == []
 
 
 def test_broken_promises_are_faults() -> None:
     """Confirmed and not there, there twice, for nobody, and more than there was."""
     confirmed = [told(Verdict.OK, "confirmed", order="o")]
 
-    assert faults_of(confirmed, [order()], 5) == []
-    assert len(faults_of(confirmed, [], 5)) == 1
-    assert faults_of(confirmed, [order(), order(number="p")], 5) == ["k has 2 orders"]
-    assert len(faults_of([], [order()], 5)) == 1
-    assert faults_of(confirmed, [order(qty=6)], 5) == ["6 units sold of 5"]
+    assert faults_of(confirmed, [order()], FIVE) == []
+    assert len(faults_of(confirmed, [], FIVE)) == 1
+    assert faults_of(confirmed, [order(), order(number="p")], FIVE) == ["k has 2 orders"]
+    assert len(faults_of([], [order()], FIVE)) == 1
+    assert faults_of(confirmed, [order(qty=6)], FIVE) == ["6 units of lamp sold of 5"]
 
 
 def test_unknown_may_be_sold_once_or_not() -> None:
     """Nobody told him, so both are true to what he knows."""
     unknown = [told(Verdict.UNKNOWN, "no answer")]
 
-    assert faults_of(unknown, [], 5) == faults_of(unknown, [order()], 5) == []
+    assert faults_of(unknown, [], FIVE) == faults_of(unknown, [order()], FIVE) == []
+
+
+def test_hostile_buyer_is_held_to_the_limit() -> None:
+    """What he was told does not matter; how much he has does, whatever keys he used."""
+    two = [order(), order(number="p", hold="l", qty=2)]
+
+    assert faults_of([], two, FIVE, [{"k", "l", "m"}], 3) == []
+    assert faults_of([], two, FIVE, [{"k"}, {"l"}], 2) == []
+    assert len(faults_of([], two, FIVE, [{"k", "l"}], 2)) == 1
+    assert len(faults_of([], two, FIVE, [{"k"}], 2)) == 1

@@ -4,8 +4,12 @@ A room is a direct child of `live`: a package such as `live.stock`, or a module 
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,11 +118,16 @@ def test_modules_import_without_a_cycle() -> None:
     assert _cycle(graph) is None
 
 
+LATE = {"live.cli", "live.parts"}
+"""Import what is asked for when it is asked for: a command, a provider's large library."""
+
+
 def test_functions_import_nothing() -> None:
     """Every import stands at the top of its module, where a reader and these tests see it."""
     inner = [
         f"{module}:{statement.lineno}"
         for module, tree in SOURCES.items()
+        if module not in LATE
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for statement in ast.walk(function)
@@ -126,6 +135,21 @@ def test_functions_import_nothing() -> None:
     ]
 
     assert inner == []
+
+
+TOOLS = {"live.bench", "live.demo", "live.engines.embedded", "live.supervisor", "stripe"}
+
+
+@pytest.mark.parametrize("role", ["gateway", "settler", "sandbox"])
+def test_processes_of_a_service_import_no_tools(role: str) -> None:
+    """A worker that died is back sooner, and has less in its memory."""
+    lines = f"import sys, live.cli, live.commands.{role}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+
+    assert f"live.commands.{role}" in imported
+    assert TOOLS & set(imported) <= {"live.bench"}  # its names only
+    assert not [name for name in imported if name.startswith("live.bench.")]
 
 
 def test_domain_needs_no_event_loop() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from live.commands import ENGINE_TRIES_MAX, _mend
+from live.commands.serve import ENGINE_TRIES_MAX, _mend
 from live.errors import EngineError
 
 

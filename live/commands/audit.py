@@ -1,0 +1,86 @@
+"""`live audit`: the proof, the repair before it, and the report for a person."""
+
+import asyncio
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from live.back import auditor, repair_ledger
+from live.commands.engines import engine_faults, engines_of
+from live.commands.places import sandbox_books
+from live.domain.ids import ShowId
+from live.errors import EngineError, NotFound
+from live.ledger.audit import AuditReport, Extent
+from live.ledger.audit_books import made_with
+from live.ledger.fitness import check_ledger
+from live.ledger.pool import make_pool
+from live.payments.sandbox import Sandbox
+from live.settings import Settings
+from live.supervisor import Supervisor
+from live.telemetry import set_up_logs
+
+
+def audit(settings: Settings, *, mend: bool, full: bool, show: str | None) -> AuditReport:
+    """Prove the invariants; the sandbox provider is started where nobody runs it.
+
+    `mend`: repair first, and tell on standard error what was done. Without `full` or `show` only
+    what changed since the settlers' audit proved it. Raises EngineError where there is no ledger.
+    """
+    set_up_logs(role="audit", quiet=True)
+    extent = Extent(changed=not full and show is None, show=None if show is None else ShowId(show))
+    with engines_of(settings) as (_, ready), engine_faults():
+        embedded = settings.database_url is None
+        return asyncio.run(_audit(ready, extent, embedded=embedded, mend=mend))
+
+
+def print_audit(report: AuditReport) -> None:
+    """Show the report to a person."""
+    table = Table(title="audit", title_justify="left")
+    table.add_column("offer")
+    for name in ("allotted", "left", "held", "sold", "orders", "oversold"):
+        table.add_column(name, justify="right")
+    for offer in report.offers:
+        figures = (offer.allotted, offer.left, offer.held, offer.sold, offer.orders)
+        table.add_row(offer.offer, *map(str, figures), str(offer.oversold))
+    console = Console()
+    console.print(table)
+    money = report.payments
+    console.print(
+        f"payments: {money.captured} captured, {money.refunded} refunded, "
+        f"{money.unmatched} without an order"
+    )
+    for line in report.in_flight:
+        console.print(f"in flight: {line}", markup=False)
+    for finding in report.mend:
+        console.print(f"FINDING {finding.code}: {finding.line}", style="red", markup=False)
+        console.print(f"  {finding.who}: {finding.how}", markup=False)
+    console.print(
+        f"{report.shows.proven} shows proven, {report.shows.unchanged} unchanged since they were"
+    )
+    console.print("every promise holds" if report.ok else "promises are broken", style="bold")
+
+
+async def _audit(settings: Settings, extent: Extent, *, embedded: bool, mend: bool) -> AuditReport:
+    await check_ledger(settings.database_url or "", used=True)
+    sandbox = embedded or await _sold_with_own_sandbox(settings)
+    supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=sandbox, quiet=True)
+    try:
+        await supervisor.start()
+        if mend:
+            for line in await repair_ledger(supervisor.settings, extent):
+                sys.stderr.write(f"repaired: {line}\n")
+        async with auditor(supervisor.settings) as run:
+            return await run(extent)
+    except NotFound as error:
+        raise EngineError(str(error)) from error
+    finally:
+        await supervisor.stop()
+
+
+async def _sold_with_own_sandbox(settings: Settings) -> bool:
+    """Whether `live demo` sold on a configured ledger: its sandbox' books are in our directory."""
+    if not sandbox_books(settings).exists():
+        return False
+    async with make_pool(settings.database_url or "") as pool:
+        return bool(await made_with(pool, [Sandbox.name]))

@@ -1,0 +1,50 @@
+"""One settler; started by the supervisor."""
+
+import asyncio
+from socket import socket
+
+import uvloop
+from starlette.applications import Starlette
+
+from live.back import run_settler as settle
+from live.commands.loading import wait_loaded
+from live.commands.places import hosts_of
+from live.ledger.pool import make_pool
+from live.process import stop_on_signals
+from live.realtime.guard import guarded
+from live.serving import serve_beside
+from live.settings import Settings
+from live.stock.engine import StockEngine
+from live.telemetry import set_up_logs
+from live.web.ops import Probe, ops_routes
+
+
+def run_settler(settings: Settings, *, fd: int | None) -> None:
+    """One settler with the payment worker, the notice sender and the keeper.
+
+    `fd`: the inherited socket on which it serves health, readiness and metrics.
+    """
+    set_up_logs(role="settler")
+    wait_loaded(settings)
+
+    async def run() -> None:
+        with stop_on_signals(patient=True) as stop:
+
+            async def tell(stock: StockEngine) -> None:
+                assert fd is not None
+                await _serve_ops(settings, stock, socket(fileno=fd), stop)
+
+            await settle(settings, stop, beside=tell if fd is not None else None)
+
+    uvloop.run(run())
+
+
+async def _serve_ops(
+    settings: Settings, stock: StockEngine, listener: socket, stop: asyncio.Event
+) -> None:
+    assert settings.database_url, "engines come first"
+    # A pool of its own: the probe must not wait for a connection behind the settler's work.
+    async with make_pool(settings.database_url, size=1) as pool:
+        routes = ops_routes(Probe(pool, stock), metrics_token=settings.metrics_token)
+        app = Starlette(routes=routes)
+        await serve_beside(app, listener, stop, http=guarded(hosts_of(settings)))
