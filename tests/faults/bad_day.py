@@ -7,6 +7,7 @@ just being started again waits for it, so a day of one seed always has the same 
 
 import asyncio
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -63,6 +64,7 @@ RUBBISH: Final = (
 )
 """What a flood sends first, and what it repeats."""
 RUBBISH_BYTES: Final = 65_536
+_ONE_OF_MANY: Final = re.compile(r":[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +168,23 @@ class BadDay:
     # Redis
 
     async def _lose_a_key(self, fault: Fault) -> str:
-        """One of whatever the show has: stock, journal, logs, state."""
-        found: list[bytes] = []
+        """One of a kind that the show has: a part of the stock, a log, the state."""
+        lost = ""
 
         async def lose(client: redis.asyncio.Redis) -> None:
-            found[:] = sorted(await client.keys(f"live:{{{self.show}}}:*"))
-            if found:
-                await client.delete(found[fault.which % len(found)])
+            nonlocal lost
+            kinds: dict[str, list[str]] = {}
+            for key in sorted(await client.keys(f"live:{{{self.show}}}:*")):
+                name = key.decode().rpartition("}:")[2]
+                # Of a kind that each viewer has there are thousands.
+                kinds.setdefault(_ONE_OF_MANY.sub("", name), []).append(key.decode())
+            if kinds:
+                names = kinds[sorted(kinds)[fault.which % len(kinds)]]
+                lost = names[fault.which % len(names)]
+                await client.delete(lost)
 
         await self._ask_redis(lose)
-        return found[fault.which % len(found)].decode().rpartition("}:")[2] if found else "none"
+        return lost.rpartition("}:")[2] or "there is none"
 
     async def _fill(self, fault: Fault) -> None:
         """Not a byte is left for a while."""
