@@ -59,8 +59,12 @@ class Raw:
     async def upgraded(cls, port: int, *extra: str) -> "Raw":
         """Dial and finish the handshake."""
         raw = await cls.dial(port)
-        answer = await raw.ask(handshake(*extra))
-        assert answer.status == 101, answer
+        try:
+            answer = await raw.ask(handshake(*extra))
+            assert answer.status == 101, answer
+        except BaseException:  # nobody else could close it
+            raw.writer.transport.abort()
+            raise
         return raw
 
     async def ask(self, request: bytes) -> Answer:

@@ -220,12 +220,18 @@ class BadDay:
             async with asyncio.timeout(fault.lasts_s):
                 while True:
                     with suppress(OSError, EOFError, AssertionError):  # cut off, or not served now
-                        raw = await Raw.upgraded(self.port)
-                        raw.writer.write(first)
-                        while not raw.writer.is_closing():
-                            raw.writer.write(chunk)
-                            await raw.writer.drain()
+                        await self._pour(first, chunk)
                     await asyncio.sleep(0.05)
+
+    async def _pour(self, first: bytes, chunk: bytes) -> None:
+        raw = await Raw.upgraded(self.port)
+        try:
+            raw.writer.write(first)
+            while not raw.writer.is_closing():
+                raw.writer.write(chunk)
+                await raw.writer.drain()
+        finally:
+            raw.writer.transport.abort()
 
 
 def runs(process: psutil.Process, name: str) -> bool:
