@@ -5,7 +5,7 @@ Each test harms engines of its own.
 
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -33,11 +33,9 @@ def engines() -> Iterator[tuple[Valkey, Postgres]]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(params=["gateway", "settler"])
-async def role(
-    request: pytest.FixtureRequest, engines: tuple[Valkey, Postgres]
-) -> AsyncIterator[Service]:
-    """One role alone, with its port."""
+@pytest.fixture(scope="module", params=["gateway", "settler"])
+def role(request: pytest.FixtureRequest, engines: tuple[Valkey, Postgres]) -> Iterator[Service]:
+    """One role alone, with its port; whoever harms its engines lets it come back."""
     valkey, postgres = engines
     found = Service(
         scratch_directory(),

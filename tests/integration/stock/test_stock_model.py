@@ -13,7 +13,7 @@ from live.stock.engine import StockEngine
 from tests.servers import Valkey, redis_binaries
 from tests.stock_simulator import Simulator, prepare_scripts
 
-OPERATIONS = 100_000
+OPERATIONS = 50_000
 OPERATIONS_A_SEED = 25_000
 MUST_COVER = (
     "apply closing, apply draft, apply open, apply paused, apply scheduled, begin E, begin P, "
