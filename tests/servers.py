@@ -106,6 +106,9 @@ class Valkey:
             self.wait()
 
 
+_copy: Path | None = None  # of Postgres' binaries, where `nobody` may read them
+
+
 class Postgres:
     """One cluster with databases by name; runs as `nobody` where the tests run as root."""
 
@@ -122,12 +125,16 @@ class Postgres:
             return package / "pginstall" / "bin"
         # A checkout below /root is closed to nobody; the binaries find their libraries by a
         # path relative to themselves, so both folders move together.
-        copy = self.directory.parent / "pg-copy"
-        shutil.copytree(package / "pginstall", copy / package.name / "pginstall", symlinks=True)
-        libraries = package.with_name(f"{package.name}.libs")
-        if libraries.exists():
-            shutil.copytree(libraries, copy / libraries.name, symlinks=True)
-        return copy / package.name / "pginstall" / "bin"
+        global _copy
+        if _copy is None or not _copy.exists():  # the first one's place is thrown away at the end
+            _copy = self.directory.parent / "pg-copy"
+            shutil.copytree(
+                package / "pginstall", _copy / package.name / "pginstall", symlinks=True
+            )
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.exists():
+                shutil.copytree(libraries, _copy / libraries.name, symlinks=True)
+        return _copy / package.name / "pginstall" / "bin"
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://live@/{database}?host={self.directory}"
