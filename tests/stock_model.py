@@ -173,7 +173,7 @@ class Model(Rules):
 
     def _retake(self, buyer: BuyerId, key: HoldKey, asked: tuple[Line, ...]) -> str:
         record = self.find(buyer, key)
-        if record is not None and record.state != "W" and set(record.lines) != set(asked):
+        if record is not None and set(record.lines) != set(asked):
             return "C"
         if record is not None and record.state in ("S", "X", "W"):
             return "U" if record.state == "W" else record.state
