@@ -14,6 +14,7 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import HoldEvent
 from live.domain.hold import HoldItem, HoldState, HoldView, Movement, MovementKind
 from live.domain.ids import key_text
+from live.errors import is_bug
 from live.ledger import metrics
 from live.ledger.offers_by_slot import OfferFacts
 from live.ledger.ports import AnnouncePort
@@ -54,7 +55,12 @@ class HoldNews:
                     metrics.FAILURES.labels("announce").inc()
                     hold = key_text(one.key)
                     log.warning(
-                        "hold.untold", show=one.show, hold=hold, seq=one.seq, error=repr(error)
+                        "hold.untold",
+                        show=one.show,
+                        hold=hold,
+                        seq=one.seq,
+                        error=repr(error),
+                        exc_info=is_bug(error),
                     )
 
 

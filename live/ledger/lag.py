@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from live.domain.ids import ShowId
-from live.errors import Busy
+from live.errors import Busy, is_bug
 from live.ledger import metrics
 from live.ledger.ports import OutboxBacklog, OutboxPort
 
@@ -42,7 +42,7 @@ class LagWatch:
                 await self.look()
             except Exception as error:  # a figure must never end the process that settles
                 metrics.FAILURES.labels("lag").inc()
-                log.warning("lag.failed", error=repr(error))
+                log.warning("lag.failed", error=repr(error), exc_info=is_bug(error))
             try:
                 await asyncio.wait_for(stop.wait(), self._every_s)
             except TimeoutError:

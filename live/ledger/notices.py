@@ -20,6 +20,7 @@ import structlog
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import OrderEvent, OrderEventType, PaymentFailed
 from live.domain.ids import BuyerId, ShowId
+from live.errors import is_bug
 from live.ledger import metrics
 from live.ledger.orders import OrderRow, OrderRows
 from live.ledger.pool import Pool
@@ -58,7 +59,9 @@ class NoticeSender:
             except Exception as error:
                 # Engines fail in many ways, and the loop must outlive all of them; leases run out.
                 metrics.FAILURES.labels("notices").inc()
-                log.warning("notices.failed", error=repr(error), pause_s=pause)
+                log.warning(
+                    "notices.failed", error=repr(error), exc_info=is_bug(error), pause_s=pause
+                )
                 sent = 0
                 await _first_of(stop.wait(), timeout_s=pause)
                 pause = min(2 * pause, PAUSE_S_MAX)
@@ -116,7 +119,12 @@ class NoticeSender:
                     # Another room's code; the lease brings the notice back, and the later ones of
                     # this buyer with it.
                     metrics.NOTICES.labels("failed").inc()
-                    log.warning("notices.unsent", notice=row["id"], error=repr(error))
+                    log.warning(
+                        "notices.unsent",
+                        notice=row["id"],
+                        error=repr(error),
+                        exc_info=is_bug(error),
+                    )
                     failed.append(row)
                     return
                 done.append(row["id"])

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from live.errors import is_bug
 from live.ledger import metrics
 from live.ledger.leases import take, under
 from live.ledger.pool import Pool
@@ -41,7 +42,9 @@ class Schedule:
             except Exception as error:
                 # The work touches every engine and provider, and the schedule outlives them all.
                 metrics.FAILURES.labels(self._name).inc()
-                log.warning("schedule.failed", work=self._name, error=repr(error))
+                log.warning(
+                    "schedule.failed", work=self._name, error=repr(error), exc_info=is_bug(error)
+                )
             pause = max(self._every_s, REST * (time.monotonic() - started))
 
     async def run_once(self) -> bool:

@@ -23,7 +23,7 @@ import structlog
 
 from live.domain.hold import Movement, MovementKind
 from live.domain.ids import ShowId
-from live.errors import Busy, OutboxLost
+from live.errors import Busy, OutboxLost, is_bug
 from live.failpoint import failpoint
 from live.ledger import metrics
 from live.ledger import settle_sql as sql
@@ -162,7 +162,9 @@ class Settler:
                 # Engines fail in many ways, and the loop must outlive all of them; what was read
                 # stays pending and comes back by claim.
                 metrics.FAILURES.labels("settler").inc()
-                log.warning("settler.failed", error=repr(error), pause_s=pause)
+                log.warning(
+                    "settler.failed", error=repr(error), exc_info=is_bug(error), pause_s=pause
+                )
                 await _wait(stop, pause)
                 pause = min(2 * pause, PAUSE_S_MAX)
 
@@ -365,7 +367,9 @@ class Settler:
             await self._on_mismatch(show)
         except Exception as error:  # another room's code; the alarm metric stands anyway
             metrics.FAILURES.labels("on_mismatch").inc()
-            log.error("settler.on_mismatch_failed", show=show, error=repr(error))
+            log.error(
+                "settler.on_mismatch_failed", show=show, error=repr(error), exc_info=is_bug(error)
+            )
 
     async def _acknowledge(self, show: ShowId, chunk: Sequence[OutboxBatch]) -> None:
         entries = []

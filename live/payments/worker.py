@@ -20,7 +20,7 @@ from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState, log_ids
-from live.errors import Busy, Conflict, NotFound
+from live.errors import Busy, Conflict, NotFound, is_bug
 from live.failpoint import failpoint
 from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
 from live.payments.port import (
@@ -86,7 +86,9 @@ class PaymentWorker:
                     found = await self._start_due()
                 except Exception as error:
                     # The loop outlives whatever Postgres does: the rows keep the work.
-                    log.error("payment_worker.take_failed", error=repr(error))
+                    log.error(
+                        "payment_worker.take_failed", error=repr(error), exc_info=is_bug(error)
+                    )
             if not found:
                 await self._sleep(stop)
         await asyncio.gather(*self._tasks)
@@ -131,7 +133,7 @@ class PaymentWorker:
             decision = await self._decide_or_postpone(payment)
         except Exception as error:
             # One payment's fault must not stop the others; its lease brings it back.
-            log.error("payment.undecided", error=repr(error))
+            log.error("payment.undecided", error=repr(error), exc_info=is_bug(error))
             return
         DECISIONS.labels(decision.partition(":")[0]).inc()
         level = log.error if payment.age_ms > AGE_ALARM_MS else log.info
@@ -268,7 +270,7 @@ class PaymentWorker:
             result = await self._do_or_retry(job)
         except Exception as error:
             # One job's fault must not stop the others; its lease brings it back.
-            log.error("money_job.broken", error=repr(error))
+            log.error("money_job.broken", error=repr(error), exc_info=is_bug(error))
             result = "broken"
         JOBS.labels(job.kind, result).inc()
         if result != "done":
