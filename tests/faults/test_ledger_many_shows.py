@@ -113,13 +113,15 @@ async def test_rebuilds_of_one_process_wait_for_each_other(
     sale: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many are asked for, so few run that connections are left for their work."""
-    running, most = 0, 0
+    running, most, full = 0, 0, asyncio.Event()
 
     async def rebuild_show(*_: object, **__: object) -> bool:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0)
+        if running == REBUILDS_AT_ONCE_MAX:
+            full.set()
+        await full.wait()  # so that each could meet all who may run beside it
         running -= 1
         return True
 
