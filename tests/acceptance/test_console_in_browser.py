@@ -245,6 +245,7 @@ async def test_rehearsal_is_a_show_of_its_own(
     await console.get_by_label("Passcode").fill("open sesame")
     await console.get_by_role("button", name="Begin the rehearsal").click()
     await expect(console.locator("#status")).to_have_text("Rehearsal")
+    await expect(console.get_by_label("Passcode")).to_be_hidden()  # keys are the form's until then
     await console.keyboard.press("o")
     await expect(console.locator(".desk-offer .chip")).to_have_text("Open")
     viewer = await visitors.open(f"/watch/{name}", wait_for="#passcode-text")
