@@ -10,6 +10,7 @@ Runs on: the event loop.
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar, cast
@@ -22,6 +23,7 @@ from redis.exceptions import (
     ClusterDownError,
     MovedError,
     NoScriptError,
+    OutOfMemoryError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -29,11 +31,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from live.links import redis_options
 from live.nodes import Nodes
+from live.redis_memory import note_refusal
 from live.redis_url import NodeUrl
 
 T = TypeVar("T")
 
 PAUSE_SECONDS: Final = 0.02  # before a command is sent to a slot that is on its way again
+_FLAGS: Final = re.compile(r"^-- Flags:\s+(.+)$", re.MULTILINE)
+
 REST_SECONDS: Final = 0.25  # a node that just failed is not asked: its shows must not slow others
 
 
@@ -46,6 +51,9 @@ class Lua:
 
     @classmethod
     def of(cls, text: str) -> Self:
+        """Of a file; the flags that its header names are Redis'."""
+        flags = _FLAGS.search(text)
+        text = f"#!lua flags={flags.group(1)}\n{text}" if flags else text
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -103,6 +111,13 @@ class Clients:
 
         Raises what redis-py raises.
         """
+        try:
+            return await self._run(name, call)
+        except OutOfMemoryError:
+            note_refusal("OOM")
+            raise
+
+    async def _run(self, name: str, call: Callable[[Redis], Awaitable[T]]) -> T:
         if not self.nodes.clustered:
             return await call(self.at(self.nodes.of(name)))
         clock = asyncio.get_running_loop().time

@@ -21,6 +21,7 @@ from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import ShowId
 from live.errors import Busy, CallError, EngineError
 from live.nodes import REDIRECTIONS
+from live.redis_memory import note_refusal
 from live.redis_url import NodeUrl
 from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
@@ -233,7 +234,8 @@ class Batcher:
                 self._nodes.redirected(text, lane.node)
                 self._move_on(batch.show, self._take_off(lane))
                 return
-            log.warning("batch refused by redis", show=batch.show, error=text)
+            if not note_refusal(text):  # which come by the thousand, and are told by the watch
+                log.warning("batch refused by redis", show=batch.show, error=text)
             self._fail(self._take_off(lane), "Redis cannot decide now")
         elif reply == BEHIND:
             self._fail(self._take_off(lane), "the ledger is too far behind")

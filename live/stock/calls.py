@@ -19,6 +19,7 @@ import structlog
 from live.domain.ids import ShowId
 from live.errors import Busy, EngineError, reason_of
 from live.nodes import REDIRECTIONS, Nodes
+from live.redis_memory import note_refusal
 from live.redis_url import NodeUrl, place_of
 from live.stock.keys import show_keys
 from live.stock.scripts import script
@@ -169,6 +170,7 @@ class Calls:
             if str(reply).startswith(("NOSCRIPT", "READONLY")):
                 wire.abort()  # another server, or one that lost its rank: look again who it is
                 return LOST
+            note_refusal(str(reply))
             raise Busy(f"Redis cannot decide now: {str(reply).partition(' ')[0]}")
         return reply
 

@@ -20,6 +20,7 @@ FOUNDATION = {
     "links",
     "nodes",
     "redis_clients",
+    "redis_memory",
     "redis_url",
     "telemetry",
 }
@@ -35,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "failpoint": set(),
     "links": set(),
     "nodes": {"errors", "links", "redis_url"},
-    "redis_clients": {"errors", "links", "nodes", "redis_url"},
+    "redis_clients": {"errors", "links", "nodes", "redis_memory", "redis_url"},
+    "redis_memory": set(),
     "redis_url": set(),
     "process": FOUNDATION,
     "serving": {*FOUNDATION, "process", "settings"},

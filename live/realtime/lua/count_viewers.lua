@@ -1,6 +1,7 @@
 -- count_viewers: write this gateway's heartbeat, forget dead gateways, add up the living.
 -- Keeps:   a gateway without a heartbeat for ARGV[3] ms counts nothing; without any, nothing stays.
 -- Retry:   harmless.   Cost: O(gateways).   Clock: Redis TIME, because gateways' clocks differ.
+-- Flags:   allow-oom
 -- KEYS[1]  viewers hash    gateway -> `<viewers>:<ms>`
 -- ARGV[1]  gateway, "" to read only     ARGV[2]  its viewers     ARGV[3]  ms until a gateway is dead
 -- Reply:   viewers of all living gateways
