@@ -190,6 +190,7 @@ class Desk {
     this.gate.watchEnd();
     if (!this.model) return;
     this.run.tick();
+    this.figures.tick();
     this.figures.readReport();
     if (this.clock.due && this.connection.state === "connected") this.measureTime();
   }

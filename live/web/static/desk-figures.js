@@ -9,6 +9,9 @@ import { perMinute } from "./rates.js";
 import { tabStorage } from "./storage.js";
 
 const REPORT_MS = 10_000;
+const OLD_MS = 10_000; // figures come once a second while a show runs
+const AUDIT_OLD_MS = 300_000; // an audit is due every minute
+const RUNNING = new Set(["live", "paused", "rehearsal"]);
 const POINTS_MAX = 300; // five minutes at one a second
 const KEPT_MS = 120_000; // samples older than this say nothing about a minute
 
@@ -59,6 +62,30 @@ export class Figures {
     this.putAudit();
   }
 
+  /**
+   * Who renews these figures may be gone: then they are marked as of their time, and how far settling
+   * is behind, which nobody can tell any more, is not told.
+   */
+  tick() {
+    const last = this.samples.at(-1);
+    const running = RUNNING.has(this.desk.model.show.status);
+    if (!running || !last || this.desk.clock.now() - last.at <= OLD_MS) return;
+    const note = `not told since ${this.time(last.at)}`;
+    for (const name of RENEWED) this.mark(name, note);
+    setText(this.tiles.get("lag").value, "–");
+    this.mark("lag", note, "bad");
+  }
+
+  mark(name, note, state = "warn") {
+    const tile = this.tiles.get(name);
+    setText(tile.note, note);
+    tile.box.dataset.state = state;
+  }
+
+  time(at) {
+    return new Intl.DateTimeFormat(this.desk.language, { timeStyle: "short" }).format(at);
+  }
+
   /** As the server reckons it in the show's report, which hosts may read. */
   putConversion() {
     setHidden(this.tiles.get("conversion").box, !this.report);
@@ -97,7 +124,10 @@ export class Figures {
     if (!this.report) return;
     const { audit } = this.report;
     if (!audit) return this.put("audit", 0, { text: "–", note: "not run yet" });
-    const time = new Intl.DateTimeFormat(this.desk.language, { timeStyle: "short" }).format(audit.at);
+    const time = this.time(audit.at);
+    if (this.desk.clock.now() - audit.at > AUDIT_OLD_MS) {
+      return this.put("audit", 0, { text: "–", state: "warn", note: `not checked since ${time}` });
+    }
     const text = audit.findings ? `${this.count(audit.findings)} found` : "In order";
     this.put("audit", 0, { text, state: audit.findings ? "bad" : "good", note: `checked at ${time}` });
   }
@@ -131,4 +161,5 @@ const LABELS = {
   lag: "Settlement lag",
   audit: "Audit",
 };
+const RENEWED = ["viewers", "stock", "holds", "orders", "revenue"]; // and the lag
 const PLAIN = new Set(["audit", "conversion"]); // a line would say nothing
