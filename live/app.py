@@ -83,6 +83,7 @@ from live.web.problems import HANDLERS
 from live.web.revoked import Revoked
 from live.web.rpc import SaleRpc
 from live.web.rpc_schema import METHODS
+from live.web.watch import Watch
 
 CHECKOUT_GRACE_SECONDS = 3.0  # what a checkout may take at most
 DRAIN_SECONDS = 5.0  # 3001 is spread over it, so viewers do not return in one instant
@@ -117,6 +118,7 @@ class _Base:
     chat: Chat
     digest_of: Callable[[str], BuyerId]
     probe: Probe
+    watch: Watch
     known: KnownShows
     past: AskedTogether[tuple[ShowId, BuyerId], tuple[OrderView, ...]]
 
@@ -188,6 +190,7 @@ def _base(settings: Settings) -> _Base:
     bans = BanRows(pool)
     orders = OrderRows(pool)
     known = KnownShows(pool)
+    watch = Watch(settings.redis_url, pool)
     broker.known_elsewhere = known.knows
     chat = Chat(
         chat_store,
@@ -220,7 +223,8 @@ def _base(settings: Settings) -> _Base:
         payments=PaymentRows(pool),
         bans=bans,
         chat=chat,
-        probe=Probe(pool, stock),
+        probe=Probe(pool, stock, warnings=watch.warnings),
+        watch=watch,
         known=known,
         past=AskedTogether(partial(orders.latest_of, latest=ORDERS_MAX)),
     )
@@ -337,6 +341,7 @@ def _lifespan(
             close_later(stack, base.providers.values())
             await open_part(stack, base.stock)
             await open_part(stack, base.broker)
+            await open_part(stack, base.watch)
             stack.push_async_callback(sale.reactions.close)
             base.revoked.on_news = gateway.kick
             await open_part(stack, base.revoked)

@@ -21,10 +21,14 @@ from live.engines.home import fits_socket, server_user, socket_places
 from live.engines.locate import Binary, carried_since
 from live.engines.postgres_check import PostgresFacts, check_postgres
 from live.engines.redis_check import POLICY, RedisFacts, check_redis
-from live.errors import EngineError
+from live.errors import EngineError, reason_of
 from live.ledger.fitness import check_ledger
+from live.ledger.pool import DATABASE_ERRORS, make_pool
+from live.ledger.waiting import Waiting
+from live.redis_memory import SHORT
 from live.redis_url import is_cluster
 from live.settings import SECRET_BYTES_MIN, Settings
+from live.stock.outbox import Outbox
 
 PYTHON_MIN = (3, 11)
 # A viewer is a descriptor in a gateway; 10,000 of them and as many again for the audience of
@@ -32,14 +36,18 @@ PYTHON_MIN = (3, 11)
 FILES_WANTED = 10_240
 SKEW_MS_MAX = 500  # between Redis and Postgres: so much too early or too late does an offer open
 OWN_SKEW_MS_MAX = 5_000  # of this machine: it stamps events and checks tokens
+WAITS_SECONDS = 10.0  # far above a settlement and the restart of a settler
+SHOWS_ASKED_MAX = 2_000  # three small calls each
 AGE_DAYS_MAX = 180  # of an embedded engine: its project mends security faults each quarter
+
+_ASKED = ("redis", "postgres", "ledger")  # without these nobody can be asked what waits
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing looked at. `fix` is "" where there is nothing to do.
 
-    `stops`: not ok, and the service does not start.
+    `stops`: not ok, and the service does not start, or sells nothing.
     """
 
     name: str
@@ -63,6 +71,8 @@ def examine(settings: Settings, faults: tuple[str, ...] = ()) -> list[Finding]:
     findings += examine_engines(settings)
     if settings.redis_url is None or settings.database_url is None:
         findings.append(_sockets(settings))
+    elif all(one.ok or not one.stops for one in findings if one.name in _ASKED):
+        findings.append(_settlement(settings.redis_url, settings.database_url))
     return findings
 
 
@@ -151,12 +161,16 @@ def _redis(url: str, settings: Settings) -> tuple[list[Finding], list[RedisFacts
     except EngineError as error:
         return [_failed("redis", error)], []
     if not is_cluster(url):
-        return [_answers("", servers[0]), _durability("", servers[0], settings)], servers
+        return _about("", servers[0], settings), servers
     findings = [Finding("redis", True, f"a cluster of {len(servers)} nodes, all slots covered")]
     for facts in servers:
         node = f" {urlsplit(facts.url).netloc.rpartition('@')[2]}"
-        findings += [_answers(node, facts), _durability(node, facts, settings)]
+        findings += _about(node, facts, settings)
     return findings, servers
+
+
+def _about(node: str, facts: RedisFacts, settings: Settings) -> list[Finding]:
+    return [_answers(node, facts), _durability(node, facts, settings), _memory(node, facts)]
 
 
 def _answers(node: str, facts: RedisFacts) -> Finding:
@@ -176,6 +190,42 @@ def _durability(node: str, facts: RedisFacts, settings: Settings) -> Finding:
     ok = facts.appendfsync in ("always", wanted)
     fix = "" if ok else f"set appendfsync {wanted}, or LIVE_APPENDFSYNC={facts.appendfsync}"
     return Finding(name, ok, f"appendfsync {facts.appendfsync}", fix, stops=False)
+
+
+def _memory(node: str, facts: RedisFacts) -> Finding:
+    """Full: the service would start, and nobody could buy; that is no better than a fault."""
+    used, limit, ratio = facts.memory.used, facts.memory.limit, facts.memory.ratio
+    detail = f"{_mb(used)} MB used, " + (f"{ratio:.0%} of {_mb(limit)} MB" if limit else "no limit")
+    if ratio >= 1:
+        detail = f"full, nothing new is held: {detail}"
+    fix = "" if ratio <= SHORT else "raise maxmemory, or give the server more of it"
+    return Finding(f"redis memory{node}", not fix, detail, fix, stops=ratio >= 1)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f}"
+
+
+def _settlement(redis_url: str, database_url: str) -> Finding:
+    try:
+        oldest_s = asyncio.run(_oldest_s(redis_url, database_url))
+    except (EngineError, *DATABASE_ERRORS) as error:
+        return Finding("settlement", False, f"cannot be asked: {reason_of(error)}", stops=False)
+    if oldest_s <= WAITS_SECONDS:
+        return Finding("settlement", True, "nothing waits for the ledger")
+    detail = f"orders have waited {oldest_s:,.0f} s for the ledger"
+    fix = "start a settler (live serve --role settler), or see in its log why it does not settle"
+    return Finding("settlement", False, detail, fix, stops=False)
+
+
+async def _oldest_s(redis_url: str, database_url: str) -> float:
+    outbox = Outbox(redis_url)
+    try:
+        await outbox.open()
+        async with make_pool(database_url, size=1) as pool:
+            return await Waiting(pool, outbox, shows_a_look=SHOWS_ASKED_MAX).oldest_s()
+    finally:
+        await outbox.close()
 
 
 def _postgres(url: str, settings: Settings) -> tuple[list[Finding], PostgresFacts | None]:

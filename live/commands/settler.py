@@ -1,6 +1,7 @@
 """One settler; started by the supervisor."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from socket import socket
 
 import uvloop
@@ -10,6 +11,7 @@ from live.back import run_settler as settle
 from live.commands.loading import wait_loaded
 from live.commands.places import hosts_of
 from live.ledger.pool import make_pool
+from live.parts import open_part
 from live.process import stop_on_signals
 from live.realtime.guard import guarded
 from live.serving import serve_beside
@@ -17,6 +19,7 @@ from live.settings import Settings
 from live.stock.engine import StockEngine
 from live.telemetry import set_up_logs
 from live.web.ops import Probe, ops_routes
+from live.web.watch import Watch
 
 
 def run_settler(settings: Settings, *, fd: int | None) -> None:
@@ -42,9 +45,13 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
 async def _serve_ops(
     settings: Settings, stock: StockEngine, listener: socket, stop: asyncio.Event
 ) -> None:
-    assert settings.database_url, "engines come first"
+    assert settings.redis_url and settings.database_url, "engines come first"
     # A pool of its own: the probe must not wait for a connection behind the settler's work.
-    async with make_pool(settings.database_url, size=1) as pool:
-        routes = ops_routes(Probe(pool, stock), metrics_token=settings.metrics_token)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(make_pool(settings.database_url, size=1))
+        watch = Watch(settings.redis_url, pool)
+        await open_part(stack, watch)
+        probe = Probe(pool, stock, warnings=watch.warnings)
+        routes = ops_routes(probe, metrics_token=settings.metrics_token)
         app = Starlette(routes=routes)
         await serve_beside(app, listener, stop, http=guarded(hosts_of(settings)))

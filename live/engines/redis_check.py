@@ -15,6 +15,7 @@ from live.engines.locate import REDIS_MIN
 from live.engines.redis_rights import check_rights
 from live.engines.urls import numbers, shown
 from live.errors import EngineError, EngineLoading, reason_of
+from live.redis_memory import Memory
 from live.redis_url import SLOTS, NodeUrl, is_cluster, read_slots, seeds_of
 
 ANSWER_SECONDS = 5  # a server that takes longer to say hello cannot serve a flash sale
@@ -40,6 +41,7 @@ class RedisFacts:
     clustered: bool
     replica: bool
     ahead_ms: int
+    memory: Memory
 
 
 def check_redis(url: str) -> list[RedisFacts]:
@@ -71,6 +73,7 @@ def _read(client: redis.Redis, url: str) -> RedisFacts:
         clustered=bool(info.get("cluster_enabled")),
         replica=info.get("role") == "slave",
         ahead_ms=round((seconds + micros / 1e6 - ours) * 1000),
+        memory=Memory.of(info),
     )
 
 

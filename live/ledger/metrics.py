@@ -22,6 +22,11 @@ LAG = Gauge(
     "Age of the oldest record that is not settled, of all shows",
     multiprocess_mode=LAST,
 )
+BEAT = Gauge(
+    "live_ledger_settler_beat_seconds",
+    "Unix time at which a settler last looked for work, of all settlers the latest",
+    multiprocess_mode=LAST,
+)
 BATCH = Histogram(
     "live_ledger_settle_seconds",
     "One settlement transaction",

@@ -124,6 +124,7 @@ class Settler:
 
             async def look() -> None:
                 await self._look_for_shows()
+                metrics.BEAT.set_to_current_time()
                 for place in self._places:
                     if place not in running or running[place].done():
                         work = self._repeat(stop, partial(self._pass, place), place=place)

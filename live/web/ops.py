@@ -3,8 +3,9 @@
 Always: `/healthz` touches nothing outside the process, so a stopped Redis never gets a gateway
 killed; `/readyz` names every reason why it is not ready, and asks Redis on the connections that
 sell, so that it cannot be well where they are not; it counts shows that are being made again, which
-are no reason: all others are served. Of a cluster one node that answers is enough: a dead one costs
-its own shows, and taking the gateways away would cost all the others too.
+are no reason: all others are served. Its warnings (watch.py) are none either: every process sees
+them alike, so all would go. Of a cluster one node that answers is enough: a dead one costs its own
+shows, and taking the gateways away would cost all the others too.
 Health may be asked by anybody, so it tells what is wrong and not where: what stands behind a
 fault's colon (addresses, paths, the engine's own words) goes to the log alone, as do the names of
 shows. `/metrics` tells no names of people or shows; where it should not be public either,
@@ -12,6 +13,7 @@ shows. `/metrics` tells no names of people or shows; where it should not be publ
 """
 
 import asyncio
+from collections.abc import Mapping
 from hmac import compare_digest
 from typing import Protocol
 
@@ -30,6 +32,9 @@ SHOWS_TOLD_MAX = 20
 _REBUILDING = "SELECT show, reason FROM stock_doubts ORDER BY created_at LIMIT $1"
 
 
+_NONE: Mapping[str, str] = {}
+
+
 class Engine(Protocol):
     """The stock engine, as far as it is needed here."""
 
@@ -38,9 +43,11 @@ class Engine(Protocol):
 
 
 class Probe:
-    """Asks the engines; `draining` is set when this process is on its way out."""
+    """Asks the engines; `draining` is set when this process is on its way out. `warnings` are the
+    watch's, which keeps them up to date."""
 
-    def __init__(self, pool: Pool, stock: Engine) -> None:
+    def __init__(self, pool: Pool, stock: Engine, *, warnings: Mapping[str, str] = _NONE) -> None:
+        self.warnings = warnings
         self.draining = False
         self._pool = pool
         self._stock = stock
@@ -96,7 +103,12 @@ def ops_routes(probe: Probe, *, metrics_token: str | None = None) -> list[Route]
         told = {source: fault.partition(":")[0] for source, fault in faults.items()}
         if rebuilding:
             _rebuilding.warn(shows=rebuilding)
-        body = {"ready": not told, "faults": told, "rebuilding": len(rebuilding)}
+        body = {
+            "ready": not told,
+            "faults": told,
+            "warnings": dict(probe.warnings),
+            "rebuilding": len(rebuilding),
+        }
         return JSONResponse(body, 503 if told else 200)
 
     async def metrics(request: Request) -> Response:

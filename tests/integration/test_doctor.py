@@ -49,7 +49,8 @@ def test_configured_engines_are_asked(
     findings = {finding.name: finding for finding in examine(configured)}
 
     assert list(findings)[4:] == [
-        *("redis", "redis durability", "postgres", "postgres connections", "ledger", "clocks"),
+        *("redis", "redis durability", "redis memory"),
+        *("postgres", "postgres connections", "ledger", "clocks", "settlement"),
     ]
     assert findings["redis"].detail.startswith("valkey 9.")
     assert findings["redis durability"].detail == "appendfsync always"
@@ -65,7 +66,7 @@ def test_each_node_of_a_cluster_is_asked(settings: Settings, cluster: Cluster) -
 
     findings = {found.name: found for found in examine(configured) if "redis" in found.name}
     assert findings["redis"].detail == "a cluster of 3 nodes, all slots covered"
-    assert len(findings) == 1 + 2 * 3 and all(found.ok for found in findings.values())
+    assert len(findings) == 1 + 3 * 3 and all(found.ok for found in findings.values())
 
     node.ask("CONFIG", "SET", "appendfsync", "everysec")
     assert "appendfsync always" in look(configured, f"redis durability {name}").fix

@@ -16,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import live.ledger.metrics
 import live.payments.metrics
 import live.realtime.metrics
+import live.redis_memory
 import live.stock.metrics
 import live.web.metrics
 
@@ -23,6 +24,7 @@ MODULES = (
     live.ledger.metrics,
     live.payments.metrics,
     live.realtime.metrics,
+    live.redis_memory,
     live.stock.metrics,
     live.web.metrics,
 )
@@ -153,3 +155,17 @@ def test_viewers_are_shown() -> None:
         for metric in vars(module).values():
             if isinstance(metric, MetricWrapperBase) and metric._name != "live_realtime_deliveries":
                 assert metric._name in shown
+
+
+def test_absence_rings() -> None:
+    """A figure that nobody tells any more is beyond no bound, so rules ask for absence: of a figure
+    that settlers alone tell, and of one that every process does."""
+    for gauge in (live.ledger.metrics.BEAT, live.redis_memory.USED_RATIO):
+        assert [rule for rule in ALERTS if f"absent({gauge._name})" in rule]
+
+
+def test_full_redis_rings() -> None:
+    """Before it is full, and when it refuses."""
+    for metric in (live.redis_memory.USED_RATIO, live.redis_memory.REFUSED):
+        assert metric._name in " ".join(ALERTS)
+        assert metric._name in " ".join(EXPRESSIONS)
