@@ -22,7 +22,7 @@ from live.engines.locate import Binary, carried_since
 from live.engines.postgres_check import PostgresFacts, check_postgres
 from live.engines.redis_check import POLICY, RedisFacts, check_redis
 from live.errors import EngineError, reason_of
-from live.ledger.fitness import check_ledger
+from live.ledger.fitness import check_ledger, more_than_needed
 from live.ledger.pool import DATABASE_ERRORS, make_pool
 from live.ledger.waiting import Waiting
 from live.redis_memory import SHORT
@@ -38,6 +38,7 @@ SKEW_MS_MAX = 500  # between Redis and Postgres: so much too early or too late d
 OWN_SKEW_MS_MAX = 5_000  # of this machine: it stamps events and checks tokens
 WAITS_SECONDS = 10.0  # far above a settlement and the restart of a settler
 SHOWS_ASKED_MAX = 2_000  # three small calls each
+SPARE_TOLD_MAX = 4  # tables, in one line
 AGE_DAYS_MAX = 180  # of an embedded engine: its project mends security faults each quarter
 
 _ASKED = ("redis", "postgres", "ledger")  # without these nobody can be asked what waits
@@ -240,7 +241,21 @@ def _postgres(url: str, settings: Settings) -> tuple[list[Finding], PostgresFact
         findings.append(_failed("ledger", error))
     else:
         findings.append(Finding("ledger", True, "all migrations, and the rights that it takes"))
+        findings += _spare_rights(url)
     return findings, facts
+
+
+def _spare_rights(url: str) -> list[Finding]:
+    """Of a lesser account: what it could do to the ledger that the service never does."""
+    role, spare = asyncio.run(more_than_needed(url))
+    if not spare:
+        return []
+    detail = f"{role} may also {', '.join(spare[:SPARE_TOLD_MAX])}"
+    if len(spare) > SPARE_TOLD_MAX:
+        detail += f" and {len(spare) - SPARE_TOLD_MAX} more"
+    fix = f"run `live migrate --grant {role}` as the role that owns the tables; what stays comes by"
+    fix += " another role or PUBLIC"
+    return [Finding("postgres rights", False, detail, fix, stops=False)]
 
 
 def connections_wanted(settings: Settings) -> int:
