@@ -19,7 +19,7 @@ from live.ledger.notices import NoticeSender
 from live.ledger.payments import PaymentRows
 from live.ledger.pool import Pool, make_pool
 from live.ledger.rebuild import Rebuilder
-from live.ledger.repair import repair
+from live.ledger.repair import GIVE_BACK_MAX, repair
 from live.ledger.schedule import Schedule
 from live.ledger.settler import Settler
 from live.ledger.shows import ShowRows
@@ -186,7 +186,9 @@ async def auditor(
         yield run
 
 
-async def repair_ledger(settings: Settings, extent: Extent) -> list[str]:
+async def repair_ledger(
+    settings: Settings, extent: Extent, *, give_back_max: int = GIVE_BACK_MAX
+) -> list[str]:
     """What `live audit --repair` does before it audits; what was done, a line each."""
     async with _back_of(settings) as back:
         return await repair(
@@ -198,4 +200,5 @@ async def repair_ledger(settings: Settings, extent: Extent) -> list[str]:
             providers=books_of(back.providers),
             states=_Told(back.broker, Carrier(back.stock, back.broker)),
             extent=extent,
+            give_back_max=give_back_max,
         )

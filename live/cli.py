@@ -167,18 +167,33 @@ def import_(settings: Settings, file: Path, kind: str | None, currency: str) -> 
 
 @main.command()
 @click.option("--repair", is_flag=True, help="Settle, refund, re-apply and rebuild first.")
+@click.option(
+    "--refund-up-to",
+    type=click.IntRange(0, 1_000_000),
+    metavar="N",
+    help="With --repair: give back up to N payments without an order (20), else none.",
+)
 @click.option("--full", is_flag=True, help="All shows, also those that did not change.")
 @click.option("--show", metavar="ID", help="One show, and nothing of the rest of the shop.")
 @click.option("--json", "as_json", is_flag=True)
 @with_settings
-def audit(settings: Settings, repair: bool, full: bool, show: str | None, as_json: bool) -> None:
+def audit(
+    settings: Settings,
+    repair: bool,
+    refund_up_to: int | None,
+    full: bool,
+    show: str | None,
+    as_json: bool,
+) -> None:
     """Prove the invariants across Redis, Postgres and payments.
 
     Shows that the settlers' audit proved and that did not change since are passed over.
     """
     from live.commands import audit as command
 
-    report = command.audit(settings, mend=repair, full=full, show=show)
+    if refund_up_to is not None and not repair:
+        raise click.UsageError("--refund-up-to needs --repair")
+    report = command.audit(settings, mend=repair, full=full, show=show, refund_up_to=refund_up_to)
     if as_json:
         click.echo(orjson.dumps(report))
     else:

@@ -15,23 +15,33 @@ from live.ledger.audit import AuditReport, Extent
 from live.ledger.audit_books import made_with
 from live.ledger.fitness import check_ledger
 from live.ledger.pool import make_pool
+from live.ledger.repair import GIVE_BACK_MAX
 from live.payments.sandbox import Sandbox
 from live.settings import Settings
 from live.supervisor import Supervisor
 from live.telemetry import set_up_logs
 
 
-def audit(settings: Settings, *, mend: bool, full: bool, show: str | None) -> AuditReport:
+def audit(
+    settings: Settings,
+    *,
+    mend: bool,
+    full: bool,
+    show: str | None,
+    refund_up_to: int | None = None,
+) -> AuditReport:
     """Prove the invariants; the sandbox provider is started where nobody runs it.
 
-    `mend`: repair first, and tell on standard error what was done. Without `full` or `show` only
+    `mend`: repair first, and tell on standard error what was done; `refund_up_to`: how many
+    payments without an order may be given back, None: GIVE_BACK_MAX. Without `full` or `show` only
     what changed since the settlers' audit proved it. Raises EngineError where there is no ledger.
     """
     set_up_logs(role="audit", quiet=True)
     extent = Extent(changed=not full and show is None, show=None if show is None else ShowId(show))
     with engines_of(settings) as (_, ready), engine_faults():
         embedded = settings.database_url is None
-        return asyncio.run(_audit(ready, extent, embedded=embedded, mend=mend))
+        most = (GIVE_BACK_MAX if refund_up_to is None else refund_up_to) if mend else None
+        return asyncio.run(_audit(ready, extent, embedded=embedded, give_back_max=most))
 
 
 def print_audit(report: AuditReport) -> None:
@@ -61,14 +71,18 @@ def print_audit(report: AuditReport) -> None:
     console.print("every promise holds" if report.ok else "promises are broken", style="bold")
 
 
-async def _audit(settings: Settings, extent: Extent, *, embedded: bool, mend: bool) -> AuditReport:
+async def _audit(
+    settings: Settings, extent: Extent, *, embedded: bool, give_back_max: int | None
+) -> AuditReport:
+    """`give_back_max`: None, no repair."""
     await check_ledger(settings.database_url or "", used=True)
     sandbox = embedded or await _sold_with_own_sandbox(settings)
     supervisor = Supervisor(settings, gateways=0, settlers=0, sandbox=sandbox, quiet=True)
     try:
         await supervisor.start()
-        if mend:
-            for line in await repair_ledger(supervisor.settings, extent):
+        if give_back_max is not None:
+            mended = supervisor.settings
+            for line in await repair_ledger(mended, extent, give_back_max=give_back_max):
                 sys.stderr.write(f"repaired: {line}\n")
         async with auditor(supervisor.settings) as run:
             return await run(extent)

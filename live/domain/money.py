@@ -1,5 +1,7 @@
 """Money in integer minor units (cents, yen, fils) with an ISO 4217 code; never a float."""
 
+from decimal import Decimal
+
 AMOUNT_MINOR_MAX = 10**12  # far above any order, far below what bigint and JSON numbers hold
 
 # ISO 4217 minor units other than two; static/money.js has the same list, and a test compares them.
@@ -15,6 +17,11 @@ MINOR_DIGITS = {
 def minor_digits(currency: str) -> int:
     """How many digits of an amount in minor units stand behind the point."""
     return MINOR_DIGITS.get(currency, 2)
+
+
+def amount_text(amount_minor: int, currency: str) -> str:
+    """For people: `26816.00 EUR`."""
+    return f"{Decimal(amount_minor).scaleb(-minor_digits(currency)):f} {currency}"
 
 
 def is_currency(code: str) -> bool:

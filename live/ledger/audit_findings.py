@@ -54,13 +54,24 @@ _BACKUP = (
 _WORKER = "--repair lets the payment worker decide it now, and asks for its void if it cannot"
 _PROVIDER = "look at the charge in the provider's dashboard; refund or void there what is not owed"
 
+_FEW = (
+    "; where there are more than 20 such payments orders may have been lost: compare with a backup "
+    "first, then say how many to give back with --refund-up-to"
+)
+_UNOWNED = "--repair sends back what was captured for no order" + _FEW
+
 MENDS: Mapping[str, tuple[Who, str]] = {
     "ledger_unread": ("service", "Postgres failed; if it stays, run `live doctor`"),
     "stock_unread": ("repair", _REBUILD),
     "outbox_behind": ("repair", "--repair settles it; if it comes back, look why no settler runs"),
     "oversold": ("person", "pause the offer, then cancel orders or restock it"),
     "stock_doubted": ("repair", _REBUILD),
-    "entry_aside": ("repair", _REBUILD + "; what was paid for is then decided again"),
+    "entry_aside": (
+        "repair",
+        "--repair tries it once more and makes the stock again; if it then says that it cannot be "
+        "settled, a person looks at the reason (UniqueViolationError: rows of a lost order are "
+        "still there, so the ledger lacks a part; restore it whole), no further repair helps",
+    ),
     "offer_unknown": ("repair", _REBUILD),
     "offer_figures": ("repair", _REBUILD),
     "offer_terms": ("repair", _CARRY),
@@ -102,8 +113,8 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     "payment_lines": ("person", _BACKUP),
     "payment_sums": ("person", _BACKUP + "; the provider's books tell what moved"),
     "payment_state": ("person", _BACKUP + "; the provider's books tell what moved"),
-    "payment_unowned": ("repair", "--repair sends back what was captured for no order"),
-    "payment_kept": ("repair", "--repair voids it"),
+    "payment_unowned": ("repair", _UNOWNED),
+    "payment_kept": ("repair", "--repair voids it" + _FEW),
     "payment_hangs": ("repair", _WORKER),
     "payment_unattended": ("repair", _WORKER),
     "payment_undecided": ("repair", _WORKER),

@@ -2,11 +2,11 @@
 
 Always: it only goes on where something was left: settles what the outbox holds, lets the payment
 worker decide what hangs, asks again for money moves that were forgotten or refused, sends back what
-no order owns and what a provider holds for a payment that was given up, sets counters to the sums
-that prove them, tells Redis and viewers what hosts decided, and makes a show's stock anew where
-Redis still differs. It never raises what an offer is allotted, never pays back what a person asked
-for (he may have done it otherwise), never deletes, and leaves to a person what it cannot explain;
-the audit after it tells what remains.
+no order owns (a few payments; more where a person says how many) and what a provider holds for a
+payment that was given up, sets counters to the sums that prove them, tells Redis and viewers what
+hosts decided, and makes a show's stock anew where Redis differs. It never raises what an offer
+is allotted, never pays back what a person asked for (he may have done it otherwise), never deletes,
+and leaves to a person what it cannot explain; the audit after it tells what remains.
 Called by: `live audit --repair`, beside a running service or alone. Safe to repeat at any point.
 """
 
@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 
 from live.domain.ids import ShowId
+from live.domain.money import amount_text
 from live.domain.offer import OfferTerms
 from live.domain.show import ShowState
 from live.errors import Busy
@@ -41,6 +42,9 @@ WORK_ROUNDS_MAX = 1_000  # passes of the payment worker, of dozens of rows each
 GRACE_S = 30.0  # a payment that moved so lately is in somebody's hands
 COMPARE_WAIT_S = 5.0  # for the settlers to pass what is sold meanwhile
 STATEMENT_TIMEOUT_S = 60.0  # of one look over a whole ledger
+# Payments without an order whose money goes back unasked. A crash or a bug leaves a handful; more
+# mean that orders were lost (half a restore, rows deleted), and then money is not what to move.
+GIVE_BACK_MAX = 20
 
 log = structlog.get_logger()
 
@@ -70,18 +74,20 @@ async def repair(
     states: TellPort | None = None,
     extent: Extent = EVERYTHING,
     grace_s: float = GRACE_S,
+    give_back_max: int = GIVE_BACK_MAX,
 ) -> list[str]:
     """Mend what can be mended of the shows that `extent` names; one line for each thing done.
 
     Money is looked after for the whole shop. Raises DATABASE_ERRORS, NotFound.
 
     `providers` are those whose books can be read. `work` is one pass of the payment worker; it
-    tells whether it found anything to do.
+    tells whether it found anything to do. Where more than `give_back_max` payments are paid and
+    own no order, none of them is given back; a line says how many and how much.
     """
     named = list((await work_of(pool, extent)).shows)
     rows = await pool.fetch(sql.SOLD_IN, named, timeout=STATEMENT_TIMEOUT_S)
     shows = [ShowId(row["id"]) for row in rows]
-    parts = _Parts(pool, stock, outbox, settler, states, grace_s)
+    parts = _Parts(pool, stock, outbox, settler, states, grace_s, give_back_max)
     for show in shows:
         await parts.bring_up(show)
     for row in await pool.fetch(sql.PUT_ASIDE):
@@ -105,10 +111,12 @@ class _Parts:
         settler: Settler,
         states: TellPort | None,
         grace_s: float,
+        give_back_max: int,
     ) -> None:
         self.pool, self.stock, self.outbox, self.settler = pool, stock, outbox, settler
         self.states = states
         self.grace_s = grace_s
+        self.give_back_max = give_back_max
         self.prover = Prover(pool, stock, outbox)
         self.done: list[str] = []
 
@@ -153,7 +161,9 @@ class _Parts:
             self.note(
                 f"show {show}: record {row['seq']} of entry {row['entry']} cannot be settled"
                 f" ({row['reason']}); the stock was made again without it, and money for it is"
-                " given back; it stays in the table poison"
+                " given back below unless it says so; it stays in the table poison. A person looks"
+                " whether rows of its order are there already (then the ledger lost a part: restore"
+                " it whole) or whether the sale must be made anew; no repair will do it"
             )
 
     async def _settle(self, show: ShowId) -> None:
@@ -164,7 +174,10 @@ class _Parts:
     async def mend_money(
         self, work: Callable[[], Awaitable[bool]], providers: Sequence[ProviderAuditPort]
     ) -> None:
-        for query in (*sql.MONEY, sql.DECIDE):
+        for query in sql.MONEY:
+            await self.run(query, self.grace_s)
+        await self.give_back()
+        for query in (*sql.DUE_NOW, sql.DECIDE):
             await self.run(query, self.grace_s)
         for provider in providers:
             await self.void_late(provider)
@@ -179,6 +192,22 @@ class _Parts:
                 return  # an order may be on its way: nobody can tell whose money is free
         await self.run(sql.VOID_HANGING, self.grace_s)
         await _work_off(work)
+
+    async def give_back(self) -> None:
+        """What was paid and owns no order goes back, or all of it is left to a person."""
+        owed = await self.pool.fetch(sql.TO_GIVE_BACK, self.grace_s, timeout=STATEMENT_TIMEOUT_S)
+        payments = sum(row["payments"] for row in owed)
+        if payments <= self.give_back_max:
+            for query in sql.GIVE_BACK:
+                await self.run(query, self.grace_s, self.give_back_max)
+            return
+        sums = ", ".join(amount_text(row["amount_minor"], row["currency"]) for row in owed)
+        self.note(
+            f"NOT given back: {payments} payments that own no order, {sums} in all, are"
+            f" more than {self.give_back_max}: orders may have been lost. Compare the ledger with"
+            " a backup and restore it whole; only if the money is really owed back, run"
+            f" `live audit --repair --refund-up-to {payments}`"
+        )
 
     async def void_late(self, provider: ProviderAuditPort) -> None:
         """What the provider holds for a payment that was given up goes back."""

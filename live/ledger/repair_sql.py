@@ -57,16 +57,36 @@ MONEY = (
     SET state = 'due', due_at = now(), created_at = now(), reason = 'repair'
     WHERE money_jobs.state = 'done' AND money_jobs.amount_minor = EXCLUDED.amount_minor
     RETURNING 'payment ' || payment || ': its capture was asked for' AS done""",
+)
+
+_OWED = f"""
+p.captured_minor > p.refunded_minor
+AND p.updated_at < now() - make_interval(secs => $1)
+AND {_NO_ORDER}
+AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')"""
+
+_KEPT = f"""
+p.state = 'capturing' AND p.captured_minor = 0
+AND p.updated_at < now() - make_interval(secs => $1)
+AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.state {STANDS})
+AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')"""
+
+# What GIVE_BACK would give back, by currency.
+TO_GIVE_BACK = f"""
+SELECT currency, count(*) AS payments, sum(amount_minor)::bigint AS amount_minor
+FROM (SELECT currency, captured_minor - refunded_minor AS amount_minor FROM payments p WHERE {_OWED}
+      UNION ALL
+      SELECT currency, amount_minor FROM payments p WHERE {_KEPT}) owed
+GROUP BY currency ORDER BY currency"""
+
+# Money of sales that have no order. Each takes the grace as $1, and at most $2 payments.
+GIVE_BACK = (
     f"""-- What was captured for no order that stands goes back, after a failure once more.
     WITH owed AS (
         SELECT p.id, p.captured_minor - p.refunded_minor AS amount_minor,
                (SELECT count(*) FROM money_jobs j
                 WHERE j.payment = p.id AND j.kind = 'refund') AS asked
-        FROM payments p
-        WHERE p.captured_minor > p.refunded_minor
-          AND p.updated_at < now() - make_interval(secs => $1)
-          AND {_NO_ORDER}
-          AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+        FROM payments p WHERE {_OWED} LIMIT $2
     ), answered AS (
         UPDATE money_jobs j SET state = 'called_off'
         FROM owed WHERE j.payment = owed.id AND j.kind = 'refund' AND j.state = 'failed'
@@ -80,13 +100,13 @@ MONEY = (
     f"""-- What is kept for an order that did not come is let go.
     INSERT INTO money_jobs (payment, kind, amount_minor, reason)
     SELECT p.id, 'void', p.amount_minor, 'repair: kept for no order that stands'
-    FROM payments p
-    WHERE p.state = 'capturing' AND p.captured_minor = 0
-      AND p.updated_at < now() - make_interval(secs => $1)
-      AND NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.state {STANDS})
-      AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
+    FROM payments p WHERE {_KEPT} LIMIT $2
     {DUE_AGAIN}
     RETURNING 'payment ' || payment || ': its void was asked for' AS done""",
+)
+
+# After that; $1 as before.
+DUE_NOW = (
     f"""-- What nobody would look at for hours is due now.
     UPDATE money_jobs SET due_at = now()
     WHERE state = 'due' AND pending_at IS NULL
