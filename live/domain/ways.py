@@ -6,6 +6,8 @@ empty narrowing narrows nothing, so a cart may be paid in the ways that all of i
 
 from collections.abc import Iterable, Sequence
 
+from live.domain.payment import INVOICE
+
 WAYS_MAX = 8  # names in one list; there are fewer providers than that
 
 
@@ -13,3 +15,8 @@ def narrowed(shop: Sequence[str], narrowings: Iterable[Sequence[str]]) -> tuple[
     """The shop's ways that every narrowing allows, in the shop's order."""
     limits = [frozenset(one) for one in narrowings if one]
     return tuple(name for name in shop if all(name in limit for limit in limits))
+
+
+def nobody_pays(ways: Sequence[str], *, guests: bool) -> bool:
+    """Whether anybody, without a name, could order everything in these ways and pay nothing."""
+    return guests and tuple(ways) == (INVOICE,)

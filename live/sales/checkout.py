@@ -95,6 +95,7 @@ class _Call:
     hold: HoldKey
     purchase: Purchase
     provider: Provider
+    guest: bool
     answer_by: float
     opened: bool = False
     failure: str | None = None
@@ -166,6 +167,7 @@ class Checkout:
             hold=purchase.key if purchase.hold is None else purchase.hold,
             purchase=purchase,
             provider=provider,
+            guest=caller.guest,
             answer_by=asyncio.get_running_loop().time() + self._answer_s,
         )
         check_contact(purchase.provider, purchase.contact)
@@ -192,7 +194,7 @@ class Checkout:
     async def _rehearse(self, caller: Caller, call: _Call) -> CheckoutAnswer:
         """Answer as if it had been paid. Raises what the stock engine raises."""
         direct = call.purchase.direct
-        ways = self._ways.of(self._book.of(call.show), ())
+        ways = self._ways_of(call, ())
         if call.provider.name not in ways:
             raise not_offered(ways)
         if direct is None:
@@ -243,10 +245,11 @@ class Checkout:
             log.error("checkout.broke", error=repr(error), **call.log_ids())
 
     async def _pay_hold(self, call: _Call) -> CheckoutAnswer:
-        narrow = not self._ways.everywhere(self._book.of(call.show), call.provider.name)
+        offers = self._book.of(call.show)
+        narrow = not self._ways.everywhere(offers, call.provider.name, guest=call.guest)
         if narrow:
             # Before `begin`, so that whoever chose a wrong way keeps his hold as it was.
-            ways = self._ways.of(self._book.of(call.show), await self._held_lines(call))
+            ways = self._ways_of(call, await self._held_lines(call))
             if call.provider.name not in ways:
                 return await self._another_way(call, ways)
         window_ms = call.provider.payment_window_ms(call.purchase.token)
@@ -258,10 +261,13 @@ class Checkout:
         if began.outcome is not Outcome.HELD:
             return await self._after_the_end(call, began.outcome)
         lines = tuple(began.lines)
-        ways = self._ways.of(self._book.of(call.show), lines) if narrow else ()
+        ways = self._ways_of(call, lines) if narrow else ()
         if narrow and call.provider.name not in ways:
             raise not_offered(ways)  # the hold came to be another one in that instant
         return await self._charge(call, lines, Mode.HOLD, began.held_until)
+
+    def _ways_of(self, call: _Call, lines: Sequence[Line]) -> tuple[str, ...]:
+        return self._ways.of(self._book.of(call.show), lines, guest=call.guest)
 
     async def _held_lines(self, call: _Call) -> tuple[Line, ...]:
         """What the buyer holds by this key; nothing where stock has no such live hold."""
@@ -301,7 +307,7 @@ class Checkout:
             return answer
         if terms.mode is not Mode.FIRST_PAID:
             raise BadField("hold: is missing: this offer is sold by holds")
-        ways = self._ways.of(self._book.of(call.show), lines)
+        ways = self._ways_of(call, lines)
         if call.provider.name not in ways:
             return await self._another_way(call, ways)
         if call.provider.is_asynchronous(call.purchase.token):

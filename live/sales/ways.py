@@ -11,7 +11,7 @@ import msgspec
 
 from live.domain.hold import Line
 from live.domain.payment import INVOICE
-from live.domain.ways import narrowed
+from live.domain.ways import narrowed, nobody_pays
 from live.errors import BadField
 from live.sales.offers import Offers
 
@@ -25,13 +25,20 @@ class WaysToPay:
 
     shop: tuple[str, ...]
 
-    def of(self, offers: Offers, lines: Sequence[Line]) -> tuple[str, ...]:
-        """The ways to pay for these lines together. Raises NotFound for an unknown slot."""
-        narrowings = [offers.at(line.slot).providers for line in lines]
-        return narrowed(self.shop, [offers.state.providers, *narrowings])
+    def of(self, offers: Offers, lines: Sequence[Line], *, guest: bool) -> tuple[str, ...]:
+        """The ways to pay for these lines together. Raises NotFound for an unknown slot.
 
-    def everywhere(self, offers: Offers, provider: str) -> bool:
+        None for a guest where only invoices are left: a cart or a setting that changed may come to
+        that, although no offer for guests is made so.
+        """
+        narrowings = [offers.at(line.slot).providers for line in lines]
+        ways = narrowed(self.shop, [offers.state.providers, *narrowings])
+        return () if nobody_pays(ways, guests=guest) else ways
+
+    def everywhere(self, offers: Offers, provider: str, *, guest: bool) -> bool:
         """Whether this way is open whatever the lines are, as it mostly is."""
+        if guest and provider == INVOICE:
+            return False
         narrowings = (offers.state.providers, *offers.narrowings)
         return provider in narrowed(self.shop, narrowings)
 

@@ -115,11 +115,12 @@ class HostCommands:
     async def create_offer(self, show: ShowId, new: NewOffer, actor: Actor) -> Done:
         state = await self._shows.read_state(show)
         self._ways.check_names(new.providers)
-        self._ways.check_price(new.price_minor, state.currency, (state.providers, new.providers))
+        limits = (state.providers, new.providers)
+        self._ways.check_price(new.price_minor, state.currency, limits, guests=new.guests)
         return await self._carry(self._offers.create(show, new, actor))
 
     async def edit_offer(self, offer: OfferId, changes: OfferChanges, actor: Actor) -> Done:
-        if "price_minor" in changes or "providers" in changes:
+        if changes.keys() & {"price_minor", "providers", "guests"}:
             await self._check_edit(offer, changes)
         return await self._carry(self._offers.edit(offer, changes, actor))
 
@@ -129,7 +130,8 @@ class HostCommands:
         providers = changes.get("providers", terms.providers)
         self._ways.check_names(providers)
         price = changes.get("price_minor", terms.price_minor)
-        self._ways.check_price(price, terms.currency, (state.providers, providers))
+        guests = changes.get("guests", terms.guests)
+        self._ways.check_price(price, terms.currency, (state.providers, providers), guests=guests)
 
     async def mark_sold_out(self, offer: OfferId, actor: Actor) -> Done:
         return await self._carry(self._offers.mark_sold_out(offer, actor))

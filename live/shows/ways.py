@@ -1,7 +1,8 @@
 """What hosts may choose of the shop's ways to pay, and which prices these can charge.
 
 Always: a show or an offer names ways that the shop takes, and an offer's price can be charged by at
-least one of those that its buyers may use, so nobody finds out at the till.
+least one of those that its buyers may use, so nobody finds out at the till. Guests never have
+invoices as their only way.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,13 @@ from typing import Protocol
 
 from live.domain.offer import Phase
 from live.domain.show import ShowState
-from live.domain.ways import narrowed
+from live.domain.ways import narrowed, nobody_pays
 from live.errors import BadField
+
+_FREE_FOR_ALL = (
+    "where invoice is the only way to pay anybody, without a name, could order everything and pay "
+    "nothing: name another way to pay, too, or let guests watch"
+)
 
 
 class Till(Protocol):
@@ -37,13 +43,20 @@ class ShopWays:
             raise BadField(f"providers: {unknown[0]} is not taken here, only {taken}")
 
     def check_price(
-        self, price_minor: int, currency: str, narrowings: Iterable[Sequence[str]]
+        self,
+        price_minor: int,
+        currency: str,
+        narrowings: Iterable[Sequence[str]],
+        *,
+        guests: bool,
     ) -> None:
-        """Raises BadField for a price that none of the ways left could charge, or where none is
-        left."""
+        """Raises BadField for a price that none of the ways left could charge, where none is left,
+        or where guests could pay by invoice alone."""
         limits = tuple(narrowings)
         if self.names and not narrowed(self.names, limits):
             raise BadField("providers: the show and its offer have no way to pay in common")
+        if nobody_pays(narrowed(self.names, limits), guests=guests):
+            raise BadField(f"guests: {_FREE_FOR_ALL}")
         refusal = self.refusal(price_minor, currency, limits)
         if refusal:
             raise BadField(f"price_minor: {refusal}")
@@ -67,6 +80,8 @@ class ShopWays:
             limits = (providers, terms.providers)
             if self.names and not narrowed(self.names, limits):
                 raise BadField(f"providers: offer {terms.id} would have no way to pay left")
+            if nobody_pays(narrowed(self.names, limits), guests=terms.guests):
+                raise BadField(f"providers: offer {terms.id} takes guests, and {_FREE_FOR_ALL}")
             fault = self.refusal(terms.price_minor, terms.currency, limits)
             if fault:
                 raise BadField(f"providers: {fault}, and offer {terms.id} costs such a price")

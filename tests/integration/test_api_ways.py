@@ -77,6 +77,34 @@ async def test_offer_keeps_a_way_to_be_paid(stage: Stage, show: ShowId) -> None:
     assert (answer.status_code, "in common" in answer.text) == (400, True)
 
 
+async def test_guests_never_have_invoices_as_their_only_way(stage: Stage, show: ShowId) -> None:
+    """However show, offer and guests come together, and in whichever order."""
+    name = await begin(stage, show)
+    path, made = f"/v1/shows/{show}", f"/v1/offers/{name}"
+    invoice: dict[str, Any] = {"providers": ["invoice"]}
+    wide: dict[str, Any] = {"providers": []}
+
+    async def patched(where: str, body: dict[str, Any]) -> int:
+        answer = await stage.call("PATCH", where, body)
+        if answer.status_code == 400:
+            assert "invoice is the only way" in answer.json()["detail"]
+        return answer.status_code
+
+    bad = await stage.call("POST", f"{path}/offers", offer(id="bad", guests=True, **invoice))
+    assert (bad.status_code, bad.json()["field"]) == (400, "guests")
+    assert await patched(made, invoice | {"guests": True}) == 400
+    assert await patched(made, {"guests": True}) == 200
+    assert await patched(made, invoice) == 400
+    assert await patched(path, invoice) == 400
+    assert await patched(made, {"guests": False}) == 200
+    assert await patched(path, invoice) == 200
+    assert await patched(made, {"guests": True}) == 400
+    late = await stage.call("POST", f"{path}/offers", offer(id="late", guests=True))
+    assert late.status_code == 400
+    assert await patched(path, wide) == 200
+    assert await patched(made, {"guests": True}) == 200
+
+
 async def begin_in(stage: Stage, show: ShowId, currency: str) -> str:
     """A product and a show that sells in this currency; the answer's note."""
     product = {"sku": "lamp", "title": "Lamp", "price_minor": 1_234, "on_hand": 10}
