@@ -25,15 +25,13 @@ from live.errors import EngineError, reason_of
 from live.ledger.fitness import check_ledger, more_than_needed
 from live.ledger.pool import DATABASE_ERRORS, make_pool
 from live.ledger.waiting import Waiting
+from live.realtime import descriptors
 from live.redis_memory import SHORT
 from live.redis_url import is_cluster
-from live.settings import SECRET_BYTES_MIN, Settings
+from live.settings import REDIS_SCHEMES, SECRET_BYTES_MIN, Settings
 from live.stock.outbox import Outbox
 
 PYTHON_MIN = (3, 11)
-# A viewer is a descriptor in a gateway; 10,000 of them and as many again for the audience of
-# `live demo` and `live bench` on the same machine, with room for logs, Redis and Postgres.
-FILES_WANTED = 10_240
 SKEW_MS_MAX = 500  # between Redis and Postgres: so much too early or too late does an offer open
 OWN_SKEW_MS_MAX = 5_000  # of this machine: it stamps events and checks tokens
 WAITS_SECONDS = 10.0  # far above a settlement and the restart of a settler
@@ -65,6 +63,7 @@ def examine(settings: Settings, faults: tuple[str, ...] = ()) -> list[Finding]:
     """
     findings = [Finding("settings", False, one, "mend that variable") for one in faults]
     findings += [_python(), _files(), _data_dir(settings), _secret(settings)]
+    findings += examine_settings(settings)
     if settings.redis_url is None:
         findings += _embedded_valkey(settings)
     if settings.database_url is None:
@@ -100,13 +99,33 @@ def _python() -> Finding:
 
 
 def _files() -> Finding:
+    """By the rule of the gateways, which raise the soft limit themselves."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    ok = soft == resource.RLIM_INFINITY or soft >= FILES_WANTED
-    fix = f"raise it before the start: ulimit -n {FILES_WANTED}"
-    if hard != resource.RLIM_INFINITY and hard < FILES_WANTED:
-        fix += " (as root: the hard limit is lower)"
-    detail = f"{soft} (hard limit {hard})"
+    limit = descriptors.reachable(soft, hard)
+    ok = not descriptors.few(limit)
+    fix = f"raise the hard limit to {descriptors.WANTED}, else fewer connections are let in: "
+    fix += f"LimitNOFILE={descriptors.WANTED}, or as root ulimit -n {descriptors.WANTED}"
+    detail = "unlimited" if limit == descriptors.UNLIMITED else f"up to {limit} for each process"
     return Finding("open files", ok, detail, "" if ok else fix, stops=False)
+
+
+def examine_settings(settings: Settings) -> list[Finding]:
+    """What of the settings is worth a word, and stops nothing."""
+    findings = [_payments(settings)]
+    for name, nearest in settings.unknown:
+        fix = f"did you mean {nearest}? " if nearest else ""
+        fix += "nothing here reads this variable"
+        findings.append(Finding("settings", False, f"{name} is unknown", fix, stops=False))
+    return findings
+
+
+def _payments(settings: Settings) -> Finding:
+    ways = settings.ways_to_pay
+    if not ways and (settings.redis_url is None or settings.database_url is None):
+        ways = ("sandbox",)  # which `live serve` starts beside embedded engines
+    fix = "" if ways else "set LIVE_PROVIDERS, LIVE_STRIPE_KEY or LIVE_SANDBOX_URL"
+    detail = ", ".join(ways) or "none: nothing can be paid"
+    return Finding("ways to pay", bool(ways), detail, fix, stops=False)
 
 
 def _data_dir(settings: Settings) -> Finding:
@@ -157,6 +176,8 @@ def _failed(name: str, error: EngineError) -> Finding:
 
 
 def _redis(url: str, settings: Settings) -> tuple[list[Finding], list[RedisFacts]]:
+    if urlsplit(url).scheme not in REDIS_SCHEMES:
+        return [], []  # a fault of the settings, and told as one
     try:
         servers = check_redis(url)
     except EngineError as error:

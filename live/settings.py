@@ -9,15 +9,17 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from live.errors import SettingsError
 from live.redis_url import seeds_of
 
+PREFIX = "LIVE_"
 SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
 SECRETS_MAX = 2  # the one that signs, and the one before it
 PORT_MAX = 65_535
@@ -85,6 +87,7 @@ class Settings:
     stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     stripe_api_base: str = STRIPE_API_BASE
     providers: tuple[str, ...] = ()  # ways to pay, as named; empty: see `ways_to_pay`
+    unknown: tuple[tuple[str, str], ...] = ()  # LIVE_* that nobody reads, the nearest that one does
 
     @property
     def ways_to_pay(self) -> tuple[str, ...]:
@@ -111,8 +114,47 @@ class Settings:
     def read(cls, environ: Mapping[str, str]) -> tuple[Self, tuple[str, ...]]:
         """The same, for who looks at the rest, too: with the faults, and defaults for some."""
         reader = _Reader(environ)
-        values = reader.read()
+        values = reader.read() | {"unknown": unknown_variables(environ)}
         return cls(**values), tuple(reader.faults)  # type: ignore[arg-type]  # the reader checks
+
+
+# Read by others than `_Reader`: the processes among themselves, tests, load tests, compose.
+ELSEWHERE = frozenset(
+    {
+        *("LIVE_FAILPOINT", "LIVE_PARENT_PID", "LIVE_QUIET", "LIVE_AUTOBAHN"),
+        *("LIVE_LOADTEST_ALLOW_HOST", "LIVE_LOADTEST_PROVIDER", "LIVE_SHOW"),
+        *("LIVE_DATABASE_PASSWORD", "LIVE_ACL", "LIVE_RUN", "LIVE_PORTS"),
+    }
+)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Each LIVE_* variable that nothing reads, with the nearest name that is read, or "".
+
+    No fault: others may use the prefix, too.
+    """
+    known = sorted(known_variables())
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return tuple((name, "".join(get_close_matches(name, known, n=1))) for name in unknown)
+
+
+def known_variables() -> frozenset[str]:
+    """Every LIVE_* variable that something reads."""
+    asked = _Asked()
+    _Reader(asked).read()
+    return ELSEWHERE | {name for name in asked.names if name.startswith(PREFIX)}
+
+
+class _Asked(dict[str, str]):
+    """An empty environment that notes what it is asked for, so that there is no list to keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.add(key)
+        return default
 
 
 class _Reader:
@@ -185,7 +227,7 @@ class _Reader:
         return value
 
     def redis_url(self) -> str | None:
-        value = self.url("LIVE_REDIS_URL", "REDIS_URL", schemes=_REDIS_SCHEMES)
+        value = self.url("LIVE_REDIS_URL", "REDIS_URL", schemes=REDIS_SCHEMES)
         try:
             seeds_of(value or "")
         except ValueError as error:  # its text names no password
@@ -319,7 +361,7 @@ class _Reader:
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(:[0-9]{1,5})?")
 _OWN_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 _PG_SCHEMES = ("postgresql", "postgres")
 
 

@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from live.commands.engines import engine_faults, engines_of, prepare
-from live.doctor import examine_engines
+from live.doctor import Finding, examine_engines, examine_settings
 from live.engines.embedded import Engines
 from live.errors import EngineError
 from live.process import stop_on_signals
@@ -31,12 +31,18 @@ def serve(settings: Settings, *, role: str) -> int:
     with engines_of(settings) as (engines, ready):
         with engine_faults():
             asyncio.run(prepare(ready, migrates=settings.database_url is None))
+        for finding in examine_settings(settings):
+            _warn("setting", finding)
         for finding in examine_engines(settings):  # what has no fault that stops it was seen above
-            if not finding.ok:
-                log.warning("engine", what=finding.name, found=finding.detail, mend=finding.fix)
+            _warn("engine", finding)
         return asyncio.run(
             _serve(engines, ready, gateways=gateways, settlers=settlers, sandbox=not configured)
         )
+
+
+def _warn(event: str, finding: Finding) -> None:
+    if not finding.ok:
+        log.warning(event, what=finding.name, found=finding.detail, mend=finding.fix)
 
 
 async def _serve(
@@ -49,9 +55,6 @@ async def _serve(
         try:
             await supervisor.start()
             log.info("serving", url=supervisor.base_url)
-            if not supervisor.settings.ways_to_pay:
-                mend = "set LIVE_PROVIDERS, LIVE_STRIPE_KEY or LIVE_SANDBOX_URL"
-                log.warning("nothing_can_be_paid", mend=mend)
             return await attend(engines, supervisor, stop)
         finally:
             await supervisor.stop()

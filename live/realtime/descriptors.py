@@ -13,10 +13,11 @@ from dataclasses import replace
 import structlog
 
 from live.realtime import metrics
-from live.realtime.admission import AdmissionLimits
+from live.realtime.admission import DEFAULT, AdmissionLimits
 from live.realtime.seldom import Seldom
 
 WANTED = 65_536  # all connections of a process with room to spare
+UNLIMITED = 2**31
 RESERVED = 128  # engines, providers, logs, files that are being served
 HTTP_SHARE = 4  # a quarter of the rest is for plain HTTP
 ADDRESS_SHARE = 2  # one address has half of either kind at most
@@ -29,34 +30,52 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def raise_limit() -> int:
-    """Raise this process' soft limit towards `WANTED`, as far as the hard one goes; the limit."""
+    """Raise this process' soft limit as far as `reachable`; the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < WANTED:
-        wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
+    wanted = reachable(soft, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return _limit()
 
 
+def reachable(soft: int, hard: int) -> int:
+    """The limit that a process with these can give itself: `WANTED`, or up to the hard one."""
+    if soft == resource.RLIM_INFINITY:
+        return UNLIMITED
+    wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
+    return max(soft, wanted)
+
+
+def few(limit: int, limits: AdmissionLimits = DEFAULT) -> bool:
+    """Whether so many descriptors lower the bounds of connections; `live doctor` asks it, too."""
+    fitted = _fitted(limits, limit)
+    bounds = (fitted.connections_max, fitted.http_max)
+    return bounds != (limits.connections_max, limits.http_max)
+
+
 def fit(limits: AdmissionLimits) -> AdmissionLimits:
     """Lower these bounds to what this process' descriptors allow."""
-    room = max(8, _limit() - RESERVED)
-    http_max = min(limits.http_max, room // HTTP_SHARE)
-    connections_max = min(limits.connections_max, room - room // HTTP_SHARE)
-    fitted = replace(
-        limits,
-        connections_max=connections_max,
-        http_max=http_max,
-        per_address_max=min(limits.per_address_max, http_max // ADDRESS_SHARE),
-    )
-    if fitted != limits:
+    fitted = _fitted(limits, _limit())
+    if few(_limit(), limits):
         log.warning(
             "descriptors_few",
             limit=_limit(),
-            connections_max=connections_max,
-            http_max=http_max,
+            connections_max=fitted.connections_max,
+            http_max=fitted.http_max,
             per_address_max=fitted.per_address_max,
         )
     return fitted
+
+
+def _fitted(limits: AdmissionLimits, limit: int) -> AdmissionLimits:
+    room = max(8, limit - RESERVED)
+    http_max = min(limits.http_max, room // HTTP_SHARE)
+    return replace(
+        limits,
+        connections_max=min(limits.connections_max, room - room // HTTP_SHARE),
+        http_max=http_max,
+        per_address_max=min(limits.per_address_max, http_max // ADDRESS_SHARE),
+    )
 
 
 async def watch() -> None:
@@ -82,7 +101,7 @@ def look() -> None:
 
 def _limit() -> int:
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2**31 if soft == resource.RLIM_INFINITY else soft
+    return UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 
 def _open() -> int | None:

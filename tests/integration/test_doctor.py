@@ -3,14 +3,17 @@
 import asyncio
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from live.doctor import Finding, examine
+from live.doctor import Finding, examine, examine_settings
 from live.ledger.migrate import migrate
+from live.realtime import descriptors
 from live.settings import Settings
 from tests.cluster import Cluster
 from tests.servers import Postgres, Valkey
@@ -32,7 +35,7 @@ def test_fresh_machine_is_fit(settings: Settings) -> None:
     findings = {finding.name: finding for finding in examine(settings)}
 
     assert list(findings) == [
-        *("python", "open files", "data directory", "secret"),
+        *("python", "open files", "data directory", "secret", "ways to pay"),
         *("valkey", "valkey age", "postgres", "postgres age", "sockets"),
     ]
     assert [name for name, found in findings.items() if not found.ok and found.stops] == []
@@ -48,14 +51,14 @@ def test_configured_engines_are_asked(
 
     findings = {finding.name: finding for finding in examine(configured)}
 
-    assert list(findings)[4:] == [
+    assert list(findings)[5:] == [
         *("redis", "redis durability", "redis memory"),
         *("postgres", "postgres connections", "ledger", "clocks", "settlement"),
     ]
     assert findings["redis"].detail.startswith("valkey 9.")
     assert findings["redis durability"].detail == "appendfsync always"
     assert re.fullmatch(r"18\.[1-9]\d*", findings["postgres"].detail)
-    assert all(finding.ok for finding in list(findings.values())[4:])
+    assert all(finding.ok for finding in list(findings.values())[5:])
 
 
 def test_each_node_of_a_cluster_is_asked(settings: Settings, cluster: Cluster) -> None:
@@ -118,6 +121,70 @@ def test_weaker_durability_than_wanted_is_found(settings: Settings, scratch: Pat
     assert "LIVE_APPENDFSYNC=everysec" in weak.fix
     assert none.detail.startswith("append-only is off")
     assert not weak.stops and not none.stops  # the service starts, and says so
+
+
+def test_shop_that_takes_no_money_is_found(settings: Settings) -> None:
+    """Engines of one's own bring no sandbox; `serve` warns by the same check."""
+    url = "postgresql://127.0.0.1:1/live"
+    own = replace(settings, redis_url="redis://127.0.0.1:1", database_url=url)
+
+    none, embedded = look(own, "ways to pay"), look(settings, "ways to pay")
+    paid = look(replace(own, stripe_key="sk_x"), "ways to pay")
+
+    assert (none.ok, none.stops) == (False, False) and "LIVE_PROVIDERS" in none.fix
+    assert (embedded.ok, embedded.detail) == (True, "sandbox")
+    assert (paid.ok, paid.detail) == (True, "stripe")
+
+
+def test_misspelt_variable_is_warned_of(settings: Settings) -> None:
+    """It changes nothing, which nobody notices; the name that was meant is told."""
+    found, faults = Settings.read({"LIVE_DATABSE_URL": "x", "LIVE_STREAM": "1", "LIVE_PORT": "1"})
+
+    warned = [one for one in examine_settings(found) if one.name == "settings"]
+
+    assert faults == ()
+    assert [one.detail for one in warned] == [
+        "LIVE_DATABSE_URL is unknown",
+        "LIVE_STREAM is unknown",
+    ]
+    assert "LIVE_DATABASE_URL" in warned[0].fix
+    assert not any(one.stops for one in warned)
+
+
+def test_url_of_an_unknown_scheme_is_told_once(settings: Settings) -> None:
+    """By the list of all schemes, not by a client's shorter one beside it."""
+    found, faults = Settings.read({"LIVE_REDIS_URL": "sentinel://h:1/name"})
+
+    told = [one for one in examine(replace(found, data_dir=settings.data_dir), faults) if one.stops]
+
+    assert [one.name for one in told if not one.ok and "schem" in one.detail + one.fix] == []
+    assert [one.name for one in told if not one.ok] == ["settings"]
+
+
+def test_enough_descriptors_are_enough_for_both() -> None:
+    """What gateways ask for at most is not few."""
+    assert not descriptors.few(descriptors.WANTED)
+    assert descriptors.reachable(1_024, 20_000) == 20_000
+    assert descriptors.reachable(1_024, 1_000_000) == descriptors.WANTED
+    assert descriptors.few(20_000)
+
+
+def test_doctor_and_gateways_count_descriptors_alike() -> None:
+    """In a process of its own under a limit that is too low for one, and so for the other."""
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, 18_000))
+from live.doctor import _files
+from live.realtime import descriptors
+from live.realtime.admission import DEFAULT
+found = _files().ok
+descriptors.raise_limit()
+print(found, descriptors.fit(DEFAULT) == DEFAULT)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.split()[-2:] == ["False", "False"]
 
 
 def test_dead_servers_are_found_without_their_passwords(settings: Settings) -> None:
