@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,7 @@ from live.domain.ids import ShowId
 from live.errors import EngineError, NotFound
 from live.ledger.audit import AuditReport, Extent
 from live.ledger.audit_books import made_with
+from live.ledger.audit_findings import Finding
 from live.ledger.fitness import check_ledger
 from live.ledger.pool import make_pool
 from live.ledger.repair import GIVE_BACK_MAX
@@ -20,6 +23,10 @@ from live.payments.sandbox import Sandbox
 from live.settings import Settings
 from live.supervisor import Supervisor
 from live.telemetry import set_up_logs
+
+TOLD_MAX = 50  # findings, to a person; beyond it the first of each code
+TOLD_OF_A_CODE_MAX = 5
+LINE_MAX = 10_000  # characters, where nobody's screen is the width
 
 
 def audit(
@@ -45,7 +52,28 @@ def audit(
 
 
 def print_audit(report: AuditReport) -> None:
-    """Show the report to a person."""
+    """Show the report to a person; to a file or pipe each finding is one line, however long."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=LINE_MAX)
+    console.print(_table(report))
+    money = report.payments
+    console.print(
+        f"payments: {money.captured} captured, {money.refunded} refunded, "
+        f"{money.unmatched} without an order"
+    )
+    for line in report.in_flight[:TOLD_MAX]:
+        console.print(f"in flight: {line}", markup=False)
+    if len(report.in_flight) > TOLD_MAX:
+        console.print(f"in flight: {len(report.in_flight) - TOLD_MAX} more; --json has all")
+    _print_findings(console, report.mend)
+    console.print(
+        f"{report.shows.proven} shows proven, {report.shows.unchanged} unchanged since they were"
+    )
+    console.print("every promise holds" if report.ok else "promises are broken", style="bold")
+
+
+def _table(report: AuditReport) -> Table:
     table = Table(title="audit", title_justify="left")
     table.add_column("offer")
     for name in ("allotted", "left", "held", "sold", "orders", "oversold"):
@@ -53,22 +81,23 @@ def print_audit(report: AuditReport) -> None:
     for offer in report.offers:
         figures = (offer.allotted, offer.left, offer.held, offer.sold, offer.orders)
         table.add_row(offer.offer, *map(str, figures), str(offer.oversold))
-    console = Console()
-    console.print(table)
-    money = report.payments
-    console.print(
-        f"payments: {money.captured} captured, {money.refunded} refunded, "
-        f"{money.unmatched} without an order"
-    )
-    for line in report.in_flight:
-        console.print(f"in flight: {line}", markup=False)
-    for finding in report.mend:
+    return table
+
+
+def _print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """All of them; of many, the first of each code, and how many there are of each."""
+    many = len(findings) > TOLD_MAX
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        counts[finding.code] += 1
+        if many and counts[finding.code] > TOLD_OF_A_CODE_MAX:
+            continue
         console.print(f"FINDING {finding.code}: {finding.line}", style="red", markup=False)
         console.print(f"  {finding.who}: {finding.how}", markup=False)
-    console.print(
-        f"{report.shows.proven} shows proven, {report.shows.unchanged} unchanged since they were"
-    )
-    console.print("every promise holds" if report.ok else "promises are broken", style="bold")
+    if many:
+        console.print(f"{len(findings)} findings, of each code the first; --json has all:")
+        for code, count in counts.most_common():
+            console.print(f"  {count} {code}", markup=False)
 
 
 async def _audit(
