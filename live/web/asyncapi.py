@@ -46,8 +46,8 @@ CARRIES: dict[ChannelKind, tuple[type, ...]] = {
 
 _WORDS = {
     ChannelKind.SHOW: "What happens to the show and its offers",
-    ChannelKind.CHAT: "Chat; people with a name may publish. Of the lines of one second the "
-    f"first {LINES_PER_SECOND_MAX} reach everybody, later ones their authors alone; the staff's "
+    ChannelKind.CHAT: "Chat; whoever has a token may publish, guests too, with a name or without. Of the "
+    f"lines of one second the first {LINES_PER_SECOND_MAX} reach everybody, later ones their authors alone; the staff's "
     "always reach everybody",
     ChannelKind.PULSE: "The latest figures, at most five times a second, without history",
     ChannelKind.PERSONAL: "A person's own holds and orders; the server subscribes him",

@@ -87,7 +87,8 @@ class SessionAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportAnswer:
     """`viewers` are those watching now; null while Redis cannot be asked. `unpaid_minor`: invoices
-    that nobody has paid yet, which are no revenue. `audit` is the latest of the schedule, of all
+    that nobody has paid yet, which are no revenue. `revenue_minor` is net of refunds; `offers` are
+    gross, what was sold before any refund. `audit` is the latest of the schedule, of all
     shows together; null before the first."""
 
     show: ShowId

@@ -202,7 +202,12 @@ class RestockBody(Body, frozen=True, kw_only=True):
 
 
 class ModerationBody(Body, frozen=True, kw_only=True):
-    """`message` for delete, pin, unpin; `sub` for the rest; `seconds` for mute and ban."""
+    """`message` for delete, pin, unpin; `sub` for the rest; `seconds` for mute and ban.
+
+    A message that is unknown, or too old to be known, is answered and told to pages all the same: a
+    page that shows it takes it off. Of who stands as high as the caller and is not connected the
+    call is answered and has no effect.
+    """
 
     action: Literal["delete", "pin", "unpin", "mute", "unmute", "shadow_ban", "ban", "unban"]
     message: Id | UnsetType = UNSET

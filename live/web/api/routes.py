@@ -248,7 +248,9 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         secret=True,
     ),
     Endpoint(
-        method="POST", path="/v1/users/{sub:path}/logout", summary="Close a person's sockets",
+        method="POST", path="/v1/users/{sub:path}/logout",
+        summary="Close a person's sockets and refuse his tokens; 200 and without effect where he "
+        "stands as high as the caller and is not connected",
         access=HOSTS_ANYWHERE, handler=access.log_out_user, body=Empty, answer=Nothing,
     ),
     Endpoint(
