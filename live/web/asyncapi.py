@@ -46,9 +46,9 @@ CARRIES: dict[ChannelKind, tuple[type, ...]] = {
 
 _WORDS = {
     ChannelKind.SHOW: "What happens to the show and its offers",
-    ChannelKind.CHAT: "Chat; whoever has a token may publish, guests too, with a name or without. Of the "
-    f"lines of one second the first {LINES_PER_SECOND_MAX} reach everybody, later ones their authors alone; the staff's "
-    "always reach everybody",
+    ChannelKind.CHAT: "Chat; whoever has a token may publish, guests too, with a name or without. "
+    f"Of the lines of one second the first {LINES_PER_SECOND_MAX} reach everybody, later ones "
+    "their authors alone; the staff's always reach everybody",
     ChannelKind.PULSE: "The latest figures, at most five times a second, without history",
     ChannelKind.PERSONAL: "A person's own holds and orders; the server subscribes him",
     ChannelKind.DESK: "Figures, orders, moderation, drafts, who the authors of lines are; a "
