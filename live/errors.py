@@ -12,6 +12,7 @@ LiveError
     │   └── Banned             a host sent this person away from the show; a connect closes 3503
     ├── Rehearsing       1403  the show is being rehearsed: come back later, or with the passcode
     └── Busy              111  rebuilding, overloaded, too many requests: repeat with the same key
+        ├── StockLost          Redis lost a part of a show's stock: it has to be rebuilt
         └── OutboxLost         Redis lost the stream or the group of a show
 """
 
@@ -96,6 +97,10 @@ class Busy(CallError):
     def __init__(self, text: str, *, retry_ms: int = 200) -> None:
         super().__init__(text)
         self.retry_ms = retry_ms
+
+
+class StockLost(Busy):
+    """Nothing of the show is decided before somebody begins to rebuild it."""
 
 
 class OutboxLost(Busy):

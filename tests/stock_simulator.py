@@ -38,6 +38,7 @@ BUYERS = 14
 KEYS_EACH = 5
 SLOTS = 5
 COMPARE_EVERY = 150
+LOSABLE = ("buyers", "deadlines", "guests")  # that every one of the commands below needs
 
 
 def prepare_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,7 @@ class Simulator(Checks):
                 await self.compare()
             if self.operations - rebuilt >= 4_000:
                 rebuilt = self.operations
-                await self._rebuild()
+                await self._rebuild(lost=self.random.choice((None, *LOSABLE)))
         await self.compare()
         self.seen.update(self.model.events)
 
@@ -462,9 +463,32 @@ class Simulator(Checks):
     async def _set_clock(self) -> None:
         await self.engine._calls.send(b"SET", TEST_CLOCK, b"%d" % self.model.now)
 
-    async def _rebuild(self, *, reopen: bool = False) -> None:
+    async def _refused(self, lost: str) -> None:
+        """Without one of its keys no command that needs it is decided, and nothing changes."""
+        await self.engine._calls.send(b"DEL", getattr(show_keys(self.show), lost))
+        model, asked = self.model, self.random.sample(range(SLOTS), SLOTS)
+        for slot in asked:
+            who, line = self._who(), Line(slot, 1)
+            record = next(iter(model.buyers.get(who, [])), None)
+            mine = record.key if record else self._new_key()
+            for call in (
+                self.engine.hold(self.show, who, self._key(who), [line]),
+                self.engine.begin(self.show, who, mine, window_ms=1_000),
+                self.engine.release(self.show, who, mine),
+                self.engine.confirm(self.show, who, mine, record.lines if record else [line]),
+                self.engine.join_waitlist(self.show, who, self._key(who), line),
+                self.engine.leave_waitlist(self.show, who, slot),
+                self.engine.reap(self.show),
+            ):
+                with pytest.raises(Busy):
+                    await call
+        self._count("lost", lost)
+
+    async def _rebuild(self, *, reopen: bool = False, lost: str | None = None) -> None:
         """A new life of the show, read from the outbox alone, as the ledger would have it."""
         await self.compare()
+        if lost is not None:
+            await self._refused(lost)
         self.epoch += 1
         if reopen:
             for slot, offer in self.model.offers.items():

@@ -55,12 +55,13 @@ class Request(NamedTuple):
 
 
 class Batch:
-    __slots__ = ("deadline", "requests", "sent_at", "show", "timer")
+    __slots__ = ("deadline", "epoch", "requests", "sent_at", "show", "timer")
 
     def __init__(self, show: ShowId, requests: list[Request], deadline: float) -> None:
         self.show = show
         self.requests = requests
         self.deadline = deadline
+        self.epoch = 0  # the life that it was last sent to
         self.sent_at = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -184,6 +185,7 @@ class Batcher:
         epoch = self._calls.known_epoch(batch.show)
         assert wire is not None and epoch is not None
         lane.batch = batch
+        batch.epoch = epoch
         batch.sent_at = now = self._loop.time()
         if batch.timer is not None:
             batch.timer.cancel()
@@ -239,9 +241,9 @@ class Batcher:
             self._fail(self._take_off(lane), "Redis cannot decide now")
         elif reply == BEHIND:
             self._fail(self._take_off(lane), "the ledger is too far behind")
-        else:  # another life of the show: look which, then ask that one
+        else:  # another life of the show: look which, then ask that one, if there is one
             self._requeue(batch.show, self._take_off(lane))
-            self._learn(batch.show)
+            self._learn(batch.show, refused=batch.epoch)
         self._kick()
 
     def _decided(self, batch: Batch, reply: list[object]) -> None:
@@ -361,15 +363,16 @@ class Batcher:
         if batch is not None and self._nodes.of(batch.show) != lane.node:
             self._move_on(batch.show, self._take_off(lane))
 
-    def _learn(self, show: ShowId, *, after: float = 0.0) -> None:
+    def _learn(self, show: ShowId, *, after: float = 0.0, refused: int | None = None) -> None:
+        """Look which life the show is in; `refused` is one in which nothing is decided."""
         if show not in self._learning:
             self._learning.add(show)
-            self._spawn(self._learn_then_flush(show, after))
+            self._spawn(self._learn_then_flush(show, after, refused))
 
-    async def _learn_then_flush(self, show: ShowId, after: float) -> None:
+    async def _learn_then_flush(self, show: ShowId, after: float, refused: int | None) -> None:
         try:
             await asyncio.sleep(after)
-            await self._calls.learn_epoch(show)
+            await self._calls.learn_other_life(show, refused)
         except CallError as error:
             queue = self._queues.pop(show, deque())
             self._queued -= len(queue)

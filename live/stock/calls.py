@@ -11,13 +11,14 @@ Not here: batches of holds (batcher.py).
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import hiredis
 import structlog
 
 from live.domain.ids import ShowId
-from live.errors import Busy, EngineError, reason_of
+from live.errors import Busy, EngineError, StockLost, reason_of
 from live.nodes import REDIRECTIONS, Nodes
 from live.redis_memory import note_refusal
 from live.redis_url import NodeUrl, place_of
@@ -31,12 +32,19 @@ BACKOFF_SECONDS: Final = 0.02  # before another attempt to connect, or at a slot
 CALLS_MAX: Final = 4_096  # calls that wait for replies; a burst of checkouts is a tenth of it
 REBUILDING: Final = b"R"
 
+OnLost = Callable[[ShowId, int], None]
+
 log = structlog.get_logger()
 
 
+def ignore_loss(show: ShowId, stock_epoch: int) -> None:
+    """For who only looks: the keeper notices a loss by itself."""
+
+
 class Calls:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, on_lost: OnLost = ignore_loss) -> None:
         self.nodes = Nodes(url)
+        self._on_lost = on_lost
         self._wires: dict[NodeUrl, Wire] = {}
         self._connecting: dict[NodeUrl, asyncio.Task[Wire]] = {}
         self._faults: dict[NodeUrl, str] = {}  # why the last connection to a node failed
@@ -74,11 +82,11 @@ class Calls:
     async def run(self, name: str, show: ShowId, keys: tuple[bytes, ...], *args: bytes) -> Reply:
         """Run a script of a show, with epoch and run id in front of `args`.
 
-        Raises Busy when the show is being rebuilt or Redis does not answer in time.
+        Raises Busy when the show is being rebuilt or Redis does not answer in time, StockLost when
+        Redis has lost a part of it.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CALL_SECONDS
-        relearned = False
         while True:
             wire = await self._wire_until(deadline, show)
             epoch = self._epochs.get(show)
@@ -90,10 +98,7 @@ class Calls:
             if reply is LOST:
                 continue
             if reply == REBUILDING:
-                if relearned:
-                    raise Busy("the stock of this show is being rebuilt")
-                await self.learn_epoch(show)
-                relearned = True
+                await self.learn_other_life(show, epoch)
                 continue
             return reply
 
@@ -137,6 +142,16 @@ class Calls:
                 raise Busy("the stock of this show is being rebuilt")
             self._epochs[show] = int(epoch)
             return int(epoch)
+
+    async def learn_other_life(self, show: ShowId, refused: int | None) -> None:
+        """After a script refused to decide for the life `refused`, if one did: which it is now.
+
+        Raises Busy while there is none, StockLost where it is the same: a rebuild begins a new one,
+        so nothing but a lost part makes a script refuse its own.
+        """
+        if await self.learn_epoch(show) == refused:
+            self._on_lost(show, refused)
+            raise StockLost("a part of this show's stock is lost: it is about to be rebuilt")
 
     async def _eval(
         self,

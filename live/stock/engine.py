@@ -3,8 +3,9 @@
 Owns: the batcher for holds and the connection for everything else.
 Always: units move in Lua only, in the same call that writes the outbox; nothing is decided here.
 Called by: sales, shows and the keeper, on the event loop.
-Raises: Busy (rebuilding, queue full, Redis silent: repeat with the same key), NotFound (unknown
-hold), Conflict (the key was used for another request), BadField (lines out of range).
+Raises: Busy (rebuilding, queue full, Redis silent: repeat with the same key; StockLost where a
+rebuild has yet to begin), NotFound (unknown hold), Conflict (the key was used for another request),
+BadField (lines out of range).
 """
 
 import asyncio
@@ -24,10 +25,10 @@ from live.domain.stock import (
     Transition,
     WaitAnswer,
 )
-from live.errors import Busy, CallError, NotFound
+from live.errors import Busy, CallError, NotFound, StockLost
 from live.stock.answers import CONFLICT, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
 from live.stock.batcher import Batcher
-from live.stock.calls import RUN_ID, Calls
+from live.stock.calls import RUN_ID, Calls, OnLost, ignore_loss
 from live.stock.keys import GROUP, show_keys
 from live.stock.loading import load_show
 from live.stock.records import (
@@ -51,8 +52,11 @@ DRAIN_ROUNDS_MAX: Final = 400  # x 256 places in waitlists
 
 
 class StockEngine:
-    def __init__(self, url: str) -> None:
-        self._calls = Calls(url)
+    """`on_lost` hears that Redis lost a part of a show in this life of its stock (stock epoch),
+    each time that somebody is refused because of it; it must return at once."""
+
+    def __init__(self, url: str, *, on_lost: OnLost = ignore_loss) -> None:
+        self._calls = Calls(url, on_lost=on_lost)
         self._batcher = Batcher(self._calls, self._reap)
 
     async def open(self) -> None:
@@ -71,9 +75,10 @@ class StockEngine:
     # Shows and offers
 
     async def install_show(self, show: ShowId, *, stock_epoch: int) -> None:
-        """Make a fresh show known. Raises Busy where Redis has another life or run of it."""
+        """Make a fresh show known. Raises Busy where Redis has another life or run of it, or
+        anything of it without its head."""
         k = show_keys(show)
-        keys = (k.meta, k.outbox, k.buyers, k.deadlines, k.wait, k.guests, k.refused)
+        keys = (k.meta, k.outbox, k.buyers, k.deadlines, k.wait, k.guests, k.refused, k.offers)
         args = (b"%d" % stock_epoch, RUN_ID, GROUP.encode())
         if await self._calls.run_bare("install", show, keys, *args) != 1:
             raise Busy("this show needs a rebuild")
@@ -384,11 +389,11 @@ class StockEngine:
     async def reap(self, show: ShowId) -> int:
         """End what is due and grant what came free. Returns the number of movements.
 
-        Raises Busy where Redis lost an offer: all others were reaped, this one needs a rebuild.
+        Raises StockLost where Redis lost an offer: all others were reaped.
         """
         movements, lost = await self._reap(show)
         if lost:
-            raise Busy("an offer of this show is lost: its stock is being rebuilt")
+            raise StockLost("an offer of this show is lost: its stock is about to be rebuilt")
         return movements
 
     async def _reap(self, show: ShowId) -> tuple[int, bool]:

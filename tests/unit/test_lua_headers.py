@@ -85,11 +85,22 @@ def test_codes_are_those_that_python_reads(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LIFE_ITSELF])
-def test_script_checks_the_life_of_the_show_before_anything_else(name: str) -> None:
-    """Epoch and run come first; nothing is read or written before they are right."""
+def test_script_checks_the_life_and_the_keys_of_the_show_before_anything_else(name: str) -> None:
+    """Epoch, run and keys come first; nothing is read or written before they are right. Offers are
+    counted instead: a show may have none."""
     _, body = header_and_body(name)
-    check = body.index("if is_foreign(meta_key, epoch, run) then return 'R' end")
-    assert "call(" not in body[:check]
+    check = re.search(
+        r"if must_rebuild\(meta_key, epoch, run, ([^)]*)\) then\s+return 'R'\s+end"
+        r"|local now = open_work\(epoch, run, meta_key, offers_key,([^)]*)\)\n"
+        r"if not now then return 'R' end",
+        body,
+    )
+    assert check is not None
+    assert "call(" not in body[: check.start()]
+    checked = set(re.findall(r"\w+_key", check.group(1) or check.group(2)))
+    checked |= set(re.findall(r"call\('(?:HGET|ZSCORE)', (\w+_key), 'mark'\)", body))
+    bound = set(re.findall(r"\w+_key", "".join(re.findall(r"local [^=]+=\s+KEYS", body))))
+    assert checked | {"meta_key", "offers_key"} == bound | {"offers_key"}
 
 
 @pytest.mark.parametrize("path", sorted(LUA.glob("*.lua")), ids=lambda path: path.name)

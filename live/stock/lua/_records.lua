@@ -36,10 +36,13 @@ local function clock()
   return time[1] * 1000 + floor(time[2] / 1000)
 end
 
--- True where this server is not the one that the show was installed on, or in another life of it.
-local function is_foreign(meta_key, epoch, run)
+-- True where nothing of this show may be decided here: this is not the server that it was installed
+-- on, another life of it, or one of these keys is lost. Each has a mark (the outbox its group) from
+-- the show's beginning, so it is there though nobody is in it; and as no script goes on without it,
+-- none begins it anew, which would forget what buyers have.
+local function must_rebuild(meta_key, epoch, run, ...)
   local meta = call('HMGET', meta_key, 'stock_epoch', 'run_id')
-  return meta[1] ~= epoch or meta[2] ~= run
+  return meta[1] ~= epoch or meta[2] ~= run or call('EXISTS', ...) < select('#', ...)
 end
 
 -- True where Redis has fewer offers of this show than it was given: some are lost, with what was

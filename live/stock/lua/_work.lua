@@ -1,6 +1,6 @@
 -- _work: the unit of work of a script that changes single holds: read, change in memory, write once
 --   in `commit`.
--- Needs _records in front. The script names its keys and calls `open_work` after the epoch check.
+-- Needs _records in front. The script names its keys and calls `open_work` before anything else.
 -- 2,048 waiters are looked at for one offer in one call: 0.4 ms at worst.
 local GRANT_PAGE, LOOKS_MAX = 64, 2048
 local GRANTS_MAX = 64 -- grants of one offer in one call: restocking for thousands goes in steps
@@ -10,11 +10,16 @@ local w = {
   add = {}, drop = {}, wait_add = {}, wait_drop = {}, guests = {},
 }
 
-local function open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
-  wait_key, guests_key)
-  w.epoch, w.now = tonumber(epoch), now
+-- Begin; with the keys of the script behind those that all have. Returns the time, or nil where the
+-- show must be rebuilt and the script answers R.
+local function open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
+  wait_key, guests_key, ...)
+  if must_rebuild(meta_key, epoch, run, buyers_key, outbox_key, deadlines_key, wait_key, guests_key,
+    ...) then return nil end
+  w.epoch, w.now = tonumber(epoch), clock()
   w.meta, w.offers_key, w.buyers, w.outbox = meta_key, offers_key, buyers_key, outbox_key
   w.deadlines, w.wait, w.guests_key = deadlines_key, wait_key, guests_key
+  return w.now
 end
 
 local function value_of(buyer)

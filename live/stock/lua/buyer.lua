@@ -12,7 +12,7 @@
 -- Codes:   none
 local meta_key, buyers_key, wait_key = KEYS[1], KEYS[2], KEYS[3]
 local epoch, run, buyer = ARGV[1], ARGV[2], ARGV[3]
-if is_foreign(meta_key, epoch, run) then return 'R' end
+if must_rebuild(meta_key, epoch, run, buyers_key, wait_key) then return 'R' end
 
 local value = call('HGET', buyers_key, buyer) or ''
 local reply, p = { clock(), value }, 1

@@ -19,10 +19,9 @@
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run = ARGV[1], ARGV[2]
-if is_foreign(meta_key, epoch, run) then return 'R' end
-local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
-  guests_key)
+local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
+  wait_key, guests_key)
+if not now then return 'R' end
 
 local stored, closed = call('HGETALL', offers_key), 0
 for i = 1, #stored, 2 do

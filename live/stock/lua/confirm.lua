@@ -24,11 +24,10 @@ local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, gue
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local refused_key, payment = KEYS[8], ARGV[6]
 local epoch, run, buyer, key, paid = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-if is_foreign(meta_key, epoch, run) then return 'R' end
+local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
+  wait_key, guests_key, refused_key)
+if not now then return 'R' end
 if call('ZSCORE', refused_key, payment) then return { 'C', '' } end
-local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
-  guests_key)
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)

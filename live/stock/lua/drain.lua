@@ -19,10 +19,9 @@ local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, gue
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run = ARGV[1], ARGV[2]
 local PLACES_MAX, OFFERS_MAX = 256, 1000
-if is_foreign(meta_key, epoch, run) then return 'R' end
-local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
-  guests_key)
+local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
+  wait_key, guests_key)
+if not now then return 'R' end
 
 local low, places = 0, {}
 for _ = 1, OFFERS_MAX do

@@ -18,9 +18,10 @@
 local meta_key, offers_key, outbox_key, wait_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local buyers_key, deadlines_key, guests_key, refused_key = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local epoch, run = ARGV[1], ARGV[2]
-if is_foreign(meta_key, epoch, run) then return 'R' end
+if must_rebuild(meta_key, epoch, run, outbox_key) then return 'R' end
 if lacks_offers(meta_key, offers_key) then return 'R' end
 
+-- By their marks: an older version of the service may have begun one anew.
 if not (call('HGET', buyers_key, 'mark') and call('ZSCORE', deadlines_key, 'mark')
   and call('ZSCORE', wait_key, 'mark') and call('HGET', guests_key, 'mark')
   and call('ZSCORE', refused_key, 'mark')) then return 'R' end

@@ -19,7 +19,9 @@
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, run, blob, k = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if is_foreign(meta_key, epoch, run) then return 'R' end
+if must_rebuild(meta_key, epoch, run, buyers_key, outbox_key, deadlines_key, guests_key) then
+  return 'R'
+end
 local now = clock()
 
 -- Entries that the ledger may lack before new holds have to wait: about a minute and a half of a

@@ -1,5 +1,5 @@
 -- install: make a fresh show known to this server; never takes over one that another run or life
---   left behind.
+--   left behind, nor what is left of one whose head was lost.
 -- Keeps:   an existing show.   Cost: O(1).   Clock: none.
 -- Retry:   answers 1 again for the same epoch and run.
 -- Needs:   nothing
@@ -10,6 +10,7 @@
 -- KEYS[5]  wait       zset    the same
 -- KEYS[6]  guests     hash    the same
 -- KEYS[7]  refused    zset    the same
+-- KEYS[8]  offers     hash    not there yet
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  group
@@ -17,9 +18,13 @@
 -- Codes:   none
 local meta_key, outbox_key, buyers_key, deadlines_key, wait_key, guests_key, refused_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local offers_key = KEYS[8]
 local epoch, run, group = ARGV[1], ARGV[2], ARGV[3]
 local meta = redis.call('HMGET', meta_key, 'stock_epoch', 'run_id')
 if meta[1] then return meta[1] == epoch and meta[2] == run and 1 or 0 end
+local left = redis.call('EXISTS', outbox_key, buyers_key, deadlines_key, wait_key, guests_key,
+  refused_key, offers_key)
+if left > 0 then return 0 end
 redis.pcall('XGROUP', 'CREATE', outbox_key, group, '0', 'MKSTREAM')
 redis.call('HSET', buyers_key, 'mark', 1)
 redis.call('ZADD', deadlines_key, '+inf', 'mark')

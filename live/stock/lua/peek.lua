@@ -16,7 +16,7 @@
 -- Codes:   H s h e r w C N Z X L O K M U
 local meta_key, offers_key, buyers_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-if is_foreign(meta_key, epoch, run) then return 'R' end
+if must_rebuild(meta_key, epoch, run, buyers_key, deadlines_key) then return 'R' end
 local now = clock()
 
 local value = call('HGET', buyers_key, buyer) or ''

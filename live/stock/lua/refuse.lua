@@ -20,7 +20,7 @@
 local meta_key, offers_key, buyers_key, refused_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, run, buyer, key, paid, payment =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-if is_foreign(meta_key, epoch, run) then return 'R' end
+if must_rebuild(meta_key, epoch, run, buyers_key, refused_key) then return 'R' end
 local now = clock()
 
 local value = call('HGET', buyers_key, buyer) or ''

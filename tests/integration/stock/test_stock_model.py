@@ -27,7 +27,8 @@ MUST_COVER = (
     "addresses have enough, guests have enough, revert E, revert H, revert R, revert S, "
     "revert U, revert X, sell C, sell L, sell M, sell O, sell S, "
     "sell s, records full, records dropped, waiters first, grants in steps, looks in steps, "
-    "reserved while refused, grant over the limit, holds asked again"
+    "reserved while refused, grant over the limit, holds asked again, "
+    "lost buyers, lost deadlines, lost guests"
 )
 
 
