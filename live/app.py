@@ -22,6 +22,7 @@ from live.ledger.asked_together import AskedTogether
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
 from live.ledger.desk_rows import DeskRows
+from live.ledger.doubts import Doubts
 from live.ledger.idempotency import IdempotencyRows
 from live.ledger.known_shows import KnownShows
 from live.ledger.offer_rows import OfferRows
@@ -120,6 +121,7 @@ class _Base:
     probe: Probe
     watch: Watch
     known: KnownShows
+    doubts: Doubts
     past: AskedTogether[tuple[ShowId, BuyerId], tuple[OrderView, ...]]
 
 
@@ -184,7 +186,8 @@ def _base(settings: Settings) -> _Base:
 
     pool = make_pool(settings.database_url, size=settings.database_pool)
     hub = Hub()
-    stock = StockEngine(settings.redis_url)
+    doubts = Doubts(pool)
+    stock = StockEngine(settings.redis_url, on_lost=doubts.note)
     broker = Broker(settings.redis_url, hub)
     chat_store = ChatStore(settings.redis_url)
     bans = BanRows(pool)
@@ -226,6 +229,7 @@ def _base(settings: Settings) -> _Base:
         probe=Probe(pool, stock, warnings=watch.warnings),
         watch=watch,
         known=known,
+        doubts=doubts,
         past=AskedTogether(partial(orders.latest_of, latest=ORDERS_MAX)),
     )
 
@@ -337,6 +341,7 @@ def _lifespan(
             await stack.enter_async_context(base.pool)
             stack.push_async_callback(base.chat_store.close)
             stack.push_async_callback(base.known.close)
+            stack.push_async_callback(base.doubts.close)
             stack.push_async_callback(base.past.close)
             close_later(stack, base.providers.values())
             await open_part(stack, base.stock)

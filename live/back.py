@@ -13,6 +13,7 @@ from live.domain.events import Event
 from live.domain.ids import ShowId
 from live.domain.show import ShowState
 from live.ledger.audit import AUDIT_EVERY_S, AuditReport, Extent, audit, audit_and_tell
+from live.ledger.doubts import Doubts
 from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
 from live.ledger.lag import LagWatch
 from live.ledger.notices import NoticeSender
@@ -62,8 +63,10 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
         pool = await stack.enter_async_context(
             make_pool(settings.database_url, size=settings.database_pool)
         )
-        stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
-        broker = Broker(settings.redis_url, Hub())
+        doubts = Doubts(pool)
+        stack.push_async_callback(doubts.close)
+        stock = StockEngine(settings.redis_url, on_lost=doubts.note)
+        outbox, broker = Outbox(settings.redis_url), Broker(settings.redis_url, Hub())
         providers = providers_of(settings)
         close_later(stack, providers.values())
         for part in (stock, outbox, broker):

@@ -8,6 +8,7 @@ Deadlines are judged by Redis (holds) and Postgres (offers), not here.
 |----------|--------|--------------------------------------------------------------------------|
 | lead     | 500 ms | lists shows with something to do, takes its share of them                |
 | reap     | 100 ms | ends holds that are due, grants what came free                           |
+| mend     | 100 ms | asks for a rebuild where a script found a part of the stock lost         |
 | schedule | 100 ms | opens and closes offers by the clock                                     |
 | catch up | 500 ms | carries a newer version to Redis; asks for a rebuild where stock is      |
 |          |        | doubted, or where a rehearsal is over                                    |
@@ -19,9 +20,8 @@ Deadlines are judged by Redis (holds) and Postgres (offers), not here.
 """
 
 import asyncio
-import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -32,7 +32,7 @@ from live.domain.events import DeskFigures
 from live.domain.ids import ShowId
 from live.domain.offer import Phase
 from live.domain.show import ShowState, ShowStatus
-from live.errors import Busy
+from live.errors import Busy, StockLost
 from live.failpoint import failpoint
 from live.ledger.offer_rows import OfferRows
 from live.ledger.pool import Pool
@@ -49,6 +49,7 @@ log = structlog.get_logger()
 
 LEAD_EVERY_S = 0.5  # how late the other duties may hear of a new offer
 REAP_EVERY_S = 0.1  # a freed unit reaches the next buyer within this
+MEND_EVERY_S = 0.1
 SCHEDULE_EVERY_S = 0.1
 CATCH_UP_EVERY_S = 0.5
 CLOSE_EVERY_S = 0.5
@@ -89,12 +90,15 @@ class Keeper:
         self._led: dict[ShowId, ActiveShow] = {}
         self._states: dict[ShowId, ShowState] = {}  # as last carried to Redis from here
         self._busy_since: dict[ShowId, float] = {}
+        self._lost: set[ShowId] = set()  # a script said so; of those that we lead
+        self._mending: set[ShowId] = set()  # a duty is at it, so the others need not be
         self._pulses: dict[ShowId, Pulses] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do all duties until `stop` is set, then give the shows up."""
         duties = [
             Duty("reap", REAP_EVERY_S, self._selling, self._reap),
+            Duty("mend", MEND_EVERY_S, self._incomplete, self._mend),
             Duty("schedule", SCHEDULE_EVERY_S, self._due, self._schedule),
             Duty("catch_up", CATCH_UP_EVERY_S, self._all, self._catch_up),
             Duty("watch", WATCH_EVERY_S, self._moving, self._watch),
@@ -125,6 +129,9 @@ class Keeper:
 
     async def _moving(self) -> list[ShowId]:
         return [show for show, active in self._led.items() if active.selling or active.running]
+
+    async def _incomplete(self) -> list[ShowId]:
+        return list(self._lost)
 
     async def _watched(self) -> list[ShowId]:
         return [show for show in await self._moving() if show in self._states]
@@ -165,11 +172,20 @@ class Keeper:
         for memory in (self._states, self._busy_since, self._pulses):
             for show in [show for show in memory if show not in led]:
                 del memory[show]
+        self._lost &= self._led.keys()
 
     # Duties
 
     async def _reap(self, show: ShowId) -> None:
-        await self._stock.reap(show)
+        try:
+            await self._stock.reap(show)
+        except StockLost:
+            self._lost.add(show)  # not made again here: others' holds are due meanwhile
+            raise
+
+    async def _mend(self, show: ShowId) -> None:
+        self._lost.discard(show)
+        await self._look_for_loss(show, sure=True)
 
     async def _schedule(self, show: ShowId) -> None:
         state = await self._offers.advance(show)
@@ -190,8 +206,8 @@ class Keeper:
         state = await self._shows.read_state(show)
         try:
             await self._carry(state)
-        except Busy:
-            await self._look_for_loss(show)
+        except Busy as busy:
+            await self._look_for_loss(show, sure=isinstance(busy, StockLost))
             raise
         self._busy_since.pop(show, None)
 
@@ -199,8 +215,8 @@ class Keeper:
         """Notice what Redis lost although nobody asks for it: any key of the show alone, too."""
         try:
             await self._stock.figures(show)
-        except Busy:
-            await self._look_for_loss(show)
+        except Busy as busy:
+            await self._look_for_loss(show, sure=isinstance(busy, StockLost))
             raise
         self._busy_since.pop(show, None)
         stored = await self._broker.stored_version(show)
@@ -225,27 +241,44 @@ class Keeper:
         if led is not None:
             self._led[show] = replace(led, rehearsed=False, doubted=False)
 
-    async def _look_for_loss(self, show: ShowId) -> None:
-        # Raises Busy itself where Redis does not answer at all: then nothing is known to be lost.
-        lost = await self._stock.missing(show)
-        now = time.monotonic()
-        if now - self._busy_since.setdefault(show, now) < LOST_AFTER_S:
+    async def _look_for_loss(self, show: ShowId, *, sure: bool) -> None:
+        """Have what Redis lost of the show made again. `sure`: a script said that some of it is;
+        else it may only have been made, restarted or rebuilt a moment ago."""
+        if show in self._mending:
             return
-        self._busy_since[show] = math.inf  # the other duties need not find it, too
-        log.warning("stock_lost", show=show, lost=lost)
+        self._mending.add(show)
         try:
-            for part in lost or (WHOLE_RUN,):
-                LOST_PARTS.labels(part).inc()
-            await self._shows.doubt(show, f"Redis lost its {', '.join(lost or (WHOLE_RUN,))}")
-            await self._rebuild_doubted(show)
+            # Raises Busy itself where Redis does not answer at all: then nothing is known to be
+            # lost.
+            lost = await self._stock.missing(show)
+            now = time.monotonic()
+            busy_since = self._busy_since.setdefault(show, now)
+            if not (sure and lost) and now - busy_since < LOST_AFTER_S:
+                return
+            parts = lost or (WHOLE_RUN,)
+            _tell_lost(show, parts)
+            await self._shows.doubt(show, f"Redis lost its {', '.join(parts)}")
+            await self._make_again(show)
         finally:
-            self._busy_since.pop(show, None)
+            self._mending.discard(show)
 
     async def _rebuild_doubted(self, show: ShowId) -> None:
-        await self._rebuild(show)
+        if show in self._mending:
+            return
+        self._mending.add(show)
+        try:
+            _tell_lost(show, await self._stock.missing(show))  # why a gateway may doubt it
+            await self._make_again(show)
+        finally:
+            self._mending.discard(show)
+
+    async def _make_again(self, show: ShowId) -> None:
+        try:
+            await self._rebuild(show)
+        finally:
+            self._busy_since.pop(show, None)
         self._note_new_life(show)
         self._states.pop(show, None)  # what viewers see may be lost as well
-        self._busy_since.pop(show, None)
 
     async def _carry(self, state: ShowState) -> None:
         await self._carrier.carry(state)
@@ -308,6 +341,13 @@ class Keeper:
         await self._broker.publish_figures(
             show, ChannelKind.STAFF.value, orjson.dumps(replace(desk, revenue_minor=None))
         )
+
+
+def _tell_lost(show: ShowId, parts: Sequence[str]) -> None:
+    if parts:
+        log.warning("stock_lost", show=show, lost=parts)
+    for part in parts:
+        LOST_PARTS.labels(part).inc()
 
 
 def _is_quiet(state: ShowState) -> bool:

@@ -244,6 +244,27 @@ async def test_lost_offer_is_handed_to_a_rebuild(
     assert await stage.redis.hlen(show_keys(show).offers) == 0
 
 
+async def test_part_that_the_reaper_misses_is_handed_to_a_rebuild_at_once(
+    stage: Stage, stream: Outbox, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the show is decided until then, so nobody waits for the next look at it."""
+
+    async def nobody(self: Keeper) -> list[ShowId]:
+        return []
+
+    for others in ("_moving", "_all"):  # whom duties look at that would notice it later
+        monkeypatch.setattr(Keeper, others, nobody)
+    await on_sale(stage, show)
+    rebuilds = Rebuilds()
+    async with keeping(stage, stream, rebuild=rebuilds):
+        await stage.redis.delete(show_keys(show).guests)
+        async with asyncio.timeout(WAIT_S):
+            assert await rebuilds.asked.get() == show
+
+    reason = await stage.pool.fetchval("SELECT reason FROM stock_doubts WHERE show = $1", show)
+    assert reason == "Redis lost its guests"
+
+
 async def test_doubted_stock_is_handed_to_a_rebuild(
     stage: Stage, stream: Outbox, show: ShowId
 ) -> None:
