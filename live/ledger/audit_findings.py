@@ -92,6 +92,10 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     "offer_allotment": ("person", _BACKUP),
     "offer_of_another": ("person", _BACKUP),
     "offer_logged": ("person", "ask the host which is meant; pause the offer meanwhile"),
+    "buyer_limit": (
+        "person",
+        "cancel what the buyer has too much of, or let him have it; nothing else depends on it",
+    ),
     "product_shelf": (
         "repair",
         "--repair sets it to the sums if they fit on the shelf; else a person counts the units",

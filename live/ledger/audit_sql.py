@@ -104,6 +104,31 @@ SHOW_CHECKS = (
         WHERE f.show = $1 AND to_jsonb(f) -> s.field <> s.value LIMIT $2""",
     ),
     Check(
+        "buyer_limit",
+        "P1",
+        f"""-- Nobody has more of an offer than it gives to one buyer. The limit is fixed before the
+        -- first unit is sold: only a draft is edited (`offer_logged` tells another change). An
+        -- order whose capture was refused is about to be cancelled, its units may be taken again.
+        WITH lines AS (
+            SELECT o.buyer, i.offer, i.qty, o.payment FROM orders o
+            JOIN order_items i ON i.order_id = o.id
+            WHERE o.show = $1 AND o.state {STANDS}
+        ), most AS (
+            SELECT l.buyer, f.id, f.per_buyer_limit, sum(l.qty) AS units
+            FROM lines l JOIN offers f ON f.id = l.offer
+            GROUP BY l.buyer, f.id HAVING sum(l.qty) > f.per_buyer_limit
+        )
+        SELECT 'offer ' || m.id AS name,
+               'sold ' || n.units || ' units to buyer ' || encode(m.buyer, 'hex')
+                   || ', who may have ' || m.per_buyer_limit AS text
+        FROM most m CROSS JOIN LATERAL (
+            SELECT m.units - coalesce(sum(l.qty), 0) AS units
+            FROM lines l JOIN money_jobs j ON j.payment = l.payment
+            WHERE l.buyer = m.buyer AND l.offer = m.id
+              AND j.kind = 'capture' AND j.state = 'failed') n
+        WHERE n.units > m.per_buyer_limit LIMIT $2""",
+    ),
+    Check(
         "show_rehearsed",
         "P5",
         """-- A show on air takes money: a rehearsal ends before.

@@ -284,7 +284,10 @@ def _lines(show: ShowId, now: StockSnapshot, ledger: Journal) -> Iterator[Findin
         else:
             in_turn.append((record.time, row[1]))
     waiting = {(record.buyer, record.key) for record in now.records if record.state == "waiting"}
-    for identity in ledger.waiting.keys() - waiting:
+    twice = _second_places(ledger)
+    for identity in twice:
+        yield _place(show, identity, "waits by the ledger in a line where its buyer has a place")
+    for identity in ledger.waiting.keys() - waiting - twice:
         yield _place(show, identity, "waits by the ledger, unknown in Redis")
     for slot, buyer in now.places.keys() - known:
         yield _place(show, (buyer, HoldKey(b"")), f"stands in the line for slot {slot} alone")
@@ -292,6 +295,17 @@ def _lines(show: ShowId, now: StockSnapshot, ledger: Journal) -> Iterator[Findin
     if [seq for _, seq in in_turn] != sorted(seq for _, seq in in_turn):
         text = "people wait in another order than they came"
         yield finding("stock_line", "P1", f"show {show}", text)
+
+
+def _second_places(ledger: Journal) -> set[Identity]:
+    """All but the first place of each buyer in each line."""
+    first: dict[tuple[BuyerId, int], tuple[int, Identity]] = {}
+    for identity, (units, seq) in ledger.waiting.items():
+        line = (identity[0], units[0][0])
+        known = first.get(line)
+        if known is None or seq < known[0]:
+            first[line] = (seq, identity)
+    return ledger.waiting.keys() - {identity for _, identity in first.values()}
 
 
 def _units(pairs: Iterable[tuple[int, int]]) -> Units:

@@ -165,6 +165,7 @@ async def raise_epoch(
         if drained_since is not None:
             await connection.execute(_DECIDE, show, drained_since)
         await connection.execute(_UNDONE, show)
+        await connection.execute(_ONE_PLACE, show, timeout=READ_TIMEOUT_S)
         found = await _read(connection, show, raised)
         over = _overcommitted(found)
         if not over:
@@ -290,6 +291,15 @@ _DECIDE = """
 UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL AND tried_at < $2"""
 
 _UNDONE = "DELETE FROM sales_to_undo WHERE show = $1"
+
+# A buyer has one place in a line. Redis gives no second one while it knows the first; where it did,
+# having lost that, the place that he took first counts.
+_ONE_PLACE = """
+UPDATE waitlist w SET state = 'left'
+WHERE w.show = $1 AND w.state = 'waiting'
+  AND EXISTS (SELECT FROM waitlist o
+              WHERE o.show = $1 AND o.buyer = w.buyer AND o.offer = w.offer
+                AND o.state = 'waiting' AND o.seq < w.seq)"""
 
 _PAUSE = """
 WITH paused AS (
