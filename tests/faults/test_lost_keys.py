@@ -17,11 +17,13 @@ import pytest
 from live.back import run_settler
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
+from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.outcomes import Outcome
 from live.errors import Busy
 from live.ledger.pool import Pool
 from live.ledger.shows import ShowRows
+from live.ledger.waitlist import WaitlistRows
 from live.realtime import keys
 from live.shows import chat_store
 from live.shows.metrics import LOST_PARTS
@@ -111,6 +113,75 @@ async def test_lost_part_of_the_stock_is_noticed_told_and_made_again(
     assert LOST_PARTS.labels(part)._value.get() == told + 1
     assert await stage.pool.fetchval("SELECT count(*) FROM stock_doubts") == 0
     assert (await stage.stock.figures(show)).offers[0].sold == 0
+
+
+async def asked_meanwhile(
+    stage: Stage, show: ShowId, ask: Callable[[], Awaitable[Outcome]]
+) -> set[Outcome]:
+    """Lose the records of all buyers; what somebody is answered from then on, and just after."""
+    epoch, answers = await epoch_of(stage, show), set[Outcome]()
+    await stage.redis.delete(show_keys(show).buyers)
+
+    async def answered_again() -> bool:
+        try:
+            answers.add(await ask())
+        except Busy:
+            return False
+        return await epoch_of(stage, show) > epoch
+
+    await until(answered_again)
+    return answers
+
+
+async def test_limit_holds_from_the_loss_of_the_records_on(
+    stage: Stage, database_url: str, redis_url: str, show: ShowId
+) -> None:
+    """Who has what he may gets nothing more before his records are there again."""
+    await on_sale(stage, show, quantity=9)  # two for each
+    async with settling(database_url, redis_url):
+        await stage.stock.hold(show, ANN, KEY, one(qty=2))
+        await until(lambda: journaled(stage))
+
+        async def ask() -> Outcome:
+            return (await stage.stock.hold(show, ANN, HoldKey(uuid4().bytes), one())).outcome
+
+        assert await asked_meanwhile(stage, show, ask) == {Outcome.LIMIT_REACHED}
+
+    assert (await stage.stock.figures(show)).offers[0].held == 2
+
+
+async def test_line_stays_as_it_was_from_the_loss_of_the_records_on(
+    stage: Stage, database_url: str, redis_url: str, show: ShowId
+) -> None:
+    """Who waits and asks again has one place, the one that he had."""
+    offer, (ben, cleo) = await on_sale(stage, show, quantity=2), (BuyerId(b"b" * 16), ANN)
+    rows, owner = WaitlistRows(stage.pool), BuyerId(b"o" * 16)
+
+    async def join(who: BuyerId) -> Outcome:
+        key = HoldKey(uuid4().bytes)
+        await rows.ask(show, offer, who, who.decode(), key, 1)
+        return (await stage.stock.join_waitlist(show, who, key, Line(0, 1))).outcome
+
+    async def in_line() -> int:
+        waiting = "SELECT count(*) FROM waitlist WHERE state = 'waiting'"
+        return int(await stage.pool.fetchval(waiting))
+
+    async def both_wait() -> bool:
+        return await in_line() == 2
+
+    async with settling(database_url, redis_url):
+        await stage.stock.hold(show, owner, KEY, one(qty=2))
+        await join(ben)
+        await join(cleo)
+        await until(both_wait)
+        answers = await asked_meanwhile(stage, show, lambda: join(ben))
+
+    assert answers == {Outcome.WAITLISTED}
+    assert await in_line() == 2
+    places = [(await stage.stock.buyer_state(show, who)).waiting for who in (ben, cleo)]
+    assert [[one.position for one in mine] for mine in places] == [[1], [2]]
+    await stage.stock.release(show, owner, KEY)
+    assert len((await stage.stock.buyer_state(show, ben)).holds) == 1
 
 
 async def journaled(stage: Stage) -> bool:
