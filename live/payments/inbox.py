@@ -10,14 +10,11 @@ what is signed and none of ours, or the provider would switch us off.
 from collections.abc import Mapping
 from typing import Protocol
 
-import structlog
-
 from live.domain.payment import PaymentId, PaymentState
 from live.errors import Busy, NotFound
 from live.payments.metrics import EVENTS
 from live.payments.port import Provider, ProviderEvent, WebhookRefused
-
-log = structlog.get_logger()
+from live.seldom import Seldom
 
 
 class Events(Protocol):
@@ -54,6 +51,8 @@ class WebhookInbox:
     def __init__(self, providers: Mapping[str, Provider], events: Events) -> None:
         self._providers = providers
         self._events = events
+        # Of each reason: rubbish that anybody may send must not hide a secret that went wrong.
+        self._refused: dict[tuple[str, str], Seldom] = {}
 
     async def take(self, name: str, headers: Mapping[str, str], body: bytes) -> None:
         """Take one call in; `headers` has lower-case names.
@@ -69,7 +68,8 @@ class WebhookInbox:
             events = provider.parse_webhook(headers, body)
         except WebhookRefused as refused:
             EVENTS.labels(name, refused.code).inc()
-            log.warning("webhook.refused", provider=name, code=refused.code)
+            told = self._refused.setdefault((name, refused.code), Seldom("webhook.refused"))
+            told.warn(provider=name, code=refused.code)
             raise
         for event in events:
             if event.payment is None and event.ref is None:

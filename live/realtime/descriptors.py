@@ -14,7 +14,7 @@ import structlog
 
 from live.realtime import metrics
 from live.realtime.admission import DEFAULT, AdmissionLimits
-from live.realtime.seldom import Seldom
+from live.seldom import Seldom
 
 WANTED = 65_536  # all connections of a process with room to spare
 UNLIMITED = 2**31

@@ -27,7 +27,7 @@ from live.realtime import metrics
 from live.realtime.addresses import Proxies
 from live.realtime.headcount import Headcount, Place
 from live.realtime.hosts import Hosts
-from live.realtime.seldom import Seldom
+from live.seldom import Seldom
 
 HEAD_SECONDS = 5.0  # for a whole request head, counted from its first byte or from the connect
 HEAD_BYTES_MAX = 16_384

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from live.errors import EngineError, reason_of
 from live.ledger.pool import DATABASE_ERRORS, Pool
-from live.realtime.seldom import Seldom
+from live.seldom import Seldom
 from live.telemetry import render_metrics
 
 CHECK_SECONDS = 1.0

@@ -22,6 +22,7 @@ FOUNDATION = {
     "redis_clients",
     "redis_memory",
     "redis_url",
+    "seldom",
     "telemetry",
 }
 """What every room but `domain` may import; `domain` imports nothing but itself."""
@@ -39,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "redis_clients": {"errors", "links", "nodes", "redis_memory", "redis_url"},
     "redis_memory": set(),
     "redis_url": set(),
+    "seldom": set(),
     "process": FOUNDATION,
     "serving": {*FOUNDATION, "process", "settings"},
     "telemetry": {"domain", "errors"},
