@@ -5,8 +5,8 @@ a body, a connection that sends a line break now and then; one with too many hea
 answered. Always: a connection is in one phase (head, body, answer, idle), and every phase that the
 peer could prolong has a deadline of its own; the connection is in a Headcount until it is closed or
 has become a WebSocket.
-Only this file and front.py know the inside of uvicorn; tests/unit/test_uvicorn_parts.py
-fails clearly when an upgrade changes what they use.
+Only this file, exchange.py, plain.py and front.py know the inside of uvicorn;
+tests/unit/test_uvicorn_parts.py fails clearly when an upgrade changes what they use.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from http import HTTPStatus
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from live.realtime import metrics
 from live.realtime.addresses import Proxies
+from live.realtime.exchange import Exchange
 from live.realtime.headcount import Headcount, Place
 from live.realtime.hosts import Hosts
 from live.seldom import Seldom
@@ -60,6 +60,7 @@ class HttpLimits:
     idle_seconds: float = 5.0  # between an answer and the next request
     life_seconds: float = 300.0  # of a connection; the answer after it asks for another one
     unread_seconds: float = 20.0  # that an answer waits for a peer who does not read
+    early_seconds: float = 10.0  # that bytes behind a request wait while its answer goes on and on
 
 
 LIMITS = HttpLimits()
@@ -105,7 +106,7 @@ def take_place(transport: Transport, headcount: Headcount, proxies: Proxies) -> 
     return None
 
 
-class GuardedHttp(HttpToolsProtocol):
+class GuardedHttp(Exchange):
     """Refuses what is too slow (408), too long (414), too much (431), too many (429, 503), for
     another Host or an upgrade with a body (400)."""
 
@@ -152,14 +153,8 @@ class GuardedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused is not None or self.transport.is_closing():
-            return
-        if self._in_head:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        self._answer_refusal()
+        if self._refused is None and not self.transport.is_closing():
+            super().data_received(data)
 
     def handle_websocket_upgrade(self) -> None:
         if self._refused is None:
@@ -178,6 +173,24 @@ class GuardedHttp(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._read_again()
+
+    # Passes
+
+    def _may_parse(self) -> bool:
+        return self._refused is None and super()._may_parse()
+
+    def _parse(self, piece: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(piece)
+        super()._parse(piece)
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        self._answer_refusal()
+
+    def _hold(self) -> None:
+        super()._hold()
+        if self._deadline is None and self._unparsed() and self._behind_answer():
+            self._wait(self._limits.early_seconds, self._too_early)
 
     # Parser callbacks
 
@@ -218,11 +231,11 @@ class GuardedHttp(HttpToolsProtocol):
         if self._refused is None:
             super().on_body(body)
 
-    def on_message_complete(self) -> None:
+    def _request_complete(self) -> None:
         self._in_body = False
         self._stop_waiting()
         if self._refused is None:
-            super().on_message_complete()
+            super()._request_complete()
             if not self._answering():
                 self._rest()
 
@@ -245,10 +258,14 @@ class GuardedHttp(HttpToolsProtocol):
             self._refuse(HTTPStatus.BAD_REQUEST, _WRONG_HOST)
 
     def _check_upgrade(self) -> None:
-        """The parser of an upgrade stops at the head, so nobody would ever read the body."""
+        """The parser stops at the head of an upgrade, so a body behind it must be counted."""
         sent = {name: value for name, value in self.headers if name in _BODY_HEADERS}
-        if sent and sent != {b"content-length": b"0"} and self._get_upgrade() == b"websocket":
+        if not sent or sent == {b"content-length": b"0"} or not self.parser.should_upgrade():
+            return
+        if self._get_upgrade() == b"websocket":
             self._refuse(HTTPStatus.BAD_REQUEST, _BODY_OF_UPGRADE)
+        elif b"transfer-encoding" in sent:
+            self._refuse(HTTPStatus.LENGTH_REQUIRED)
 
     # Phases
 
@@ -277,18 +294,21 @@ class GuardedHttp(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _answering(self) -> bool:
-        """Whether an answer is under way; then a peer that sends slowly prolongs nothing."""
-        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
-
     def _too_slow(self) -> None:
-        if self._in_head and self._answering():  # of a request behind it, which we do not read yet
-            self._wait(self._limits.head_seconds, self._too_slow)
-        elif self._in_body and self.cycle is not None and self.cycle.response_started:
-            self._close()  # it was answered without its body
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        self._answer_refusal()
+
+    def _too_early(self) -> None:
+        """A stream of events never ends, and a long answer ends by itself or is not read."""
+        if self._answer_began():
+            self._close()
         else:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-            self._answer_refusal()
+            self._wait(self._limits.early_seconds, self._too_early)
+
+    def _answer_began(self) -> bool:
+        """Whether the request that was read last has an answer."""
+        cycle = self.cycle
+        return cycle is not None and cycle.scope is self.scope and cycle.response_started
 
     def _read_again(self) -> None:
         if self._unread is not None:
@@ -318,11 +338,13 @@ class GuardedHttp(HttpToolsProtocol):
         status = self._refused
         if status is None:
             return
+        answered = self._in_body and self._answer_began()
         self._head_done()
         self._in_body = False
         if not self.transport.is_closing():
             metrics.refused(status)
-            self.transport.write(refusal(status, self._reason))
+            if not answered:  # else it was without its body, or is being
+                self.transport.write(refusal(status, self._reason))
             self.transport.close()
 
 

@@ -5,12 +5,12 @@ the WebSocket behind it. Frames that are no whole message pay a toll, one pass p
 was read and not yet taken by the application is one read at most, little is endured behind a close
 frame, and a lost connection keeps no cycle - the same as line.py does for the front door.
 
-Only this file, guard.py and front.py know the inside of uvicorn (tests/unit/test_uvicorn_parts.py).
+Only this file, exchange.py, guard.py and front.py know the inside of uvicorn
+(tests/unit/test_uvicorn_parts.py).
 """
 
 import asyncio
 import logging
-import sys
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -35,13 +35,6 @@ VERSION: Final = "13"  # of the WebSocket protocol, the only one there is
 
 class PlainHttp(GuardedHttp):
     """Takes heads that other servers take: tabs around values, a target with its scheme."""
-
-    _reading: bytes = b""  # what the parser reads right now
-
-    def data_received(self, data: bytes) -> None:
-        self._reading = data
-        super().data_received(data)
-        self._reading = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value.strip(b" \t"))
@@ -69,19 +62,6 @@ class PlainHttp(GuardedHttp):
         if authority.lower() != dict(self.headers).get(b"host", b"").lower():
             self._refused = self._refused or HTTPStatus.BAD_REQUEST
         self.url = (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
-
-    def handle_websocket_upgrade(self) -> None:
-        """uvicorn calls this as it handles HttpParserUpgrade, which says where the head ends."""
-        upgrade = sys.exception()
-        super().handle_websocket_upgrade()
-        if self._refused is not None:
-            return
-        # It holds us; uvicorn lets go of it where a connection stays HTTP, and only there.
-        self.parser = None  # type: ignore[assignment]
-        if isinstance(upgrade, httptools.HttpParserUpgrade):
-            behind = self._reading[upgrade.args[0] :]
-            if behind:
-                self.transport.get_protocol().data_received(behind)  # type: ignore[attr-defined]
 
 
 class _Handshake(ServerProtocol):

@@ -5,6 +5,7 @@ has waited longest comes first. Runs on: the event loop only; no method awaits.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -13,9 +14,13 @@ TURN_SECONDS: Final = 0.004  # as a slice of fan-out: nobody else waits longer t
 
 
 class Turns:
-    """One per process: `later(step)` runs the step in one of the next turns."""
+    """`later(step)` runs the step in one of the next turns of the loop.
 
-    def __init__(self) -> None:
+    `steps_max`: so many in one turn, where a step begins work that goes on behind it.
+    """
+
+    def __init__(self, *, steps_max: int = sys.maxsize) -> None:
+        self._steps_max = steps_max
         self._steps: deque[Callable[[], None]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that is to run us
 
@@ -29,7 +34,7 @@ class Turns:
     def _run(self) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + TURN_SECONDS
-        for _ in range(len(self._steps)):
+        for _ in range(min(self._steps_max, len(self._steps))):
             self._steps.popleft()()
             if loop.time() >= end:
                 break

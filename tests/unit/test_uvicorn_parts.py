@@ -2,9 +2,12 @@
 
 import inspect
 
+import httptools
 import pytest
 import uvicorn
 from uvicorn.config import Config
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -46,18 +49,19 @@ def test_uvicorn_calls_its_http_class_as_we_expect() -> None:
         "resume_writing",
         "send_400_response",
         "_get_upgrade",
+        "_start_asgi_task",
     ],
 )
 def test_guard_overrides_what_exists(name: str) -> None:
-    """Every method that the guard extends is still there."""
+    """Every method that the exchange or the guard extends is still there."""
     assert callable(getattr(HttpToolsProtocol, name))
 
 
 def test_guard_finds_the_fields_it_reads() -> None:
-    """They hold the request's head, the answer under way, and those that wait behind it."""
+    """They hold the request's head, the answer under way, and what decides about reading."""
     source = inspect.getsource(HttpToolsProtocol)
     head = ("self.url", "self.headers", "self.parser", "self.loop", "self.transport")
-    for name in (*head, "self.cycle", "self.pipeline"):
+    for name in (*head, "self.cycle", "self.scope", "self.flow"):
         assert f"{name} = " in source or f"{name}: " in source
 
 
@@ -80,13 +84,6 @@ def test_plain_socket_finds_what_it_uses() -> None:
         assert callable(getattr(WebSocketsSansIOProtocol, method))
 
 
-def test_upgrade_is_handled_while_the_parsers_exception_is() -> None:
-    """plain.py asks it where the head ended; the handler is inside the `except`."""
-    source = inspect.getsource(HttpToolsProtocol.data_received)
-    caught = source.index("except httptools.HttpParserUpgrade:")
-    assert source.index("self.handle_websocket_upgrade()") > caught
-
-
 @pytest.mark.parametrize("name", ["parser", "parser_exc", "handshake_exc", "events"])
 def test_core_has_what_is_let_go_of(name: str) -> None:
     """core.py breaks the cycles of websockets' protocol by these."""
@@ -95,10 +92,55 @@ def test_core_has_what_is_let_go_of(name: str) -> None:
 
 
 def test_answer_under_way_tells_how_far_it_is() -> None:
-    """`response_started`, `response_complete` and `keep_alive` are a cycle's own fields."""
+    """And whose it is, and that there is nobody to be told: a cycle's own fields."""
     source = inspect.getsource(RequestResponseCycle.__init__)
-    for name in ("response_started", "response_complete", "keep_alive"):
+    fields = ("response_started", "response_complete", "keep_alive", "disconnected")
+    for name in (*fields, "scope", "transport"):
         assert f"self.{name} = " in source
+
+
+def test_reading_is_paused_by_the_flow_alone() -> None:
+    """exchange.py takes its place, with a reason of its own not to read."""
+    source = inspect.getsource(httptools_impl)
+    assert "transport.pause_reading" not in source and "transport.resume_reading" not in source
+    for method in ("pause_reading", "resume_reading"):
+        assert callable(getattr(FlowControl, method))
+
+
+REQUESTS = [
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nContent-Length: 5 \r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\ntrailer: x\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_parser_ends_a_request_at_its_last_byte(request_: bytes) -> None:
+    """exchange.py gives it no byte more, and waits for the answer only when it has said so."""
+    ended: list[int] = []
+    at = 0
+
+    class Seen:
+        def on_message_complete(self) -> None:
+            ended.append(at)
+
+    parser = httptools.HttpRequestParser(Seen())
+    for at in range(len(request_)):
+        parser.feed_data(request_[at : at + 1])
+    assert ended == [len(request_) - 1]
+
+
+@pytest.mark.parametrize("body", [b"", b"Content-Length: 5\r\n"])
+def test_parser_stops_behind_the_head_of_an_upgrade(body: bytes) -> None:
+    """With a body or without one: exchange.py hands over, or counts, what comes then."""
+    head = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n" + body + b"\r\n"
+    parser = httptools.HttpRequestParser(object())
+    with pytest.raises(httptools.HttpParserUpgrade) as stopped:
+        parser.feed_data(head + b"hello")
+    assert stopped.value.args == (len(head),)
+    assert parser.should_upgrade()
 
 
 def test_server_state_keeps_connections_for_shutdown() -> None:
