@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 import uvloop
@@ -43,6 +44,7 @@ class Flood:
     again: bytes
     first: bytes = b""
     plain: bool = False  # through the plain route
+    http: bool = False  # never a WebSocket
     reads: bool = True
     rate: int = 0
     connections: int = 1
@@ -58,8 +60,32 @@ def _histories(show: str) -> bytes:
     return text_frame(b"\n".join(orjson.dumps({"id": n, "history": asked}) for n in range(2, 34)))
 
 
+def _request(line: str, body: bytes = b"") -> bytes:
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\n{length}\r\n".encode() + body
+
+
 def floods(show: str) -> dict[str, Flood]:
     """All kinds by name."""
+    return _frame_floods(show) | _request_floods(show)
+
+
+def _request_floods(show: str) -> dict[str, Flood]:
+    """Requests that are sent without waiting for the answers in front of them."""
+    nowhere = _request("GET /v1/nowhere")
+    webhook = _request("POST /v1/payments/sandbox/webhook", b"x" * 60_000)
+    asked = quote(f'{{"data":{{"show":"{show}"}}}}')
+    stream = _request(f"GET /connection/uni_sse?cf_connect={asked}")
+    return {
+        "pipelined_requests": Flood(nowhere, http=True),
+        "pipelined_requests_of_50": Flood(nowhere, http=True, connections=50),
+        "pipelined_requests_unread": Flood(nowhere, http=True, reads=False, connections=10),
+        "pipelined_bodies": Flood(webhook, http=True),
+        "pipelined_behind_events": Flood(nowhere, stream, http=True, connections=50),
+    }
+
+
+def _frame_floods(show: str) -> dict[str, Flood]:
     ping, pong, part = _frame(0x89), _frame(0x8A), _frame(0x00)
     open_text, joined = _frame(0x01, b"{"), _connect(show)
     clock = text_frame(b'{"id":9,"rpc":{"method":"time.now","data":{}}}')
@@ -119,8 +145,9 @@ async def _one(flood: Flood, port: int, until: float) -> tuple[int, int, list[in
 async def _dial(line: "_Line", flood: Flood, port: int) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: line, "127.0.0.1", port)
-    line.transport.write(_HEAD % (_ODD if flood.plain else b""))
-    await line.upgraded.wait()
+    if not flood.http:
+        line.transport.write(_HEAD % (_ODD if flood.plain else b""))
+        await line.upgraded.wait()
 
 
 async def _pour(line: "_Line", flood: Flood, until: float) -> int:
