@@ -156,6 +156,11 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "created_at": "an undecided payment is given up sooner or later, in its window",
         "updated_at": "later: `payment_hangs` sees it a minute later; earlier: at once",
         "held_until": "the stock engine never lengthens a hold by it beyond the deadline it had",
+        "refunds_turn": "another turn: who works at refunds writes nothing and asks again",
+        "refunds_until": "until when a worker has its turn at the refunds, which is seconds",
+        "refunds_news_at": Seen(
+            "job_overdue", to="now() - interval '1 day'", where="state = 'captured'"
+        ),
         "voiding": "says earlier what the void's job says: a sale for it is refused and undone",
     },
     "orders": {
@@ -216,8 +221,8 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "tries": "the pause before the next try, which is bounded",
         "due_at": Seen("job_overdue", to="now() + interval '1 day'", where=_DUE),
         "created_at": "earlier: `job_overdue` tells it sooner; later: so much later",
+        "doubted": "of older versions that may run beside this one; nothing here reads it",
         "pending_at": "since when a provider is at work: `job_overdue` tells it so much later",
-        "doubted": "the worker asks the provider again, and the books are compared anyway",
     },
     "notices": {
         "*": "deleted once it is told, so one that is gone looks like one that was told; "

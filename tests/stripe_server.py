@@ -185,6 +185,7 @@ class StandIn:
             "id": ref,
             "object": "refund",
             "amount": amount,
+            "currency": intent["currency"],
             "status": status,
             "failure_reason": "expired_or_canceled_card" if status == "failed" else None,
             "payment_intent": intent["id"],

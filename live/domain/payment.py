@@ -1,12 +1,13 @@
 """A payment: one attempt to pay for one hold, followed from the first call to the last refund."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NewType
 
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId, key_text
 from live.domain.offer import Mode
-from live.domain.order import OrderState
+from live.domain.order import OrderState, RefundState
 
 PaymentId = NewType("PaymentId", str)
 """A UUID in its 36-character form; the provider's idempotency key of everything done for it."""
@@ -145,8 +146,8 @@ class MoneyJob:
     """Work at the provider that follows a committed fact; done at least once.
 
     `refused` marks a capture that the provider refused for good while its order still stands: it
-    is not tried again, only the order's units go back. `doubted` marks a refund that was done and
-    that the provider has had news of since: it is looked up, never asked for again.
+    is not tried again, only the order's units go back. `turn` is that of a refund: all refunds of
+    a payment take turns, and what is written in a turn that is over changes nothing.
     """
 
     id: int
@@ -157,4 +158,31 @@ class MoneyJob:
     tries: int
     payment: Payment
     refused: bool = False
-    doubted: bool = False
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundNews:
+    """The provider has had news of a payment's refunds: somebody looks all of them up."""
+
+    payment: Payment
+    turn: int
+    at: datetime  # by Postgres' clock; news that come while one looks are later ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderRefund:
+    """One refund in a provider's books; `state` is due (on its way), done or failed.
+
+    `key` is what it was asked for by; one that a person made there has none of ours.
+    """
+
+    key: str | None
+    amount_minor: int
+    state: RefundState
+    reason: str = ""
+
+
+def refund_key(payment: PaymentId, job: int) -> str:
+    """What the provider knows one refund by."""
+    return f"{payment}:{JobKind.REFUND}:{job}"

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from live.ledger.audit_findings import Finding, finding
-from live.ledger.audit_shop_sql import IN_TIME, UNDECIDED, UNDECIDED_S
+from live.ledger.audit_shop_sql import DUE_S, IN_TIME, UNDECIDED, UNDECIDED_S
 from live.ledger.pool import Pool
 from live.ledger.ports import ProviderAuditPort, ProviderCharge
 
@@ -24,8 +24,9 @@ SELECT p.id, p.state, p.amount_minor, p.currency, p.provider, p.provider_ref,
        p.updated_at > now() - interval '30 seconds'
            OR p.state IN {UNDECIDED} AND p.state <> 'authorised'
               AND p.created_at > now() - interval '{UNDECIDED_S} seconds'
+           OR p.refunds_news_at > now() - interval '{DUE_S} seconds'
            OR EXISTS (SELECT FROM money_jobs
-                      WHERE payment = p.id AND (doubted OR state = 'due' AND {IN_TIME}))
+                      WHERE payment = p.id AND state = 'due' AND {IN_TIME})
            AS moving
 FROM payments p LEFT JOIN payment_entries e ON e.payment = p.id
 WHERE p.id = ANY($1::uuid[]) GROUP BY p.id"""

@@ -52,6 +52,10 @@ _BACKUP = (
     "compare the row with a backup and with the provider; nothing here can tell which side is right"
 )
 _WORKER = "--repair lets the payment worker decide it now, and asks for its void if it cannot"
+_REFUNDS = (
+    "--repair has each refund looked up at the provider and sets the sums to those that are done; "
+    "of captures, and of what still differs, a person compares the rows with the provider's books"
+)
 _PROVIDER = "look at the charge in the provider's dashboard; refund or void there what is not owed"
 
 _FEW = (
@@ -109,13 +113,13 @@ MENDS: Mapping[str, tuple[Who, str]] = {
         "--repair asks for its capture again; where its job says otherwise, a person compares it "
         "with the provider's books",
     ),
-    "order_refunds": ("person", _BACKUP),
+    "order_refunds": ("repair", _REFUNDS),
     "order_payment": ("person", _BACKUP),
     "order_hold": ("person", "the order stands; compare it with what the buyer was told"),
     "hold_without_order": ("person", _BACKUP),
     "buyer_names": ("person", _BACKUP),
     "payment_lines": ("person", _BACKUP),
-    "payment_sums": ("person", _BACKUP + "; the provider's books tell what moved"),
+    "payment_sums": ("repair", _REFUNDS),
     "payment_state": ("person", _BACKUP + "; the provider's books tell what moved"),
     "payment_unowned": ("repair", _UNOWNED),
     "payment_kept": ("repair", "--repair voids it" + _FEW),
@@ -127,13 +131,17 @@ MENDS: Mapping[str, tuple[Who, str]] = {
         "ask for the refund again with a new key, or do it at the provider; a void is tried again",
     ),
     "job_overdue": ("service", "it is tried again; look whether the provider answers"),
-    "job_amount": ("person", _PROVIDER),
+    "job_amount": ("repair", _REFUNDS),
     "job_gone": ("person", "ask the host for the refund again; nobody else knows its amount"),
     "job_unowned": ("person", _BACKUP),
     "notice_unsent": ("service", "it is sent again; look whether Redis answers the settlers"),
     "notice_wrong": ("person", "the buyer reads another order; compare the row with a backup"),
     "row_unowned": ("person", _BACKUP),
-    "books_differ": ("person", _PROVIDER),
+    "books_differ": (
+        "person",
+        "where refunds differ, --repair looks up each one and takes over what became of it; else "
+        + _PROVIDER,
+    ),
     "books_unread": ("person", "give this audit the provider's settings, or look at it there"),
     "log_broken": ("person", "somebody changed the hosts' log; a backup has the right rows"),
     "bans_logged": ("person", "restrict the person again, or lift it; the hosts' log tells which"),

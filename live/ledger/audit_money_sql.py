@@ -141,14 +141,14 @@ MONEY_CHECKS = (
                OR j.kind = 'void' AND j.state = 'done'
                   AND p.state NOT IN ('declined', 'voided', 'captured', 'partially_refunded',
                                       'refunded')
-               OR j.kind = 'refund' AND j.state IN ('due', 'done') AND NOT j.doubted
+               OR j.kind = 'refund' AND j.state IN ('due', 'done') AND p.refunds_news_at IS NULL
                   AND j.amount_minor > p.captured_minor - CASE WHEN j.state = 'due'
                                                           THEN p.refunded_minor ELSE 0 END)
         UNION ALL
         SELECT 'payment ' || p.id,
                'refunds of ' || sum(j.amount_minor) || ' are done, it has ' || p.refunded_minor
         FROM payments p JOIN money_jobs j ON j.payment = p.id
-        WHERE p.show = $1 AND j.kind = 'refund' AND j.state = 'done' AND NOT j.doubted
+        WHERE p.show = $1 AND j.kind = 'refund' AND j.state = 'done' AND p.refunds_news_at IS NULL
         GROUP BY p.id HAVING sum(j.amount_minor) > p.refunded_minor
         LIMIT $2""",
     ),
@@ -158,7 +158,9 @@ MONEY_CHECKS = (
         """-- Every refund that the hosts' log tells of was asked of the provider.
         WITH said AS (
             SELECT a.detail::jsonb ->> 'order' AS id, count(*) AS times FROM host_actions a
-            WHERE a.show = $1 AND a.action = 'order.refund' GROUP BY 1
+            WHERE a.show = $1 AND a.action = 'order.refund'
+              AND (a.detail::jsonb ->> 'amount_minor') IS DISTINCT FROM '0'  -- goods without money
+            GROUP BY 1
         )
         SELECT 'order ' || o.id AS name,
                'hosts asked for ' || s.times || ' refunds, ' || n.jobs || ' are there' AS text

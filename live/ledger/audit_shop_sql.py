@@ -6,6 +6,7 @@ so it costs what is under way and not what has been. Only `ORPHANS` read everyth
 
 from live.ledger.audit_findings import Check
 from live.ledger.audit_sql import STANDS
+from live.ledger.refund_turns import MONEY_MOVED
 
 # The longest way of paying takes ten minutes, and the payment worker looks at least every five:
 # what is not decided after half an hour will not be without a person.
@@ -128,6 +129,16 @@ SHOP_CHECKS = (
         WHERE state = 'due' AND (NOT {IN_TIME} OR pending_at IS NULL
                                  AND due_at > now() + interval '{LEASE_S_MAX} seconds')
         ORDER BY id LIMIT $1""",
+    ),
+    Check(
+        "job_overdue",
+        "P5",
+        f"""-- What a provider tells of refunds is looked up.
+        SELECT 'payment ' || id AS name,
+               'its refunds were not looked up since ' || {_AT.format("refunds_news_at")} AS text
+        FROM payments
+        WHERE refunds_news_at < now() - interval '{DUE_S} seconds' AND state IN {MONEY_MOVED}
+        LIMIT $1""",
     ),
     Check(
         "job_overdue",

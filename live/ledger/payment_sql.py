@@ -16,8 +16,7 @@ from live.ledger.late_money import DUE_AGAIN, GIVEN_UP, MAY_HOLD_MONEY
 
 S = PaymentState
 _OPEN = {S.AUTHORISED, S.ACTION_REQUIRED, S.UNKNOWN, S.DECLINED, S.VOIDED, S.AUTHORISING}
-MONEY = {S.CAPTURED, S.PARTIALLY_REFUNDED, S.REFUNDED}
-_REFUNDS = {S.PARTIALLY_REFUNDED, S.REFUNDED}
+MONEY = {S.CAPTURED, S.REFUNDED}
 
 NEXT: Mapping[PaymentState, frozenset[PaymentState]] = {
     S.CREATED: frozenset(_OPEN | MONEY),
@@ -26,14 +25,15 @@ NEXT: Mapping[PaymentState, frozenset[PaymentState]] = {
     S.ACTION_REQUIRED: frozenset((_OPEN | MONEY) - {S.ACTION_REQUIRED}),
     S.AUTHORISED: frozenset(MONEY | {S.CAPTURING, S.VOIDED}),
     S.CAPTURING: frozenset(MONEY | {S.VOIDED}),
-    S.CAPTURED: frozenset(_REFUNDS),
-    S.PARTIALLY_REFUNDED: frozenset(_REFUNDS),
+    S.CAPTURED: frozenset({S.REFUNDED}),
+    S.PARTIALLY_REFUNDED: frozenset({S.REFUNDED}),
     S.REFUNDED: frozenset(),
     S.DECLINED: frozenset(),
     S.VOIDED: frozenset(),
 }
 """What may follow what. Steps may be skipped forward (a webhook overtakes our own call) and are
-never taken back, so the last state depends on what happened and not on its order."""
+never taken back, so the last state depends on what happened and not on its order. What went back in
+part is told refund by refund (refund_turns.py), never as a step of the payment."""
 
 
 def states_before(state: PaymentState) -> list[str]:
@@ -95,7 +95,7 @@ LOCK = "SELECT 1 FROM payments WHERE id = $1 FOR NO KEY UPDATE"
 
 # Move one payment. `old` locks the row, so everything else decides on its newest version.
 #   $1 id  $2 new state  $3 states it may come from  $4 ref  $5 reason  $6 action
-#   $7 amount (captured, or refunded in total; NULL: all of it)  $8 entry kind  $9 notify
+#   $7 amount captured (NULL: all of it; `refunded` is all of it)  $8 entry kind  $9 notify
 MOVE = """
 WITH old AS (
     SELECT id, state, amount_minor, captured_minor, refunded_minor
@@ -103,25 +103,17 @@ WITH old AS (
 ), sums AS (
     SELECT CASE WHEN $2 = 'captured' THEN
                     greatest(captured_minor, least(coalesce($7, amount_minor), amount_minor))
-                WHEN $2 IN ('partially_refunded', 'refunded') THEN
-                    CASE WHEN captured_minor = 0 THEN amount_minor ELSE captured_minor END
-                ELSE captured_minor END AS captured,
-           CASE WHEN $2 IN ('partially_refunded', 'refunded') THEN
-                    greatest(refunded_minor, least(coalesce($7, amount_minor),
-                        CASE WHEN captured_minor = 0 THEN amount_minor ELSE captured_minor END))
-                ELSE refunded_minor END AS refunded
+                WHEN $2 = 'refunded' AND captured_minor = 0 THEN amount_minor
+                ELSE captured_minor END AS captured
     FROM old
 ), moved AS (
     UPDATE payments p
-    SET state = CASE WHEN $2 IN ('partially_refunded', 'refunded')
-                     THEN CASE WHEN s.refunded >= s.captured THEN 'refunded'
-                               ELSE 'partially_refunded' END
-                     ELSE $2 END,
+    SET state = $2,
         provider_ref = coalesce(p.provider_ref, $4),
         reason = $5,
         action = $6::jsonb,
         captured_minor = s.captured,
-        refunded_minor = s.refunded,
+        refunded_minor = CASE WHEN $2 = 'refunded' THEN s.captured ELSE p.refunded_minor END,
         updated_at = now()
     FROM old, sums s
     WHERE p.id = old.id AND old.state = ANY($3)
@@ -227,7 +219,6 @@ ENTRY_KIND: Mapping[PaymentState, str | None] = {
     S.UNKNOWN: "unknown",
     S.ACTION_REQUIRED: "action_required",
     S.CAPTURED: "captured",
-    S.PARTIALLY_REFUNDED: "refunded",
     S.REFUNDED: "refunded",
 }
 

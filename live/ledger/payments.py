@@ -14,9 +14,19 @@ from uuid import UUID
 import asyncpg
 
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.payment import Action, MoneyJob, NewPayment, Payment, PaymentId, PaymentState
+from live.domain.payment import (
+    Action,
+    JobKind,
+    MoneyJob,
+    NewPayment,
+    Payment,
+    PaymentId,
+    PaymentState,
+    ProviderRefund,
+    RefundNews,
+)
 from live.errors import Busy, Conflict, NotFound
-from live.ledger import metrics, money_jobs, webhook_events
+from live.ledger import metrics, money_jobs, refund_turns, webhook_events
 from live.ledger import payment_sql as sql
 from live.ledger.group_commit import GroupCommit
 from live.ledger.pool import DATA_FAULTS, DATABASE_ERRORS, Connection, Pool, in_transaction
@@ -124,7 +134,8 @@ class PaymentRows:
         Where that is `declined` or `voided` although the provider says that it holds money, or may
         come to, the money's void is asked for with it. It is `voided`, too, where money comes for a
         payment whose void was asked for before: nothing may be sold for it.
-        `amount_minor` is what was captured, or what was refunded in total; None means all of it.
+        `amount_minor` is what was captured; None means all of it. `refunded` means all of it went
+        back; what went back in part is recorded refund by refund (`record_refunds`).
         With `notify` the buyer is told `payment.failed`. Raises NotFound. Steps of a burst of
         checkouts share one commit; those that touch money are transactions of their own.
         """
@@ -260,13 +271,6 @@ class PaymentRows:
         )
         return found is not None
 
-    async def find_event(
-        self, provider: str, *, payment: PaymentId | None, ref: str | None
-    ) -> PaymentId | None:
-        """The payment that an event is about; None for an event of another shop's."""
-        found = await webhook_events.find(self._pool, provider, payment, ref)
-        return None if found is None else PaymentId(found)
-
     async def note_event(
         self,
         provider: str,
@@ -295,26 +299,61 @@ class PaymentRows:
         )
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
-        """Lease due money jobs, also captures refused for good whose order still stands, voids that
-        were refused a good while ago, and refunds that were done and are in doubt."""
-        return await money_jobs.take(self._pool, lease_ms=lease_ms, limit=min(limit, TAKE_MAX))
+        """Lease due money jobs, also captures refused for good whose order still stands and voids
+        that were refused a good while ago; of the refunds of one payment the first."""
+        limit = min(limit, TAKE_MAX)
+        jobs = await money_jobs.take(self._pool, lease_ms=lease_ms, limit=limit)
+        return jobs + await refund_turns.take_jobs(self._pool, lease_ms=lease_ms, limit=limit)
 
-    async def finish_job(self, job: MoneyJob) -> None:
-        """The provider did it: the job, the payment, its entries, its order and the notice."""
-        await in_transaction(self._pool, lambda connection: money_jobs.finish(connection, job))
+    async def finish_job(self, job: MoneyJob) -> bool:
+        """The provider did it: the job, the payment, its entries, its order and the notice.
 
-    async def fail_job(
-        self, job: MoneyJob, *, reason: str, refunded_minor: int | None = None
-    ) -> None:
-        """The provider refused for good; `refunded_minor` is what has gone back by its books."""
+        False for a refund whose turn is over: who has the turn now asks again.
+        """
 
-        async def work(connection: Connection) -> None:
-            await money_jobs.fail(connection, job, reason, refunded_minor)
+        async def work(connection: Connection) -> bool:
+            if job.kind is JobKind.REFUND:
+                return await refund_turns.finish(connection, job)
+            await money_jobs.finish(connection, job)
+            return True
 
-        await in_transaction(self._pool, work)
+        return await in_transaction(self._pool, work)
+
+    async def fail_job(self, job: MoneyJob, *, reason: str) -> bool:
+        """The provider refused for good; False where somebody else has the job by now."""
+
+        async def work(connection: Connection) -> bool:
+            if job.kind is JobKind.REFUND:
+                return await refund_turns.fail(connection, job, reason)
+            return await money_jobs.fail(connection, job, reason)
+
+        return await in_transaction(self._pool, work)
 
     async def retry_job(
         self, job: MoneyJob, *, ms: int, reason: str, pending: bool = False
     ) -> None:
         """The job is due again in so many ms; `pending`: the provider is at work on it."""
-        await money_jobs.retry(self._pool, job, ms=ms, reason=reason, pending=pending)
+        if job.kind is JobKind.REFUND:
+            await refund_turns.retry(self._pool, job, ms=ms, pending=pending)
+        else:
+            await money_jobs.retry(self._pool, job, ms=ms, reason=reason, pending=pending)
+
+    async def take_refund_news(self, *, lease_ms: int, limit: int) -> list[RefundNews]:
+        """Take turns of payments of whose refunds the provider has had news."""
+        return await refund_turns.take_news(
+            self._pool, lease_ms=lease_ms, limit=min(limit, TAKE_MAX)
+        )
+
+    async def record_refunds(self, news: RefundNews, found: Sequence[ProviderRefund]) -> bool:
+        """Take over what the provider says of each refund; False where the turn is over."""
+        return await in_transaction(
+            self._pool, lambda connection: refund_turns.record(connection, news, found)
+        )
+
+    async def postpone_refund_news(self, news: RefundNews, *, ms: int) -> None:
+        """The provider did not say: somebody looks again in so many ms."""
+        await refund_turns.postpone_news(self._pool, news, ms=ms)
+
+    async def doubt_refunds(self, payment: PaymentId) -> None:
+        """Somebody looks up what became of the refunds of this payment."""
+        await refund_turns.doubt(self._pool, payment)

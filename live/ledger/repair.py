@@ -3,10 +3,11 @@
 Always: it only goes on where something was left: settles what the outbox holds, lets the payment
 worker decide what hangs, asks again for money moves that were forgotten or refused, sends back what
 no order owns (a few payments; more where a person says how many) and what a provider holds for a
-payment that was given up, sets counters to the sums that prove them, tells Redis and viewers what
-hosts decided, and makes a show's stock anew where Redis differs. It never raises what an offer
-is allotted, never pays back what a person asked for (he may have done it otherwise), never deletes,
-and leaves to a person what it cannot explain; the audit after it tells what remains.
+payment that was given up, has the refunds of a payment looked up one by one where their sums
+differ, sets counters to the sums that prove them, tells Redis and viewers what hosts decided, and
+makes a show's stock anew where Redis differs. It never raises what an offer is allotted, never pays
+back what a person asked for (he may have done it otherwise), never deletes, and leaves to a person
+what it cannot explain; the audit after it tells what remains.
 Called by: `live audit --repair`, beside a running service or alone. Safe to repeat at any point.
 """
 
@@ -180,7 +181,7 @@ class _Parts:
         for query in (*sql.DUE_NOW, sql.DECIDE):
             await self.run(query, self.grace_s)
         for provider in providers:
-            await self.void_late(provider)
+            await self.read_books(provider)
         await _work_off(work)
         # What the worker confirmed becomes an order; what is authorised after that has none.
         for row in await self.pool.fetch(sql.HANGING_SHOWS, timeout=STATEMENT_TIMEOUT_S):
@@ -209,15 +210,19 @@ class _Parts:
             f" `live audit --repair --refund-up-to {payments}`"
         )
 
-    async def void_late(self, provider: ProviderAuditPort) -> None:
-        """What the provider holds for a payment that was given up goes back."""
+    async def read_books(self, provider: ProviderAuditPort) -> None:
+        """What the provider holds for a payment that was given up goes back; where it paid back
+        more or less than is known here, its refunds are looked up."""
         try:
             async for charges in charge_pages(provider):
-                kept = [
-                    (found, charge.ref)
-                    for charge in charges
-                    if charge.state in MAY_HOLD_MONEY and (found := our_id(charge)) is not None
-                ]
+                ours = [(id, charge) for charge in charges if (id := our_id(charge)) is not None]
+                kept = [(id, charge.ref) for id, charge in ours if charge.state in MAY_HOLD_MONEY]
+                await self.run(
+                    sql.REFUNDS_DIFFER,
+                    self.grace_s,
+                    [id for id, _ in ours],
+                    [charge.refunded_minor for _, charge in ours],
+                )
                 for payment in await void_given_up(self.pool, kept):
                     self.note(f"payment {payment}: its late authorisation is being voided")
         except Exception as error:  # another room's client; the audit after it says the same

@@ -4,6 +4,7 @@ from live.domain.payment import INVOICE
 from live.ledger.audit_shop_sql import HANGING, LEASE_S_MAX, UNDECIDED
 from live.ledger.audit_sql import STANDS
 from live.ledger.late_money import DUE_AGAIN
+from live.ledger.refund_turns import MONEY_MOVED
 
 _NO_ORDER = f"""NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.payment = p.id
                             AND o.state {STANDS})"""
@@ -36,6 +37,21 @@ COUNTERS = (
 
 # Each takes the grace in seconds as $1.
 MONEY = (
+    f"""-- Where refunds that are done, entries and figures contradict each other, what the
+    -- provider says of each refund counts: the payment worker looks them up and sets the sums.
+    -- (Of invoices there are no other books.)
+    UPDATE payments p SET refunds_news_at = clock_timestamp()
+    FROM payments n
+    LEFT JOIN (SELECT payment, sum(amount_minor) AS minor FROM money_jobs
+               WHERE kind = 'refund' AND state = 'done' GROUP BY payment) d ON d.payment = n.id
+    LEFT JOIN (SELECT payment, sum(amount_minor) AS minor FROM payment_entries
+               WHERE kind = 'refunded' GROUP BY payment) e ON e.payment = n.id
+    LEFT JOIN orders o ON o.id = n.order_id AND o.payment = n.id AND o.state {STANDS}
+    WHERE p.id = n.id AND p.provider <> '{INVOICE}' AND p.state IN {MONEY_MOVED}
+      AND (coalesce(d.minor, 0) > n.refunded_minor OR coalesce(e.minor, 0) <> n.refunded_minor
+           OR o.refunded_minor <> least(n.refunded_minor, o.total_minor))
+      AND p.refunds_news_at IS NULL AND p.updated_at < now() - make_interval(secs => $1)
+    RETURNING 'payment ' || p.id || ': its refunds are looked up one by one' AS done""",
     """-- Voids that were refused. (A refund that failed is the host's to decide on, and the
     -- provider would only repeat its answer.)
     UPDATE money_jobs j
@@ -62,7 +78,7 @@ MONEY = (
 _OWED = f"""
 p.captured_minor > p.refunded_minor
 AND p.updated_at < now() - make_interval(secs => $1)
-AND {_NO_ORDER}
+AND {_NO_ORDER} AND p.refunds_news_at IS NULL
 AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')"""
 
 _KEPT = f"""
@@ -116,6 +132,15 @@ DUE_NOW = (
     WHERE due_at > now() + make_interval(secs => $1 + {LEASE_S_MAX})
     RETURNING 'notice ' || id || ': is due now' AS done""",
 )
+
+# Payments $2 of which so much has gone back by the provider's books ($3), as of our own less or
+# more: the worker looks up each of their refunds.
+REFUNDS_DIFFER = f"""
+UPDATE payments p SET refunds_news_at = clock_timestamp()
+FROM unnest($2::uuid[], $3::bigint[]) AS n(id, refunded)
+WHERE p.id = n.id AND p.refunded_minor <> n.refunded AND p.state IN {MONEY_MOVED}
+  AND p.refunds_news_at IS NULL AND p.updated_at < now() - make_interval(secs => $1)
+RETURNING 'payment ' || p.id || ': its refunds are looked up one by one' AS done"""
 
 # Payments that the worker should decide at once, whoever has their lease.
 DECIDE = f"""

@@ -137,11 +137,17 @@ WITH gone AS (
 ), jobs AS (
     INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
     SELECT p.id, CASE WHEN p.captured_minor > 0 THEN 'refund' ELSE 'void' END,
-           CASE WHEN p.captured_minor > 0 THEN p.captured_minor - p.refunded_minor
+           CASE WHEN p.captured_minor > 0 THEN p.captured_minor - p.refunded_minor - n.asked
                 ELSE p.amount_minor END,
            'order cancelled', CASE WHEN p.captured_minor > 0 THEN 'lost' END
     FROM gone g JOIN payments p ON p.id = g.payment
+    CROSS JOIN LATERAL (
+        -- What a host asked for is on its way already.
+        SELECT coalesce(sum(j.amount_minor), 0)::bigint AS asked FROM money_jobs j
+        WHERE j.payment = p.id AND j.kind = 'refund' AND j.state = 'due'
+    ) n
     WHERE p.state NOT IN ('declined', 'voided', 'refunded')
+      AND (p.captured_minor = 0 OR p.captured_minor > p.refunded_minor + n.asked)
     ON CONFLICT DO NOTHING
 ), told AS (
     INSERT INTO notices (show, buyer, kind, order_id)

@@ -9,9 +9,11 @@ from uuid import UUID
 from live.ledger.late_money import DUE_AGAIN, GIVEN_UP
 from live.ledger.pool import Pool
 
+_WAITING = "('authorising', 'unknown', 'action_required')"
+
 # Remember a webhook. Its payment is due now if it waits for the provider: created and authorised
 # are in the hands of a checkout, which is faster than the event and keeps its lease.
-# News of a refund makes those that wait due, and puts in doubt those that were done.
+# News of a refund makes somebody look up all refunds of its payment.
 #   $1 provider  $2 event  $3 kind  $4 our id  $5 ref  $6 it tells of money set aside
 #   $7 it tells of a refund
 _NOTE = f"""
@@ -23,9 +25,11 @@ WITH found AS (
     SELECT $1, $2, (SELECT id FROM found), $3
     ON CONFLICT DO NOTHING RETURNING id
 ), due AS (
-    UPDATE payments SET lease_until = now()
+    UPDATE payments
+    SET lease_until = CASE WHEN state IN {_WAITING} THEN now() ELSE lease_until END,
+        refunds_news_at = CASE WHEN $7 THEN clock_timestamp() ELSE refunds_news_at END
     WHERE id = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
-      AND state IN ('authorising', 'unknown', 'action_required')
+      AND (state IN {_WAITING} OR $7 AND state NOT IN {GIVEN_UP})
 ), learnt AS (
     UPDATE payments SET provider_ref = $5
     WHERE id = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
@@ -35,22 +39,8 @@ WITH found AS (
     SELECT id, 'void', amount_minor, 'authorised when it was ' || state FROM found
     WHERE $6 AND state IN {GIVEN_UP} AND EXISTS (SELECT FROM noted)
     {DUE_AGAIN}
-), refunds AS (
-    UPDATE money_jobs SET due_at = now(), doubted = state = 'done', tries = 0
-    WHERE payment = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
-      AND $7 AND kind = 'refund' AND (state = 'done' OR state = 'due' AND pending_at IS NOT NULL)
 )
 SELECT count(*) FROM noted"""
-
-
-_FIND = """
-SELECT id::text FROM payments WHERE id = $2 OR (provider = $1 AND provider_ref = $3) LIMIT 1"""
-
-
-async def find(pool: Pool, provider: str, payment: str | None, ref: str | None) -> str | None:
-    """The payment that an event is about; None for an event that is not ours."""
-    found: str | None = await pool.fetchval(_FIND, provider, _uuid_or_none(payment), ref)
-    return found
 
 
 async def note(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from live.domain.payment import PaymentId, PaymentState
+from live.domain.payment import PaymentId, PaymentState, ProviderRefund
 from live.payments.metrics import PROVIDER_CALLS
 from live.payments.port import (
     Authorisation,
@@ -28,7 +28,7 @@ LOST_MAX = 5  # calls lost in a row before it opens
 PAUSE_MS, PAUSE_MS_MAX = 1_000, 30_000  # doubled by each failed probe
 
 log = structlog.get_logger()
-Answer = TypeVar("Answer", Authorisation, CaptureResult)
+Answer = TypeVar("Answer", Authorisation, CaptureResult, tuple[ProviderRefund, ...] | None)
 
 
 class Breaker:
@@ -110,6 +110,13 @@ class GuardedProvider:
         )
         return None if answer is _NONE_SUCH else answer
 
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        return await self._guard(
+            "list_refunds", lambda: self._provider.list_refunds(payment, ref), None
+        )
+
     def refuses_price(self, price_minor: int, currency: str) -> str:
         return self._provider.refuses_price(price_minor, currency)
 
@@ -144,10 +151,12 @@ class GuardedProvider:
         return answer
 
 
-def _is_lost(answer: Authorisation | CaptureResult) -> bool:
+def _is_lost(answer: Authorisation | CaptureResult | tuple[ProviderRefund, ...] | None) -> bool:
     if isinstance(answer, Authorisation):
         return answer.state is PaymentState.UNKNOWN
-    return answer.verdict is Verdict.UNKNOWN
+    if isinstance(answer, CaptureResult):
+        return answer.verdict is Verdict.UNKNOWN
+    return answer is None
 
 
 async def _or_none_such(asked: Awaitable[CaptureResult | None]) -> CaptureResult:

@@ -1,19 +1,19 @@
 """Where providers' webhooks come in: verified, remembered once, and turned into work.
 
 Always: an event is believed only after its provider has verified the signature, and changes no
-state itself: its payment becomes due and the payment worker asks the provider what is true now; of
-refunds the provider's total is read here. So late, doubled and reordered events all end in the same
-state. 200 is answered only when the event's id is in Postgres; a repeat of it is 200 too, and so is
-what is signed and none of ours, or the provider would switch us off.
+state itself: its payment becomes due, or its refunds do, and the payment worker asks the provider
+what is true now. So late, doubled and reordered events all end in the same state. 200 is answered
+only when the event's id is in Postgres; a repeat of it is 200 too, and so is what is signed and
+none of ours, or the provider would switch us off.
 """
 
 from collections.abc import Mapping
 from typing import Protocol
 
-from live.domain.payment import PaymentId, PaymentState
-from live.errors import Busy, NotFound
+from live.domain.payment import PaymentId
+from live.errors import NotFound
 from live.payments.metrics import EVENTS
-from live.payments.port import Provider, ProviderEvent, WebhookRefused
+from live.payments.port import Provider, WebhookRefused
 from live.seldom import Seldom
 
 
@@ -31,20 +31,6 @@ class Events(Protocol):
         authorised: bool = False,
         refund: bool = False,
     ) -> bool: ...
-
-    async def find_event(
-        self, provider: str, *, payment: PaymentId | None, ref: str | None
-    ) -> PaymentId | None: ...
-
-    async def record(
-        self,
-        payment: PaymentId,
-        state: PaymentState,
-        *,
-        ref: str | None = None,
-        reason: str = "",
-        amount_minor: int | None = None,
-    ) -> PaymentState: ...
 
 
 class WebhookInbox:
@@ -75,9 +61,6 @@ class WebhookInbox:
             if event.payment is None and event.ref is None:
                 EVENTS.labels(name, "foreign").inc()
                 continue
-            if event.refund:
-                # Before the event is remembered: if this breaks, the provider sends it again.
-                await self._sync_refund(provider, event)
             fresh = await self._events.note_event(
                 name,
                 event.id,
@@ -88,21 +71,3 @@ class WebhookInbox:
                 refund=event.refund,
             )
             EVENTS.labels(name, "new" if fresh else "repeat").inc()
-
-    async def _sync_refund(self, provider: Provider, event: ProviderEvent) -> None:
-        """Take over what the provider has paid back in total. Raises Busy when it does not say."""
-        payment = await self._events.find_event(provider.name, payment=event.payment, ref=event.ref)
-        if payment is None:
-            return
-        truth = await provider.look_up(payment, event.ref)
-        if truth.state is PaymentState.UNKNOWN:
-            raise Busy("the provider does not answer")
-        if truth.state not in (PaymentState.PARTIALLY_REFUNDED, PaymentState.REFUNDED):
-            return
-        await self._events.record(
-            payment,
-            truth.state,
-            ref=truth.ref,
-            reason="refunded at the provider",
-            amount_minor=truth.refunded_minor,
-        )

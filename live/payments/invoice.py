@@ -8,7 +8,7 @@ checkout.
 
 from collections.abc import Mapping, Sequence
 
-from live.domain.payment import INVOICE, PaymentId, PaymentState
+from live.domain.payment import INVOICE, PaymentId, PaymentState, ProviderRefund
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
@@ -51,6 +51,11 @@ class Invoice:
 
     async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
         return CaptureResult(Verdict.DONE)
+
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        return None  # there are no books but our own
 
     def refuses_price(self, price_minor: int, currency: str) -> str:
         return ""

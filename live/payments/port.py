@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from live.domain.ids import key_text
-from live.domain.payment import Action, Payment, PaymentId, PaymentState
+from live.domain.order import RefundState
+from live.domain.payment import Action, Payment, PaymentId, PaymentState, ProviderRefund
 from live.errors import LiveError
 
 REASON_CHARS_MAX = 200  # what we keep of a provider's explanation
@@ -73,6 +74,14 @@ class Verdict(StrEnum):
     REFUSED = "refused"
     PENDING = "pending"
     UNKNOWN = "unknown"
+
+
+REFUND_STATES: Mapping[Verdict, RefundState] = {
+    Verdict.DONE: RefundState.DONE,
+    Verdict.REFUSED: RefundState.FAILED,
+    Verdict.PENDING: RefundState.DUE,
+}
+"""What an answer that is one says of a refund."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,12 @@ class Provider(Protocol):
 
     async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
         """What has become of the refund with this key; None when the provider has none such."""
+        ...
+
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        """All refunds of a payment, ours and those of persons; None when nobody could say."""
         ...
 
     def refuses_price(self, price_minor: int, currency: str) -> str:

@@ -8,7 +8,15 @@ from typing import Protocol
 
 from live.domain.hold import HoldAnswer, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.payment import Action, MoneyJob, Payment, PaymentId, PaymentState
+from live.domain.payment import (
+    Action,
+    MoneyJob,
+    Payment,
+    PaymentId,
+    PaymentState,
+    ProviderRefund,
+    RefundNews,
+)
 
 
 class Rows(Protocol):
@@ -47,22 +55,39 @@ class Rows(Protocol):
         ...
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
-        """Lease due money jobs: `due_at` moves on by the lease, tries + 1. SKIP LOCKED."""
+        """Lease due money jobs: `due_at` moves on by the lease, tries + 1. SKIP LOCKED. Of the
+        refunds of a payment one at a time: the job has the payment's turn until the lease ends or
+        its end is written down."""
         ...
 
-    async def finish_job(self, job: MoneyJob) -> None:
+    async def finish_job(self, job: MoneyJob) -> bool:
         """The provider did it: job done, payment entry, payment's and order's figures and state,
-        the notice that belongs to it; once, whoever else reports the same."""
+        the notice that belongs to it; once, whoever else reports the same. False for a refund whose
+        turn is over, and then nothing changes."""
         ...
 
-    async def fail_job(
-        self, job: MoneyJob, *, reason: str, refunded_minor: int | None = None
-    ) -> None:
+    async def fail_job(self, job: MoneyJob, *, reason: str) -> bool:
         """The provider refused for good: job `failed`, payment entry. A refused capture comes back
         from `take_jobs` with `refused` set until its order is cancelled; a refused void comes back
-        to be tried again, after a long pause; of a refused refund the host is told. A refund that
-        was done, `doubted`, and is refused now is taken out of the figures again, and so is what
-        they have beyond `refunded_minor`, all that went back by the provider's books."""
+        to be tried again, after a long pause; of a refused refund the host is told. False where
+        somebody else has the job by now or did it, and then nothing changes."""
+        ...
+
+    async def take_refund_news(self, *, lease_ms: int, limit: int) -> list[RefundNews]:
+        """Take turns of captured payments of whose refunds the provider has had news."""
+        ...
+
+    async def record_refunds(self, news: RefundNews, found: Sequence[ProviderRefund]) -> bool:
+        """Take over what the provider says of each refund of a payment, ours and a person's: jobs,
+        entries, figures, notices. False where the turn is over, and then nothing changes."""
+        ...
+
+    async def postpone_refund_news(self, news: RefundNews, *, ms: int) -> None:
+        """Give the turn back; somebody looks again in so many ms."""
+        ...
+
+    async def doubt_refunds(self, payment: PaymentId) -> None:
+        """The provider has refunds that we may not know of: as if it had sent news."""
         ...
 
     async def retry_job(
@@ -84,7 +109,7 @@ class Rows(Protocol):
     ) -> bool:
         """Remember a webhook's id and make its payment due now (found by id or `ref`); False if
         the id was known, and then nothing changes. With `authorised` the money goes back if the
-        payment was given up; with `refund` its refunds are asked about."""
+        payment was given up; with `refund` its refunds are looked up."""
         ...
 
 

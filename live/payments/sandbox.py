@@ -10,11 +10,12 @@ from typing import Literal
 
 import msgspec
 
-from live.domain.payment import Action, PaymentId, PaymentState
+from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
 from live.errors import EngineError
 from live.payments.http_client import Answer, HttpClient
 from live.payments.port import (
     REASON_CHARS_MAX,
+    REFUND_STATES,
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
@@ -51,6 +52,8 @@ class _Charge(msgspec.Struct):
 
 
 class _Refund(msgspec.Struct):
+    key: str
+    amount_minor: int
     state: Literal["pending", "succeeded", "failed"]
     reason: str
 
@@ -132,6 +135,26 @@ class Sandbox:
         if answer is None or not answer.ok:
             return CaptureResult(Verdict.UNKNOWN, "no answer")
         return _refund_result(answer)
+
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        answer = await self._call("GET", f"/v1/charges/{ref or payment}/refunds")
+        if answer is None or not answer.ok:
+            return None
+        try:
+            found = msgspec.json.decode(answer.content, type=list[_Refund])
+        except msgspec.DecodeError:
+            return None
+        return tuple(
+            ProviderRefund(
+                key=one.key,
+                amount_minor=one.amount_minor,
+                state=REFUND_STATES[_REFUNDS[one.state]],
+                reason=one.reason[:REASON_CHARS_MAX],
+            )
+            for one in found
+        )
 
     def refuses_price(self, price_minor: int, currency: str) -> str:
         return ""

@@ -215,12 +215,12 @@ class Books:
             return found
 
     def find_refund(self, key: str) -> Refund | None:
-        row = self._db.execute(
-            "SELECT key, ref, amount, state, reason FROM refunds WHERE key = ?", (key,)
-        ).fetchone()
-        if row is None:
-            return None
-        return Refund(row[0], row[1], row[2], RefundState(row[3]), row[4])
+        rows = self._refunds("key = ?", key)
+        return rows[0] if rows else None
+
+    def refunds_of(self, name: str) -> list[Refund]:
+        """Every refund of a charge. Raises Refused for one that is not known."""
+        return self._refunds("ref = ?", self._must_find(name).ref)
 
     def decide_refunds(self, name: str, state: RefundState, *, now_ms: int) -> None:
         """The buyer's bank has decided on all refunds of a charge that may still change."""
@@ -278,6 +278,14 @@ class Books:
                 refunded_minor=row[8],
             )
             for row in self._db.execute(query, values)
+        ]
+
+    def _refunds(self, where: str, value: str) -> list[Refund]:
+        # `where` is one of this class' own literals; the value is bound.
+        query = f"SELECT key, ref, amount, state, reason FROM refunds WHERE {where} ORDER BY rowid"
+        return [
+            Refund(row[0], row[1], row[2], RefundState(row[3]), row[4])
+            for row in self._db.execute(query, (value,))
         ]
 
     def _pending(self, ref: str) -> int:

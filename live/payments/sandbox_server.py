@@ -136,6 +136,10 @@ class Sandbox:
         refund = self.books.find_refund(_key(request))
         return _problem(404, "refund.unknown") if refund is None else _json(_shown(refund))
 
+    async def list_refunds(self, request: Request) -> Response:
+        found = self.books.refunds_of(request.path_params["name"])
+        return _json([_shown(refund) for refund in found])
+
     async def decide_refunds(self, request: Request) -> Response:
         """What the buyer's bank does, days later."""
         state = RefundState(request.query_params.get("state", ""))
@@ -281,6 +285,7 @@ def build(
             Route("/v1/charges/{name}/capture", guarded(sandbox.capture), methods=["POST"]),
             Route("/v1/charges/{name}/void", guarded(sandbox.void), methods=["POST"]),
             Route("/v1/charges/{name}/refund", guarded(sandbox.refund), methods=["POST"]),
+            Route("/v1/charges/{name}/refunds", guarded(sandbox.list_refunds), methods=["GET"]),
             Route("/v1/charges/{name}/bank", guarded(sandbox.decide_refunds), methods=["POST"]),
             Route("/v1/refund", guarded(sandbox.find_refund), methods=["GET"]),
         ],
@@ -338,7 +343,12 @@ def _leave(_number: int, _frame: object) -> None:
 
 
 def _shown(refund: Refund) -> dict[str, object]:
-    return {"state": refund.state, "amount_minor": refund.amount_minor, "reason": refund.reason}
+    return {
+        "key": refund.key,
+        "state": refund.state,
+        "amount_minor": refund.amount_minor,
+        "reason": refund.reason,
+    }
 
 
 async def _healthy(_: Request) -> Response:

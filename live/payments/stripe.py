@@ -22,7 +22,7 @@ import structlog
 from stripe import Charge, PaymentIntent, Refund, StripeClient
 from stripe.params import RefundListParams
 
-from live.domain.payment import PaymentId, PaymentState
+from live.domain.payment import PaymentId, PaymentState, ProviderRefund
 from live.errors import EngineError
 from live.payments.port import (
     REASON_CHARS_MAX,
@@ -36,7 +36,13 @@ from live.payments.port import (
     Verdict,
     WebhookRefused,
 )
-from live.payments.stripe_answers import authorisation, charge_record, key_of, refund_result
+from live.payments.stripe_answers import (
+    authorisation,
+    charge_record,
+    key_of,
+    refund_record,
+    refund_result,
+)
 from live.payments.stripe_money import to_stripe
 from live.payments.webhooks import TOLERANCE_S
 
@@ -196,6 +202,17 @@ class Stripe:
             return CaptureResult(Verdict.UNKNOWN, _lost("look_up_refund", error).reason)
         return refund_result(mine[0]) if mine else None
 
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        try:
+            intent = await self._find(payment, ref)
+            found = [] if intent is None else await self._refunds_of(intent.id)
+        except (stripe.InvalidRequestError, *_LOST) as error:
+            _lost("list_refunds", error)
+            return None
+        return None if intent is None else tuple(map(refund_record, found))
+
     def refuses_price(self, price_minor: int, currency: str) -> str:
         if price_minor == 0:
             return "Stripe cannot charge nothing"
@@ -262,7 +279,7 @@ class Stripe:
         return sum(one.amount for one in found if one.status == "succeeded")
 
     async def _refunds_of(self, ref: str) -> list[Refund]:
-        """Every refund of an intent. Raises what the library raises."""
+        """Every refund of an intent, or none of them. Raises what the library raises."""
         found: list[Refund] = []
         for _ in range(REFUND_PAGES_MAX):
             wanted: RefundListParams = {"payment_intent": ref, "limit": PAGE_MAX}
@@ -271,8 +288,8 @@ class Stripe:
             page = await self._call(partial(self._refunds.list_async, wanted))
             found += page.data
             if not page.has_more:
-                break
-        return found
+                return found
+        raise stripe.APIError("more refunds than are read")
 
     async def _find(self, payment: PaymentId, ref: str | None) -> PaymentIntent | None:
         """Raises InvalidRequestError for a `ref` that Stripe does not know."""

@@ -2,9 +2,10 @@
 
 from stripe import PaymentIntent, Refund
 
-from live.domain.payment import Action, PaymentId, PaymentState
+from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
 from live.payments.port import (
     REASON_CHARS_MAX,
+    REFUND_STATES,
     Authorisation,
     CaptureResult,
     ChargeRecord,
@@ -29,6 +30,16 @@ def refund_result(refund: Refund) -> CaptureResult:
             return CaptureResult(Verdict.REFUSED, reason[:REASON_CHARS_MAX])
         case _:  # pending, requires_action, and what Stripe may add
             return CaptureResult(Verdict.PENDING, f"the refund is {refund.status} at the provider")
+
+
+def refund_record(refund: Refund) -> ProviderRefund:
+    result = refund_result(refund)
+    return ProviderRefund(
+        key=key_of(refund),
+        amount_minor=from_stripe(refund.amount, refund.currency.upper()),
+        state=REFUND_STATES[result.verdict],
+        reason=result.reason,
+    )
 
 
 def authorisation(intent: PaymentIntent, refunded: int) -> Authorisation:

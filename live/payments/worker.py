@@ -19,7 +19,16 @@ from structlog.contextvars import bind_contextvars
 from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
-from live.domain.payment import FINAL_STATES, JobKind, MoneyJob, Payment, PaymentState, log_ids
+from live.domain.payment import (
+    FINAL_STATES,
+    JobKind,
+    MoneyJob,
+    Payment,
+    PaymentState,
+    RefundNews,
+    log_ids,
+    refund_key,
+)
 from live.errors import Busy, Conflict, NotFound, is_bug
 from live.failpoint import failpoint
 from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
@@ -38,6 +47,7 @@ TAKE_MAX = 32  # payments and jobs taken at a time, of each
 CALLS_MAX = 64  # rows under way before no more are taken: providers limit their clients too
 POLL_S = 0.25  # how long new work may wait when nobody calls `wake`
 BACKOFF_MS, BACKOFF_MS_MAX = 500, 300_000
+LOOK_AGAIN_MS = 5_000  # after a look at refunds of which the provider did not say
 PENDING_MS_MAX = 3_600_000  # a bank takes days over a refund, and its end comes as an event, too
 AGE_ALARM_MS = 86_400_000  # a payment undecided for a day needs a person
 OTHER_PURCHASE = "this key belongs to another purchase"
@@ -101,15 +111,19 @@ class PaymentWorker:
 
     async def _start_due(self) -> int:
         """Start on what is due. A slow call holds up its own row only."""
-        payments, jobs = await asyncio.gather(
-            self._rows.take_due(lease_ms=self._lease_ms, limit=TAKE_MAX),
-            self._rows.take_jobs(lease_ms=self._lease_ms, limit=TAKE_MAX),
+        rows, lease_ms = self._rows, self._lease_ms
+        payments, jobs, news = await asyncio.gather(
+            rows.take_due(lease_ms=lease_ms, limit=TAKE_MAX),
+            rows.take_jobs(lease_ms=lease_ms, limit=TAKE_MAX),
+            rows.take_refund_news(lease_ms=lease_ms, limit=TAKE_MAX),
         )
         for payment in payments:
             self._spawn(self._guarded_payment(payment))
         for job in jobs:
             self._spawn(self._guarded_job(job))
-        return len(payments) + len(jobs)
+        for one in news:
+            self._spawn(self._guarded_news(one))
+        return len(payments) + len(jobs) + len(news)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
@@ -163,7 +177,10 @@ class PaymentWorker:
 
     async def _apply(self, payment: Payment, truth: Authorisation, window_ms: int) -> str:
         match truth.state:
-            case PaymentState.AUTHORISED | PaymentState.CAPTURED:
+            case PaymentState.AUTHORISED | PaymentState.CAPTURED | PaymentState.PARTIALLY_REFUNDED:
+                # A person there may have gone on; what of it went back is looked up one by one.
+                if truth.state is PaymentState.PARTIALLY_REFUNDED:
+                    await self._rows.doubt_refunds(payment.id)
                 state = await self._record(payment, truth, PaymentState.AUTHORISED)
                 if state in FINAL_STATES:
                     # Somebody gave it up meanwhile; recording has asked for the void.
@@ -181,7 +198,7 @@ class PaymentWorker:
                     )
                     return "void: not finished in time"
                 await self._record(payment, truth, truth.state)
-            case PaymentState.REFUNDED | PaymentState.PARTIALLY_REFUNDED:
+            case PaymentState.REFUNDED:
                 await self._record(payment, truth, truth.state)
                 return truth.state
             case _:
@@ -288,13 +305,13 @@ class PaymentWorker:
         if job.refused:
             return await self._cancel(job)
         provider = self._providers[job.payment.provider]
-        if job.doubted:
-            return await self._look_again(job, provider)
         result = await _CALLS[job.kind](provider, _money_request(job))
         failpoint(f"worker.after_{job.kind}")
         match result.verdict:
             case Verdict.DONE:
                 return await self._finish(job)
+            case Verdict.REFUSED if job.kind is JobKind.REFUND:
+                return await self._refund_refused(job, provider, result)
             case Verdict.REFUSED:
                 return await self._refused(job, provider, result)
             case Verdict.PENDING | Verdict.UNKNOWN:
@@ -311,8 +328,8 @@ class PaymentWorker:
             return await self._later(job, CaptureResult(Verdict.UNKNOWN, result.reason))
         if _is_done(job, truth):
             return await self._finish(job)
-        refunded = truth.refunded_minor if job.kind is JobKind.REFUND else None
-        await self._rows.fail_job(job, reason=result.reason, refunded_minor=refunded)
+        if not await self._rows.fail_job(job, reason=result.reason):
+            return "late"
         failpoint("worker.after_fail")
         if job.kind is JobKind.CAPTURE:
             await self._cancel(job)
@@ -326,16 +343,19 @@ class PaymentWorker:
         await self._rows.retry_job(job, ms=ms, reason=result.reason, pending=pending)
         return "later"
 
-    async def _look_again(self, job: MoneyJob, provider: Provider) -> str:
-        """A refund was done, and the provider has had news since: it may have come back."""
-        result = await provider.look_up_refund(_money_request(job))
-        if result is None or result.verdict is Verdict.DONE:
+    async def _refund_refused(
+        self, job: MoneyJob, provider: Provider, refused: CaptureResult
+    ) -> str:
+        """Only this refund's own fate counts: what went back in all is others' as well."""
+        found = await provider.look_up_refund(_money_request(job))
+        if found is not None and found.verdict is Verdict.DONE:
             return await self._finish(job)
-        if result.verdict is not Verdict.REFUSED:
-            await self._rows.retry_job(job, ms=backoff_ms(job.tries), reason=result.reason)
-            return "later"
-        await self._rows.fail_job(job, reason=result.reason)
-        return "refused"
+        if found is not None and found.verdict is not Verdict.REFUSED:
+            return await self._later(job, found)
+        done = await self._rows.fail_job(job, reason=refused.reason)
+        failpoint("worker.after_fail")
+        self.wake()
+        return "refused" if done else "late"
 
     async def _finish(self, job: MoneyJob) -> str:
         if job.kind is JobKind.VOID and job.payment.order_state is None:
@@ -343,8 +363,33 @@ class PaymentWorker:
             await self._rows.record(
                 job.payment.id, PaymentState.VOIDED, reason=job.reason, notify=True
             )
-        await self._rows.finish_job(job)
+        if not await self._rows.finish_job(job):
+            return "late"
+        self.wake()  # another refund of the payment may have waited for its turn
         return "done"
+
+    # What providers tell of refunds.
+
+    async def _guarded_news(self, news: RefundNews) -> None:
+        bind_contextvars(**log_ids(news.payment))
+        try:
+            result = await self.look(news)
+        except Exception as error:
+            # One payment's fault must not stop the others; its turn ends, and the news stay.
+            log.error("refund_news.broken", error=repr(error), exc_info=is_bug(error))
+            result = "broken"
+        JOBS.labels("refund_news", result).inc()
+
+    async def look(self, news: RefundNews) -> str:
+        """Look up all refunds of a payment; `done`, `later` or `late`."""
+        payment = news.payment
+        found = await self._providers[payment.provider].list_refunds(payment.id, payment.ref)
+        if found is None:
+            await self._rows.postpone_refund_news(news, ms=LOOK_AGAIN_MS)
+            return "later"
+        done = await self._rows.record_refunds(news, found)
+        self.wake()
+        return "done" if done else "late"
 
     async def _end_paying(self, payment: Payment) -> None:
         """Nobody pays for this hold any more: it is as before, or its record may be forgotten."""
@@ -370,13 +415,13 @@ class PaymentWorker:
 
 
 def _money_request(job: MoneyJob) -> MoneyRequest:
-    suffix = f":{job.id}" if job.kind is JobKind.REFUND else ""
+    refund = job.kind is JobKind.REFUND
     return MoneyRequest(
         payment=job.payment.id,
         ref=job.payment.ref,
         amount_minor=job.amount_minor,
         currency=job.payment.currency,
-        key=f"{job.payment.id}:{job.kind}{suffix}",
+        key=refund_key(job.payment.id, job.id) if refund else f"{job.payment.id}:{job.kind}",
     )
 
 
@@ -387,7 +432,7 @@ def _is_done(job: MoneyJob, truth: Authorisation) -> bool:
         case JobKind.VOID:
             return truth.state in _NOTHING_HELD
         case JobKind.REFUND:
-            return truth.refunded_minor >= job.payment.refunded_minor + job.amount_minor
+            raise AssertionError("a payment has many refunds, and this is about all of them")
 
 
 async def _capture(provider: Provider, request: MoneyRequest) -> CaptureResult:

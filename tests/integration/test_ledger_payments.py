@@ -9,8 +9,15 @@ import pytest
 
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import HoldKey, OrderId, ShowId, new_order_id
-from live.domain.order import OrderState
-from live.domain.payment import JobKind, NewPayment, PaymentId, PaymentState
+from live.domain.order import OrderState, RefundState
+from live.domain.payment import (
+    JobKind,
+    NewPayment,
+    PaymentId,
+    PaymentState,
+    ProviderRefund,
+    refund_key,
+)
 from live.errors import BadField, Busy, Conflict, NotFound
 from live.ledger.orders import OrderRows
 from live.ledger.payments import PaymentRows
@@ -372,14 +379,19 @@ async def test_refund_of_an_order_that_nobody_paid_is_a_conflict(
 async def test_webhook_that_tells_a_refund_first_counts_it_once(
     pool: Pool, outbox: StreamOutbox, show: ShowId
 ) -> None:
-    """The provider's total arrives before our own job's end: the sum is the same."""
+    """The provider's news are read before our own job's end is: the sum is the same."""
     paid, _, _ = await settled_order(pool, outbox, show)
     rows, orders = PaymentRows(pool), OrderRows(pool)
     await capture(rows)
     await orders.request_refund(paid.order, wish(500), request_key="k", actor=HOST)
     (job,) = await rows.take_jobs(lease_ms=0, limit=10)
 
-    await rows.record(paid.id, S.PARTIALLY_REFUNDED, amount_minor=500)
+    await rows.note_event("sandbox", "evt_1", kind="refund", payment=paid.id, ref=None, refund=True)
+    (news,) = await rows.take_refund_news(lease_ms=0, limit=10)
+    refund = ProviderRefund(
+        key=refund_key(paid.id, job.id), amount_minor=500, state=RefundState.DONE
+    )
+    await rows.record_refunds(news, [refund])
     await rows.finish_job(job)
 
     assert (await rows.get(paid.id)).refunded_minor == 500
