@@ -25,6 +25,8 @@ from live.ledger.show_command import Actor, DoneBefore, command_on
 
 PAGE_MAX = 200
 
+_Changed = dict[str, object] | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRow:
@@ -160,34 +162,34 @@ class OrderRows:
         Raises NotFound, BadField, and Conflict for more than captured - refunded, which is nothing
         for an order that nobody has paid, and for more units than can come back.
         """
-        if wish.amount_minor is not None and wish.amount_minor <= 0:
-            raise BadField("amount_minor must be above 0")
-        detail: dict[str, object] = {"amount_minor": wish.amount_minor, "reason": wish.reason}
-        detail |= {"restock": wish.restock}
+        if wish.amount_minor is not None and wish.amount_minor < (0 if wish.restock else 1):
+            raise BadField("amount_minor must be above 0, or 0 where only units come back")
+        detail: dict[str, object] = {"reason": wish.reason, "restock": wish.restock}
         if wish.items:
             detail["items"] = {item.offer: item.qty for item in wish.items}
         # A name has no line break, so no two requests are the same text.
         request = f"host:{actor.role.value}:{actor.sub}\n{request_key}"
 
-        async def work(connection: Connection, wanted: UUID) -> bool:
-            return await refunds.ask(connection, wanted, wish, request)
+        async def work(connection: Connection, wanted: UUID) -> _Changed:
+            amount = await refunds.ask(connection, wanted, wish, request)
+            return None if amount is None else {"amount_minor": amount}
 
         return await self._command(order, "order.refund", detail, actor, work)
 
     async def call_off_refunds(self, order: OrderId, *, reason: str, actor: Actor) -> OrderRow:
         """Nothing more goes back of the refunds that failed. Raises NotFound, Conflict."""
 
-        async def work(connection: Connection, wanted: UUID) -> bool:
+        async def work(connection: Connection, wanted: UUID) -> _Changed:
             await refunds.call_off(connection, wanted)
-            return True
+            return {}
 
         return await self._command(order, "order.refund.call_off", {"reason": reason}, actor, work)
 
     async def mark_paid(self, order: OrderId, *, reference: str, actor: Actor) -> OrderRow:
         """An invoice was paid, by this reference; once. Raises NotFound, Conflict."""
 
-        async def work(connection: Connection, wanted: UUID) -> bool:
-            return await invoices.mark_paid(connection, wanted, reference)
+        async def work(connection: Connection, wanted: UUID) -> _Changed:
+            return {} if await invoices.mark_paid(connection, wanted, reference) else None
 
         return await self._command(order, "order.paid", {"reference": reference}, actor, work)
 
@@ -197,11 +199,11 @@ class OrderRows:
         action: str,
         detail: dict[str, object],
         actor: Actor,
-        work: Callable[[Connection, UUID], Awaitable[bool]],
+        work: Callable[[Connection, UUID], Awaitable[_Changed]],
     ) -> OrderRow:
         """Run a host's command on an order, with its row of the audit log; the order afterwards.
 
-        `work` tells whether it changed anything.
+        `work` tells what the log should say of what it changed; None where it changed nothing.
         """
         wanted = _order_uuid(order)
         show = (await self.get(order)).view.show
@@ -209,7 +211,9 @@ class OrderRows:
 
         async def run(connection: Connection) -> None:
             async with command_on(connection, show, actor, action, logged) as command:
-                command.nothing_done = not await work(connection, wanted)
+                changed = await work(connection, wanted)
+                command.nothing_done = changed is None
+                command.detail |= changed or {}
 
         try:
             await in_transaction(self._pool, run)

@@ -2,11 +2,12 @@
 
 Always: all refunds of a payment together never pass what was captured; a failed one is over, is
 never repeated by itself, and is answered for by the host: whoever asks anew says what is to go back
-now, and so calls off what failed before. Units come back at most as often as they were sold.
+now, and so calls off what failed before. Units come back at most as often as they were sold, with
+money or without: an order may have cost nothing, and goods may come back weeks after their money.
 Called by: orders.py, inside the transaction of a host's command.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -29,7 +30,7 @@ class Returned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundWish:
-    """What a host asks for. `amount_minor` None: the rest.
+    """What a host asks for. `amount_minor` None: the rest; 0: units only, no money.
 
     `restock` without `items`: every unit that has not come back yet, which only a refund of all the
     money can mean.
@@ -41,29 +42,42 @@ class RefundWish:
     items: tuple[Returned, ...] = ()
 
 
-async def ask(connection: Connection, order: UUID, wish: RefundWish, request: str) -> bool:
-    """Write the refund's job; False where this request wrote it before.
+async def ask(connection: Connection, order: UUID, wish: RefundWish, request: str) -> int | None:
+    """Write the refund's job, and take back its units; how much money that is.
 
-    Raises BadField, NotFound, and Conflict for more money or more units than are left.
+    None where this request asked before. Raises BadField, NotFound, and Conflict for more money or
+    more units than are left, and for a request that asked for something else before.
     """
     payment = await _lock(connection, order)
     # A statement of its own: its snapshot is younger than the lock.
     jobs = await connection.fetchrow(_JOBS, payment["id"], request)
     assert jobs is not None, "an aggregate without GROUP BY has one row"
-    if jobs["same"] is not None:
-        if wish.amount_minor not in (None, jobs["same"]):
+    returned = await connection.fetch(_SAME_UNITS, order, request)
+    if jobs["same"] is not None or returned:
+        before = {row["offer"]: row["qty"] for row in returned}
+        if not _is_same(wish, jobs["same"] or 0, before):
             raise Conflict("this key asked for another refund before")
-        return False
+        return None
     rest = payment["captured_minor"] - payment["refunded_minor"] - jobs["due"]
     if payment["captured_minor"] == 0 and payment["order_state"] == "confirmed":
         raise Conflict("nothing was paid for this order yet")
     amount = rest if wish.amount_minor is None else wish.amount_minor
-    if amount <= 0 or amount > rest:
+    if not 0 <= amount <= rest or (amount == 0 and not wish.restock):
         raise Conflict(f"only {rest} minor units are left to refund")
-    await connection.execute(_ASK, payment["id"], amount, wish.reason, request)
+    if amount:
+        await connection.execute(_ASK, payment["id"], amount, wish.reason, request)
     if wish.restock:
-        await _take_back(connection, order, wish, whole=amount == rest)
-    return True
+        units = await _take_back(connection, order, wish, request, whole=amount == rest)
+        if not units and not amount:
+            raise Conflict("no units are left to come back")
+    return amount
+
+
+def _is_same(wish: RefundWish, amount_minor: int, units: Mapping[OfferId, int]) -> bool:
+    """Whether a request that asked for so much money and these units asked for the same."""
+    same_money = wish.amount_minor in (None, amount_minor)
+    same_units = not wish.items or units == {item.offer: item.qty for item in wish.items}
+    return same_money and same_units and (wish.restock or not units)
 
 
 async def call_off(connection: Connection, order: UUID) -> None:
@@ -83,8 +97,10 @@ async def _lock(connection: Connection, order: UUID) -> asyncpg.Record:
     return payment
 
 
-async def _take_back(connection: Connection, order: UUID, wish: RefundWish, *, whole: bool) -> None:
-    """Put the units that came back on the shelf; what the offer sold stays sold."""
+async def _take_back(
+    connection: Connection, order: UUID, wish: RefundWish, request: str, *, whole: bool
+) -> Mapping[OfferId, int]:
+    """Put the units that came back on the shelf; what the offer sold stays sold. Which they are."""
     outside = {row["offer"]: row["units"] for row in await connection.fetch(_NOT_RETURNED, order)}
     if wish.items:
         units = {item.offer: item.qty for item in wish.items}
@@ -97,7 +113,10 @@ async def _take_back(connection: Connection, order: UUID, wish: RefundWish, *, w
         units = outside
     else:
         raise BadField("items: say which units came back, a part of the money does not tell")
-    await connection.execute(_RETURN, order, wish.reason, list(units), list(units.values()))
+    await connection.execute(
+        _RETURN, order, wish.reason, list(units), list(units.values()), request
+    )
+    return units
 
 
 def views_of(text: str) -> tuple[RefundView, ...]:
@@ -152,6 +171,14 @@ FROM stock_movements
 WHERE order_id = $1 AND kind IN ('sold', 'cancelled', 'returned')
 GROUP BY offer HAVING sum(CASE WHEN kind = 'returned' THEN -qty ELSE qty END) > 0"""
 
+# Units that this request ($2) brought back. A movement's key is its own: of one request there is
+# one for each offer of the order.
+_SAME_UNITS = """
+SELECT m.offer, m.qty
+FROM order_items i
+JOIN stock_movements m ON m.key = 'return:' || $1::uuid || ':' || i.offer || ':' || $2::text
+WHERE i.order_id = $1"""
+
 # In the order of SKUs: refunds of two orders may give back to the same products.
 _RETURN = """
 WITH back AS MATERIALIZED (
@@ -160,8 +187,9 @@ WITH back AS MATERIALIZED (
 ), shelves AS MATERIALIZED (
     SELECT sku FROM products WHERE sku IN (SELECT sku FROM back) ORDER BY sku FOR NO KEY UPDATE
 ), moved AS (
-    INSERT INTO stock_movements (sku, offer, order_id, kind, qty, reason)
-    SELECT sku, offer, $1, 'returned', qty, $2 FROM back
+    INSERT INTO stock_movements (sku, offer, order_id, kind, qty, reason, key)
+    SELECT sku, offer, $1, 'returned', qty, $2, 'return:' || $1::uuid || ':' || offer || ':' || $5
+    FROM back
 )
 UPDATE products p SET on_hand = p.on_hand + n.qty
 FROM (SELECT sku, sum(qty) AS qty FROM back JOIN shelves USING (sku) GROUP BY sku) n

@@ -221,9 +221,12 @@ class ReturnedItem(Body, frozen=True, kw_only=True):
 
 
 class RefundBody(Body, frozen=True, kw_only=True):
-    """`restock`: units came back, those of `items`; without them all, where all the money goes."""
+    """`restock`: units came back, those of `items`; without them all, where all the money goes.
 
-    amount_minor: Annotated[int, Meta(ge=1, le=AMOUNT_MINOR_MAX)] | None = None
+    `amount_minor` 0 with `restock`: units alone.
+    """
+
+    amount_minor: Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX)] | None = None
     reason: Reason
     restock: bool = False
     items: Annotated[list[ReturnedItem], Meta(max_length=CART_LINES_MAX)] = []
