@@ -19,6 +19,8 @@ import redis.asyncio
 import live.realtime.keys
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
+from live.domain.order import RefundState
+from live.domain.payment import PaymentId, ProviderRefund, refund_key
 from live.domain.stock import OfferNow, RecordNow, StockSnapshot
 from live.ledger.audit import AuditReport, audit
 from live.ledger.pool import Pool, open_pool
@@ -96,6 +98,22 @@ class Copy:
             sale.pool, sale.engine, sale.outbox, [self.books], wait_s=0, states=self.stage.told
         )
 
+    async def refunds(self, payment: PaymentId) -> list[ProviderRefund]:
+        """What the provider has paid back: those that are done here."""
+        rows = await self.pool.fetch(
+            """SELECT id, amount_minor FROM money_jobs
+               WHERE payment = $1::text::uuid AND kind = 'refund' AND state = 'done'""",
+            payment,
+        )
+        return [
+            ProviderRefund(
+                key=refund_key(payment, row["id"]),
+                amount_minor=row["amount_minor"],
+                state=RefundState.DONE,
+            )
+            for row in rows
+        ]
+
     async def repair(self) -> list[str]:
         sale = self.stage.sale
 
@@ -103,7 +121,10 @@ class Copy:
             jobs = await sale.rows.take_jobs(lease_ms=60_000, limit=100)
             for job in jobs:
                 await sale.rows.finish_job(job)
-            return bool(jobs)
+            news = await sale.rows.take_refund_news(lease_ms=60_000, limit=100)
+            for one in news:
+                await sale.rows.record_refunds(one, await self.refunds(one.payment.id))
+            return bool(jobs or news)
 
         done = await repair(
             sale.pool,

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from live.domain.order import RefundState
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.invoice import Invoice
 from live.payments.port import AuthoriseRequest, MoneyRequest, Provider, Verdict
@@ -250,6 +251,26 @@ async def test_refund_that_was_done_may_come_back(strict: Bench) -> None:
     truth = await strict.provider.look_up(request.payment, ref)
     assert (truth.state, truth.refunded_minor) == (PaymentState.CAPTURED, 0)
     assert await strict.provider.look_up_refund(money(request, 400, ref=ref)) is None
+
+
+async def test_refunds_are_listed_one_by_one(strict: Bench) -> None:
+    """Each with its key, its amount and what became of it; an unknown payment has no list."""
+    request, ref = await captured_charge(strict)
+    asked = [money(request, amount, ref=ref) for amount in (400, 100, 50)]
+    for one, fate in zip(asked, ("succeeded", "failed", "pending"), strict=True):
+        await strict.misbehave(refunds=fate)
+        await strict.provider.refund(one)
+    await strict.misbehave()
+
+    found = await strict.provider.list_refunds(request.payment, ref)
+    unknown = await strict.provider.list_refunds(PaymentId(str(uuid4())), None)
+
+    assert found is not None
+    states = (RefundState.DONE, RefundState.FAILED, RefundState.DUE)
+    assert {(one.key, one.amount_minor, one.state) for one in found} == {
+        (one.key, one.amount_minor, state) for one, state in zip(asked, states, strict=True)
+    }
+    assert unknown is None
 
 
 async def test_refund_is_paid_once_however_late_its_repeat(strict: Bench) -> None:
