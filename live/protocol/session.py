@@ -117,6 +117,7 @@ class Session:
         "_queue",
         "_refilled_at",
         "_tokens",
+        "address",
         "alarm_at",
         "app",
         "attachment",
@@ -136,12 +137,14 @@ class Session:
         clock: Callable[[], float],
         limits: Limits = DEFAULT,
         one_way: bool = False,
+        address: str | None = None,
     ) -> None:
         self.port = port
         self.codec = codec
         self.app = app
         self.client = ""
         self.one_way = one_way  # the peer hears only: no pong, no commands after the connect
+        self.address = address  # the peer's, as far as the transport knows it
         self.state = State.NEW
         self.attachment: object | None = None
         self.alarm_at = 0  # the second in which it is woken next; kept by who wakes it

@@ -167,7 +167,7 @@ class WebSocketEndpoint:
         chosen = PROTOBUF_NAME if PROTOBUF_NAME in socket.scope["subprotocols"] else None
         await socket.accept(subprotocol=chosen)
         port = WebSocketPort(socket, codec)
-        session = self._gateway.session(port, codec)
+        session = self._gateway.session(port, codec, address=address_of(socket))
         reader = asyncio.create_task(_read(socket, session, codec))
         writer = asyncio.create_task(port.run())
         try:

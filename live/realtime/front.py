@@ -344,5 +344,5 @@ class _Waiting(asyncio.Protocol):
         if taken is not None:
             chosen += b"Sec-WebSocket-Extensions: %s\r\n" % taken
         transport.write(_SWITCH % (upgrade.accept, chosen))
-        connection.session = self._door.gateway.session(connection, upgrade.codec)
+        connection.session = self._door.gateway.session(connection, upgrade.codec, address=address)
         return connection

@@ -107,10 +107,18 @@ class Gateway:
     async def close(self) -> None:
         await cancel_all([*self._running, *self._tasks])
 
-    def session(self, port: Port, codec: Codec, *, one_way: bool = False) -> Session:
-        """Make the session of a new connection."""
+    def session(
+        self, port: Port, codec: Codec, *, one_way: bool = False, address: str | None = None
+    ) -> Session:
+        """Make the session of a new connection; `address` is the client's."""
         session = Session(
-            port, codec, self, clock=self._clock, limits=self._limits, one_way=one_way
+            port,
+            codec,
+            self,
+            clock=self._clock,
+            limits=self._limits,
+            one_way=one_way,
+            address=address,
         )
         self._alarms.watch(session)
         return session
@@ -271,7 +279,8 @@ class Gateway:
         session = viewer.session
         data: Raw | UnsetType = UNSET
         if self._on_join is not None and viewer.show is not None:
-            snapshot = await self._on_join(viewer.caller, viewer.show, bytes(request.data))
+            asked = bytes(request.data)
+            snapshot = await self._on_join(viewer.caller, viewer.show, asked, session.address)
             data = Raw(snapshot if isinstance(snapshot, bytes) else orjson.dumps(snapshot))
         await self._ask_to_enter(viewer)
         if not session.closed:

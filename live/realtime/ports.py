@@ -12,9 +12,10 @@ Authenticate = Callable[[str], Caller]
 """Verify a connection token. Raises a CallError: code 109 for an expired token, any other code for
 an invalid one. An empty token is the callee's to judge: guests may watch, or not."""
 
-OnJoin = Callable[[Caller, ShowId, bytes], Awaitable[object]]
-"""Make the `data` of the connect answer (orjson encodes it, or bytes as they are); the last
-argument is what the client sent as its own. Raises CallError, NotFound for an unknown show."""
+OnJoin = Callable[[Caller, ShowId, bytes, str | None], Awaitable[object]]
+"""Make the `data` of the connect answer (orjson encodes it, or bytes as they are). The last two
+arguments are what the client sent as its own, and his address. Raises CallError, NotFound for an
+unknown show."""
 
 OnEnter = Callable[[Caller, ShowId], Awaitable[None]]
 """Asked once, before a connection first hears a show that its connect did not name. Raises
@@ -31,6 +32,7 @@ class RpcCall(Protocol):
     caller: Caller
     show: ShowId | None  # the show that the connection joined
     connection: str  # the connection's id, random
+    address: str | None  # the client's; None for a unix socket
     data: bytes  # JSON text, b"" where the client sent none
 
     def reply(self, answer: object) -> None:

@@ -20,7 +20,16 @@ def failure_of(error: Exception) -> Failure:
 class SessionCall:
     """An RpcCall of one session."""
 
-    __slots__ = ("_command", "_open", "_session", "caller", "connection", "data", "show")
+    __slots__ = (
+        "_command",
+        "_open",
+        "_session",
+        "address",
+        "caller",
+        "connection",
+        "data",
+        "show",
+    )
 
     def __init__(
         self, session: Session, command: int, caller: Caller, show: ShowId | None, data: bytes
@@ -29,6 +38,7 @@ class SessionCall:
         self.show = show
         self.data = data
         self.connection = session.client
+        self.address = session.address
         self._session = session
         self._command = command
         self._open = True

@@ -109,7 +109,7 @@ class SseEndpoint:
                 asked = await _read_request(request)
             if asked is None:
                 return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            stream = self._start(asked, request.headers.get("last-event-id", ""), counted_as)
+            stream = self._start(request, asked, counted_as)
             return stream
         except TimeoutError:
             return _refused(HTTPStatus.REQUEST_TIMEOUT)
@@ -119,9 +119,11 @@ class SseEndpoint:
             if stream is None:  # else it is counted until it has ended
                 admission.closed(counted_as)
 
-    def _start(self, asked: bytes, last_event: str, counted_as: Place) -> "_EventStream":
+    def _start(self, request: Request, asked: bytes, counted_as: Place) -> "_EventStream":
         port = StreamPort()
-        session = self._gateway.session(port, SSE, one_way=True)
+        last_event = request.headers.get("last-event-id", "")
+        address = address_of(request)
+        session = self._gateway.session(port, SSE, one_way=True, address=address)
         try:
             session.receive(_with_position(asked, last_event))
         except Exception:  # a bug must end this stream only, and be seen

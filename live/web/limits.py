@@ -28,7 +28,17 @@ class AddressLimit:
 
     def take(self, address: str, *, now: float) -> bool:
         """Whether this address may go on; `now` is monotonic seconds."""
-        name = network_of(address)
+        bucket = self._refilled(network_of(address), now)
+        if bucket.left < 1:
+            return False
+        bucket.left -= 1
+        return True
+
+    def has(self, address: str, *, now: float) -> bool:
+        """The same without taking anything, for what is counted only once it has failed."""
+        return self._refilled(network_of(address), now).left >= 1
+
+    def _refilled(self, name: str, now: float) -> _Bucket:
         bucket = self._buckets.pop(name, None)
         if bucket is None:
             bucket = _Bucket(left=self._burst, at=now)
@@ -37,7 +47,4 @@ class AddressLimit:
         bucket.left = min(self._burst, bucket.left + (now - bucket.at) * self._per_second)
         bucket.at = now
         self._buckets[name] = bucket
-        if bucket.left < 1:
-            return False
-        bucket.left -= 1
-        return True
+        return bucket

@@ -74,7 +74,7 @@ class Shop:
     async def __aexit__(self, *_: object) -> None:
         await self.serving.__aexit__(None, None, None)
 
-    async def join(self, caller: Caller, show: ShowId, asked: bytes) -> object:
+    async def join(self, caller: Caller, show: ShowId, asked: bytes, address: str | None) -> object:
         room = self.gateway.broker.room(show)
         if room is None or room.state is None:
             raise NotFound("unknown show")

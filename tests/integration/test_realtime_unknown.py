@@ -37,8 +37,8 @@ def join_of(made: Gateway) -> Join:
 
 @pytest.fixture
 async def made(redis_url: str, show: ShowId) -> AsyncIterator[Gateway]:
-    async def on_join(caller: Caller, wanted: ShowId, asked: bytes) -> object:
-        return await join_of(opened).snapshot(caller, wanted, asked)
+    async def on_join(caller: Caller, wanted: ShowId, asked: bytes, address: str | None) -> object:
+        return await join_of(opened).snapshot(caller, wanted, asked, address)
 
     async with gateway(
         redis_url,

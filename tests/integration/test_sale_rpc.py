@@ -42,6 +42,7 @@ class Call:
     show: ShowId | None
     data: bytes
     connection: str = "one"
+    address: str | None = None
     answer: asyncio.Future[Json] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -97,9 +98,10 @@ class Client:
         *,
         joined: bool = True,
         connection: str = "one",
+        address: str | None = None,
     ) -> Json:
         raw = data if isinstance(data, bytes) else json.dumps(data).encode()
-        call = Call(caller, self.sale.show if joined else None, raw, connection)
+        call = Call(caller, self.sale.show if joined else None, raw, connection, address)
         waiting = self.rpc.handlers()[method](call)
         if waiting is None:
             return await asyncio.wait_for(call.answer, 5)

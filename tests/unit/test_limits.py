@@ -14,6 +14,16 @@ def test_burst_is_given_and_refills_with_time() -> None:
     assert [limit.take("192.0.2.1", now=99) for _ in range(4)] == [True, True, True, False]
 
 
+def test_asking_whether_something_is_left_takes_nothing() -> None:
+    """What counts only once it has failed is asked about first."""
+    limit = AddressLimit(burst=1, per_second=1.0)
+
+    assert all(limit.has("192.0.2.1", now=0) for _ in range(3))
+    assert limit.take("192.0.2.1", now=0)
+    assert not limit.has("192.0.2.1", now=0.5)
+    assert limit.has("192.0.2.1", now=1.0)
+
+
 def test_addresses_do_not_share_but_a_home_network_does() -> None:
     """IPv4 by address; IPv6 by /64, because one home has 2^64 of them."""
     limit = AddressLimit(burst=1, per_second=0.001)
