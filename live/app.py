@@ -200,7 +200,7 @@ def _base(settings: Settings) -> _Base:
         bans,
         broker,
         digest_of=digest_of,
-        state_of=broker.read_state,
+        state_of=broker.state_of,
     )
     revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=broker.kicks.tell)
     broker.kicks.listen(revoked.hear)  # before the gateway: who is closed finds his token refused

@@ -16,7 +16,6 @@ from starlette.applications import Starlette
 
 from live.domain.caller import Role
 from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
-from live.domain.show import ShowState
 from live.ledger.bans import BanRows
 from live.ledger.catalogue import Catalogue
 from live.ledger.desk_rows import DeskRows
@@ -134,9 +133,6 @@ async def open_stage(
     await broker.open()
     shows, bans = ShowRows(pool), BanRows(pool)
 
-    async def state_of(show: ShowId) -> ShowState | None:
-        return await broker.read_state(show)
-
     async def tell(kick: Kick) -> None:
         stage.kicks.append(kick)
 
@@ -155,7 +151,7 @@ async def open_stage(
         bans,
         broker,
         digest_of=digest_of,
-        state_of=state_of,
+        state_of=broker.state_of,
     )
     moderation = Moderation(
         chat,

@@ -223,6 +223,13 @@ class Broker:
         found = await self.store.read_state(show)
         return decode_state(found) if found else None
 
+    async def state_of(self, show: ShowId) -> ShowState:
+        """The same of a show that has to be there. Raises NotFound, and Busy where it is lost."""
+        state = await self.read_state(show)
+        if state is None:
+            await self.refuse_unknown(show)
+        return state
+
     async def read_personal(self, show: ShowId, buyer: BuyerId) -> list[bytes]:
         """What was published to a buyer and is still kept, the newest first. Raises Busy.
 

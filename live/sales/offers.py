@@ -11,7 +11,7 @@ from live.domain.ids import HoldKey, OfferId, ShowId, key_text
 from live.domain.offer import OfferTerms
 from live.domain.payment import PricedLine
 from live.domain.show import ShowState
-from live.errors import NotFound
+from live.errors import Busy, NotFound
 from live.sales.ports import Rooms
 
 SHOWS_MAX = 1_000  # indexes kept; beyond it all are made again
@@ -65,11 +65,15 @@ class OfferBook:
         self._known: dict[ShowId, Offers] = {}
 
     def of(self, show: ShowId) -> Offers:
-        """Raises NotFound when this process does not follow the show."""
+        """Raises Busy while this process knows nothing of the show.
+
+        Never NotFound: whoever asks has joined it, so it is there, and Redis has lost it or is
+        away. Which shows are in no world is told at the door, by those who ask the ledger.
+        """
         room = self._rooms.room(show)
         state = None if room is None else room.state
         if state is None:
-            raise NotFound(f"unknown show {show}")
+            raise Busy("the show is being made again")
         known = self._known.get(show)
         if known is None or known.state is not state:
             if len(self._known) >= SHOWS_MAX:

@@ -65,7 +65,7 @@ class Chat:
         broker: BrokerPort,
         *,
         digest_of: Callable[[str], BuyerId],
-        state_of: Callable[[ShowId], Awaitable[ShowState | None]],
+        state_of: Callable[[ShowId], Awaitable[ShowState]],
     ) -> None:
         self._store = store
         self._bans = bans
@@ -78,14 +78,14 @@ class Chat:
     ) -> ChatMessage | None:
         """Turn a publication into the message to publish; None: nothing is to be published.
 
-        Raises BadField, Denied (muted, banned, no such channel), Conflict (said before, show over)
-        and Busy (too fast, slow mode).
+        Raises BadField, NotFound, Denied (muted, banned, no such channel), Conflict (said before,
+        show over) and Busy (too fast, slow mode, the show is being made again).
         """
         if kind is not ChannelKind.CHAT or caller.buyer is None:
             raise Denied("only people with a name may write, and only to chat")
         said = read_input(data)
         state = await self._state_of(show)
-        if state is None or state.status is ShowStatus.ENDED:
+        if state.status is ShowStatus.ENDED:
             raise Conflict("the show is over")
         staff = caller.may_moderate(show)
         if not staff and looks_like_staff(said.name):

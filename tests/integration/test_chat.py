@@ -13,9 +13,11 @@ from live.domain.channels import ChannelKind
 from live.domain.events import ChatMessage, StaffMessage
 from live.domain.ids import ShowId, author_of, buyer_of
 from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
+from live.ledger.known_shows import KnownShows
 from live.ledger.pool import Pool
 from live.ledger.shows import ShowPatch, ShowRows
 from live.protocol.commands import Publication
+from live.realtime import keys
 from live.realtime.topic import Entry, Topic
 from live.shows.chat import BURST, LINES_PER_SECOND_MAX, TEXT_CHARS_MAX, clean
 from live.shows.moderation import ModerationCommand
@@ -124,9 +126,18 @@ async def test_nobody_writes_to_a_show_that_is_over_or_unknown(stage: Stage, sho
     """The chat ends with the show."""
     await stage.carrier.carry(await ShowRows(stage.pool).end(show, HOST))
 
-    for place in (show, ShowId("nowhere")):
-        with pytest.raises(Conflict):
-            await say(stage, place, "ada", "hello?")
+    with pytest.raises(Conflict):
+        await say(stage, show, "ada", "hello?")
+    with pytest.raises(NotFound):
+        await say(stage, ShowId("nowhere"), "ada", "hello?")
+
+
+async def test_chat_of_a_show_that_redis_lost_is_not_over(stage: Stage, show: ShowId) -> None:
+    """What the ledger knows comes back: the line may be said again in a moment."""
+    stage.broker.known_elsewhere = KnownShows(stage.pool).knows
+    await stage.broker.store.expire(show, keys.lasting_keys(show), 0)
+    with pytest.raises(Busy):
+        await say(stage, show, "ada", "hello?")
 
 
 async def test_burst_is_bounded_per_person_not_per_connection(stage: Stage, show: ShowId) -> None:

@@ -11,7 +11,7 @@ from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.payment import PricedLine
-from live.errors import NotFound
+from live.errors import Busy, NotFound
 from live.payments.worker import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
 from live.sales.me import ORDERS_MAX, me_view, orders_told
 from live.sales.offers import OfferBook
@@ -46,13 +46,13 @@ def test_offers_follow_the_newest_state(rooms: StaticRooms) -> None:
         book.of(SHOW).named("cup")
 
 
-def test_show_without_a_room_or_a_state_is_not_found(rooms: StaticRooms) -> None:
-    """A show that nobody follows here, and one whose state has not come yet."""
+def test_show_that_was_joined_is_lost_for_a_moment_and_never_gone(rooms: StaticRooms) -> None:
+    """Without a room, or a state of it, a repeat is asked for: Redis lost it, or is away."""
     book = OfferBook(rooms)
-    with pytest.raises(NotFound):
+    with pytest.raises(Busy):
         book.of(ShowId("elsewhere"))
     rooms.rooms[SHOW].state = None
-    with pytest.raises(NotFound):
+    with pytest.raises(Busy):
         book.of(SHOW)
 
 
