@@ -133,6 +133,10 @@ class SaleStock(Protocol):
         payment: str,
     ) -> bool: ...
 
+    async def look_at_line(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
+    ) -> Joined | None: ...
+
     async def join_waitlist(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
     ) -> Joined: ...

@@ -1,14 +1,14 @@
 """The waitlist: a place for those who came too late, and a hold when units come back.
 
 Always: the row with the buyer's own name is in Postgres before Redis gives him a place, so whoever
-is granted units can be told, after any crash in between.
+is granted units can be told, after any crash in between. What Redis would refuse is not written,
+or anybody could fill the ledger by asking.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from live.domain.caller import Caller
-from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId
 from live.domain.outcomes import Outcome
 from live.sales.hold import HoldDesk, Wanted, require_buyer
@@ -63,8 +63,10 @@ class Waitlist:
         for place in (await self._stock.buyer_state(show, buyer)).waiting:
             if place.slot == line.slot and (place.key != key or place.qty == wanted.qty):
                 return WaitlistAnswer(Outcome.WAITLISTED, place.position)
-        await self._rows.ask(show, terms.id, buyer, caller.sub, key, wanted.qty)
-        joined = await self._stock.join_waitlist(show, buyer, key, Line(line.slot, line.qty))
+        joined = await self._stock.look_at_line(show, buyer, key, line)
+        if joined is None:
+            await self._rows.ask(show, terms.id, buyer, caller.sub, key, wanted.qty)
+            joined = await self._stock.join_waitlist(show, buyer, key, line)
         return WaitlistAnswer(joined.outcome, joined.position, joined.reason)
 
     async def leave(self, caller: Caller, show: ShowId, offer: str) -> None:

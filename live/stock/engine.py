@@ -343,6 +343,15 @@ class StockEngine:
 
     # Waitlist
 
+    async def look_at_line(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
+    ) -> WaitAnswer | None:
+        """The refusal that `join_waitlist` would give; None where it would not."""
+        packed = pack_lines(sum_lines([line]))
+        reply = await self._ask(show, lambda: self._run("look", show, buyer, key, packed))
+        code = as_bytes(reply[0])[0]
+        return None if code == ord("W") else _no_place(code)
+
     async def join_waitlist(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
     ) -> WaitAnswer:
@@ -355,10 +364,7 @@ class StockEngine:
             return WaitAnswer(Outcome.WAITLISTED, position)
         if code in b"Hh":
             return WaitAnswer(Outcome.HELD, 0, expires_at)
-        outcome = REFUSALS.get(code) or REPEATS.get(code)
-        if outcome is None:
-            raise failure(code)
-        return WaitAnswer(outcome, 0, reason=REASONS.get(code, ""))
+        return _no_place(code)
 
     async def leave_waitlist(self, show: ShowId, buyer: BuyerId, slot: int) -> bool:
         """Give up a place; False where there is none."""
@@ -462,6 +468,13 @@ def _sale(reply: list[object]) -> HoldAnswer:
         raise failure(CONFLICT if code == LIVE else code)
     outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
     return HoldAnswer(outcome, slot, left, 0)
+
+
+def _no_place(code: int) -> WaitAnswer:
+    outcome = REFUSALS.get(code) or REPEATS.get(code)
+    if outcome is None:
+        raise failure(code)
+    return WaitAnswer(outcome, 0, reason=REASONS.get(code, ""))
 
 
 def _record(packed: object) -> Record:

@@ -24,6 +24,7 @@ NAMES: Final = (
     "refuse",
     "peek",
     "sell",
+    "look",
     "join",
     "leave",
     "buyer",

@@ -82,6 +82,18 @@ local function guest_fits(buyer, slot, o, qty)
     tonumber(counts[2] or 0), qty)
 end
 
+-- Why this buyer gets neither units of an offer nor a place in its line, or nil; Z: no units now,
+-- but a place, because a host who pauses means to go on. With it whether a hold that is due may
+-- stand in the way, and his value with room for one more record, where there is.
+local function line_refusal(o, buyer, value, slot, qty)
+  local status = o.mode ~= HOLD_MODE and 'M' or refusal(o, w.now)
+  if status and status ~= 'Z' then return status, false end
+  local roomy = make_room(value, { { slot, qty } }, w.now, w.offers_key)
+  status = (units_of(value, slot) + qty > o.limit and 'L') or (not roomy and 'K')
+    or (not guest_fits(buyer, slot, o, qty) and 'G') or status
+  return status, true, roomy
+end
+
 -- Take a waiter's record at p away; tells the outbox. His place in the line is the caller's
 -- business.
 local function end_waiting(buyer, p, s)

@@ -43,14 +43,9 @@ if p then -- his other window, or phone
 end
 local o = offer_of(slot)
 if not o then return { 'U', 0, 0, 0 } end
-local status = o.mode ~= HOLD_MODE and 'M' or refusal(o, now)
--- Paused is no reason to leave the queue closed: the host means to go on.
-if status and status ~= 'Z' then return { status, 0, 0, 0 } end
-local roomy = make_room(value, { { slot, qty } }, now, offers_key)
-status = (units_of(value, slot) + qty > o.limit and 'L') or (not roomy and 'K')
-  or (not guest_fits(buyer, slot, o, qty) and 'G') or status
+local status, wanting, roomy = line_refusal(o, buyer, value, slot, qty)
 if status and status ~= 'Z' then
-  return { status, 0, 0, call('ZCOUNT', deadlines_key, '-inf', now) }
+  return { status, 0, 0, wanting and call('ZCOUNT', deadlines_key, '-inf', now) or 0 }
 end
 p, s = #roomy + 1, #roomy + 22
 w.values[buyer] = roomy .. key .. asked .. 'W' .. NO_TIME

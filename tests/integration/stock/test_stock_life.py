@@ -32,6 +32,7 @@ QUESTIONS: dict[str, Question] = {
     "retake": lambda engine, show: engine.retake(show, buyer(1), key(), one()),
     "peek": lambda engine, show: engine.peek(show, buyer(1), key(), one()),
     "sell": lambda engine, show: engine.sell(show, buyer(1), key(), one()),
+    "look": lambda engine, show: engine.look_at_line(show, buyer(1), key(), Line(0, 1)),
     "join": lambda engine, show: engine.join_waitlist(show, buyer(1), key(), Line(0, 1)),
     "leave": lambda engine, show: engine.leave_waitlist(show, buyer(1), 0),
     "buyer": lambda engine, show: engine.buyer_state(show, buyer(1)),
