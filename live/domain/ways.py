@@ -8,7 +8,15 @@ from collections.abc import Iterable, Sequence
 
 from live.domain.payment import INVOICE
 
+NOT_FOR_GUESTS = frozenset({INVOICE})
+"""Ways that need somebody who can be held to it: of a guest nobody knows who is to pay later, one
+address makes as many guests as it likes, and each would take units for good and pay nothing."""
 WAYS_MAX = 8  # names in one list; there are fewer providers than that
+
+
+def open_to(shop: Sequence[str], *, guest: bool) -> tuple[str, ...]:
+    """The shop's ways that are open to such a buyer, in the shop's order."""
+    return tuple(name for name in shop if not (guest and name in NOT_FOR_GUESTS))
 
 
 def narrowed(shop: Sequence[str], narrowings: Iterable[Sequence[str]]) -> tuple[str, ...]:
@@ -18,5 +26,5 @@ def narrowed(shop: Sequence[str], narrowings: Iterable[Sequence[str]]) -> tuple[
 
 
 def nobody_pays(ways: Sequence[str], *, guests: bool) -> bool:
-    """Whether anybody, without a name, could order everything in these ways and pay nothing."""
-    return guests and tuple(ways) == (INVOICE,)
+    """Whether an offer for guests leaves them no way to pay, although it leaves others some."""
+    return guests and bool(ways) and not open_to(ways, guest=True)

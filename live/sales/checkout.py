@@ -9,7 +9,7 @@ Not here: settling (ledger), late payments, voids and captures (payments/worker.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
@@ -26,6 +26,7 @@ from live.domain.order import OrderState, OrderView
 from live.domain.outcomes import Outcome
 from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState, log_ids
 from live.domain.show import ShowStatus
+from live.domain.ways import open_to
 from live.errors import BadField, Busy, CallError, Conflict, NotFound
 from live.failpoint import failpoint
 from live.payments.port import Authorisation, Provider, authorise_request
@@ -87,16 +88,18 @@ class _Call:
     `failure`: why the payment failed, once that is known; `processing`: the buyer was answered so
     before, and everything later must reach him on his channel. `payment` is what the call is about,
     once that is known. `lines`: the units that a direct purchase asks for, (slot, quantity).
+    `on_declined` is called when the provider declines.
     """
 
     show: ShowId
     buyer: BuyerId
     sub: str
+    guest: bool
     hold: HoldKey
     purchase: Purchase
     provider: Provider
-    guest: bool
     answer_by: float
+    on_declined: Callable[[], None]
     opened: bool = False
     failure: str | None = None
     processing: bool = False
@@ -153,8 +156,16 @@ class Checkout:
         self._flows: set[asyncio.Task[CheckoutAnswer]] = set()
         self._truth_reads = asyncio.Semaphore(TRUTH_READS_MAX)
 
-    async def pay(self, caller: Caller, show: ShowId, purchase: Purchase) -> CheckoutAnswer:
-        """Raises BadField, NotFound, Denied, Conflict, and Busy: repeat with the same key."""
+    async def pay(
+        self,
+        caller: Caller,
+        show: ShowId,
+        purchase: Purchase,
+        *,
+        on_declined: Callable[[], None] = lambda: None,
+    ) -> CheckoutAnswer:
+        """Raises BadField, NotFound, Denied, Conflict, TooManyTries, and Busy: repeat with the same
+        key. `on_declined` is called once for a try that the provider declined, however late."""
         provider = self._providers.get(purchase.provider)
         if provider is None:
             raise not_offered(self._ways.shop)
@@ -164,13 +175,15 @@ class Checkout:
             show=show,
             buyer=require_buyer(caller),
             sub=caller.sub,
+            guest=caller.guest,
             hold=purchase.key if purchase.hold is None else purchase.hold,
             purchase=purchase,
             provider=provider,
-            guest=caller.guest,
             answer_by=asyncio.get_running_loop().time() + self._answer_s,
+            on_declined=on_declined,
         )
-        check_contact(purchase.provider, purchase.contact)
+        if purchase.provider in open_to(self._ways.shop, guest=caller.guest):
+            check_contact(purchase.provider, purchase.contact)
         if self._is_rehearsal(show):
             return await self._rehearse(caller, call)
         if purchase.direct is None:
@@ -188,7 +201,7 @@ class Checkout:
         """As far as this process knows; where it knows too little, the ledger refuses the row."""
         try:
             return self._book.of(show).state.status is ShowStatus.REHEARSAL
-        except NotFound:
+        except Busy:
             return False
 
     async def _rehearse(self, caller: Caller, call: _Call) -> CheckoutAnswer:
@@ -196,7 +209,7 @@ class Checkout:
         direct = call.purchase.direct
         ways = self._ways_of(call, ())
         if call.provider.name not in ways:
-            raise not_offered(ways)
+            raise _not_offered(call, ways)
         if direct is None:
             moved = await self._stock.release(call.show, call.buyer, call.hold)
             lines, done = tuple(moved.lines), moved.done
@@ -245,12 +258,12 @@ class Checkout:
             log.error("checkout.broke", error=repr(error), **call.log_ids())
 
     async def _pay_hold(self, call: _Call) -> CheckoutAnswer:
-        offers = self._book.of(call.show)
-        narrow = not self._ways.everywhere(offers, call.provider.name, guest=call.guest)
+        offers, name = self._book.of(call.show), call.provider.name
+        narrow = not self._ways.everywhere(offers, name, guest=call.guest)
         if narrow:
             # Before `begin`, so that whoever chose a wrong way keeps his hold as it was.
             ways = self._ways_of(call, await self._held_lines(call))
-            if call.provider.name not in ways:
+            if name not in ways:
                 return await self._another_way(call, ways)
         window_ms = call.provider.payment_window_ms(call.purchase.token)
         try:
@@ -262,8 +275,8 @@ class Checkout:
             return await self._after_the_end(call, began.outcome)
         lines = tuple(began.lines)
         ways = self._ways_of(call, lines) if narrow else ()
-        if narrow and call.provider.name not in ways:
-            raise not_offered(ways)  # the hold came to be another one in that instant
+        if narrow and name not in ways:
+            raise _not_offered(call, ways)  # the hold came to be another one in that instant
         return await self._charge(call, lines, Mode.HOLD, began.held_until)
 
     def _ways_of(self, call: _Call, lines: Sequence[Line]) -> tuple[str, ...]:
@@ -283,7 +296,7 @@ class Checkout:
             for payment in await self._payments.of_hold(call.show, call.buyer, call.hold):
                 if payment.attempt == call.purchase.key:
                     return await self._truth(call, payment)
-        raise not_offered(ways)
+        raise _not_offered(call, ways)
 
     async def _unknown_hold(self, call: _Call) -> CheckoutAnswer:
         """Stock forgets old holds, and data loss takes young ones; the ledger forgets nothing.
@@ -336,8 +349,10 @@ class Checkout:
         call.opened = True  # from here a lost reply may hide a row
         try:
             opened = await self._payments.open_payment(new)
-        except CallError:
+        except CallError as error:
             call.opened = False  # nothing was charged: the client repeats it with the same key
+            if not isinstance(error, Busy):  # no row, so the hold must not wait for its money
+                await self._revert(new)
             raise
         failpoint("checkout.after_open")
         call.concerns(opened.payment)
@@ -389,6 +404,8 @@ class Checkout:
         if state not in _ANSWERS and state is not PaymentState.AUTHORISED:
             state = PaymentState.UNKNOWN
         reason = said.reason
+        if state is PaymentState.DECLINED:
+            call.on_declined()
         if state in _OVER:
             await self._revert(payment)
             failpoint("checkout.after_revert")
@@ -409,7 +426,7 @@ class Checkout:
             outcome, action=action, reason=reason if outcome is Outcome.DECLINED else ""
         )
 
-    async def _revert(self, payment: Payment) -> None:
+    async def _revert(self, payment: Payment | NewPayment) -> None:
         """Before the failure is written down, so no other payment can have begun on the hold."""
         if payment.mode is not Mode.HOLD:
             return
@@ -535,6 +552,10 @@ def _is_another(call: _Call, payment: Payment) -> bool:
     asked = (call.provider.name, call.purchase.token)
     mine = payment.attempt == call.purchase.key
     return mine and (payment.provider, payment.token) != asked
+
+
+def _not_offered(call: _Call, ways: Sequence[str]) -> BadField:
+    return not_offered(ways, call.provider.name, guest=call.guest)
 
 
 def _order_answer(order: OrderView) -> CheckoutAnswer:

@@ -1,7 +1,7 @@
 """Which ways to pay a purchase may use, and what a way asks of its buyer.
 
 Always: a way is the shop's choice (LIVE_PROVIDERS), narrower where a show or one of the purchase's
-offers says so; nothing that a client sends widens it.
+offers says so, and for guests; nothing that a client sends widens it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import msgspec
 
 from live.domain.hold import Line
 from live.domain.payment import INVOICE
-from live.domain.ways import narrowed, nobody_pays
+from live.domain.ways import NOT_FOR_GUESTS, narrowed, open_to
 from live.errors import BadField
 from live.sales.offers import Offers
 
@@ -26,24 +26,21 @@ class WaysToPay:
     shop: tuple[str, ...]
 
     def of(self, offers: Offers, lines: Sequence[Line], *, guest: bool) -> tuple[str, ...]:
-        """The ways to pay for these lines together. Raises NotFound for an unknown slot.
-
-        None for a guest where only invoices are left: a cart or a setting that changed may come to
-        that, although no offer for guests is made so.
-        """
+        """The ways to pay for these lines together. Raises NotFound for an unknown slot."""
         narrowings = [offers.at(line.slot).providers for line in lines]
-        ways = narrowed(self.shop, [offers.state.providers, *narrowings])
-        return () if nobody_pays(ways, guests=guest) else ways
+        ways = open_to(self.shop, guest=guest)
+        return narrowed(ways, [offers.state.providers, *narrowings])
 
     def everywhere(self, offers: Offers, provider: str, *, guest: bool) -> bool:
         """Whether this way is open whatever the lines are, as it mostly is."""
-        if guest and provider == INVOICE:
-            return False
         narrowings = (offers.state.providers, *offers.narrowings)
-        return provider in narrowed(self.shop, narrowings)
+        return provider in narrowed(open_to(self.shop, guest=guest), narrowings)
 
 
-def not_offered(ways: Sequence[str]) -> BadField:
+def not_offered(ways: Sequence[str], provider: str = "", *, guest: bool = False) -> BadField:
+    """What to tell a buyer who may pay in these ways, and chose `provider`."""
+    if guest and provider in NOT_FOR_GUESTS:
+        return BadField(f"provider: guests cannot pay by {provider}: sign in to do so")
     return BadField(f"provider: is none of {', '.join(ways) or 'those that can be paid with'}")
 
 

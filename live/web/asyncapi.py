@@ -87,7 +87,9 @@ def asyncapi(*, version: str, rpc: Mapping[str, tuple[type, type]] | None = None
             "version": version,
             "description": "The Centrifuge client protocol, JSON or Protobuf, over WebSocket. "
             'A show is joined with connect data {"show": id}, a rehearsal with '
-            '{"show": id, "passcode": text}; the answer\'s data is a Snapshot, as of show.state.',
+            '{"show": id, "passcode": text}; the answer\'s data is a Snapshot, as of show.state. '
+            "Its `providers` are the ways to pay that are open to its reader: guests cannot pay by "
+            "invoice. hold.checkout is error 106 where too many cards were declined.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",

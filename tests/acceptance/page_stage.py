@@ -133,12 +133,12 @@ async def open_viewer(visitors: Visitors, stage: Stage, **context: object):
     return await visitors.open(stage.watch, wait_for=wait_for, **context)
 
 
-async def open_customer(visitors: Visitors, stage: Stage):
+async def open_customer(visitors: Visitors, stage: Stage, **context: object):
     """A viewer whom the shop has signed in: no bound for guests stands in the way."""
     auth = Authenticator(SECRET, guests=Guests.BUY)
     token = auth.mint(role=Role.VIEWER, sub=f"c{uuid4().hex[:10]}", shows=["*"], ttl=3_600)
     wait_for = "body[data-connection=connected] #status:visible"
-    return await visitors.open(f"{stage.watch}#token={token}", wait_for=wait_for)
+    return await visitors.open(f"{stage.watch}#token={token}", wait_for=wait_for, **context)
 
 
 async def picture(page, name: str) -> None:

@@ -285,7 +285,7 @@ async def test_place_in_line_moves_up_on_the_page(visitors: Visitors, stage: Sta
 async def test_invoice_asks_where_to_deliver(visitors: Visitors, stage: Stage) -> None:
     """What an invoice needs is required, and marked as optional otherwise."""
     await stage.open_offer()
-    viewer = await open_viewer(visitors, stage, viewport=PHONE)
+    viewer = await open_customer(visitors, stage, viewport=PHONE)
     await buy_button(viewer).click()
     name = viewer.get_by_role("textbox", name="Name", exact=True).or_(
         viewer.get_by_role("textbox", name="Name optional")
@@ -298,11 +298,19 @@ async def test_invoice_asks_where_to_deliver(visitors: Visitors, stage: Stage) -
     await expect(name).to_be_focused()
     assert await name.evaluate("(box) => box.validationMessage") == "Please fill this in."
     await name.fill("Ada")
-    await viewer.get_by_label("E-mail").fill("ada@example.com")  # of a guest nothing else is known
     await address.fill("1 Mill Lane")
     await viewer.locator("#pay").click()
     await expect(title(viewer)).to_have_text("Thank you! It is yours.")
     await expect(viewer.locator("#sheet .total")).to_contain_text("€19.99")
+
+
+async def test_guest_is_offered_no_invoice(visitors: Visitors, stage: Stage) -> None:
+    """Nobody could be held to it; with one way left there is nothing to choose."""
+    await stage.open_offer()
+    viewer = await open_viewer(visitors, stage)
+    await buy_button(viewer).click()
+    await expect(viewer.locator("#pay")).to_be_visible()
+    await expect(viewer.get_by_text("Invoice, pay on delivery")).to_have_count(0)
 
 
 async def test_orders_have_a_number_and_a_state(visitors: Visitors, stage: Stage) -> None:

@@ -239,7 +239,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         access=ANYONE, handler=access.log_out, body=Empty, answer=Nothing,
     ),
     Endpoint(
-        method="POST", path="/v1/guests", summary="Get a guest's token", status=201,
+        method="POST", path="/v1/guests", status=201,
+        summary="Get a guest's token; guests cannot pay by invoice",
         access=ANYONE, handler=access.make_guest, body=Empty, answer=GuestAnswer, keyed=False,
     ),
     Endpoint(

@@ -16,13 +16,13 @@ export class CheckoutForm {
     return this.sheet.say(key, values);
   }
 
-  /** What this page can pay with, as far as the show and every offer of the purchase take it. */
+  /** What this page can pay with, as far as it is open to this viewer and taken by show and offers. */
   ways(items) {
-    const { show, offers } = this.sheet.model;
+    const { show, offers, providers } = this.sheet.model;
     const lists = [show.providers, ...items.map(({ offer }) => offers.get(offer)?.providers)];
     const narrowings = lists.filter((list) => list?.length);
     const shop = document.body.dataset.providers.split(" ").filter(Boolean);
-    return shop.filter((name) => narrowings.every((list) => list.includes(name)));
+    return shop.filter((name) => providers.includes(name) && narrowings.every((list) => list.includes(name)));
   }
 
   build(items, total, currency) {

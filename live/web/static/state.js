@@ -27,11 +27,13 @@ export class ShowModel {
     this.holds = new Map(); // key -> hold that is still alive
     this.waiting = new Map(); // offer id -> {offer, qty, position, key}
     this.orders = new Map(); // order id -> order
+    this.providers = []; // the shop's ways to pay that are open to this viewer
     this.meAt = 0; // when the snapshot of holds and orders was taken
   }
 
   /** Take a snapshot: `{show, me, time}` of a connect answer or of `show.state`. */
-  welcome({ show, me, time = 0 }) {
+  welcome({ show, me, time = 0, providers }) {
+    if (providers) this.providers = providers;
     if (show) this.takeShow(show, time);
     if (show?.offers && show.version >= this.show.version) this.forgetOffers(show.offers);
     if (!me) return;
