@@ -8,6 +8,7 @@ LiveError
     ├── BadField         1400  a field is missing, of a wrong type or out of range
     ├── NotFound         1404  unknown, or somebody else's
     ├── Conflict         1409  the same key with another request; a state that does not allow it
+    ├── TooManyTries      106  what failed so often is not tried again for now
     ├── Denied            103  the role may not do this
     │   └── Banned             a host sent this person away from the show; a connect closes 3503
     ├── Rehearsing       1403  the show is being rehearsed: come back later, or with the passcode
@@ -71,6 +72,13 @@ class NotFound(CallError):
 
 class Conflict(CallError):
     code = 1409
+
+
+class TooManyTries(CallError):
+    """Not temporary: waiting helps in minutes or never, so what SDKs repeat by themselves is no
+    help; the text says which."""
+
+    code = 106
 
 
 class Denied(CallError):

@@ -50,8 +50,26 @@ COLUMNS = """
 
 FROM = "payments p LEFT JOIN orders o ON o.id = p.order_id"
 
+DECLINES_PER_HOLD_MAX = 5  # a buyer who mistypes twice and takes another card has tries left
+DECLINES_PER_BUYER_MAX = 10  # of one show, in DECLINES_S: who buys a lot holds a lot
+DECLINES_S = 3_600
+# Reasons against opening payment `n`, each a condition. The buyer's payments of the show are a few
+# neighbours in one index. With an OFFSET the EXISTS stops at the row that is one too many.
+_ELSEWHERE = """EXISTS (
+    SELECT FROM payments
+    WHERE show = n.show AND buyer = n.buyer AND attempt = n.attempt AND hold <> n.hold)"""
+_HOLD_SPENT = f"""EXISTS (
+    SELECT FROM payments
+    WHERE show = n.show AND buyer = n.buyer AND hold = n.hold AND state = 'declined'
+    OFFSET {DECLINES_PER_HOLD_MAX - 1})"""
+_BUYER_SPENT = f"""EXISTS (
+    SELECT FROM payments
+    WHERE show = n.show AND buyer = n.buyer AND state = 'declined'
+      AND created_at > now() - interval '{DECLINES_S} seconds'
+    OFFSET {DECLINES_PER_BUYER_MAX - 1})"""
+
 # Open many: rows that were there already come back from the second query of the same transaction.
-OPEN = """
+OPEN = f"""
 INSERT INTO payments (id, order_id, show, buyer, sub, hold, attempt, mode, slots, quantities,
                       prices_minor, amount_minor, currency, provider, token, contact, held_until,
                       lease_until)
@@ -67,9 +85,16 @@ LEFT JOIN LATERAL (
     SELECT id AS known FROM orders
     WHERE show = n.show AND buyer = n.buyer AND key = n.hold LIMIT 1
 ) o ON true
-WHERE o.known IS NULL
+WHERE o.known IS NULL AND NOT {_ELSEWHERE} AND NOT {_HOLD_SPENT} AND NOT {_BUYER_SPENT}
 ON CONFLICT DO NOTHING
 RETURNING id"""
+
+# Asked only of those that were neither opened nor found.
+WHY_NOT = f"""
+SELECT n.wanted, {_ELSEWHERE} AS elsewhere, {_HOLD_SPENT} AS hold_spent,
+       {_BUYER_SPENT} AS buyer_spent
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::uuid[], $5::uuid[])
+     AS n(wanted, show, buyer, hold, attempt)"""
 
 # The attempt's own row if it has one, else the hold's active one, else the one of its order.
 FIND = f"""
@@ -314,6 +339,17 @@ def open_arguments(new: list[NewPayment]) -> list[list[object]]:
         [None if one.contact is None else one.contact.decode() for one in new],
         [one.held_until for one in new],
     ]
+
+
+def find_arguments(wanted: Sequence[NewPayment]) -> tuple[list[object], ...]:
+    """The arguments of FIND and WHY_NOT."""
+    return (
+        [UUID(new.id) for new in wanted],
+        [new.show for new in wanted],
+        [new.buyer for new in wanted],
+        [UUID(bytes=new.hold) for new in wanted],
+        [UUID(bytes=new.attempt) for new in wanted],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

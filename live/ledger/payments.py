@@ -25,7 +25,7 @@ from live.domain.payment import (
     ProviderRefund,
     RefundNews,
 )
-from live.errors import Busy, Conflict, NotFound
+from live.errors import Busy, Conflict, NotFound, TooManyTries
 from live.ledger import metrics, money_jobs, refund_turns, webhook_events
 from live.ledger import payment_sql as sql
 from live.ledger.group_commit import GroupCommit
@@ -66,7 +66,8 @@ class PaymentRows:
         The same attempt gets its row again, another attempt at the same hold gets the payment that
         is active, or that its order was for: a hold that became an order is never paid again,
         whatever became of the order. Raises Busy when the ledger cannot be reached: the row may be
-        there or not, so the caller repeats with the same `attempt`.
+        there or not, so the caller repeats with the same `attempt`. There is none after Conflict,
+        where the attempt was for another hold, and TooManyTries, where too many were declined.
         """
         try:
             return await self._opening.submit(new)
@@ -93,24 +94,19 @@ class PaymentRows:
         made = {str(row["id"]) for row in rows}
         others = [new for new in batch if new.id not in made]
         found = await self._find(others) if others else {}
-        # The active payment that stood in the way ended between the two statements.
-        ended = asyncpg.SerializationError("a payment ended while another one was opened")
+        refused = [new for new in others if new.id not in found]
+        answers = found | (await self._why_not(refused) if refused else {})
         return [
-            OpenedPayment(sql.fresh_payment(new), fresh=True)
-            if new.id in made
-            else found.get(new.id, ended)
+            OpenedPayment(sql.fresh_payment(new), fresh=True) if new.id in made else answers[new.id]
             for new in batch
         ]
 
+    async def _why_not(self, refused: Sequence[NewPayment]) -> dict[str, Exception]:
+        rows = await self._pool.fetch(sql.WHY_NOT, *sql.find_arguments(refused))
+        return {str(row["wanted"]): _refusal(row) for row in rows}
+
     async def _find(self, wanted: Sequence[NewPayment]) -> dict[str, OpenedPayment]:
-        rows = await self._pool.fetch(
-            sql.FIND,
-            [UUID(new.id) for new in wanted],
-            [new.show for new in wanted],
-            [new.buyer for new in wanted],
-            [UUID(bytes=new.hold) for new in wanted],
-            [UUID(bytes=new.attempt) for new in wanted],
-        )
+        rows = await self._pool.fetch(sql.FIND, *sql.find_arguments(wanted))
         return {
             str(row["wanted"]): OpenedPayment(
                 sql.payment_of(row), fresh=False, active=row["active"]
@@ -357,3 +353,14 @@ class PaymentRows:
     async def doubt_refunds(self, payment: PaymentId) -> None:
         """Somebody looks up what became of the refunds of this payment."""
         await refund_turns.doubt(self._pool, payment)
+
+
+def _refusal(row: asyncpg.Record) -> Exception:
+    if row["elsewhere"]:
+        return Conflict("this key belongs to another checkout")
+    if row["hold_spent"]:
+        return TooManyTries("too many payments for this hold were declined")
+    if row["buyer_spent"]:
+        return TooManyTries("too many payments were declined: try again in an hour")
+    # The active payment that stood in the way ended between the two statements.
+    return asyncpg.SerializationError("a payment ended while another one was opened")

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
+from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound, TooManyTries
 from live.web.auth import ExpiredToken, InvalidToken
 
 log = structlog.get_logger()
@@ -95,6 +95,7 @@ _KINDS = (
     _Kind(WrongMediaType, 415, "Unsupported media type"),
     _Kind(BadField, 400, "Bad request"),
     _Kind(TooManyRequests, 429, "Too many requests"),
+    _Kind(TooManyTries, 429, "Too many tries"),
     _Kind(Busy, 503, "One moment"),
 )
 

@@ -16,7 +16,8 @@ from msgspec import UNSET
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderView
-from live.errors import BadField, Busy, CallError, NotFound
+from live.errors import BadField, Busy, CallError, NotFound, TooManyTries
+from live.realtime.addresses import range_of
 from live.sales.checkout import Checkout, Purchase
 from live.sales.hold import HoldDesk, Wanted, require_buyer
 from live.sales.waitlist import Waitlist
@@ -27,6 +28,9 @@ from live.web.limits import AddressLimit
 log = structlog.get_logger()
 
 REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thumb, not a script
+# Of one range of addresses and worker, whoever pays from there. A crowd behind one carrier's NAT
+# has some cards declined in the rush of a sale; who tries stolen numbers has nothing else.
+DECLINES_BURST, DECLINES_PER_SECOND = 50, 1 / 20
 Request = TypeVar("Request", bound=msgspec.Struct)
 
 
@@ -41,6 +45,9 @@ class RpcCall(Protocol):
 
     @property
     def connection(self) -> str: ...
+
+    @property
+    def address(self) -> str | None: ...
 
     @property
     def data(self) -> bytes: ...
@@ -91,6 +98,7 @@ class SaleRpc:
         self._shows = shows
         self._reactions = reactions
         self._taps = AddressLimit(burst=REACTIONS_BURST, per_second=REACTIONS_PER_SECOND)
+        self._declines = AddressLimit(burst=DECLINES_BURST, per_second=DECLINES_PER_SECOND)
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -133,7 +141,17 @@ class SaleRpc:
             hold=None if request.hold is UNSET else _key(request.hold),
             direct=None if direct is None else Wanted(direct.offer, direct.qty),
         )
-        answer = await self._checkout.pay(call.caller, _joined(call), purchase)
+        near = range_of(call.address)
+        if near is not None and not self._declines.has(near, now=time.monotonic()):
+            raise TooManyTries("too many payments from your network were declined: try again later")
+
+        def declined() -> None:
+            if near is not None:
+                self._declines.take(near, now=time.monotonic())
+
+        answer = await self._checkout.pay(
+            call.caller, _joined(call), purchase, on_declined=declined
+        )
         return answer.body()
 
     async def order(self, call: RpcCall, request: fields.OrderName) -> object:
