@@ -16,9 +16,16 @@ from live.domain.caller import Caller
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.show import ShowState, ShowStatus, ShowView, passcode_digest
-from live.errors import BadField, Denied, NotFound, Rehearsing
+from live.domain.ways import open_to
+from live.errors import BadField, Busy, Denied, NotFound, Rehearsing
+from live.realtime.addresses import range_of
 from live.sales.me import MeView
 from live.shows.views import view_show
+from live.web.limits import AddressLimit
+
+# Wrong passcodes of one show, range of addresses and worker: somebody who looks it up and mistypes
+# never notices, and six letters would take a thousand years.
+PASSCODES_BURST, PASSCODE_S = 10, 30.0
 
 
 class Room(Protocol):
@@ -60,17 +67,38 @@ class _Asked(msgspec.Struct, frozen=True):
 _asked = msgspec.json.Decoder(_Asked | None)
 
 
-def _check_passcode(state: ShowState, asked: bytes) -> None:
-    """Raises Rehearsing for a viewer of a rehearsal who does not know its passcode."""
-    if state.status is not ShowStatus.REHEARSAL:
-        return
-    try:
-        given = _asked.decode(asked) if asked else None
-    except msgspec.MsgspecError as fault:
-        raise BadField(f"connect data: {fault}") from None
-    passcode = "" if given is None else given.passcode or ""
-    if not compare_digest(passcode_digest(state.id, passcode), state.passcode):
-        raise Rehearsing("the show is being rehearsed: its passcode is needed")
+class _Passcodes:
+    """Lets those into a rehearsal who know its passcode, and nobody who guesses."""
+
+    def __init__(self) -> None:
+        self._wrong = AddressLimit(burst=PASSCODES_BURST, per_second=1 / PASSCODE_S)
+
+    def check(self, state: ShowState, asked: bytes, address: str | None) -> None:
+        """Raises Rehearsing for a viewer of a rehearsal who does not know its passcode.
+
+        Raises Busy where too many were wrong. Whoever sends none waits for the show, and guesses
+        nothing. This machine counts, too: behind a proxy that was not named all viewers are of it.
+        """
+        if state.status is not ShowStatus.REHEARSAL:
+            return
+        try:
+            given = _asked.decode(asked) if asked else None
+        except msgspec.MsgspecError as fault:
+            raise BadField(f"connect data: {fault}") from None
+        passcode = "" if given is None else given.passcode or ""
+        if not passcode:
+            raise _rehearsing()
+        now = time.monotonic()
+        where = f"{state.id} {range_of(address) or 'this machine'}"
+        if not self._wrong.has(where, now=now):
+            raise Busy("too many wrong passcodes: wait a minute", retry_ms=int(PASSCODE_S * 1_000))
+        if not compare_digest(passcode_digest(state.id, passcode), state.passcode):
+            self._wrong.take(where, now=now)
+            raise _rehearsing()
+
+
+def _rehearsing() -> Rehearsing:
+    return Rehearsing("the show is being rehearsed: its passcode is needed")
 
 
 def _check_joined(state: ShowState, *, joined: bool) -> None:
@@ -83,8 +111,9 @@ def _check_joined(state: ShowState, *, joined: bool) -> None:
 class Snapshot:
     """The `data` of a connect answer, and the answer of `show.state`; `time` is Unix ms.
 
-    `providers`: the shop's ways to pay. A purchase may use those of them that the show's and its
-    offers' own lists have, too, where these are not empty.
+    `providers`: the shop's ways to pay, as far as they are open to this viewer: invoices are not to
+    guests. A purchase may use those of them that the show's and its offers' own lists have, too,
+    where these are not empty.
     """
 
     show: ShowView
@@ -101,13 +130,18 @@ class Join:
         self._me = me
         self._door = door
         self._providers = providers
+        self._passcodes = _Passcodes()
 
-    async def snapshot(self, caller: Caller, show: ShowId, asked: bytes = b"") -> Snapshot:
-        """For a connect with the data `asked`.
+    async def snapshot(
+        self, caller: Caller, show: ShowId, asked: bytes = b"", address: str | None = None
+    ) -> Snapshot:
+        """For a connect with the data `asked`, from this address.
 
         Raises NotFound, Banned, Rehearsing, BadField, Busy.
         """
-        return await self._snapshot(caller, show, lambda state: _check_passcode(state, asked))
+        return await self._snapshot(
+            caller, show, lambda state: self._passcodes.check(state, asked, address)
+        )
 
     async def state(self, caller: Caller, show: ShowId, *, joined: bool) -> Snapshot:
         """The same later on, by a connection that `joined` the show or another one."""
@@ -131,7 +165,7 @@ class Join:
             show=view,
             me=me,
             time=time.time_ns() // 1_000_000,
-            providers=self._providers,
+            providers=open_to(self._providers, guest=caller.guest or caller.buyer is None),
         )
 
     async def view(self, show: ShowId) -> ShowView:

@@ -24,7 +24,7 @@ async def stage(pool: Pool, redis_url: str) -> AsyncIterator[Stage]:
 
 SHOW, OFFER = "/v1/shows/{show}", "/v1/offers/{offer}"
 WALK: list[tuple[str, str, dict[str, Any] | None, str]] = [
-    ("PATCH", SHOW, {"title": "Saturday", "rehearsal_passcode": "x"}, "show.patch"),
+    ("PATCH", SHOW, {"title": "Saturday", "rehearsal_passcode": "xylophone"}, "show.patch"),
     ("PUT", f"{SHOW}/run-order", {"skus": ["lamp"]}, "show.run_order"),
     ("POST", f"{SHOW}/pins", {"skus": ["lamp"]}, "show.pin"),
     ("POST", f"{SHOW}/announcements", {"text": "hi"}, "show.announce"),
@@ -102,7 +102,7 @@ async def test_every_command_is_a_row_of_the_chain(stage: Stage, pool: Pool, sho
     }
     edited = next(row for row in rows if row["action"] == "offer.edit")
     assert orjson.loads(edited["detail"]) == {"offer": name, "price_minor": 1}
-    assert "x" not in orjson.loads(rows[4]["detail"]).values()  # the passcode
+    assert "xylophone" not in orjson.loads(rows[4]["detail"]).values()  # the passcode
     async with pool.acquire() as connection:
         assert await actions.verify(connection, show) is None
 
@@ -112,7 +112,7 @@ async def test_rehearsal_is_in_the_log(stage: Stage, pool: Pool, show: ShowId) -
     await stage.call("POST", "/v1/products", LAMP)
     await stage.call("POST", "/v1/shows", {"id": show, "title": "Friday", "currency": "EUR"})
     for method, path, body in (
-        ("PATCH", SHOW, {"rehearsal_passcode": "x"}),
+        ("PATCH", SHOW, {"rehearsal_passcode": "xylophone"}),
         ("POST", f"{SHOW}/start", {"rehearsal": True}),
         ("POST", f"{SHOW}/end", None),
         ("POST", f"{SHOW}/start", None),

@@ -21,6 +21,7 @@ from live.web.api.bodies import (
 from live.web.api.deps import ApiDeps
 from live.web.api.paging import read_cursor, read_limit, write_cursor
 from live.web.api.table import Answer, ApiCall
+from live.web.problems import BadInput
 
 NOTE_HEADER = "Live-Note"
 
@@ -28,6 +29,10 @@ NOTE_HEADER = "Live-Note"
 def note_of(done: Done) -> dict[str, str]:
     """The header that tells a host when his audience does not know yet."""
     return {NOTE_HEADER: DELAYED_NOTE} if done.delayed else {}
+
+
+# Tries are bounded by address (join.py); this many letters outlast those who have many addresses.
+PASSCODE_CHARS_MIN = 6
 
 
 async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> Answer:
@@ -73,6 +78,8 @@ async def patch_show(deps: ApiDeps, call: ApiCall[ShowPatchBody]) -> Answer:
             if (value := getattr(call.body, name)) is not UNSET
         }
     )
+    if patch.rehearsal_passcode and len(patch.rehearsal_passcode) < PASSCODE_CHARS_MIN:
+        raise BadInput("rehearsal_passcode", f"{PASSCODE_CHARS_MIN} characters at least")
     return _answer(await deps.host.patch_show(call.show_id, patch, call.actor))
 
 
