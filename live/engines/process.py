@@ -24,6 +24,7 @@ FORCE_SECONDS = 5
 ORPHAN_SECONDS = 15  # how long a server of a killed parent may take to shut down
 POLL_SECONDS = 0.02
 LOG_BYTES_MAX = 4 * 1024 * 1024  # a log beyond this starts over with the next start
+ROOM_BYTES_MIN = 1024 * 1024  # no server starts with less: its own first writes are larger
 LOG_TAIL_BYTES = 2_000  # what an error quotes
 
 _SHIM = Path(__file__).with_name("shim.py")
@@ -77,8 +78,10 @@ class Server:
     def must_run(self) -> None:
         """Raise EngineError, with the end of its log, if the server has ended."""
         if not self.running:
+            directory = self.launch.directory
+            why = f"the disk of {directory} is full: " if is_full(directory) else ""
             raise EngineError(
-                f"{self.launch.name} ended with status {self.child.returncode} while it was "
+                f"{why}{self.launch.name} ended with status {self.child.returncode} while it was "
                 f"started; its log {self.launch.log} ends with: {tail(self.launch.log)}"
             )
 
@@ -147,6 +150,12 @@ def forget_libpq() -> None:
     """
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+
+
+def is_full(directory: Path) -> bool:
+    """Whether a server has no room to write there."""
+    room = os.statvfs(directory)
+    return room.f_bavail * room.f_frsize < ROOM_BYTES_MIN
 
 
 def tail(log: Path) -> str:

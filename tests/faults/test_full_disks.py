@@ -7,7 +7,9 @@ Needs root, for mounting; elsewhere it is skipped.
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,8 @@ import pytest
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy
+from live.engines import process
+from live.errors import Busy, EngineError
 from live.ledger import metrics
 from live.ledger.audit import audit
 from live.ledger.migrate import migrate
@@ -192,3 +195,27 @@ async def test_no_acknowledged_hold_is_lost_when_the_disk_of_valkey_is_full(
     held = (await sale.engine.figures(show)).offers[0].held
     assert len(told) <= held <= len(told) + 1  # the last one was not answered, and may stand
     await close_sale(sale)
+
+
+def test_operator_is_told_that_the_disk_is_full() -> None:
+    """An engine's own last words may be about anything; the reason comes first."""
+    with small_disk(4) as place:
+        apart = place.parent
+        server = process.start(
+            process.Launch(
+                name="Valkey",
+                command=(sys.executable, "-c", "raise SystemExit(1)"),
+                directory=place,
+                log=apart / "log",
+                lock=apart / "lock",
+                stop_signal=signal.SIGTERM,
+                force_signal=signal.SIGKILL,
+            )
+        )
+        server.child.wait(10)
+        with pytest.raises(EngineError, match=r"^Valkey ended with status 1 "):
+            server.must_run()
+        fill(place)
+        with pytest.raises(EngineError, match=r"^the disk of .* is full: Valkey ended "):
+            server.must_run()
+        server.stop()
