@@ -20,10 +20,9 @@
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-if is_foreign(meta_key, epoch, run) then return 'R' end
-local now = clock()
-open_work(epoch, now, meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key,
-  guests_key)
+local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
+  wait_key, guests_key)
+if not now then return 'R' end
 
 local value = value_of(buyer)
 if find_record(value, key) then return { 'W', 0 } end -- join tells what became of it

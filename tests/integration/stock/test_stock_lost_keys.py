@@ -33,6 +33,7 @@ STEPS: dict[str, Question] = {
     "hold": lambda engine, show: engine.hold(show, buyer(9), key(), one()),
     "join": lambda engine, show: engine.join_waitlist(show, buyer(9), key(), Line(FULL, 1)),
     "leave": lambda engine, show: engine.leave_waitlist(show, buyer(4), FULL),
+    "look": lambda engine, show: engine.look_at_line(show, buyer(9), key(), Line(FULL, 1)),
     "peek": lambda engine, show: engine.peek(show, buyer(9), key(), one()),
     "reap": lambda engine, show: engine.reap(show),
     "refuse": lambda engine, show: engine.refuse(show, buyer(9), key(), one(), payment="p"),
