@@ -113,7 +113,7 @@ class Model(Rules):
 
     def confirm(self, buyer: BuyerId, key: HoldKey, paid: tuple[Line, ...]) -> str:
         record = self.find(buyer, key)
-        if record is not None and record.state != "W" and set(record.lines) != set(paid):
+        if record is not None and set(record.lines) != set(paid):
             return "C"
         return self._end(buyer, key, ("P",), "S", "held", "sold")
 
