@@ -75,7 +75,9 @@ async def read(socket: WebSocket, session: Session, codec: Codec) -> None:
 class EchoGateway(Gateway):
     """The real one, with its admission and its limits; it never speaks to Redis."""
 
-    def session(self, port: Port, codec: Codec, *, one_way: bool = False) -> Session:
+    def session(
+        self, port: Port, codec: Codec, *, one_way: bool = False, address: str | None = None
+    ) -> Session:
         return cast(Session, Echo(port))
 
 

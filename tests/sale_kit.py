@@ -183,7 +183,8 @@ class Sale:
     async def expire_leases(self) -> None:
         """As if the gateways that hold them had died long ago."""
         await self.pool.execute(
-            "UPDATE payments SET lease_until = now() - interval '1 second' WHERE show = $1",
+            "UPDATE payments SET lease_until = now() - interval '1 second',"
+            " refunds_until = least(refunds_until, now() - interval '1 second') WHERE show = $1",
             self.show,
         )
 

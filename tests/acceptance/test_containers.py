@@ -61,6 +61,7 @@ def test_compose_passes_on_what_the_service_reads(services: dict[str, dict[str, 
     own = {"LIVE_HOST", "LIVE_PORT", "LIVE_OPS_PORT", "LIVE_WORKERS", "LIVE_DATA_DIR"}
     own |= {"LIVE_APPENDFSYNC", "LIVE_VALKEY_BINARY", "LIVE_POSTGRES_BIN_DIR"}
     own |= {"LIVE_SANDBOX_URL", "LIVE_SANDBOX_KEY"}  # no sandbox where money is real
+    own |= settings.ELSEWHERE
     read = set(re.findall(r'"(LIVE_[A-Z_]+)"', inspect.getsource(settings)))
 
     for name in ("gateway", "settler"):

@@ -145,9 +145,10 @@ async def test_log_out_outlives_every_process(make: Callable[..., Gateway]) -> N
 async def test_token_of_afterwards_is_good_at_once(make: Callable[..., Gateway]) -> None:
     """Also one that we make in the very second of the log-out."""
     gateway = make()
+    before = token("ada", ago=0)
     await gateway.revoked.log_out("ada", SERVICE, shows=None)
 
-    assert gateway.refuses(token("ada", ago=0))
+    assert gateway.refuses(before)
     fresh = gateway.auth.mint(role=Role.VIEWER, sub="ada", shows=["*"], ttl=60)
     assert gateway.auth.caller(fresh).sub == "ada"
 

@@ -21,7 +21,11 @@ def named() -> set[str]:
     found: set[str] = set()
     for place in READ_IN:
         path = ROOT / place
-        files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+        files = (
+            [path]
+            if path.is_file()
+            else [one for one in path.rglob("*") if one.is_file() and one.suffix != ".pyc"]
+        )
         for file in files:
             text = file.read_bytes().decode(errors="ignore")
             found |= set(re.findall(r"\bLIVE_[A-Z]+(?:_[A-Z]+)*\b", text))
