@@ -222,6 +222,7 @@ class Calls:
         task = self._connecting.get(node)
         if task is None or task.done():
             task = self._connecting[node] = asyncio.create_task(self._open_wire(node))
+            task.add_done_callback(_retrieved)  # whoever waited for it may have given up
         return task
 
     async def _open_wire(self, node: NodeUrl) -> Wire:
@@ -246,3 +247,9 @@ class Calls:
 
 RUN_ID: Final = b"{run}"
 """Stands for the server's run id in the arguments of `run_bare`."""
+
+
+def _retrieved(task: asyncio.Task[Wire]) -> None:
+    """Its fault was noted; asyncio need not tell it again."""
+    if not task.cancelled():
+        task.exception()
