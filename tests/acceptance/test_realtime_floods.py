@@ -86,7 +86,7 @@ async def ends_of_floods(
         pouring = asyncio.create_task(pour(raw, again, FLOOD_BYTES))
         try:
             end = await raw.closed()
-        except ConnectionResetError:
+        except ConnectionError:
             yield None
         else:
             yield end

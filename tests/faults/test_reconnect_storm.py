@@ -61,7 +61,8 @@ class Inside:
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("viewers", [2_000, pytest.param(10_000, marks=pytest.mark.long)])
+# Beside other tests: with more, the crowd itself is too slow to speak in time.
+@pytest.mark.parametrize("viewers", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_everybody_is_back_while_postgres_is_down(
     redis_url: str, own_postgres: Postgres, viewers: int
 ) -> None:
