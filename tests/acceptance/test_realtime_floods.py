@@ -131,7 +131,8 @@ async def test_unread_answers_are_bounded(server: Spawned) -> None:
     read, code = await read_to_the_end(raw)
     reply = ENTRIES * ENTRY_BYTES
     assert code in (3008, 0)  # 0: cut off before the close frame got through
-    assert read <= BUFFER_HARD_BYTES + 2 * reply < HISTORIES * reply
+    # One more in each of: the socket, the writer, the call that was under way.
+    assert read <= BUFFER_HARD_BYTES + 3 * reply < HISTORIES * reply
     await raw.close()
 
 
