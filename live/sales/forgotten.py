@@ -15,7 +15,7 @@ import structlog
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.order import OrderState
 from live.domain.outcomes import Outcome
-from live.errors import Busy, CallError, Conflict
+from live.errors import Busy, CallError, Conflict, is_bug
 from live.sales.ports import SaleOrders
 
 READS_MAX: Final = 4
@@ -55,7 +55,7 @@ class OldPurchases:
         except CallError as error:
             found = error
         except Exception as error:  # whatever Postgres does, the client must be answered
-            log.warning("forgotten.not_told", show=show, error=repr(error))
+            log.warning("forgotten.not_told", show=show, error=repr(error), exc_info=is_bug(error))
             found = Busy("the ledger cannot be reached")
         done(found)
 

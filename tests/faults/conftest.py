@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.conftest import outbox, sale
+from tests.integration.conftest import outbox, sale, server
 from tests.servers import Postgres, Valkey
 
-__all__ = ["outbox", "sale"]
+__all__ = ["outbox", "sale", "server"]
 
 
 @pytest.fixture

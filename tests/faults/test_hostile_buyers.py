@@ -7,10 +7,9 @@ Then the ledger is held against the provider's books and against Redis.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -29,7 +28,7 @@ from live.sales.checkout import Purchase
 from live.sales.hold import Wanted
 from live.sales.waitlist import Waitlist
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 from tests.whim import Whim
 
 COMMANDS = 800
@@ -39,12 +38,6 @@ REBUILD_EVERY = 160
 UNITS = (12, 6, 9)
 DIRECT = 1  # the slot of the offer that is sold to whoever pays first
 END_S = 60
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-hostile") as server:
-        yield server
 
 
 @pytest.fixture

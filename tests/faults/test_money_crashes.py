@@ -8,9 +8,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -23,16 +22,10 @@ from live.ledger.rebuild import read_show_stock
 from tests.ledger_kit import PRICE, wish
 from tests.payment_kit import lose_hold
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 from tests.shows_kit import HOST
 
 CHILD_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-crashes") as server:
-        yield server
 
 
 @dataclass(frozen=True, slots=True)

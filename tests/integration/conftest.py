@@ -1,12 +1,22 @@
-"""An outbox and a small sale for the tests of this folder."""
+"""An outbox, a small sale and the sandbox provider for the tests of this folder."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from live.domain.ids import ShowId
 from live.ledger.pool import Pool
 from tests.ledger_kit import Sale, StreamOutbox, close_sale, open_sale
+from tests.sandbox import SandboxServer, running_sandbox
+
+
+@pytest.fixture(scope="module")
+def server(scratch: Path) -> Iterator[SandboxServer]:
+    """The sandbox provider, as a process that the tests of a file share."""
+    with running_sandbox(scratch / f"sandbox-{uuid4().hex[:8]}") as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Checkout on real engines and a real provider process: every way that a purchase can go."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from structlog.contextvars import merge_contextvars
@@ -18,13 +17,7 @@ from live.ledger.pool import Pool
 from live.payments.sandbox import ASYNC_WINDOW_MS, PAYMENT_WINDOW_MS
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-checkout") as server:
-        yield server
+from tests.sandbox import SandboxServer
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ the provider's books say what happened to anybody's money.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -25,15 +24,9 @@ from live.sales.forgotten import OldPurchases
 from live.sales.hold import Wanted
 from tests.payment_kit import authorised, opened
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 
 DIRECT = 1
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-keys") as server:
-        yield server
 
 
 @pytest.fixture

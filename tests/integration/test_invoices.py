@@ -4,8 +4,7 @@ Method: real checkouts and the real worker; then orders, report, audit and what 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,16 +18,10 @@ from live.ledger.repair import repair
 from live.ledger.shows import ShowRows
 from tests.ledger_kit import PRICE, wish
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 from tests.shows_kit import HOST
 
 CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-invoices") as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Money set aside after we gave its payment up goes back, whoever hears of it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,13 +19,7 @@ from tests.integration.test_webhooks import event
 from tests.ledger_kit import PRICE
 from tests.payment_kit import authorised, lose_hold, opened
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-late") as server:
-        yield server
+from tests.sandbox import SandboxServer
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """A buyer's orders at connect when Redis has lost his log: read from the ledger, and only then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -14,13 +13,7 @@ from live.ledger.asked_together import AskedTogether
 from live.ledger.pool import Pool
 from live.sales.me import ORDERS_MAX, Me
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-orders") as server:
-        yield server
+from tests.sandbox import SandboxServer
 
 
 @pytest.fixture

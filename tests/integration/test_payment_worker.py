@@ -2,8 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import REGISTRY
@@ -23,14 +22,8 @@ from live.payments.worker import PaymentWorker
 from tests.ledger_kit import PRICE, wish
 from tests.payment_kit import authorised, lose_hold, only_payment, opened
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 from tests.shows_kit import HOST
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-worker") as server:
-        yield server
 
 
 @pytest.fixture

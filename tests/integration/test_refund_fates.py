@@ -6,9 +6,8 @@ one by one, the figures here and there, what was told, and the audit with its re
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import permutations
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -38,15 +37,9 @@ from tests.refund_kit import (
     work,
 )
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 
 DONE, FAILED = RefundState.DONE, RefundState.FAILED
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-fates") as server:
-        yield server
 
 
 @pytest.fixture

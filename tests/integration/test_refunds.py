@@ -5,9 +5,8 @@ provider, in the ledger and on the shelf, what the desk was told, and the audit 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import orjson
 import pytest
@@ -30,14 +29,8 @@ from tests.refund_kit import (
     work,
 )
 from tests.sale_kit import Sale, open_sale
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 from tests.shows_kit import HOST
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-refunds") as server:
-        yield server
 
 
 @pytest.fixture

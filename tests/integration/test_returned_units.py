@@ -1,9 +1,8 @@
 """Goods that come back without money: they cost nothing, or their money went back before."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import orjson
 import pytest
@@ -16,13 +15,7 @@ from live.ledger.pool import Pool
 from tests.ledger_kit import PRICE, wish
 from tests.refund_kit import ask, look, paid_order, proof, work
 from tests.sale_kit import Sale, open_sale
-from tests.sandbox import SandboxServer, running_sandbox
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-returned") as server:
-        yield server
+from tests.sandbox import SandboxServer
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +27,7 @@ from live.web.join import Snapshot
 from live.web.rpc import REACTIONS_BURST, SaleRpc
 from tests.ledger_kit import PRICE
 from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 from tests.show_states import make_state
 
 Json = dict[str, Any]  # Any: answers are read as a client reads them
@@ -121,12 +120,6 @@ def make_client(sale: Sale, *, guests: Guests = Guests.WATCH) -> Client:
         reactions=shows,
     )
     return Client(sale, rpc, shows)
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-rpc") as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The sandbox provider as a real process, through its real client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,13 +10,7 @@ import pytest
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.port import AuthoriseRequest, MoneyRequest, Verdict
 from live.payments.sandbox import Sandbox
-from tests.sandbox import KEY, SandboxServer, running_sandbox
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox") as server:
-        yield server
+from tests.sandbox import KEY, SandboxServer
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ Method: real checkouts and calls; then what the ledger keeps of them, and the pr
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,18 +22,12 @@ from live.web.limits import AddressLimit
 from live.web.rpc import DECLINES_BURST
 from tests.integration.test_sale_rpc import make_client, uuid
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 
 CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
 INVOICE = {"token": None, "provider": "invoice", "contact": CONTACT}
 HOLD_SPENT = "too many payments for this hold were declined"
 ATTACKER, NEIGHBOUR, STRANGER = "192.0.2.1", "192.0.2.200", "198.51.100.1"
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-tries") as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Ways to pay are the shop's choice: what it does not take, or a show or an offer takes not, moves
 nothing. Method: real checkouts; then what stock, ledger and provider know of them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,16 +16,10 @@ from live.ledger.pool import Pool
 from live.sales.checkout import Checkout
 from live.sales.ways import WaysToPay
 from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
+from tests.sandbox import SandboxServer
 
 CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
 INVOICE = {"token": None, "provider": "invoice", "contact": CONTACT}
-
-
-@pytest.fixture(scope="module")
-def server(scratch: Path) -> Iterator[SandboxServer]:
-    with running_sandbox(scratch / "sandbox-ways") as server:
-        yield server
 
 
 @pytest.fixture
