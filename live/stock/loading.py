@@ -102,7 +102,7 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
     for hold in stock.holds:
         if hold.state is HoldState.CONFIRMED:
             record = pack_record(hold.key, hold.lines, b"S", 0)
-            over = all(line.slot in closed for line in hold.lines)
+            over = closed and all(line.slot in closed for line in hold.lines)
             (finished if over else values).setdefault(hold.buyer, []).append(record)
             continue
         held_until = hold.held_until or hold.expires_at
@@ -113,8 +113,11 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
         record = pack_record(waiting.key, (waiting.line,), b"W", place)
         values.setdefault(waiting.buyer, []).append(record)
     ended = _ended_of(stock)
-    for buyer in values.keys() | finished.keys() | ended.keys():
-        yield buyer, _join(finished.get(buyer, []), ended.get(buyer, []), values.get(buyer, []))
+    past = finished.keys() | ended.keys()
+    for buyer in past:
+        yield buyer, _join(finished.get(buyer, []), ended.get(buyer, []), values.pop(buyer, []))
+    for buyer, live in values.items():  # by far the most have nothing but what is live
+        yield buyer, b"".join(live)
 
 
 def _join(finished: list[bytes], ended: list[bytes], live: list[bytes]) -> bytes:
@@ -128,9 +131,11 @@ def _join(finished: list[bytes], ended: list[bytes], live: list[bytes]) -> bytes
 
 def _ended_of(stock: ShowStock) -> dict[BuyerId, list[bytes]]:
     """What a repeat may still ask for: of each offer at most what Redis would have kept."""
+    buyers = {end.buyer for end in stock.ended}
     counts: Counter[tuple[BuyerId, int]] = Counter()
     for hold in stock.holds:
-        counts.update((hold.buyer, line.slot) for line in hold.lines)
+        if hold.buyer in buyers:
+            counts.update((hold.buyer, line.slot) for line in hold.lines)
     for end in stock.ended:
         counts.update((end.buyer, line.slot) for line in end.lines)
     found: dict[BuyerId, list[bytes]] = {}
