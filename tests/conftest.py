@@ -22,6 +22,7 @@ forget_libpq()  # whatever Postgres the shell is about, it is none of the tests'
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
+    parser.addoption("--backwards", action="store_true", help="run the last test first")
     parser.addoption("--seeds", type=int, default=0, help="seeds of the long simulations")
 
 
@@ -30,6 +31,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--backwards"):
+        items.reverse()
     if config.getoption("--long"):
         return
     skip = pytest.mark.skip(reason="long: run with --long")
