@@ -1,6 +1,6 @@
 """`python -m live`."""
 
-from live.cli import main
+from live.run.cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """A viewer's connection on gevent: the sans-I/O core of `websockets` over a cooperative socket.
 
-Owns: one socket and the greenlet that reads it. The protocol's meaning is `live/demo/wire.py`.
+Owns: one socket and the greenlet that reads it. The protocol's meaning: `live/tools/demo/wire.py`.
 Always: a command ends in an answer, `CallFailed`, or `NoAnswer`; after `closed` nothing is heard.
 """
 
@@ -20,7 +20,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from live.demo.wire import (
+from live.tools.demo.wire import (
     MESSAGE_BYTES_MAX,
     PONG,
     Connected,

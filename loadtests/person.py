@@ -17,7 +17,9 @@ from gevent.event import Event
 from locust import User
 from locust.exception import StopUser
 
-from live.demo.seen import (
+from live.domain.channels import ChannelKind, personal_name, wire_name
+from live.domain.ids import ShowId
+from live.tools.demo.seen import (
     AnswerSeen,
     EventSeen,
     OfferSeen,
@@ -25,9 +27,7 @@ from live.demo.seen import (
     read_event,
     read_snapshot,
 )
-from live.demo.wire import Connected, Memory, Publication, may_reconnect, reconnect_seconds
-from live.domain.channels import ChannelKind, personal_name, wire_name
-from live.domain.ids import ShowId
+from live.tools.demo.wire import Connected, Memory, Publication, may_reconnect, reconnect_seconds
 from loadtests.client import CallFailed, Client, NoAnswer
 from loadtests.guard import SHOW, TargetError, token, ws_url
 

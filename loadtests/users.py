@@ -9,10 +9,10 @@ from locust import between, constant, task
 from locust.clients import HttpSession
 from locust.exception import StopUser
 
-from live.demo.seen import AnswerSeen
+from live.base.errors import BadField
 from live.domain.channels import ChannelKind, wire_name
 from live.domain.ids import ShowId
-from live.errors import BadField
+from live.tools.demo.seen import AnswerSeen
 from loadtests.client import CallFailed, Client, NoAnswer
 from loadtests.guard import PROVIDER, SHOW, TargetError, http_url, token
 from loadtests.person import Person

@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 
 from live.domain.ids import ShowId
-from live.engines.process import forget_libpq
-from live.ledger.migrate import migrate
-from live.ledger.pool import Pool, open_pool
-from tests.cluster import Cluster
-from tests.servers import Postgres, Valkey, redis_binaries, scratch_directory
+from live.ledger.db.migrate import migrate
+from live.ledger.db.pool import Pool, open_pool
+from live.tools.engines.process import forget_libpq
+from tests.support.cluster import Cluster
+from tests.support.servers import Postgres, Valkey, redis_binaries, scratch_directory
 
 MIGRATED = "migrated"
 

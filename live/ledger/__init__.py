@@ -1,1 +1,1 @@
-"""Postgres: settlement, queries, migrations, rebuild, audit, notices."""
+"""Postgres: settlement, money, what hosts write, rebuild, audit."""

@@ -6,10 +6,10 @@ contacts, names in waitlists, holds. How long each is kept stands in `KEPT_DAYS`
 Always: no row goes that a rebuild, a refund or the audit may still need.
 """
 
-from live.ledger.audit_sql import STANDS
-from live.ledger.idempotency import IdempotencyRows
-from live.ledger.pool import Pool
-from live.ledger.revocations import RevocationRows
+from live.ledger.audit.sql import STANDS
+from live.ledger.db.idempotency import IdempotencyRows
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.revocations import RevocationRows
 
 HOUSEKEEPING_EVERY_S = 600.0
 DELETED_MAX = 10_000  # of one statement: short locks, short transactions

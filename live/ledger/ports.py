@@ -1,4 +1,4 @@
-"""What the ledger wants from other rooms, which it never imports; `live/app.py` wires them.
+"""What the ledger wants from packages that it never imports; `live/wiring/` wires them.
 
 The result types are protocols as well, so the stock engine returns its own classes.
 """

@@ -10,11 +10,11 @@ none of ours, or the provider would switch us off.
 from collections.abc import Mapping
 from typing import Protocol
 
+from live.base.errors import NotFound
+from live.base.seldom import Seldom
 from live.domain.payment import PaymentId
-from live.errors import NotFound
 from live.payments.metrics import EVENTS
 from live.payments.port import Provider, WebhookRefused
-from live.seldom import Seldom
 
 
 class Events(Protocol):

@@ -1,9 +1,9 @@
 """The provider `invoice`: pay on delivery. Nobody is asked, so nothing can fail.
 
-Always: authorising says yes; that it was paid is the shop's word (ledger/invoices.py), so nothing
-is captured here. Void and refund are book entries of our own ledger: the shop pays back by its own
-means. The truth about an invoice is our payment row, so `look_up` says what it would have said at
-checkout.
+Always: authorising says yes; that it was paid is the shop's word (ledger/money/invoices.py), so
+nothing is captured here. Void and refund are book entries of our own ledger: the shop pays back by
+its own means. The truth about an invoice is our payment row, so `look_up` says what it would have
+said at checkout.
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from live.base.errors import LiveError
 from live.domain.ids import key_text
 from live.domain.order import RefundState
 from live.domain.payment import Action, Payment, PaymentId, PaymentState, ProviderRefund
-from live.errors import LiveError
 
 REASON_CHARS_MAX = 200  # what we keep of a provider's explanation
 WEBHOOK_BYTES_MAX = 256 * 1024  # events carry whole objects, also those that are none of ours

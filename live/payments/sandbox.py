@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from live.base.errors import EngineError
 from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
-from live.errors import EngineError
 from live.payments.http_client import Answer, HttpClient
 from live.payments.port import (
     REASON_CHARS_MAX,

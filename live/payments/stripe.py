@@ -22,8 +22,8 @@ import structlog
 from stripe import Charge, PaymentIntent, Refund, StripeClient
 from stripe.params import RefundListParams
 
+from live.base.errors import EngineError
 from live.domain.payment import PaymentId, PaymentState, ProviderRefund
-from live.errors import EngineError
 from live.payments.port import (
     REASON_CHARS_MAX,
     WEBHOOK_BYTES_MAX,

@@ -16,6 +16,8 @@ from typing import assert_never
 import structlog
 from structlog.contextvars import bind_contextvars
 
+from live.base.errors import Busy, Conflict, NotFound, is_bug
+from live.base.failpoint import failpoint
 from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
@@ -29,8 +31,6 @@ from live.domain.payment import (
     log_ids,
     refund_key,
 )
-from live.errors import Busy, Conflict, NotFound, is_bug
-from live.failpoint import failpoint
 from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
 from live.payments.port import (
     Authorisation,

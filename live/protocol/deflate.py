@@ -8,7 +8,7 @@ then. Plain frames, such as personal replies, do not go through the window.
 
 Owns: what we answer to an offer, and the stream. Always: a message refers only to those before it
 back to the last full flush, and says after which one it may be read.
-Not here: who has read what (realtime/deflated.py).
+Not here: who has read what (transport/fast/deflated.py).
 """
 
 import zlib

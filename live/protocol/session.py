@@ -6,7 +6,7 @@ the port, and time passes when somebody calls `wake`.
 Always: nothing is written after `close`; the application hears `gone` exactly once per session; an
 ordered command starts only when the one before it has been answered; a session that has ended keeps
 nothing of the application's, so that no cycle holds what a viewer left behind.
-Not here: what a subscription or a call means (realtime/gateway.py).
+Not here: what a subscription or a call means (connection/application.py).
 """
 
 import random
@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Protocol
 from uuid import uuid4
 
-from live.errors import BadField
+from live.base.errors import BadField
 from live.protocol import codes
 from live.protocol.codec import Codec, FrameError, TextError
 from live.protocol.codes import Close, Failure

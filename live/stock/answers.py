@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from live.base.errors import Busy, CallError, Conflict
 from live.domain.hold import HoldAnswer, Line
 from live.domain.outcomes import Outcome
-from live.errors import Busy, CallError, Conflict
 
 HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE, FORGOTTEN = b"HhCUMF"
 WANTING: Final = frozenset(b"LOKG")

@@ -17,19 +17,19 @@ from typing import Final, NamedTuple
 import hiredis
 import structlog
 
+from live.base.errors import Busy, CallError, EngineError
+from live.base.redis_url import NodeUrl
 from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import ShowId
-from live.errors import Busy, CallError, EngineError
-from live.nodes import REDIRECTIONS
-from live.redis_memory import note_refusal
-from live.redis_url import NodeUrl
+from live.redis.connection import LOST, Address, Reply, Wire
+from live.redis.memory import note_refusal
+from live.redis.nodes import REDIRECTIONS
+from live.redis.scripts import script
 from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
 from live.stock.calls import Calls
 from live.stock.keys import show_keys
 from live.stock.records import read_offers_now
-from live.stock.scripts import script
-from live.stock.wire import LOST, Address, Reply, Wire
 
 BATCH_MAX: Final = 512  # blocks Redis for 0.8 ms; more would delay everybody else
 LANES: Final = 2  # one batch is decided while the other is built and answered

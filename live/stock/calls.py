@@ -17,14 +17,14 @@ from typing import Final
 import hiredis
 import structlog
 
+from live.base.errors import Busy, EngineError, StockLost, reason_of
+from live.base.redis_url import NodeUrl, place_of
 from live.domain.ids import ShowId
-from live.errors import Busy, EngineError, StockLost, reason_of
-from live.nodes import REDIRECTIONS, Nodes
-from live.redis_memory import note_refusal
-from live.redis_url import NodeUrl, place_of
+from live.redis.connection import LOST, Address, Reply, Wire
+from live.redis.memory import note_refusal
+from live.redis.nodes import REDIRECTIONS, Nodes
+from live.redis.scripts import script
 from live.stock.keys import show_keys
-from live.stock.scripts import script
-from live.stock.wire import LOST, Address, Reply, Wire
 
 CALL_SECONDS: Final = 2.0  # then "repeat with the same key" is the better answer
 ATTEMPT_SECONDS: Final = 1.0  # a server that is silent for so long gets a fresh connection

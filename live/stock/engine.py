@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from live.base.errors import Busy, CallError, NotFound, StockLost
 from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import OfferTerms, Stock
@@ -25,7 +26,7 @@ from live.domain.stock import (
     Transition,
     WaitAnswer,
 )
-from live.errors import Busy, CallError, NotFound, StockLost
+from live.redis.connection import Reply
 from live.stock.answers import CONFLICT, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, Calls, OnLost, ignore_loss
@@ -44,7 +45,6 @@ from live.stock.records import (
 )
 from live.stock.replies import as_bytes, as_list, as_number, as_numbers
 from live.stock.snapshot import read_mark, read_snapshot
-from live.stock.wire import Reply
 
 REAP_ROUNDS_MAX: Final = 64  # x 512 holds: a backlog that the next call, 100 ms later, goes on with
 OTHER_UNITS: Final = chr(CONFLICT)

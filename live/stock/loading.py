@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from live.base.failpoint import failpoint
 from live.domain.hold import HoldState
 from live.domain.ids import GUEST, GUEST_RANGE_END, BuyerId, ShowId
 from live.domain.offer import Phase, Stock
 from live.domain.stock import RebuiltEnd, RebuiltWaiting, ShowStock
-from live.failpoint import failpoint
 from live.stock.calls import RUN_ID, Calls
 from live.stock.keys import GROUP, ShowKeys, show_keys, staging_keys
 from live.stock.records import (

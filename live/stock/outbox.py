@@ -16,14 +16,14 @@ from typing import Final
 
 import hiredis
 
+from live.base.errors import Busy, EngineError, OutboxLost, reason_of
 from live.domain.hold import Movement
 from live.domain.ids import ShowId
-from live.errors import Busy, EngineError, OutboxLost, reason_of
+from live.redis.connection import Address, Lost, Wire
 from live.stock.calls import CALL_SECONDS, Calls
 from live.stock.keys import GROUP, show_keys
 from live.stock.records import read_entry
 from live.stock.replies import as_bytes, as_list, as_number
-from live.stock.wire import Address, Lost, Wire
 
 POLL_SECONDS: Final = 0.01  # between looks at the streams of a cluster's node, or longer:
 POLLS_A_SECOND_MAX: Final = 2_000  # streams looked at in a second; 4 % of a core

@@ -25,11 +25,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX, HoldState, Line, Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, OfferTerms, Phase, Stock
 from live.domain.stock import OfferNow
-from live.errors import BadField
 
 COUNTER_BITS: Final = 40  # 10^12 movements in one life; with the epoch it fits Postgres' bigint
 EPOCH_MAX: Final = 2**23 - 1

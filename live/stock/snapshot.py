@@ -12,9 +12,9 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
+from live.base.errors import Busy
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.stock import RecordNow, StockSnapshot
-from live.errors import Busy
 from live.stock.calls import Calls
 from live.stock.keys import ShowKeys, show_keys
 from live.stock.records import COUNTER_BITS, STATES, WAITING, read_offer, read_records

@@ -17,12 +17,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from live.api.auth import Authenticator
+from live.base.settings import Guests
 from live.domain.caller import Role
-from live.ledger.migrate import migrate
-from live.settings import Guests
-from live.web.auth import Authenticator
-from tests.servers import scratch_directory
-from tests.wire import Wire, join
+from live.ledger.db.migrate import migrate
+from tests.support.servers import scratch_directory
+from tests.support.wire import Wire, join
 
 SECRET = "a secret of the acceptance tests only"
 READY_SECONDS = 90

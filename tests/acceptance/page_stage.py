@@ -13,9 +13,9 @@ from uuid import uuid4
 import httpx
 import pytest_asyncio
 
+from live.api.auth import Authenticator
+from live.base.settings import Guests
 from live.domain.caller import Role
-from live.settings import Guests
-from live.web.auth import Authenticator
 from tests.acceptance.browser import playwright
 from tests.acceptance.conftest import SECRET
 from tests.acceptance.page_checks import WATCH_POLICY

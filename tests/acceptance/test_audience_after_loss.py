@@ -24,8 +24,8 @@ from live.domain.caller import Role
 from tests.acceptance.conftest import Service, Stage, on_air
 from tests.acceptance.test_realtime_node import modules
 from tests.faults.conftest import own_valkey
-from tests.servers import Valkey, scratch_directory
-from tests.wire import dial
+from tests.support.servers import Valkey, scratch_directory
+from tests.support.wire import dial
 
 __all__ = ["modules", "own_valkey"]
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance.conftest import Service
-from tests.servers import Postgres, Valkey, scratch_directory
+from tests.support.servers import Postgres, Valkey, scratch_directory
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from live.domain.caller import Role
 from live.payments.webhooks import signed_headers, signing_key
 from tests.acceptance.conftest import SECRET, Service, Stage
-from tests.wire import Wire, dial
+from tests.support.wire import Wire, dial
 
 MESSAGE_BYTES_MAX = 65_536
 

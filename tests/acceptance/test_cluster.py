@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.conftest import Service, Stage, on_air
-from tests.cluster import Cluster
-from tests.servers import scratch_directory
+from tests.support.cluster import Cluster
+from tests.support.servers import scratch_directory
 
 pytestmark = pytest.mark.timeout(180)  # it starts and stops a whole service beside a cluster
 

@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 import redis
 
-from live.engines.redis_rights import acl_rule
+from live.run.checks.redis_rights import acl_rule
 from tests.acceptance.conftest import Service
-from tests.servers import READY_SECONDS, Postgres, Valkey, valkey_binary
+from tests.support.servers import READY_SECONDS, Postgres, Valkey, valkey_binary
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

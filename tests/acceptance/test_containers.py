@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from live import settings
+from live.base import settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -16,9 +16,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.servers import scratch_directory
+from tests.support.servers import scratch_directory
 
-AUDIENCE = "live.demo.audience"
+AUDIENCE = "live.tools.demo.audience"
 
 pytestmark = pytest.mark.timeout(150)
 

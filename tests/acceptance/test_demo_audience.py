@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
-from live.process import PARENT_ENV
+from live.run.process import PARENT_ENV
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "ws://127.0.0.1:9/connection/websocket"  # nothing listens on the discard port
 AUDIENCE = [
-    *(sys.executable, "-m", "live.demo.audience", "--url", NOBODY, "--offer", "flash-1"),
+    *(sys.executable, "-m", "live.tools.demo.audience", "--url", NOBODY, "--offer", "flash-1"),
     *("--tokens-from", "stdin"),
 ]
 ENDS_WITHIN = 10.0

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from live.domain.caller import Role
 from tests.acceptance.conftest import Service
-from tests.servers import scratch_directory
-from tests.wire import Wire, join
+from tests.support.servers import scratch_directory
+from tests.support.wire import Wire, join
 
 VIEWERS = 20
 

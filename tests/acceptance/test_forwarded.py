@@ -6,10 +6,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from live.api.http.deps import GUESTS_BURST
 from live.domain.caller import Role
-from live.web.api.deps import GUESTS_BURST
 from tests.acceptance.conftest import Service
-from tests.servers import scratch_directory
+from tests.support.servers import scratch_directory
 
 pytestmark = pytest.mark.timeout(90)
 

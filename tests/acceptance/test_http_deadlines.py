@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from live.connection.admission import AdmissionLimits
+from live.connection.headcount import Headcount
 from live.domain.ids import ShowId
-from live.realtime.admission import AdmissionLimits
-from live.realtime.front import FrontDoor
-from live.realtime.guard import GuardedHttp, HttpLimits, guarded
-from live.realtime.headcount import Headcount
-from live.realtime.hosts import Hosts
-from live.serving import serve_beside
-from tests.raw import ANSWER_SECONDS, Raw, handshake
-from tests.realtime_parts import gateway as make_gateway
+from live.run.serving import serve_beside
+from live.transport.handshake import FrontDoor
+from live.transport.hosts import Hosts
+from live.transport.http_guard import GuardedHttp, HttpLimits, guarded
+from tests.support.raw import ANSWER_SECONDS, Raw, handshake
+from tests.support.realtime_parts import gateway as make_gateway
 
 LIMITS = HttpLimits(
     head_seconds=0.3, body_seconds=0.4, idle_seconds=0.3, life_seconds=0.8, unread_seconds=0.5

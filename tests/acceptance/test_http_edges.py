@@ -10,8 +10,8 @@ import pytest
 
 from live.domain.caller import Role
 from tests.acceptance.conftest import Service
-from tests.raw import Raw
-from tests.servers import scratch_directory
+from tests.support.raw import Raw
+from tests.support.servers import scratch_directory
 
 SHOP = "https://shop.example"
 APP = "capacitor://localhost"

@@ -26,18 +26,18 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from live.connection.headcount import Headcount
 from live.domain.ids import ShowId
-from live.realtime.exchange import Exchange
-from live.realtime.front import FrontDoor
-from live.realtime.guard import GuardedHttp, HttpLimits, guarded
-from live.realtime.headcount import Headcount
-from live.realtime.hosts import Hosts
-from live.serving import serve_beside
-from tests.raw import ANSWER_SECONDS, Raw, handshake, text
-from tests.realtime_app import build
-from tests.realtime_app import serving as serving_gateway
-from tests.realtime_parts import gateway as make_gateway
-from tests.servers import READY_SECONDS
+from live.run.serving import serve_beside
+from live.transport.exchange import Exchange
+from live.transport.handshake import FrontDoor
+from live.transport.hosts import Hosts
+from live.transport.http_guard import GuardedHttp, HttpLimits, guarded
+from tests.support.raw import ANSWER_SECONDS, Raw, handshake, text
+from tests.support.realtime_app import build
+from tests.support.realtime_app import serving as serving_gateway
+from tests.support.realtime_parts import gateway as make_gateway
+from tests.support.servers import READY_SECONDS
 
 HOSTS = Hosts("127.0.0.1")
 LIMITS = HttpLimits(early_seconds=0.3)

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 import redis
 
-from live.engines.redis_rights import acl_rule
+from live.run.checks.redis_rights import acl_rule
 from tests.acceptance.conftest import Service, Stage, on_air, until
-from tests.sandbox import KEY, SandboxServer
-from tests.servers import Postgres, Valkey, scratch_directory
+from tests.support.sandbox import KEY, SandboxServer
+from tests.support.servers import Postgres, Valkey, scratch_directory
 
 pytestmark = pytest.mark.timeout(240)
 

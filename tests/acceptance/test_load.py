@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance.conftest import Service, Stage
-from tests.servers import Postgres, Valkey, scratch_directory
+from tests.support.servers import Postgres, Valkey, scratch_directory
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import until
-from tests.cluster import free_ports
+from tests.support.cluster import free_ports
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from live.web.assets import Assets
+from live.pages.assets import Assets
 from tests.acceptance.browser import TEST_SECONDS, browser, chromium
 
 __all__ = ["browser", "chromium"]  # fixtures: imported to be found

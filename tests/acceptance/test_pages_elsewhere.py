@@ -20,7 +20,7 @@ from starlette.routing import Route
 from live.domain.caller import Role
 from tests.acceptance.browser import TEST_SECONDS, browser, chromium
 from tests.acceptance.conftest import Service
-from tests.servers import scratch_directory
+from tests.support.servers import scratch_directory
 
 __all__ = ["browser", "chromium"]  # fixtures: imported to be found
 

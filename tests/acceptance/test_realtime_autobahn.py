@@ -41,7 +41,12 @@ def wstest() -> str:
 @pytest.mark.parametrize("door", ["front", "asgi"])
 def test_core_cases_do_not_fail(wstest: str, tmp_path: Path, door: str) -> None:
     """No case fails beyond the one that is known."""
-    command = [sys.executable, "-m", "tests.echo_app", *(["--asgi"] if door == "asgi" else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.echo_app",
+        *(["--asgi"] if door == "asgi" else []),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline().removeprefix("listening "))

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from live.domain.ids import ShowId
-from tests.realtime_app import Spawned
+from tests.support.realtime_app import Spawned
 
 PORT = 8000
 LOCK = Path(tempfile.gettempdir()) / "live-port-8000.lock"

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from live.realtime import front
+from live.transport import handshake as front
 from tests.acceptance.conftest import until
-from tests.raw import Answer, Raw, handshake
-from tests.realtime_app import Spawned, build, serving
-from tests.servers import Valkey
+from tests.support.raw import Answer, Raw, handshake
+from tests.support.realtime_app import Spawned, build, serving
+from tests.support.servers import Valkey
 
 BURST = 3
 LIMITS = {"handshakes_burst": BURST, "handshakes_per_second": 0.001}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.raw import Raw, frame
+from tests.support.raw import Raw, frame
 
 
 @pytest.fixture(scope="module", params=["front", "asgi"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
     options = ["--asgi"] if request.param == "asgi" else []
-    command = [sys.executable, "-m", "tests.echo_app", *options]
+    command = [sys.executable, "-m", "tests.support.echo_app", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         yield int(server.stdout.readline().removeprefix("listening "))

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from live.realtime.cohort import BUFFER_HARD_BYTES
-from tests.raw import Raw, frame, handshake, text
-from tests.realtime_app import Spawned
-from tests.servers import Valkey
+from live.fanout.cohort import BUFFER_HARD_BYTES
+from tests.support.raw import Raw, frame, handshake, text
+from tests.support.realtime_app import Spawned
+from tests.support.servers import Valkey
 
 CONNECT = text('{"id":1,"connect":{}}')
 FLOODS = {

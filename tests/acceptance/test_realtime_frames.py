@@ -10,9 +10,9 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from tests.raw import Raw, frame, handshake, text
-from tests.realtime_app import KEY, Spawned
-from tests.servers import Valkey
+from tests.support.raw import Raw, frame, handshake, text
+from tests.support.realtime_app import KEY, Spawned
+from tests.support.servers import Valkey
 
 TEXT, PING, CLOSE = 0x81, 0x89, 0x88
 RPC = '{"id":%s,"rpc":{"method":"echo","data":%s}}'

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.raw import Raw, frame, handshake, text
-from tests.realtime_app import build, serving
+from tests.support.raw import Raw, frame, handshake, text
+from tests.support.realtime_app import build, serving
 
 CONNECT = text('{"id":1,"connect":{}}')
 ORIGINS = [

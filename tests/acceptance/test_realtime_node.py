@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from live.domain.ids import ShowId
-from tests.realtime_app import Spawned
+from tests.support.realtime_app import Spawned
 
 PACKAGES = ("centrifuge@5.8.0", "ws@8.18.0")  # Node below 22 has no WebSocket of its own
 INSTALL_SECONDS = 90

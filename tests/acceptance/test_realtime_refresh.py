@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from live.domain.ids import ShowId
 from tests.acceptance.test_realtime_wire import ask, closed_with
-from tests.realtime_app import KEY, Spawned
+from tests.support.realtime_app import KEY, Spawned
 
 # The key of the SDKs' own suites is a short word.
 pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")

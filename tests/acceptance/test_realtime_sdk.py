@@ -13,7 +13,7 @@ from centrifuge import (
 )
 
 from live.domain.ids import ShowId
-from tests.realtime_app import Spawned
+from tests.support.realtime_app import Spawned
 
 
 @pytest.fixture(params=["", "--compression", "--asgi"], ids=["front", "compressed", "asgi"])

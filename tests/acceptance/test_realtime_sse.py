@@ -10,13 +10,13 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from live.connection.admission import Admission
 from live.protocol.codec_sse import SSE
 from live.protocol.codes import Failure
-from live.realtime import sse
-from live.realtime.admission import Admission
-from tests.raw import Raw
-from tests.realtime_app import Spawned, build, serving
-from tests.servers import Valkey
+from live.transport import sse
+from tests.support.raw import Raw
+from tests.support.realtime_app import Spawned, build, serving
+from tests.support.servers import Valkey
 
 
 @pytest.fixture(scope="module")

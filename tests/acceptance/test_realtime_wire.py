@@ -19,8 +19,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.realtime_app import KEY, Spawned
-from tests.servers import Valkey
+from tests.support.realtime_app import KEY, Spawned
+from tests.support.servers import Valkey
 
 CONNECT = '{"id":1,"connect":{}}'
 LIMITS = {"stale_seconds": 1.5, "commands_burst": 40, "commands_per_second": 1, "excess_max": 20}

@@ -10,7 +10,7 @@ import pytest
 
 from live.domain.caller import Role
 from tests.acceptance.conftest import Service, Stage, until
-from tests.wire import Wire, dial
+from tests.support.wire import Wire, dial
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from tests.acceptance.conftest import Service, on_air, until
-from tests.sandbox import KEY, SandboxServer
-from tests.servers import Postgres, Valkey, scratch_directory
+from tests.support.sandbox import KEY, SandboxServer
+from tests.support.servers import Postgres, Valkey, scratch_directory
 
 pytestmark = pytest.mark.timeout(240)
 

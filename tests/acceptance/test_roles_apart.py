@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.conftest import Service, Stage
-from tests.servers import scratch_directory
+from tests.support.servers import scratch_directory
 
 pytestmark = pytest.mark.timeout(120)
 

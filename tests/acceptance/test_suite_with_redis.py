@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import valkey_binary
+from tests.support.servers import valkey_binary
 
 ROOT = Path(__file__).parents[2]
 FILES = ("test_stock_facade.py", "test_stock_backlog.py")

@@ -7,8 +7,8 @@ import asyncio
 import json
 import sys
 
-from live.ledger.pool import open_pool
-from tests.api_kit import open_stage
+from live.ledger.db.pool import open_pool
+from tests.support.api_kit import open_stage
 
 
 async def run(database_url: str, redis_url: str, path: str, body: str, key: str) -> None:

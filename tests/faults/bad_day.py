@@ -19,7 +19,7 @@ import psutil
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from tests.raw import Raw, frame, text
+from tests.support.raw import Raw, frame, text
 
 FAULTS_S: Final = 20.0  # how long the bad time lasts, about
 PAUSE_S: Final = (0.5, 1.5)  # between two faults

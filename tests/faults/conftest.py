@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.conftest import outbox, sale, server
-from tests.servers import Postgres, Valkey
+from tests.support.servers import Postgres, Valkey
 
 __all__ = ["outbox", "sale", "server"]
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from websockets.exceptions import WebSocketException
 
-from tests.wire import Wire, join
+from tests.support.wire import Wire, join
 
 WINDOWS = 2  # of each person
 KEYS_EACH = 4

@@ -13,14 +13,14 @@ import redis.asyncio
 from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.ids import ShowId
-from live.ledger.pool import open_pool
-from live.ledger.rebuild import rebuild_show
-from live.ledger.settler import Settler
-from live.ledger.undo import undo_sales
-from live.realtime.broker import Broker
-from live.realtime.hub import Hub
-from live.shows.carry import Carrier
-from live.shows.keeper import Keeper
+from live.fanout.hub import Hub
+from live.hosting.carry import Carrier
+from live.keeping.keeper import Keeper
+from live.ledger.db.pool import open_pool
+from live.ledger.settle.rebuild import rebuild_show
+from live.ledger.settle.settler import Settler
+from live.ledger.settle.undo import undo_sales
+from live.showlog.log import Broker
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 

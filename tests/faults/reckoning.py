@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
-from live.demo.host import LedgerOrder
-from live.demo.tally import Told, Verdict
 from live.domain.outcomes import Outcome
+from live.tools.demo.host import LedgerOrder
+from live.tools.demo.tally import Told, Verdict
 
 NEVER_SOLD: Final = frozenset(
     {

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from live.base.failpoint import DIED
 from live.domain.ids import ShowId
-from live.failpoint import DIED
-from live.ledger.pool import Pool
-from tests.api_kit import Stage, open_stage
+from live.ledger.db.pool import Pool
 from tests.integration.test_api_shows import LAMP, begin, offer
-from tests.ledger_kit import failpoint_environment
+from tests.support.api_kit import Stage, open_stage
+from tests.support.ledger_kit import failpoint_environment
 
 EXIT_S = 20
 KEY = {"idempotency-key": "one key"}

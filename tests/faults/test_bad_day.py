@@ -25,17 +25,17 @@ import orjson
 import psutil
 import pytest
 
-from live.demo.crowd import Crowd, plan_viewer
-from live.demo.host import Host
-from live.demo.stage import Stage as Evening
-from live.demo.viewer import Viewer
 from live.domain.caller import Role
 from live.domain.ids import ShowId
+from live.tools.demo.crowd import Crowd, plan_viewer
+from live.tools.demo.host import Host
+from live.tools.demo.stage import Stage as Evening
+from live.tools.demo.viewer import Viewer
 from tests.acceptance.conftest import Service, Stage
 from tests.faults.bad_day import BadDay, runs
 from tests.faults.hostile_crowd import HostileBuyer
 from tests.faults.reckoning import faults_of
-from tests.servers import scratch_directory
+from tests.support.servers import scratch_directory
 
 CROWD = Crowd(buyers=0.95, abandon=0.1, waits=0.4, reaction_ms_max=16_000, think_ms_max=2_000)
 BUYERS, BUYERS_LONG = 500, 2_000

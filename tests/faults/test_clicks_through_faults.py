@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from live.bench.gateways import Side, Stage, open_side, set_stage
-from live.bench.offer import OFFER
+from live.api.auth import Authenticator
+from live.base.settings import Guests
 from live.domain.caller import ALL_SHOWS, Role
-from live.settings import Guests
-from live.web.auth import Authenticator
-from tests.servers import Postgres, Valkey
-from tests.wire import Wire, join
+from live.tools.bench.gateways import Side, Stage, open_side, set_stage
+from live.tools.bench.offer import OFFER
+from tests.support.servers import Postgres, Valkey
+from tests.support.wire import Wire, join
 
 PATIENCE_SECONDS = 0.5  # of a client; what he waits for does not come before he has given up
 REPEATS_SECONDS = 20

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from live.base.failpoint import DIED
 from live.domain.ids import ShowId
-from live.failpoint import DIED
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
 from tests.faults.test_api_calls_die import Desk, open_desk
 from tests.faults.test_ledger_deaths import EXIT_S, SETTLE_S, die, spawn_ledger
 

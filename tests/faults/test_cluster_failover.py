@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from live.base.errors import Busy, CallError
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.errors import Busy, CallError
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
-from live.ledger.rebuild import rebuild_show
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import rebuild_show
 from live.protocol import codes
-from live.realtime.store import Retention
-from tests.cluster import Cluster, wait_for
-from tests.crowd import Crowd
-from tests.ledger_kit import Buyer, Sale, close_sale, new_buyer, open_sale
-from tests.realtime_parts import dial, gateway
+from live.showlog.store import Retention
+from tests.support.cluster import Cluster, wait_for
+from tests.support.crowd import Crowd
+from tests.support.ledger_kit import Buyer, Sale, close_sale, new_buyer, open_sale
+from tests.support.realtime_parts import dial, gateway
 
 pytestmark = pytest.mark.timeout(90)
 

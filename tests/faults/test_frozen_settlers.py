@@ -15,16 +15,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from live.base.errors import Busy
+from live.base.failpoint import FREEZE
 from live.domain.hold import Line
-from live.errors import Busy
-from live.failpoint import FREEZE
-from live.ledger.audit import audit
-from live.ledger.leases import LEASE_S, Fenced, alone, take, under
-from live.ledger.pool import IDLE_IN_TRANSACTION_S, Pool, in_transaction
-from live.ledger.rebuild import rebuild_show
-from live.ledger.schedule import Schedule
+from live.ledger.audit.run import audit
+from live.ledger.db.leases import LEASE_S, Fenced, alone, take, under
+from live.ledger.db.pool import IDLE_IN_TRANSACTION_S, Pool, in_transaction
+from live.ledger.db.schedule import Schedule
+from live.ledger.settle.rebuild import rebuild_show
 from tests.faults.test_ledger_deaths import die, settled, spawn
-from tests.ledger_kit import Sale, new_buyer
+from tests.support.ledger_kit import Sale, new_buyer
 
 FREEZE_S = 20  # until the process came to its place: it has to start first
 TAKEN_OVER_S = LEASE_S + 5  # of it the work itself, on a busy machine

@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from live.base.errors import Busy, EngineError
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.engines import process
-from live.errors import Busy, EngineError
-from live.ledger import metrics
-from live.ledger.audit import audit
-from live.ledger.migrate import migrate
-from live.ledger.pool import Pool, open_pool
-from live.ledger.rebuild import rebuild_show
-from live.ledger.settler import Settler
-from tests.ledger_kit import (
+from live.ledger.audit.run import audit
+from live.ledger.db import metrics
+from live.ledger.db.migrate import migrate
+from live.ledger.db.pool import Pool, open_pool
+from live.ledger.settle.rebuild import rebuild_show
+from live.ledger.settle.settler import Settler
+from live.tools.engines import process
+from tests.support.ledger_kit import (
     Announced,
     Buyer,
     Mismatches,
@@ -37,7 +37,7 @@ from tests.ledger_kit import (
     open_sale,
     pay,
 )
-from tests.servers import Postgres, Valkey, scratch_directory
+from tests.support.servers import Postgres, Valkey, scratch_directory
 
 RECOVERY_S = 30
 HOLDS_MAX = 2_000  # far more than the room that is left takes

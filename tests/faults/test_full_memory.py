@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from live.base.errors import Busy
 from live.domain.hold import HoldState
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Phase, Stock
 from live.domain.outcomes import Outcome
-from live.errors import Busy
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.servers import Valkey, redis_binaries
-from tests.stock_kit import buyer, key, make_due, one, terms
+from tests.support.servers import Valkey, redis_binaries
+from tests.support.stock_kit import buyer, key, make_due, one, terms
 
 BEYOND_BYTES = 100_000  # more than a test frees
 

@@ -14,12 +14,12 @@ import httpx
 import pytest
 import redis
 
-from live.doctor import Finding, examine_engines
+from live.base.settings import Settings
 from live.domain.caller import Role
-from live.settings import Settings
+from live.run.doctor import Finding, examine_engines
 from tests.acceptance.conftest import Service, Stage, on_air, until
-from tests.servers import Postgres, Valkey, scratch_directory
-from tests.wire import join
+from tests.support.servers import Postgres, Valkey, scratch_directory
+from tests.support.wire import join
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Service, on_air, until
-from tests.servers import Postgres, Valkey, scratch_directory
-from tests.slow_link import SlowLink
+from tests.support.servers import Postgres, Valkey, scratch_directory
+from tests.support.slow_link import SlowLink
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -17,8 +17,8 @@ import pytest
 from live.domain.caller import Role
 from tests.acceptance.conftest import Service, Stage, until
 from tests.faults.bad_day import runs
-from tests.servers import Postgres, Valkey, scratch_directory
-from tests.wire import Wire, dial, join
+from tests.support.servers import Postgres, Valkey, scratch_directory
+from tests.support.wire import Wire, dial, join
 
 pytestmark = pytest.mark.timeout(90)
 

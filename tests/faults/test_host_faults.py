@@ -7,16 +7,16 @@ from uuid import uuid4
 
 import pytest
 
+from live.base.errors import Busy
 from live.domain.caller import Caller, Role
 from live.domain.channels import ChannelKind
 from live.domain.ids import BuyerId, ShowId
-from live.errors import Busy
-from live.ledger.migrate import migrate
-from live.ledger.pool import Pool, open_pool
-from live.ledger.shows import ShowRows
-from tests.api_kit import open_stage
-from tests.servers import Postgres, Valkey
-from tests.shows_kit import set_stage
+from live.ledger.db.migrate import migrate
+from live.ledger.db.pool import Pool, open_pool
+from live.ledger.hosting.shows import ShowRows
+from tests.support.api_kit import open_stage
+from tests.support.servers import Postgres, Valkey
+from tests.support.shows_kit import set_stage
 
 PATIENCE_S = 5.0  # a host with a finger on the key
 

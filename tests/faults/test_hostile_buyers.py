@@ -14,22 +14,22 @@ from random import Random
 
 import pytest
 
+from live.base.errors import CallError
+from live.buying.checkout import Purchase
+from live.buying.hold import Wanted
+from live.buying.waitlist import Waitlist
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode
 from live.domain.payment import PaymentState
-from live.errors import CallError
-from live.ledger.pool import Pool
-from live.ledger.rebuild import rebuild_show
-from live.ledger.waitlist import WaitlistRows
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import rebuild_show
+from live.ledger.settle.waitlist import WaitlistRows
 from live.payments.worker import PaymentWorker
-from live.sales.checkout import Purchase
-from live.sales.hold import Wanted
-from live.sales.waitlist import Waitlist
-from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
-from tests.whim import Whim
+from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
+from tests.support.whim import Whim
 
 COMMANDS = 800
 WINDOWS = 8  # commands under way at once

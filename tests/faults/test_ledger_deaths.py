@@ -12,14 +12,14 @@ from asyncio.subprocess import Process
 import pytest
 import redis.asyncio
 
+from live.base.failpoint import DIED
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.offer import Phase
-from live.failpoint import DIED
-from live.ledger.audit import audit
-from live.ledger.rebuild import read_show_stock
+from live.ledger.audit.run import audit
+from live.ledger.settle.rebuild import read_show_stock
 from tests.faults.ledger_process import told_stream
-from tests.ledger_kit import Sale, failpoint_environment, new_buyer
+from tests.support.ledger_kit import Sale, failpoint_environment, new_buyer
 
 EXIT_S = 20
 SETTLE_S = 20

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from live.back import run_settler
+from live.base.errors import Busy
 from live.domain.ids import ShowId
-from live.errors import Busy
-from live.ledger import rebuild as rebuilding
-from live.ledger.catalogue import Catalogue
-from live.ledger.offer_rows import OfferRows
-from live.ledger.pool import POOL_SIZE_MAX, Pool, make_pool
-from live.ledger.rebuild import REBUILDS_AT_ONCE_MAX, Rebuilder
-from live.ledger.shows import ShowRows
+from live.ledger.db.pool import POOL_SIZE_MAX, Pool, make_pool
+from live.ledger.hosting.catalogue import Catalogue
+from live.ledger.hosting.offer_rows import OfferRows
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.settle import rebuild as rebuilding
+from live.ledger.settle.rebuild import REBUILDS_AT_ONCE_MAX, Rebuilder
 from live.stock.engine import StockEngine
-from tests.api_kit import open_stage, settings
-from tests.ledger_kit import Sale
-from tests.servers import Valkey
-from tests.shows_kit import HOST, new_show, offer, product
+from live.wiring.settler import run_settler
+from tests.support.api_kit import open_stage, settings
+from tests.support.ledger_kit import Sale
+from tests.support.servers import Valkey
+from tests.support.shows_kit import HOST, new_show, offer, product
 
 SHOWS = 2 * POOL_SIZE_MAX
 BACK_S = 60.0
@@ -137,7 +137,7 @@ async def test_connection_that_nobody_gives_back_is_not_waited_for_for_ever(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool is empty: who asks is refused within a bound, however he asks."""
-    monkeypatch.setattr("live.ledger.pool.ACQUIRE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("live.ledger.db.pool.ACQUIRE_TIMEOUT_S", 0.05)
     async with make_pool(database_url, size=1) as pool, pool.acquire():
         with pytest.raises(TimeoutError):
             await pool.fetchval("SELECT 1")

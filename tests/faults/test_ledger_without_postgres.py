@@ -16,11 +16,11 @@ from prometheus_client import REGISTRY
 
 from live.domain.hold import Line
 from live.domain.ids import ShowId
-from live.ledger.lag import LagWatch
-from live.ledger.migrate import migrate
-from live.ledger.pool import open_pool
-from live.ledger.settler import Settler
-from tests.ledger_kit import (
+from live.ledger.db.migrate import migrate
+from live.ledger.db.pool import open_pool
+from live.ledger.settle.lag import LagWatch
+from live.ledger.settle.settler import Settler
+from tests.support.ledger_kit import (
     Announced,
     Buyer,
     Mismatches,
@@ -30,7 +30,7 @@ from tests.ledger_kit import (
     open_sale,
     pay,
 )
-from tests.servers import Postgres, scratch_directory
+from tests.support.servers import Postgres, scratch_directory
 
 RECOVERY_S = 20
 

@@ -14,25 +14,25 @@ from uuid import uuid4
 
 import pytest
 
-from live.back import run_settler
+from live.api.ops import Probe
+from live.base.errors import Busy
+from live.chat import store as chat_store
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
 from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy
-from live.ledger.pool import Pool
-from live.ledger.shows import ShowRows
-from live.ledger.waitlist import WaitlistRows
-from live.realtime import keys
-from live.shows import chat_store
-from live.shows.metrics import LOST_PARTS
+from live.hosting.metrics import LOST_PARTS
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.settle.waitlist import WaitlistRows
+from live.showlog import keys
 from live.stock.keys import GROUP, ShowKeys, show_keys
-from live.web.ops import Probe
-from tests.api_kit import Stage, open_stage, settings
+from live.wiring.settler import run_settler
 from tests.integration.test_keeper import on_sale
-from tests.servers import Valkey
-from tests.stock_kit import one
+from tests.support.api_kit import Stage, open_stage, settings
+from tests.support.servers import Valkey
+from tests.support.stock_kit import one
 
 SECONDS = 8  # two seconds of the keeper's, on a busy machine
 ANN, KEY = BuyerId(b"a" * 16), HoldKey(b"k" * 16)

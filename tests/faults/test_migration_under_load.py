@@ -13,18 +13,11 @@ import asyncpg
 import pytest
 
 from live.domain.ids import ShowId
-from live.ledger.audit import audit
-from live.ledger.migrate import DIRECTORY, migrate
-from live.ledger.pool import Connection, Pool, in_transaction, open_pool
-from live.ledger.settler import Settler
-from tests.ledger_kit import (
-    Announced,
-    Mismatches,
-    Sale,
-    close_sale,
-    new_buyer,
-    open_sale,
-)
+from live.ledger.audit.run import audit
+from live.ledger.db.migrate import DIRECTORY, migrate
+from live.ledger.db.pool import Connection, Pool, in_transaction, open_pool
+from live.ledger.settle.settler import Settler
+from tests.support.ledger_kit import Announced, Mismatches, Sale, close_sale, new_buyer, open_sale
 
 WRITTEN = ("orders", "order_items", "payments", "holds", "offers", "stock_movements", "money_jobs")
 FILE = """-- {name}

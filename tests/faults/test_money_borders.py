@@ -11,22 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from live.base.errors import Conflict
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.payment import Payment, PaymentState
-from live.errors import Conflict
-from live.ledger.audit import audit
-from live.ledger.offer_rows import OfferRows
-from live.ledger.pool import Pool
-from live.ledger.rebuild import read_show_stock
-from tests.ledger_kit import PRICE
-from tests.payment_kit import authorised
-from tests.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
-from tests.shows_kit import HOST
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.offer_rows import OfferRows
+from live.ledger.settle.rebuild import read_show_stock
+from tests.support.ledger_kit import PRICE
+from tests.support.payment_kit import authorised
+from tests.support.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer, running_sandbox
+from tests.support.shows_kit import HOST
 
 SCARCE, PLENTY = 12, 200
 ROUNDS = 3

@@ -14,16 +14,16 @@ from uuid import uuid4
 
 import pytest
 
+from live.base.failpoint import DIED
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Phase, Stock
-from live.failpoint import DIED
-from live.ledger.pool import Pool
-from live.ledger.rebuild import read_show_stock
-from tests.ledger_kit import PRICE, wish
-from tests.payment_kit import lose_hold
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
-from tests.shows_kit import HOST
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import read_show_stock
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.payment_kit import lose_hold
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer
+from tests.support.shows_kit import HOST
 
 CHILD_S = 30.0
 
@@ -42,7 +42,7 @@ class Children:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.sale_process",
+            "tests.support.sale_process",
             task,
             self.redis_url,
             self.database_url,

@@ -12,18 +12,18 @@ from uuid import UUID
 
 import pytest
 
-from live.back import run_settler
 from live.domain.ids import ShowId
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
-from live.ledger.rebuild import read_show_stock
-from live.ledger.shows import ShowRows
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.settle.rebuild import read_show_stock
 from live.payments.port import authorise_request
-from tests.api_kit import settings
-from tests.payment_kit import lose_hold, opened
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import KEY, SandboxServer, running_sandbox
-from tests.servers import Valkey
+from live.wiring.settler import run_settler
+from tests.support.api_kit import settings
+from tests.support.payment_kit import lose_hold, opened
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import KEY, SandboxServer, running_sandbox
+from tests.support.servers import Valkey
 
 DONE_S = 30.0
 

@@ -10,11 +10,11 @@ import pytest
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.ledger.pool import Pool
-from tests.ledger_kit import PRICE
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import running_sandbox
-from tests.servers import Valkey
+from live.ledger.db.pool import Pool
+from tests.support.ledger_kit import PRICE
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import running_sandbox
+from tests.support.servers import Valkey
 
 
 @pytest.fixture

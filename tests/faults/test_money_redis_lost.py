@@ -17,21 +17,21 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from live.base.errors import Busy
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.errors import Busy
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
-from live.ledger.rebuild import Rebuilder
-from tests.cluster import free_ports
-from tests.ledger_kit import PRICE
-from tests.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
-from tests.sandbox import running_sandbox
-from tests.servers import Valkey
-from tests.stock_proxy import Proxy
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import Rebuilder
+from tests.support.cluster import free_ports
+from tests.support.ledger_kit import PRICE
+from tests.support.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
+from tests.support.sandbox import running_sandbox
+from tests.support.servers import Valkey
+from tests.support.stock_proxy import Proxy
 
 UNITS = 8
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

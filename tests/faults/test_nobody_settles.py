@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
-from live.doctor import Finding, examine
-from live.settings import Settings
+from live.base.settings import Settings
+from live.run.doctor import Finding, examine
 from tests.acceptance.conftest import Service, Stage, on_air, until
-from tests.servers import Valkey, scratch_directory
+from tests.support.servers import Valkey, scratch_directory
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from live.base.errors import Busy
 from live.domain.hold import Line
 from live.domain.outcomes import Outcome
-from live.errors import Busy
-from live.ledger.audit import audit
-from live.stock import scripts
+from live.ledger.audit.run import audit
+from live.redis import scripts
 from tests.faults.test_ledger_without_postgres import (
     RECOVERY_S,
     cluster,
@@ -26,8 +26,8 @@ from tests.faults.test_ledger_without_postgres import (
     run_settler,
     settled,
 )
-from tests.ledger_kit import Buyer, Sale, new_buyer
-from tests.servers import Postgres
+from tests.support.ledger_kit import Buyer, Sale, new_buyer
+from tests.support.servers import Postgres
 
 __all__ = ["cluster", "fragile"]
 

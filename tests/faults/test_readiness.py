@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from live.ledger.migrate import migrate
-from live.ledger.pool import make_pool
+from live.api.ops import Probe
+from live.ledger.db.migrate import migrate
+from live.ledger.db.pool import make_pool
 from live.stock.engine import StockEngine
-from live.web.ops import Probe
 from tests.acceptance.conftest import Service, until
-from tests.servers import Postgres, Valkey, scratch_directory
+from tests.support.servers import Postgres, Valkey, scratch_directory
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from live.domain.ids import ShowId
-from live.realtime.store import Retention, Store
-from tests.realtime_app import Spawned
+from live.showlog.store import Retention, Store
+from tests.support.realtime_app import Spawned
 
 VIEWERS = 20
 PUBLICATIONS = 200

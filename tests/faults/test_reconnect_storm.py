@@ -14,14 +14,14 @@ from uuid import uuid4
 
 import pytest
 
-from live.bench.gateways import Side, Stage, open_side, set_stage
+from live.api.auth import Authenticator
+from live.base.settings import Guests
 from live.domain.caller import ALL_SHOWS, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
-from live.settings import Guests
-from live.web.auth import Authenticator
-from tests.servers import Postgres
-from tests.wire import Wire, join
+from live.tools.bench.gateways import Side, Stage, open_side, set_stage
+from tests.support.servers import Postgres
+from tests.support.wire import Wire, join
 
 LAG_SECONDS_MAX = 1.0
 COUNTED_SECONDS = 60

@@ -9,21 +9,21 @@ from uuid import uuid4
 
 import pytest
 
+from live.base.errors import Busy, NotFound
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy, NotFound
-from live.ledger.known_shows import KnownShows
-from live.ledger.pool import Pool
-from live.ledger.shows import ShowRows
-from live.shows.keeper import RETIRED_S
+from live.keeping.keeper import RETIRED_S
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.settle.known_shows import KnownShows
 from live.stock.outbox import Outbox
-from tests.api_kit import Stage, open_stage
 from tests.faults.test_lost_keys import settling, until
 from tests.integration.test_keeper import on_sale
-from tests.shows_kit import HOST
-from tests.stock_kit import one
+from tests.support.api_kit import Stage, open_stage
+from tests.support.shows_kit import HOST
+from tests.support.stock_kit import one
 
 ANN, KEY = BuyerId(b"a" * 16), HoldKey(b"k" * 16)
 

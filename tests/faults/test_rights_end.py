@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from live.domain.caller import Role
 from tests.acceptance.conftest import SECRET, Service, Stage
 from tests.faults.test_gateways_together import SOON_S, enter, moderate, pair, say, stage
-from tests.wire import Wire, dial, join
+from tests.support.wire import Wire, dial, join
 
 __all__ = ["pair", "stage"]
 pytestmark = pytest.mark.timeout(90)

@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from live.base.errors import Busy
+from live.base.redis_url import NodeUrl
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy
-from live.redis_url import NodeUrl
+from live.redis.connection import Address
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from live.stock.wire import Address
-from tests.servers import Valkey
-from tests.slow_link import SlowLink
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.servers import Valkey
+from tests.support.slow_link import SlowLink
+from tests.support.stock_kit import buyer, key, one, terms
 
 BACK_SECONDS = 30  # a bound, not an expectation
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from live.base.errors import Busy, CallError
 from live.domain.hold import HoldAnswer, HoldState, Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import OfferTerms, Stock
 from live.domain.outcomes import Outcome
 from live.domain.stock import RebuiltHold, ShowStock
-from live.errors import Busy, CallError
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.servers import Valkey, redis_binaries
-from tests.stock_kit import buyer, key, one, terms
-from tests.stock_proxy import Proxy
+from tests.support.servers import Valkey, redis_binaries
+from tests.support.stock_kit import buyer, key, one, terms
+from tests.support.stock_proxy import Proxy
 
 UNITS = 3_000
 STATES = {

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from live.domain.caller import Role
 from tests.acceptance.conftest import Service
 from tests.faults.bad_day import runs
-from tests.servers import scratch_directory
+from tests.support.servers import scratch_directory
 
 VIEWERS = 24
 BEFORE, AFTER = 15, 25

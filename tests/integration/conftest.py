@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from live.domain.ids import ShowId
-from live.ledger.pool import Pool
-from tests.ledger_kit import Sale, StreamOutbox, close_sale, open_sale
-from tests.sandbox import SandboxServer, running_sandbox
+from live.ledger.db.pool import Pool
+from tests.support.ledger_kit import Sale, StreamOutbox, close_sale, open_sale
+from tests.support.sandbox import SandboxServer, running_sandbox
 
 
 @pytest.fixture(scope="module")

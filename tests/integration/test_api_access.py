@@ -8,16 +8,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from live.api.auth import InvalidToken
+from live.api.http.deps import GUESTS_BURST
+from live.base.settings import Guests
 from live.domain.caller import Role
 from live.domain.ids import ShowId, buyer_of
-from live.ledger.payments import PaymentRows
-from live.ledger.pool import Pool
-from live.settings import Guests
-from live.web.api.deps import GUESTS_BURST
-from live.web.auth import InvalidToken
-from tests.api_kit import SECRET, Stage, open_stage
-from tests.ledger_kit import make_show, new_buyer, pay
-from tests.shows_kit import set_stage
+from live.ledger.db.pool import Pool
+from live.ledger.money.payments import PaymentRows
+from tests.support.api_kit import SECRET, Stage, open_stage
+from tests.support.ledger_kit import make_show, new_buyer, pay
+from tests.support.shows_kit import set_stage
 
 LOOPBACK, SECURE, PLAIN = "http://localhost", "https://shop.example", "http://shop.example"
 

@@ -9,11 +9,11 @@ import pytest
 
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.ledger.desk_rows import note_audit
-from live.ledger.pool import Pool
-from tests.api_kit import Stage, open_stage
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.desk_rows import note_audit
 from tests.integration.test_api_access import place_order
 from tests.integration.test_api_shows import begin
+from tests.support.api_kit import Stage, open_stage
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from live.api.http.bodies import Empty
+from live.api.http.routes import ENDPOINTS
+from live.api.http.table import Endpoint
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.ledger.pool import Pool
-from live.web.api.bodies import Empty
-from live.web.api.routes import ENDPOINTS
-from live.web.api.table import Endpoint
-from tests.api_kit import Stage, open_stage
+from live.ledger.db.pool import Pool
 from tests.integration.test_api_shows import begin
+from tests.support.api_kit import Stage, open_stage
 
 ODD_TEXTS = [
     "",

@@ -6,13 +6,13 @@ from uuid import uuid4
 
 import pytest
 
+from live.api.http.call import BODY_BYTES_MAX
+from live.api.http.routes import ENDPOINTS
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.ledger.pool import Pool
-from live.web.api.call import BODY_BYTES_MAX
-from live.web.api.routes import ENDPOINTS
-from tests.api_kit import Stage, open_stage
+from live.ledger.db.pool import Pool
 from tests.integration.test_api_shows import LAMP, begin, offer
+from tests.support.api_kit import Stage, open_stage
 
 H, M, S, V = Role.HOST, Role.MODERATOR, Role.SERVICE, Role.VIEWER
 

@@ -11,10 +11,10 @@ from live.domain.caller import Role
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.ledger.pool import Pool
-from live.shows.views import view_show
-from tests.api_kit import Stage, open_stage
-from tests.stock_kit import one
+from live.hosting.views import view_show
+from live.ledger.db.pool import Pool
+from tests.support.api_kit import Stage, open_stage
+from tests.support.stock_kit import one
 
 LAMP = {"sku": "lamp", "title": "Lamp", "price_minor": 2500, "currency": "EUR", "on_hand": 10}
 

@@ -8,11 +8,11 @@ import pytest
 
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
 from live.payments.invoice import Invoice
 from live.payments.stripe import Stripe
-from tests.api_kit import Stage, open_stage
 from tests.integration.test_api_shows import begin, offer
+from tests.support.api_kit import Stage, open_stage
 
 STRIPE = Stripe("sk_of_nobody", webhook_secrets=("whsec_x",), api_base="http://127.0.0.1:9")
 

@@ -11,24 +11,35 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-import live.ledger.audit
-import live.ledger.audit_marks
+import live.ledger.audit.marks
+import live.ledger.audit.run
+from live.base.errors import EngineError, NotFound
 from live.domain.hold import Line
 from live.domain.ids import ShowId
-from live.errors import EngineError, NotFound
-from live.ledger import audit_findings, audit_money_sql, audit_shop_sql, audit_sql
-from live.ledger.audit import AuditReport, Extent, audit
-from live.ledger.audit_marks import AGAIN_AFTER_S
-from live.ledger.fitness import check_ledger
-from live.ledger.migrate import DIRECTORY, migrate
-from live.ledger.orders import OrderRows
-from live.ledger.pool import Pool
-from live.ledger.shows import ShowRows
+from live.ledger.audit import (
+    findings as audit_findings,
+)
+from live.ledger.audit import (
+    money_sql as audit_money_sql,
+)
+from live.ledger.audit import (
+    shop_sql as audit_shop_sql,
+)
+from live.ledger.audit import (
+    sql as audit_sql,
+)
+from live.ledger.audit.marks import AGAIN_AFTER_S
+from live.ledger.audit.run import AuditReport, Extent, audit
+from live.ledger.db.fitness import check_ledger
+from live.ledger.db.migrate import DIRECTORY, migrate
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.orders import OrderRows
+from live.ledger.hosting.shows import ShowRows
 from live.stock.keys import show_keys
-from tests.audit_rows import fill
-from tests.books import Books, charges_of
-from tests.ledger_kit import PRICE, Sale, new_buyer, wish
-from tests.shows_kit import HOST
+from tests.support.audit_rows import fill
+from tests.support.books import Books, charges_of
+from tests.support.ledger_kit import PRICE, Sale, new_buyer, wish
+from tests.support.shows_kit import HOST
 
 BROKEN = {"order_total", "order_payment", "order_refunds"}
 """What is told of an order whose total is not the sum of anything."""
@@ -51,7 +62,7 @@ async def over(sale: Sale, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> A
 
     No transaction is open, so nothing older than what is there can still come.
     """
-    monkeypatch.setattr(live.ledger.audit_marks, "SLACK_S", 0)
+    monkeypatch.setattr(live.ledger.audit.marks, "SLACK_S", 0)
     for _ in range(2):
         await sale.buy(new_buyer(), Line(0, 2))
     await sale.settle()
@@ -93,7 +104,7 @@ async def test_first_proofs_of_a_long_past_are_spread(
     over: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shop of a thousand shows is not proven in one run; who waits is named."""
-    monkeypatch.setattr(live.ledger.audit_marks, "FIRST_MAX", 2)
+    monkeypatch.setattr(live.ledger.audit.marks, "FIRST_MAX", 2)
     await fill(over.pool, shows=3, orders=4, offers=2)
 
     runs = [await look(over) for _ in range(3)]
@@ -195,7 +206,7 @@ async def test_question_that_is_not_answered_is_a_finding(
     over: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An audit that could not look says so, and goes on with the rest."""
-    monkeypatch.setattr(live.ledger.audit, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(live.ledger.audit.run, "READ_TIMEOUT_S", 0.3)
     async with over.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE poison")
         report = await look_at_all(over)

@@ -4,13 +4,13 @@ import pytest
 
 from live.domain.hold import Line
 from live.domain.payment import PaymentState
-from live.ledger.audit import AuditReport, audit
-from live.ledger.audit_shop_sql import HANGS_S
-from live.ledger.orders import OrderRows
-from live.ledger.rebuild import rebuild_show
-from live.ledger.repair import repair
-from tests.ledger_kit import Sale, new_buyer, new_payment, pay, wish
-from tests.shows_kit import HOST
+from live.ledger.audit.repair import repair
+from live.ledger.audit.run import AuditReport, audit
+from live.ledger.audit.shop_sql import HANGS_S
+from live.ledger.hosting.orders import OrderRows
+from live.ledger.settle.rebuild import rebuild_show
+from tests.support.ledger_kit import Sale, new_buyer, new_payment, pay, wish
+from tests.support.shows_kit import HOST
 
 
 async def look(sale: Sale) -> AuditReport:

@@ -6,14 +6,14 @@ from typing import Any
 import orjson
 import pytest
 
+from live.api.http.routes import ENDPOINTS
+from live.api.http.table import Where
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.ledger import actions
-from live.ledger.pool import Pool
-from live.web.api.routes import ENDPOINTS
-from live.web.api.table import Where
-from tests.api_kit import Stage, open_stage
+from live.ledger.db.pool import Pool
+from live.ledger.hosting import actions
 from tests.integration.test_api_shows import LAMP, begin, offer
+from tests.support.api_kit import Stage, open_stage
 
 
 @pytest.fixture

@@ -16,24 +16,24 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-import live.realtime.keys
+import live.showlog.keys
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.order import RefundState
 from live.domain.payment import PaymentId, ProviderRefund, refund_key
 from live.domain.stock import OfferNow, RecordNow, StockSnapshot
-from live.ledger.audit import AuditReport, audit
-from live.ledger.pool import Pool, open_pool
-from live.ledger.repair import repair
+from live.ledger.audit.repair import repair
+from live.ledger.audit.run import AuditReport, audit
+from live.ledger.db.pool import Pool, open_pool
 from live.stock.keys import GROUP, ShowKeys, show_keys
 from live.stock.records import read_records
 from live.stock.snapshot import MARK
-from tests import audit_matrix as matrix
-from tests.audit_matrix import Seen
-from tests.audit_stage import Stage, come_back, set_stage
-from tests.books import Books, charges_of
 from tests.conftest import MIGRATED
-from tests.servers import Postgres, Valkey
+from tests.support import audit_matrix as matrix
+from tests.support.audit_matrix import Seen
+from tests.support.audit_stage import Stage, come_back, set_stage
+from tests.support.books import Books, charges_of
+from tests.support.servers import Postgres, Valkey
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -279,7 +279,7 @@ def test_every_field_has_an_entry() -> None:
     """A key, a field of an offer or a record that the matrix does not know is a new one."""
     offer = {one.name for one in fields(OfferNow)} - {"stock"}
     offer |= {one.name for one in fields(Stock)}
-    told = {name.removesuffix("_key") for name in dir(live.realtime.keys) if name.endswith("_key")}
+    told = {name.removesuffix("_key") for name in dir(live.showlog.keys) if name.endswith("_key")}
     snapshot = {"mark", "stock_epoch", "seq", "offers_known", "longest_hold_seconds"}
     snapshot |= {"offers", "records", "alarms", "batch_alarms", "places"}
 
@@ -380,7 +380,7 @@ async def test_lost_key_is_found(copy: Copy, name: str) -> None:
 
 async def test_lost_state_is_found(copy: Copy) -> None:
     """Viewers of a show on air who are told nothing."""
-    await copy.redis.delete(live.realtime.keys.state_key(copy.show))
+    await copy.redis.delete(live.showlog.keys.state_key(copy.show))
 
     await expect(copy, "show_told")
 

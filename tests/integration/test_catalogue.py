@@ -5,12 +5,12 @@ import asyncio
 import asyncpg
 import pytest
 
+from live.base.errors import Conflict, NotFound
 from live.domain.ids import ShowId, Sku
-from live.errors import Conflict, NotFound
-from live.ledger.catalogue import Catalogue
-from live.ledger.offer_rows import OfferRows
-from live.ledger.pool import Pool
-from tests.shows_kit import HOST, offer, product, set_stage
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.catalogue import Catalogue
+from live.ledger.hosting.offer_rows import OfferRows
+from tests.support.shows_kit import HOST, offer, product, set_stage
 
 LAMP = Sku("lamp")
 

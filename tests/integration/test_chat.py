@@ -8,21 +8,21 @@ from typing import Any
 import orjson
 import pytest
 
+from live.base.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
+from live.chat.moderation import ModerationCommand
+from live.chat.rules import BURST, LINES_PER_SECOND_MAX, TEXT_CHARS_MAX, clean
 from live.domain.caller import RANKS, Caller, Role
 from live.domain.channels import ChannelKind
 from live.domain.events import ChatMessage, StaffMessage
 from live.domain.ids import ShowId, author_of, buyer_of
-from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
-from live.ledger.known_shows import KnownShows
-from live.ledger.pool import Pool
-from live.ledger.shows import ShowPatch, ShowRows
+from live.fanout.topic import Entry, Topic
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.shows import ShowPatch, ShowRows
+from live.ledger.settle.known_shows import KnownShows
 from live.protocol.commands import Publication
-from live.realtime import keys
-from live.realtime.topic import Entry, Topic
-from live.shows.chat import BURST, LINES_PER_SECOND_MAX, TEXT_CHARS_MAX, clean
-from live.shows.moderation import ModerationCommand
-from tests.api_kit import SECRET, Stage, open_stage
-from tests.shows_kit import HOST, set_stage
+from live.showlog import keys
+from tests.support.api_kit import SECRET, Stage, open_stage
+from tests.support.shows_kit import HOST, set_stage
 
 
 @pytest.fixture

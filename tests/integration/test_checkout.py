@@ -8,16 +8,16 @@ import pytest
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from live.base.errors import BadField, Conflict, NotFound
 from live.domain.hold import HoldState
 from live.domain.ids import ShowId, key_text
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
-from live.errors import BadField, Conflict, NotFound
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
 from live.payments.sandbox import ASYNC_WINDOW_MS, PAYMENT_WINDOW_MS
-from tests.ledger_kit import PRICE
-from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.support.ledger_kit import PRICE
+from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 
 @pytest.fixture

@@ -10,21 +10,21 @@ from dataclasses import replace
 
 import pytest
 
+from live.base.errors import CallError, Conflict
+from live.buying.checkout import CheckoutAnswer, Purchase
+from live.buying.forgotten import OldPurchases
+from live.buying.hold import Wanted
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.domain.payment import PaymentState
-from live.errors import CallError, Conflict
-from live.ledger.pool import Pool
-from live.ledger.rebuild import rebuild_show
-from live.sales.checkout import CheckoutAnswer, Purchase
-from live.sales.forgotten import OldPurchases
-from live.sales.hold import Wanted
-from tests.payment_kit import authorised, opened
-from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import rebuild_show
+from tests.support.payment_kit import authorised, opened
+from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 DIRECT = 1
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from live.base.errors import Busy
+from live.connection.application import Gateway
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.ids import ShowId, buyer_of
-from live.errors import Busy
 from live.protocol import codes
-from live.realtime.gateway import Gateway
-from live.realtime.store import Retention
-from tests.cluster import Cluster
-from tests.realtime_app import KEY
-from tests.realtime_parts import Phone, dial, gateway
+from live.showlog.store import Retention
+from tests.support.cluster import Cluster
+from tests.support.realtime_app import KEY
+from tests.support.realtime_parts import Phone, dial, gateway
 
 KEEP = Retention(1_000)
 

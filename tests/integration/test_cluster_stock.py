@@ -9,21 +9,21 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from live.base.errors import Busy, OutboxLost
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.stock import ShowStock
-from live.errors import Busy, OutboxLost
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
-from live.ledger.rebuild import rebuild_show
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import rebuild_show
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.cluster import Cluster
-from tests.crowd import Crowd
-from tests.ledger_kit import Sale, close_sale, new_buyer, open_sale
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.cluster import Cluster
+from tests.support.crowd import Crowd
+from tests.support.ledger_kit import Sale, close_sale, new_buyer, open_sale
+from tests.support.stock_kit import buyer, key, one, terms
 
 UNITS = 300
 CROWD = 2_000

@@ -7,9 +7,9 @@ import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from live.demo.link import CallFailed, Link, open_link
-from live.demo.wire import Connected, Memory, Publication
-from tests.demo_script import PATIENCE, SHOW, Refuse, Script, server, until
+from live.tools.demo.link import CallFailed, Link, open_link
+from live.tools.demo.wire import Connected, Memory, Publication
+from tests.support.demo_script import PATIENCE, SHOW, Refuse, Script, server, until
 
 
 class _Ear:

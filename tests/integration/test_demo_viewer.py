@@ -11,12 +11,23 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from live.demo import purchase
-from live.demo.crowd import Crowd, Fate, Plan, plan_viewer
-from live.demo.stage import Stage
-from live.demo.tally import Told, Verdict
-from live.demo.viewer import Viewer
-from tests.demo_script import OFFER, PATIENCE, SHOW, SUB, Drop, Hang, Refuse, Script, server, until
+from live.tools.demo import purchase
+from live.tools.demo.crowd import Crowd, Fate, Plan, plan_viewer
+from live.tools.demo.stage import Stage
+from live.tools.demo.tally import Told, Verdict
+from live.tools.demo.viewer import Viewer
+from tests.support.demo_script import (
+    OFFER,
+    PATIENCE,
+    SHOW,
+    SUB,
+    Drop,
+    Hang,
+    Refuse,
+    Script,
+    server,
+    until,
+)
 
 PLAN = replace(
     plan_viewer(Crowd(), seed=1, index=1, per_buyer_limit=2),

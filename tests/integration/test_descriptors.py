@@ -11,9 +11,10 @@ PROGRAM = """
 import json, resource, socket, sys
 soft, hard = map(int, sys.argv[1:3])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from live.realtime import descriptors, metrics
-from live.realtime.admission import DEFAULT
-from live.telemetry import set_up_logs
+from live.fanout import metrics
+from live.transport import descriptors
+from live.connection.admission import DEFAULT
+from live.base.telemetry import set_up_logs
 set_up_logs(role="test")
 raised = descriptors.raise_limit()
 fitted = descriptors.fit(DEFAULT)

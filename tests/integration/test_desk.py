@@ -7,9 +7,9 @@ from live.domain.events import OrderEvent
 from live.domain.hold import HoldItem
 from live.domain.ids import OfferId, OrderId, ShowId
 from live.domain.order import OrderState, OrderView
-from live.shows.desk import publish
+from live.hosting.desk import publish
 from tests.integration.test_realtime_join import Shop
-from tests.realtime_parts import Phone
+from tests.support.realtime_parts import Phone
 
 
 def paid(show: ShowId) -> OrderEvent:

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import pytest
 
-from live.doctor import Finding, examine, examine_settings
-from live.ledger.migrate import migrate
-from live.realtime import descriptors
-from live.settings import Settings
-from tests.cluster import Cluster
-from tests.servers import Postgres, Valkey
+from live.base.settings import Settings
+from live.ledger.db.migrate import migrate
+from live.run.doctor import Finding, examine, examine_settings
+from live.transport import descriptors
+from tests.support.cluster import Cluster
+from tests.support.servers import Postgres, Valkey
 
 
 @pytest.fixture
@@ -174,9 +174,9 @@ def test_doctor_and_gateways_count_descriptors_alike() -> None:
     program = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, 18_000))
-from live.doctor import _files
-from live.realtime import descriptors
-from live.realtime.admission import DEFAULT
+from live.run.doctor import _files
+from live.transport import descriptors
+from live.connection.admission import DEFAULT
 found = _files().ok
 descriptors.raise_limit()
 print(found, descriptors.fit(DEFAULT) == DEFAULT)

@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from live import links
-from live.errors import Busy
-from live.ledger.pool import ACQUIRE_TIMEOUT_S, DATABASE_ERRORS, make_pool
-from live.nodes import Nodes
-from live.redis_clients import Clients
-from live.redis_url import NodeUrl
+from live.base import keepalive as links
+from live.base.errors import Busy
+from live.base.redis_url import NodeUrl
+from live.ledger.db.pool import ACQUIRE_TIMEOUT_S, DATABASE_ERRORS, make_pool
+from live.redis.clients import Clients
+from live.redis.connection import Address
+from live.redis.nodes import Nodes
 from live.stock.engine import StockEngine
-from live.stock.wire import Address
-from tests.servers import Postgres, Valkey
+from tests.support.servers import Postgres, Valkey
 
 WANTED = {
     "keepalive": 1,

@@ -9,12 +9,12 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from live.engines import embedded
-from live.engines.embedded import Engines
-from live.errors import EngineError
-from live.settings import Settings
-from tests.engine_tools import as_root
-from tests.servers import Valkey
+from live.base.errors import EngineError
+from live.base.settings import Settings
+from live.tools.engines import embedded
+from live.tools.engines.embedded import Engines
+from tests.support.engine_tools import as_root
+from tests.support.servers import Valkey
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from uuid import uuid4
 
 import pytest
 
-from live.doctor import SKEW_MS_MAX, examine
-from live.engines.postgres_check import PostgresFacts, check_postgres
-from live.engines.redis_check import check_redis
-from live.redis_url import NodeUrl
-from live.settings import Settings
-from live.stock.wire import Address
-from tests.engine_tools import Host
-from tests.servers import Valkey, scratch_directory
+from live.base.redis_url import NodeUrl
+from live.base.settings import Settings
+from live.redis.connection import Address
+from live.run.checks.postgres import PostgresFacts, check_postgres
+from live.run.checks.redis import check_redis
+from live.run.doctor import SKEW_MS_MAX, examine
+from tests.support.engine_tools import Host
+from tests.support.servers import Valkey, scratch_directory
 
 FOREIGN = {
     "PGHOST": "db.example",
@@ -133,7 +133,7 @@ def test_clocks_that_differ_are_a_warning(
     late = PostgresFacts(true.version, true.connections, SKEW_MS_MAX * 4)
 
     well = {found.name: found for found in examine(settings)}["clocks"]
-    monkeypatch.setattr("live.doctor.check_postgres", lambda url: late)
+    monkeypatch.setattr("live.run.doctor.check_postgres", lambda url: late)
     apart = {found.name: found for found in examine(settings)}["clocks"]
 
     assert well.ok
@@ -173,7 +173,7 @@ def test_commands_refuse_a_ledger_that_is_not_there(
     valkey: Valkey, database_url: str, command: str
 ) -> None:
     """One line says what is missing and what makes it; nothing is made, nothing traced."""
-    more = {"serve": ["--port", "0"], "audit": ["--json"], "import": ["live/demo/feed.tsv"]}
+    more = {"serve": ["--port", "0"], "audit": ["--json"], "import": ["live/tools/demo/feed.tsv"]}
     variables = {"LIVE_REDIS_URL": valkey.url, "LIVE_DATABASE_URL": database_url}
 
     done = run(command, *more[command], LIVE_SECRET="s" * 32, **variables)
@@ -192,7 +192,7 @@ def test_silent_engine_is_an_error_with_a_reason(
     url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that takes connections and says nothing is said to do so."""
-    monkeypatch.setattr("live.engines.redis_check.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("live.run.checks.redis.ANSWER_SECONDS", 0.2)
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

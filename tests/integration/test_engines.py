@@ -1,7 +1,7 @@
 """Embedded engines: they start, keep data, are shared, and die with their command.
 
 Method: real servers on unix sockets. Commands that are to be killed are processes of their own
-(tests/engine_host.py); a server's process id is read from the lock file that it holds.
+(tests/support/engine_host.py); a server's process id is read from the lock file that it holds.
 """
 
 import os
@@ -16,9 +16,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from live.engines.embedded import Engines
-from live.settings import Settings
-from tests.engine_tools import (
+from live.base.settings import Settings
+from live.tools.engines.embedded import Engines
+from tests.support.engine_tools import (
     GONE_SECONDS,
     Host,
     as_root,
@@ -28,7 +28,7 @@ from tests.engine_tools import (
     remember,
     server_of,
 )
-from tests.servers import Postgres, Valkey
+from tests.support.servers import Postgres, Valkey
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from live.doctor import examine
-from live.engines.embedded import Engines
-from live.engines.waiting import once_loaded
-from live.errors import EngineError, EngineLoading
-from live.settings import Settings
-from tests.servers import Postgres, Valkey, valkey_binary
+from live.base.errors import EngineError, EngineLoading
+from live.base.settings import Settings
+from live.run.checks.waiting import once_loaded
+from live.run.doctor import examine
+from live.tools.engines.embedded import Engines
+from tests.support.servers import Postgres, Valkey, valkey_binary
 
 KEYS = 8_000
 SLOW = ("--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024")
@@ -179,7 +179,7 @@ def test_postgres_that_starts_up_is_waited_for(valkey: Valkey, postgres: Postgre
 
 def test_engine_that_makes_no_progress_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting has a bound, and it begins anew with each step forward."""
-    monkeypatch.setattr("live.engines.waiting.STALLED_SECONDS", 0.3)
+    monkeypatch.setattr("live.run.checks.waiting.STALLED_SECONDS", 0.3)
     told = iter(["1 %"] * 2 + ["2 %"] * 2 + ["3 %"] * 1_000)
 
     def ask() -> None:

@@ -19,16 +19,16 @@ import asyncpg
 import pytest
 import redis
 
-from live.commands.engines import engine_faults
-from live.doctor import Finding, examine
-from live.engines.embedded import Engines
-from live.engines.redis_rights import acl_rule
-from live.errors import EngineError
-from live.ledger.fitness import check_ledger, grant, tables
-from live.ledger.migrate import migrate
-from live.settings import Settings
-from tests.cluster import free_ports
-from tests.servers import Postgres, Valkey
+from live.base.errors import EngineError
+from live.base.settings import Settings
+from live.ledger.db.fitness import check_ledger, grant, tables
+from live.ledger.db.migrate import migrate
+from live.run.checks.redis_rights import acl_rule
+from live.run.commands.engines import engine_faults
+from live.run.doctor import Finding, examine
+from live.tools.engines.embedded import Engines
+from tests.support.cluster import free_ports
+from tests.support.servers import Postgres, Valkey
 
 
 def settings_of(valkey: Valkey, database_url: str, **changes: object) -> Settings:

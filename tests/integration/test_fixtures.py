@@ -5,7 +5,7 @@ from pathlib import Path
 import asyncpg
 import redis.asyncio
 
-SCHEMA = Path("live/ledger/migrations/0001_initial.sql").read_text()
+SCHEMA = Path("live/ledger/db/migrations/0001_initial.sql").read_text()
 
 
 async def test_valkey_answers(redis_url: str) -> None:

@@ -1,8 +1,8 @@
 """`live bench floods` in miniature: each flood is run beside a bystander who is answered."""
 
-from live.bench import floods
-from live.bench.flooder import floods as kinds
-from tests.servers import Postgres
+from live.tools.bench import floods
+from live.tools.bench.flooder import floods as kinds
+from tests.support.servers import Postgres
 
 
 async def test_floods_bench_reports_each_flood(

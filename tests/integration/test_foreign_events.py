@@ -9,10 +9,10 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from live.ledger.payments import PaymentRows
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
+from live.ledger.money.payments import PaymentRows
 from live.payments.inbox import WebhookInbox
-from tests.stripe_server import StripeServer, signed_body, signed_event
+from tests.support.stripe_server import StripeServer, signed_body, signed_event
 
 STRANGER = str(uuid4())
 FOREIGN: list[tuple[str, dict[str, object]]] = [

@@ -1,8 +1,8 @@
 """`live bench fanout` and `purchase` in miniature: they measure what they say they measure."""
 
-from live.bench import fanout, purchase
-from live.bench.purchase import RANDOM_CLICKS
-from tests.servers import Postgres
+from live.tools.bench import fanout, purchase
+from live.tools.bench.purchase import RANDOM_CLICKS
+from tests.support.servers import Postgres
 
 
 async def test_fanout_bench_reports_both_sides(

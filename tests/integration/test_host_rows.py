@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from live.base.errors import CallError, Conflict, NotFound
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import Phase
 from live.domain.show import Announcement, ShowStatus, passcode_digest
-from live.errors import CallError, Conflict, NotFound
-from live.ledger import actions
-from live.ledger.catalogue import Catalogue
-from live.ledger.offer_rows import NewOffer, OfferRows
-from live.ledger.payments import PaymentRows
-from live.ledger.pool import Pool
-from live.ledger.rebuild import raise_epoch
-from live.ledger.shows import ShowPatch, ShowRows
-from tests.ledger_kit import new_buyer, new_payment
-from tests.shows_kit import HOST, new_show, offer, product, set_stage, terms_of
+from live.ledger.db.pool import Pool
+from live.ledger.hosting import actions
+from live.ledger.hosting.catalogue import Catalogue
+from live.ledger.hosting.offer_rows import NewOffer, OfferRows
+from live.ledger.hosting.shows import ShowPatch, ShowRows
+from live.ledger.money.payments import PaymentRows
+from live.ledger.settle.rebuild import raise_epoch
+from tests.support.ledger_kit import new_buyer, new_payment
+from tests.support.shows_kit import HOST, new_show, offer, product, set_stage, terms_of
 
 LAMP = Sku("lamp")
 

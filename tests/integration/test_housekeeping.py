@@ -6,10 +6,10 @@ Method: the small sale of audit_stage.py, aged by SQL to either side of each bou
 import pytest
 
 from live.domain.ids import ShowId
-from live.ledger.audit import audit
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
 from live.ledger.housekeeping import KEPT_DAYS, keep_house
-from live.ledger.pool import Pool
-from tests.audit_stage import Stage, set_stage
+from tests.support.audit_stage import Stage, set_stage
 
 DAY = "make_interval(days => $1)"
 

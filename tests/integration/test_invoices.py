@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from live.base.errors import Conflict, NotFound
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState
 from live.domain.outcomes import Outcome
-from live.errors import Conflict, NotFound
-from live.ledger.audit import AuditReport, audit
-from live.ledger.pool import Pool
-from live.ledger.repair import repair
-from live.ledger.shows import ShowRows
-from tests.ledger_kit import PRICE, wish
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
-from tests.shows_kit import HOST
+from live.ledger.audit.repair import repair
+from live.ledger.audit.run import AuditReport, audit
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.shows import ShowRows
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer
+from tests.support.shows_kit import HOST
 
 CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
 

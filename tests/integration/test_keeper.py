@@ -9,20 +9,20 @@ from typing import Any
 import orjson
 import pytest
 
+from live.base.errors import Busy
 from live.domain.hold import MovementKind
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy
-from live.ledger.offer_rows import OfferRows
-from live.ledger.pool import Pool
-from live.ledger.shows import ShowRows
-from live.shows.duty import Duty
-from live.shows.keeper import Keeper, Rebuild
+from live.keeping.duty import Duty
+from live.keeping.keeper import Keeper, Rebuild
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.offer_rows import OfferRows
+from live.ledger.hosting.shows import ShowRows
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
-from tests.api_kit import Stage, open_stage
-from tests.shows_kit import HOST, offer, set_stage, terms_of
-from tests.stock_kit import one
+from tests.support.api_kit import Stage, open_stage
+from tests.support.shows_kit import HOST, offer, set_stage, terms_of
+from tests.support.stock_kit import one
 
 WAIT_S = 8.0
 BUYER, KEY = BuyerId(b"b" * 16), HoldKey(b"k" * 16)

@@ -10,10 +10,10 @@ from typing import Any
 import jwt
 import pytest
 
+from live.api.auth import SESSION_AUDIENCE, Authenticator, InvalidToken
+from live.base.errors import Busy
+from live.base.settings import Guests
 from live.domain.caller import Role
-from live.errors import Busy
-from live.settings import Guests
-from live.web.auth import SESSION_AUDIENCE, Authenticator, InvalidToken
 
 ec = pytest.importorskip(
     "cryptography.hazmat.primitives.asymmetric.ec", reason="key sets need PyJWT[crypto]"

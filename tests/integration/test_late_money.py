@@ -9,17 +9,17 @@ from live.domain.ids import ShowId
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import Payment, PaymentState
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
-from live.ledger.repair import repair
+from live.ledger.audit.repair import repair
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
 from live.payments.inbox import WebhookInbox
 from live.payments.metrics import REFUSED_VOIDS
 from live.payments.port import CaptureResult, MoneyRequest, Verdict, authorise_request
 from tests.integration.test_webhooks import event
-from tests.ledger_kit import PRICE
-from tests.payment_kit import authorised, lose_hold, opened
-from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.support.ledger_kit import PRICE
+from tests.support.payment_kit import authorised, lose_hold, opened
+from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from live.domain.ids import ShowId
-from live.ledger import actions
-from live.ledger.pool import Connection, Pool, in_transaction
-from tests.ledger_kit import make_show
+from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.hosting import actions
+from tests.support.ledger_kit import make_show
 
 
 async def append(pool: Pool, show: ShowId, number: int) -> None:

@@ -12,13 +12,13 @@ from prometheus_client import REGISTRY
 
 from live.domain.hold import Line
 from live.domain.payment import PaymentState
-from live.ledger.audit import AuditReport, audit, audit_and_tell
-from live.ledger.orders import OrderRows
-from live.ledger.schedule import Schedule
-from live.ledger.shows import ShowRows
-from tests.books import Books, Charge, SilentBooks, charges_of
-from tests.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment, wish
-from tests.shows_kit import HOST
+from live.ledger.audit.run import AuditReport, audit, audit_and_tell
+from live.ledger.db.schedule import Schedule
+from live.ledger.hosting.orders import OrderRows
+from live.ledger.hosting.shows import ShowRows
+from tests.support.books import Books, Charge, SilentBooks, charges_of
+from tests.support.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment, wish
+from tests.support.shows_kit import HOST
 
 
 async def run_audit(

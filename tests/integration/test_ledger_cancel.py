@@ -7,13 +7,13 @@ import pytest
 
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
-from live.ledger import settle_sql
-from live.ledger.audit import audit
-from live.ledger.offers_by_slot import OffersBySlot
-from live.ledger.pool import Pool
-from live.ledger.rebuild import read_show_stock
-from live.ledger.settlement import settle
-from tests.ledger_kit import Sale, StreamOutbox, close_sale, new_buyer, open_sale
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.settle import sql as settle_sql
+from live.ledger.settle.offers_by_slot import OffersBySlot
+from live.ledger.settle.rebuild import read_show_stock
+from live.ledger.settle.settlement import settle
+from tests.support.ledger_kit import Sale, StreamOutbox, close_sale, new_buyer, open_sale
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from live.errors import Conflict
-from live.ledger.idempotency import CallKey, IdempotencyRows, InFlight, StoredAnswer, mark_done
-from live.ledger.pool import Pool
+from live.base.errors import Conflict
+from live.ledger.db.idempotency import CallKey, IdempotencyRows, InFlight, StoredAnswer, mark_done
+from live.ledger.db.pool import Pool
 
 REQUEST, OTHER = b"r" * 32, b"o" * 32
 

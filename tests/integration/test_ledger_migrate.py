@@ -6,9 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from live.errors import EngineError
-from live.ledger.migrate import DIRECTORY, migrate, pending, read_migrations
-from live.ledger.pool import Connection, in_transaction, open_pool
+from live.base.errors import EngineError
+from live.ledger.db.migrate import DIRECTORY, migrate, pending, read_migrations
+from live.ledger.db.pool import Connection, in_transaction, open_pool
 
 
 async def test_migrations_apply_once(database_url: str) -> None:

@@ -10,9 +10,9 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import Event, OrderEvent, PaymentFailed
 from live.domain.order import OrderState
 from live.domain.payment import PaymentState
-from live.ledger import notices
-from live.ledger.notices import NoticeSender
-from tests.ledger_kit import Announced, Sale, new_buyer, new_payment
+from live.ledger.settle import notices
+from live.ledger.settle.notices import NoticeSender
+from tests.support.ledger_kit import Announced, Sale, new_buyer, new_payment
 
 
 class Flaky(Announced):

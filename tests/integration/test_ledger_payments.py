@@ -7,6 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from live.base.errors import BadField, Busy, Conflict, NotFound
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import HoldKey, OrderId, ShowId, new_order_id
 from live.domain.order import OrderState, RefundState
@@ -18,12 +19,11 @@ from live.domain.payment import (
     ProviderRefund,
     refund_key,
 )
-from live.errors import BadField, Busy, Conflict, NotFound
-from live.ledger.orders import OrderRows
-from live.ledger.payments import PaymentRows
-from live.ledger.pool import Pool
-from live.ledger.settler import Settler
-from tests.ledger_kit import (
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.orders import OrderRows
+from live.ledger.money.payments import PaymentRows
+from live.ledger.settle.settler import Settler
+from tests.support.ledger_kit import (
     PRICE,
     Announced,
     Buyer,
@@ -35,7 +35,7 @@ from tests.ledger_kit import (
     pay,
     wish,
 )
-from tests.shows_kit import HOST
+from tests.support.shows_kit import HOST
 
 S = PaymentState
 

@@ -6,26 +6,26 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
+from live.base.errors import Busy, NotFound
 from live.domain.hold import HoldState, Line
 from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.payment import PaymentState
-from live.errors import Busy, NotFound
-from live.ledger import metrics
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
-from live.ledger.rebuild import (
+from live.ledger.audit.run import audit
+from live.ledger.db import metrics
+from live.ledger.db.pool import Pool
+from live.ledger.settle.rebuild import (
     Rebuilder,
     needs_rebuild,
     raise_epoch,
     read_show_stock,
     rebuild_show,
 )
-from live.ledger.waitlist import WaitlistRows
+from live.ledger.settle.waitlist import WaitlistRows
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
-from tests.ledger_kit import Buyer, Sale, new_buyer, new_payment, pay
+from tests.support.ledger_kit import Buyer, Sale, new_buyer, new_payment, pay
 
 
 async def rebuild(sale: Sale, *, force: bool = False) -> bool:

@@ -11,13 +11,13 @@ import redis.asyncio
 from live.domain.hold import Line
 from live.domain.offer import Stock
 from live.domain.payment import PaymentState
-from live.ledger.audit import audit
+from live.ledger.audit.repair import repair
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.db.schedule import Schedule
 from live.ledger.housekeeping import keep_house
-from live.ledger.pool import Pool
-from live.ledger.repair import repair
-from live.ledger.schedule import Schedule
 from live.stock.keys import show_keys
-from tests.ledger_kit import PRICE, Sale, new_buyer, pay
+from tests.support.ledger_kit import PRICE, Sale, new_buyer, pay
 
 
 def working(sale: Sale) -> Callable[[], Awaitable[bool]]:

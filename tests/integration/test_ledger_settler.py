@@ -12,11 +12,11 @@ from live.domain.channels import ChannelKind
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
 from live.domain.payment import PaymentState
-from live.ledger.payments import PaymentRows
-from live.ledger.pool import Pool
-from live.ledger.settler import Settler
+from live.ledger.db.pool import Pool
+from live.ledger.money.payments import PaymentRows
+from live.ledger.settle.settler import Settler
 from live.stock.keys import show_keys
-from tests.ledger_kit import (
+from tests.support.ledger_kit import (
     Announced,
     Batch,
     Buyer,

@@ -14,14 +14,14 @@ import asyncpg
 import pytest
 
 import live
-from live.doctor import examine
-from live.errors import EngineError
-from live.ledger.fitness import JUDGED, RIGHTS, grant, more_than_needed, rights_on, tables
+from live.base.errors import EngineError
+from live.base.settings import Settings
+from live.ledger.db.fitness import JUDGED, RIGHTS, grant, more_than_needed, rights_on, tables
+from live.ledger.db.migrate import migrate
+from live.ledger.db.pool import open_pool
 from live.ledger.housekeeping import keep_house
-from live.ledger.migrate import migrate
-from live.ledger.pool import open_pool
-from live.settings import Settings
-from tests.servers import Postgres, Valkey
+from live.run.doctor import examine
+from tests.support.servers import Postgres, Valkey
 
 BOOKS = {
     *("orders", "order_items", "payments", "payment_entries", "money_jobs", "stock_movements"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from live.engines import locate
-from live.engines.locate import Binary, Unusable, choose, probe
-from live.errors import EngineError
+from live.base.errors import EngineError
+from live.tools.engines import locate
+from live.tools.engines.locate import Binary, Unusable, choose, probe
 
 
 def program(path: Path, says: str) -> Path:

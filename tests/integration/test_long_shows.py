@@ -11,16 +11,16 @@ from typing import Any
 import orjson
 import pytest
 
+from live.api.http import offers
+from live.base.settings import Guests
 from live.domain.caller import Role
 from live.domain.ids import ShowId
 from live.domain.offer import OFFERS_AHEAD_MAX, OFFERS_CLOSED_MAX, OFFERS_PER_SHOW_MAX
-from live.ledger.pool import Pool
-from live.settings import Guests
-from live.shows.views import view_show
-from live.web.api import offers
-from live.web.structured_data import json_ld
-from tests.api_kit import Stage, open_stage
+from live.hosting.views import view_show
+from live.ledger.db.pool import Pool
+from live.pages.structured_data import json_ld
 from tests.integration.test_api_shows import begin, offer
+from tests.support.api_kit import Stage, open_stage
 
 STATE_BYTES_MAX = 32_768
 

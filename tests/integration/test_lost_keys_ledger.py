@@ -9,18 +9,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from live.base.errors import StockLost
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, OfferId
-from live.errors import StockLost
-from live.ledger.audit import audit
-from live.ledger.doubts import Doubts
-from live.ledger.rebuild import raise_epoch, read_show_stock
-from live.ledger.waitlist import WaitlistRows
+from live.ledger.audit.run import audit
+from live.ledger.settle.doubts import Doubts
+from live.ledger.settle.rebuild import raise_epoch, read_show_stock
+from live.ledger.settle.waitlist import WaitlistRows
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from tests.integration.test_ledger_rebuild import rebuild
 from tests.integration.test_ledger_repair import findings, mend
-from tests.ledger_kit import Buyer, Sale, new_buyer
+from tests.support.ledger_kit import Buyer, Sale, new_buyer
 
 SHORT = 1  # the slot whose five units are gone
 

@@ -6,14 +6,14 @@ from functools import partial
 
 import pytest
 
+from live.base.errors import Busy
+from live.buying.me import ORDERS_MAX, Me
 from live.domain.ids import BuyerId, ShowId
 from live.domain.order import OrderView
-from live.errors import Busy
-from live.ledger.asked_together import AskedTogether
-from live.ledger.pool import Pool
-from live.sales.me import ORDERS_MAX, Me
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
+from live.ledger.db.asked_together import AskedTogether
+from live.ledger.db.pool import Pool
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 
 @pytest.fixture

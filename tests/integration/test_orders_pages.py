@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 
 from live.domain.ids import ShowId
-from live.ledger.orders import OrderRows
-from live.ledger.pool import Pool
-from tests.api_kit import Stage, open_stage
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.orders import OrderRows
 from tests.integration.test_api_shows import begin
-from tests.shows_kit import set_stage
+from tests.support.api_kit import Stage, open_stage
+from tests.support.shows_kit import set_stage
 
 INSERT = """INSERT INTO orders (id, show, buyer, sub, key, state, total_minor, currency, seq)
             VALUES ($1, $2, $3, 'ada', $4, 'confirmed', 1900, 'EUR', 1)"""

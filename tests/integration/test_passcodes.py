@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from live.api.join import PASSCODES_BURST, Join
+from live.base.errors import Busy, Rehearsing
+from live.buying.me import MeView
+from live.connection.application import Gateway
 from live.domain.caller import Caller
 from live.domain.ids import ShowId
 from live.domain.show import ShowStatus, passcode_digest
-from live.errors import Busy, Rehearsing
-from live.realtime.gateway import Gateway
-from live.sales.me import MeView
-from live.web.join import PASSCODES_BURST, Join
-from tests.realtime_parts import gateway
-from tests.sale_kit import viewer
-from tests.show_states import make_state
+from tests.support.realtime_parts import gateway
+from tests.support.sale_kit import viewer
+from tests.support.show_states import make_state
 
 PASSCODE = "break a leg"
 CREW, GUESSER, NEIGHBOUR = "192.0.2.1", "198.51.100.1", "198.51.100.99"

@@ -14,16 +14,16 @@ from live.domain.ids import ShowId, key_text
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.domain.payment import PaymentState
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
 from live.payments.breaker import LOST_MAX
 from live.payments.port import MoneyRequest, Verdict, authorise_request
 from live.payments.worker import PaymentWorker
-from tests.ledger_kit import PRICE, wish
-from tests.payment_kit import authorised, lose_hold, only_payment, opened
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
-from tests.shows_kit import HOST
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.payment_kit import authorised, lose_hold, only_payment, opened
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer
+from tests.support.shows_kit import HOST
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import asyncpg
 import pytest
 
 from live.domain.hold import Line
-from live.ledger.audit import audit
-from live.ledger.pool import is_transient
-from live.ledger.repair import repair
-from live.ledger.settle_sql import POISON
+from live.ledger.audit.repair import repair
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import is_transient
+from live.ledger.settle.sql import POISON
 from live.stock.keys import GROUP, show_keys
-from tests.ledger_kit import Sale, new_buyer
+from tests.support.ledger_kit import Sale, new_buyer
 
 SERVERS_FAULTS = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, or a server that was made read-only
@@ -146,7 +146,7 @@ async def test_settler_forgets_dead_consumers_by_itself(
     sale: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each start has a name of its own: years of restarts must not stay in every group."""
-    monkeypatch.setattr("live.ledger.settler.CONSUMER_SILENT_MS", -1)
+    monkeypatch.setattr("live.ledger.settle.settler.CONSUMER_SILENT_MS", -1)
     await sale.outbox.read([sale.show], consumer="dead", max_entries=10, block_ms=1)
 
     await sale.settler.run_once()

@@ -17,8 +17,8 @@ from live.domain.payment import PaymentId, PaymentState
 from live.payments.invoice import Invoice
 from live.payments.port import AuthoriseRequest, MoneyRequest, Provider, Verdict
 from live.payments.sandbox import Sandbox
-from tests.sandbox import KEY, SandboxServer, running_sandbox
-from tests.stripe_server import StripeServer
+from tests.support.sandbox import KEY, SandboxServer, running_sandbox
+from tests.support.stripe_server import StripeServer
 
 PRICE = 990
 TIMEOUT_S = 1.0

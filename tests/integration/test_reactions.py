@@ -1,8 +1,8 @@
 """Reactions gathered in a process and added up in Redis."""
 
+from live.chat.reactions import ReactionTally
 from live.domain.ids import ShowId
-from live.realtime.store import Store
-from live.shows.reactions import ReactionTally
+from live.showlog.store import Store
 
 
 class CountingStore(Store):

@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from live.base.errors import Denied
+from live.connection.application import Gateway
+from live.connection.policy import DomainPolicy
 from live.domain.caller import Caller
 from live.domain.ids import ShowId, buyer_of
-from live.errors import Denied
 from live.protocol import codes
 from live.protocol.codec_sse import SSE
-from live.realtime.gateway import Gateway
-from live.realtime.policy import DomainPolicy
 from tests.integration.test_realtime_join import authenticate, write_chat
-from tests.realtime_parts import Phone, dial, gateway
+from tests.support.realtime_parts import Phone, dial, gateway
 
 MAX = buyer_of("max", secret="s" * 16)  # as `authenticate` knows him
 

@@ -10,22 +10,24 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
+from live.base.errors import Busy
+from live.connection.application import Gateway
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent, Pulse, PulseOffer
 from live.domain.ids import BuyerId, OfferId, ShowId, buyer_of
 from live.domain.offer import Stock
-from live.errors import Busy
+from live.fanout import metrics
+from live.fanout.topic import RECOVERY_MAX
 from live.protocol import codes
 from live.protocol.commands import Publication
-from live.realtime import broker, keys, metrics
-from live.realtime.broker import RETENTION, Broker
-from live.realtime.gateway import Gateway
-from live.realtime.store import Retention, Store
-from live.realtime.topic import RECOVERY_MAX
-from tests.realtime_app import KEY
-from tests.realtime_parts import Phone, dial, gateway
-from tests.show_states import make_state
+from live.showlog import keys
+from live.showlog import log as broker
+from live.showlog.log import RETENTION, Broker
+from live.showlog.store import Retention, Store
+from tests.support.realtime_app import KEY
+from tests.support.realtime_parts import Phone, dial, gateway
+from tests.support.show_states import make_state
 
 KEEP = Retention(1_000)
 TRIES = 20  # of half a second each

@@ -12,9 +12,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from live.domain.ids import ShowId
+from live.fanout.hub import Hub
 from live.protocol import deflate
-from live.realtime.hub import Hub
-from tests.realtime_app import Server, build, config
+from tests.support.realtime_app import Server, build, config
 
 FULL_FLUSH_EVERY = 5
 WORDS = "the walnut lamp from Copenhagen is on sale now, and only a few of them are left"

@@ -11,9 +11,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from live.domain.ids import ShowId
-from live.realtime.hub import Hub
-from live.realtime.ports import RpcCall
-from tests.realtime_app import build, serving
+from live.fanout.hub import Hub
+from live.showlog.ports import RpcCall
+from tests.support.realtime_app import build, serving
 
 LONG_WINDOW = 60.0  # no test waits for its end
 

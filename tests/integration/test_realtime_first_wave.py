@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 
 from live.domain.ids import ShowId
-from live.realtime import broker as broker_module
-from live.realtime.broker import Broker
-from live.realtime.hub import Hub
-from live.realtime.room import ShowRoom
-from tests.show_states import make_state
+from live.fanout.hub import Hub
+from live.showlog import log as broker_module
+from live.showlog.log import Broker
+from live.showlog.room import ShowRoom
+from tests.support.show_states import make_state
 
 SHOWS = 1_000
 VIEWERS = 5  # of each, in the same instant
@@ -21,7 +21,7 @@ async def test_first_wave_on_a_thousand_shows_is_refused_nothing(
 ) -> None:
     """Nobody is told that the log does not answer: rooms wait for their turn, and are shared."""
     # Thousands of tasks on a machine that is busy with other tests: that is not Redis' silence.
-    monkeypatch.setattr("live.realtime.store.COMMAND_SECONDS", 60.0)
+    monkeypatch.setattr("live.showlog.store.COMMAND_SECONDS", 60.0)
     prefix = uuid4().hex[:8]
     shows = [ShowId(f"wave-{prefix}-{number}") for number in range(SHOWS)]
     there, made = Broker(redis_url, Hub()), Broker(redis_url, Hub())

@@ -7,18 +7,18 @@ import orjson
 import pytest
 from msgspec import Raw
 
+from live.base.errors import CallError, NotFound
+from live.connection.application import Gateway
+from live.connection.policy import DomainPolicy
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent, ChatMessage, Event, Pulse
 from live.domain.ids import AuthorId, BuyerId, ShowId, buyer_of
-from live.errors import CallError, NotFound
+from live.fanout.topic import Topic
 from live.protocol import codes
 from live.protocol.commands import Publication
-from live.realtime.gateway import Gateway
-from live.realtime.policy import DomainPolicy
-from live.realtime.topic import Topic
-from tests.realtime_parts import Phone, dial, gateway
-from tests.show_states import make_state
+from tests.support.realtime_parts import Phone, dial, gateway
+from tests.support.show_states import make_state
 
 
 class Refused(CallError):

@@ -4,14 +4,14 @@ import asyncio
 
 from redis.asyncio import Redis
 
+from live.connection.application import Gateway
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.ids import ShowId, buyer_of
 from live.protocol import codes
-from live.realtime import keys
-from live.realtime.gateway import Gateway
-from live.realtime.store import KICKS_KEPT_MS, KICKS_MAX
-from tests.realtime_app import KEY
-from tests.realtime_parts import Phone, dial, gateway
+from live.showlog import keys
+from live.showlog.store import KICKS_KEPT_MS, KICKS_MAX
+from tests.support.realtime_app import KEY
+from tests.support.realtime_parts import Phone, dial, gateway
 
 ANN, ZOE = (buyer_of(name, secret=KEY) for name in ("ann", "zoe"))
 AFTER_RETURN_S = 2.0  # of the pub/sub connection

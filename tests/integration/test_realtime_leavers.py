@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.raw import Raw, frame, handshake, text
-from tests.realtime_app import build, serving
+from tests.support.raw import Raw, frame, handshake, text
+from tests.support.realtime_app import build, serving
 
 ROUND = 20
 CONNECT = text('{"id":1,"connect":{}}')

@@ -2,10 +2,10 @@
 
 import pytest
 
+from live.connection.application import Gateway
 from live.domain.ids import ShowId
-from live.realtime import presence
-from live.realtime.gateway import Gateway
-from tests.realtime_parts import Phone, dial, gateway
+from live.showlog import presence
+from tests.support.realtime_parts import Phone, dial, gateway
 
 SIZE = 3
 

@@ -6,19 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from live.connection.application import Gateway
+from live.connection.policy import DomainPolicy
 from live.domain.caller import ALL_SHOWS, Caller
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
 from live.domain.ids import ShowId
 from live.domain.show import ShowStatus
+from live.fanout import hub
 from live.protocol import codes
 from live.protocol.codes import Close
-from live.realtime import hub
-from live.realtime.gateway import Gateway
-from live.realtime.policy import DomainPolicy
 from tests.integration import test_realtime_join as join
-from tests.realtime_parts import Phone, dial, gateway
-from tests.show_states import make_state
+from tests.support.realtime_parts import Phone, dial, gateway
+from tests.support.show_states import make_state
 
 
 def authenticate(token: str) -> Caller:

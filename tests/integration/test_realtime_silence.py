@@ -8,10 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from live.domain.ids import ShowId
-from live.realtime import keys, subscriber, subscribers
-from live.realtime.broker import Broker
-from live.realtime.hub import Hub
-from tests.servers import Valkey, scratch_directory
+from live.fanout.hub import Hub
+from live.redis import subscriber, subscribers
+from live.showlog import keys
+from live.showlog.log import Broker
+from tests.support.servers import Valkey, scratch_directory
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from prometheus_client import REGISTRY
 from websockets.asyncio.client import ClientConnection, connect
 
 from live.domain.ids import ShowId
+from live.fanout.cohort import BUFFER_HARD_BYTES, JOINED_BYTES_MAX
+from live.fanout.hub import Hub
 from live.protocol.wire import varint
-from live.realtime.cohort import BUFFER_HARD_BYTES, JOINED_BYTES_MAX
-from live.realtime.guard import SEND_BUFFER_BYTES, USER_TIMEOUT_MS
-from live.realtime.hub import Hub
-from tests.realtime_app import Server, build, config
+from live.transport.http_guard import SEND_BUFFER_BYTES, USER_TIMEOUT_MS
+from tests.support.realtime_app import Server, build, config
 
 DOORS = pytest.mark.parametrize("front", [True, False], ids=["front", "asgi"])
 CONNECT = {"id": 1, "connect": {}}

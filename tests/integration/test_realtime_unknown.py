@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from live.api.join import Join
+from live.base.errors import NotFound
+from live.buying.me import MeView
+from live.connection.application import Gateway
+from live.connection.policy import DomainPolicy
 from live.domain.caller import Caller
 from live.domain.ids import ShowId
-from live.errors import NotFound
-from live.realtime import keys
-from live.realtime.gateway import Gateway
-from live.realtime.policy import DomainPolicy
-from live.sales.me import MeView
-from live.web.join import Join
+from live.showlog import keys
 from tests.integration.test_realtime_join import authenticate, write_chat
-from tests.realtime_parts import dial, gateway
-from tests.show_states import make_state
+from tests.support.realtime_parts import dial, gateway
+from tests.support.show_states import make_state
 
 TRIES = 20
 

@@ -15,7 +15,7 @@ import pytest
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState, RefundState
 from live.domain.payment import PaymentId, PaymentState, ProviderRefund
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
 from live.payments.port import (
     Authorisation,
     CaptureResult,
@@ -23,9 +23,9 @@ from live.payments.port import (
     Verdict,
     authorise_request,
 )
-from tests.ledger_kit import PRICE, wish
-from tests.payment_kit import opened
-from tests.refund_kit import (
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.payment_kit import opened
+from tests.support.refund_kit import (
     ask,
     hear,
     look,
@@ -36,8 +36,8 @@ from tests.refund_kit import (
     refund_events,
     work,
 )
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 DONE, FAILED = RefundState.DONE, RefundState.FAILED
 

@@ -11,13 +11,13 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from live.base.errors import BadField, Conflict
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.order import OrderState, RefundState
-from live.errors import BadField, Conflict
-from live.ledger.pool import Pool
-from tests.ledger_kit import PRICE, wish
-from tests.refund_kit import (
+from live.ledger.db.pool import Pool
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.refund_kit import (
     ask,
     hear,
     look,
@@ -28,9 +28,9 @@ from tests.refund_kit import (
     refund_events,
     work,
 )
-from tests.sale_kit import Sale, open_sale
-from tests.sandbox import SandboxServer
-from tests.shows_kit import HOST
+from tests.support.sale_kit import Sale, open_sale
+from tests.support.sandbox import SandboxServer
+from tests.support.shows_kit import HOST
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from live.domain.money import amount_text
 from live.domain.payment import PaymentState
-from live.ledger.repair import GIVE_BACK_MAX, repair
+from live.ledger.audit.repair import GIVE_BACK_MAX, repair
 from tests.integration.test_ledger_repair import findings, working
-from tests.ledger_kit import PRICE, Sale, new_buyer, pay
+from tests.support.ledger_kit import PRICE, Sale, new_buyer, pay
 
 
 async def paid_for_nothing(sale: Sale, count: int) -> None:

@@ -9,15 +9,15 @@ from contextlib import AbstractAsyncContextManager
 
 from redis.asyncio import Redis
 
+from live.connection.application import Gateway
+from live.connection.policy import DomainPolicy
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatDeleted, ChatMessage, ChatPinned
 from live.domain.ids import AuthorId, ShowId
+from live.fanout.topic import Topic
 from live.protocol.commands import Publication
-from live.realtime.gateway import Gateway
-from live.realtime.policy import DomainPolicy
-from live.realtime.topic import Topic
 from tests.integration.test_realtime_join import authenticate, write_chat
-from tests.realtime_parts import Phone, dial, gateway
+from tests.support.realtime_parts import Phone, dial, gateway
 
 SECRET = b"555-1234"
 

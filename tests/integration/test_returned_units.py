@@ -7,15 +7,15 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from live.base.errors import BadField, Conflict
 from live.domain.hold import Line
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState
-from live.errors import BadField, Conflict
-from live.ledger.pool import Pool
-from tests.ledger_kit import PRICE, wish
-from tests.refund_kit import ask, look, paid_order, proof, work
-from tests.sale_kit import Sale, open_sale
-from tests.sandbox import SandboxServer
+from live.ledger.db.pool import Pool
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.refund_kit import ask, look, paid_order, proof, work
+from tests.support.sale_kit import Sale, open_sale
+from tests.support.sandbox import SandboxServer
 
 
 @pytest.fixture

@@ -9,27 +9,27 @@ import httpx
 import jwt
 import pytest
 
-from live.domain.caller import ABOVE_ALL, RANKS, Role
-from live.domain.ids import ShowId, buyer_of
-from live.errors import Busy, NotFound
-from live.ledger.housekeeping import keep_house
-from live.ledger.pool import Pool
-from live.ledger.revocations import RevocationRows
-from live.ledger.show_command import Actor
-from live.ledger.shows import ShowRows
-from live.realtime.kicks import Kick
-from live.settings import Guests
-from live.web import revoked as module
-from live.web.auth import (
+from live.api import revoked as module
+from live.api.auth import (
     SESSION_IDLE_SECONDS,
     TOKEN_LIFE_MAX_SECONDS,
     Authenticator,
     ExpiredToken,
     InvalidToken,
 )
-from live.web.revoked import Revoked
-from tests.api_kit import SECRET, Stage, open_stage
-from tests.shows_kit import new_show
+from live.api.revoked import Revoked
+from live.base.errors import Busy, NotFound
+from live.base.settings import Guests
+from live.domain.caller import ABOVE_ALL, RANKS, Role
+from live.domain.ids import ShowId, buyer_of
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.revocations import RevocationRows
+from live.ledger.hosting.show_command import Actor
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.housekeeping import keep_house
+from live.showlog.disconnects import Kick
+from tests.support.api_kit import SECRET, Stage, open_stage
+from tests.support.shows_kit import new_show
 
 SERVICE = Actor(sub="shop", role=Role.SERVICE)
 ONE_HOST = Actor(sub="host-1", role=Role.HOST)

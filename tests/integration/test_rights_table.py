@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
+from live.base.errors import Banned, Denied
 from live.domain.caller import RANKS, Caller, Role
 from live.domain.channels import ChannelKind
 from live.domain.ids import ShowId, buyer_of
-from live.errors import Banned, Denied
-from live.ledger.pool import Pool
-from live.ledger.shows import ShowRows
-from tests.api_kit import SECRET, Stage, open_stage
-from tests.shows_kit import HOST, set_stage
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.shows import ShowRows
+from tests.support.api_kit import SECRET, Stage, open_stage
+from tests.support.shows_kit import HOST, set_stage
 
 STAFF = (Role.MODERATOR, Role.HOST, Role.SERVICE)
 PAIRS = list(itertools.product(STAFF, Role))

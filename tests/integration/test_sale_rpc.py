@@ -10,25 +10,25 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from live.api.join import Snapshot
+from live.api.rpc.methods import REACTIONS_BURST, SaleRpc
+from live.base.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
+from live.base.settings import Guests
+from live.buying.forgotten import OldPurchases
+from live.buying.hold import HoldDesk
+from live.buying.me import Me, MeView
+from live.buying.waitlist import Waitlist
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Mode
 from live.domain.order import OrderView
-from live.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
-from live.ledger.pool import Pool
-from live.ledger.waitlist import WaitlistRows
-from live.sales.forgotten import OldPurchases
-from live.sales.hold import HoldDesk
-from live.sales.me import Me, MeView
-from live.sales.waitlist import Waitlist
-from live.settings import Guests
-from live.shows.views import view_show
-from live.web.join import Snapshot
-from live.web.rpc import REACTIONS_BURST, SaleRpc
-from tests.ledger_kit import PRICE
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer
-from tests.show_states import make_state
+from live.hosting.views import view_show
+from live.ledger.db.pool import Pool
+from live.ledger.settle.waitlist import WaitlistRows
+from tests.support.ledger_kit import PRICE
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer
+from tests.support.show_states import make_state
 
 Json = dict[str, Any]  # Any: answers are read as a client reads them
 

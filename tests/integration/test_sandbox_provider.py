@@ -10,7 +10,7 @@ import pytest
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.port import AuthoriseRequest, MoneyRequest, Verdict
 from live.payments.sandbox import Sandbox
-from tests.sandbox import KEY, SandboxServer
+from tests.support.sandbox import KEY, SandboxServer
 
 
 @pytest.fixture

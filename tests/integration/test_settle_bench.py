@@ -3,7 +3,7 @@
 import asyncpg
 import redis.asyncio
 
-from live.bench.settle import run
+from live.tools.bench.settle import run
 
 
 async def test_bench_reports_both_ways_and_leaves_nothing(

@@ -4,19 +4,12 @@ import pytest
 
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
-from live.ledger.payments import PaymentRows
-from live.ledger.pool import Pool
-from live.ledger.settler import Settler
-from live.ledger.show_lists import KEPT, LATE, MOVING
-from live.ledger.shows import ShowRows
-from tests.ledger_kit import (
-    Announced,
-    Mismatches,
-    StreamOutbox,
-    make_show,
-    new_buyer,
-    pay,
-)
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.show_lists import KEPT, LATE, MOVING
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.money.payments import PaymentRows
+from live.ledger.settle.settler import Settler
+from tests.support.ledger_kit import Announced, Mismatches, StreamOutbox, make_show, new_buyer, pay
 
 MANY = 10_000
 

@@ -13,14 +13,14 @@ import pytest
 
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.ledger.audit import audit
-from live.ledger.pool import Pool
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
 from live.payments.stripe import Stripe
-from tests.ledger_kit import wish
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import SandboxServer, running_sandbox
-from tests.shows_kit import HOST
-from tests.stripe_server import KEY, StripeServer
+from tests.support.ledger_kit import wish
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import SandboxServer, running_sandbox
+from tests.support.shows_kit import HOST
+from tests.support.stripe_server import KEY, StripeServer
 
 
 @pytest.fixture(scope="module")

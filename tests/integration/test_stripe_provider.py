@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from live.base.errors import SettingsError
+from live.base.settings import Settings
 from live.domain.payment import PaymentId, PaymentState
-from live.errors import SettingsError
-from live.parts import providers_of
 from live.payments.port import (
     WEBHOOK_BYTES_MAX,
     AuthoriseRequest,
@@ -20,8 +20,8 @@ from live.payments.port import (
 )
 from live.payments.stripe import Stripe
 from live.payments.webhooks import TOLERANCE_S
-from live.settings import Settings
-from tests.stripe_server import KEY, WEBHOOK_SECRET, StripeServer, signed_body, signed_event
+from live.wiring.shared import providers_of
+from tests.support.stripe_server import KEY, WEBHOOK_SECRET, StripeServer, signed_body, signed_event
 
 
 @pytest.fixture(scope="module")

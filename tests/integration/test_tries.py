@@ -9,20 +9,20 @@ from dataclasses import replace
 
 import pytest
 
+from live.api.limits import AddressLimit
+from live.api.rpc.methods import DECLINES_BURST
+from live.base.errors import BadField, Conflict, Denied, TooManyTries
+from live.base.settings import Guests
+from live.buying.ways import WaysToPay
 from live.domain.caller import Caller
 from live.domain.ids import HoldKey, ShowId, key_text
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
-from live.errors import BadField, Conflict, Denied, TooManyTries
-from live.ledger.payment_sql import DECLINES_PER_BUYER_MAX, DECLINES_PER_HOLD_MAX
-from live.ledger.pool import Pool
-from live.sales.ways import WaysToPay
-from live.settings import Guests
-from live.web.limits import AddressLimit
-from live.web.rpc import DECLINES_BURST
+from live.ledger.db.pool import Pool
+from live.ledger.money.payment_sql import DECLINES_PER_BUYER_MAX, DECLINES_PER_HOLD_MAX
 from tests.integration.test_sale_rpc import make_client, uuid
-from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
 INVOICE = {"token": None, "provider": "invoice", "contact": CONTACT}

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from live.base.errors import BadField
+from live.buying.checkout import Checkout
+from live.buying.ways import WaysToPay
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.domain.show import ShowStatus
-from live.errors import BadField
-from live.ledger.pool import Pool
-from live.sales.checkout import Checkout
-from live.sales.ways import WaysToPay
-from tests.sale_kit import Sale, new_key, open_sale, viewer
-from tests.sandbox import SandboxServer
+from live.ledger.db.pool import Pool
+from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
 
 CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
 INVOICE = {"token": None, "provider": "invoice", "contact": CONTACT}

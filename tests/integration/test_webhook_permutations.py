@@ -20,15 +20,15 @@ from live.domain.hold import HoldState
 from live.domain.ids import BuyerId, OrderId, ShowId
 from live.domain.offer import Stock
 from live.domain.payment import PaymentId, PaymentState
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
 from live.payments.inbox import WebhookInbox
 from live.payments.port import MoneyRequest, Provider
 from live.payments.webhooks import signed_headers
-from tests.ledger_kit import PRICE, wish
-from tests.sale_kit import SETTLED_S, Sale, open_sale, viewer
-from tests.sandbox import KEY, SandboxServer, running_sandbox
-from tests.shows_kit import HOST
-from tests.stripe_server import StripeServer, signed_event
+from tests.support.ledger_kit import PRICE, wish
+from tests.support.sale_kit import SETTLED_S, Sale, open_sale, viewer
+from tests.support.sandbox import KEY, SandboxServer, running_sandbox
+from tests.support.shows_kit import HOST
+from tests.support.stripe_server import StripeServer, signed_event
 
 Signed = tuple[dict[str, str], bytes]
 UNITS = 30

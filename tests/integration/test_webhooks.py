@@ -16,17 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from live.base.errors import NotFound
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
 from live.domain.payment import PaymentId
-from live.errors import NotFound
-from live.ledger.pool import Pool
+from live.ledger.db.pool import Pool
 from live.payments.inbox import WebhookInbox
 from live.payments.port import MoneyRequest, WebhookRefused
 from live.payments.webhooks import TOLERANCE_S, signed_headers
-from tests.ledger_kit import PRICE
-from tests.sale_kit import Sale, open_sale, viewer
-from tests.sandbox import KEY, SandboxServer, running_sandbox
+from tests.support.ledger_kit import PRICE
+from tests.support.sale_kit import Sale, open_sale, viewer
+from tests.support.sandbox import KEY, SandboxServer, running_sandbox
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.node import NODE, Run, module_runner
+from tests.support.node import NODE, Run, module_runner
 
 
 @pytest.fixture(scope="module")

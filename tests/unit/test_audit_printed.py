@@ -2,9 +2,9 @@
 
 import pytest
 
-from live.commands.audit import TOLD_MAX, TOLD_OF_A_CODE_MAX, print_audit
-from live.ledger.audit import AuditedPayments, AuditedShows, AuditReport
-from live.ledger.audit_findings import Finding, finding
+from live.ledger.audit.findings import Finding, finding
+from live.ledger.audit.run import AuditedPayments, AuditedShows, AuditReport
+from live.run.commands.audit import TOLD_MAX, TOLD_OF_A_CODE_MAX, print_audit
 
 
 def printed(findings: list[Finding], capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -8,10 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
-from live.domain.caller import Role
-from live.domain.ids import buyer_of
-from live.settings import Guests
-from live.web.auth import (
+from live.api.auth import (
     SESSION_AUDIENCE,
     TOKEN_BYTES_MAX,
     TOKEN_LIFE_MAX_SECONDS,
@@ -19,6 +16,9 @@ from live.web.auth import (
     ExpiredToken,
     InvalidToken,
 )
+from live.base.settings import Guests
+from live.domain.caller import Role
+from live.domain.ids import buyer_of
 
 SECRET = "a secret of more than sixteen bytes"
 

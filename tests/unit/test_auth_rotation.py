@@ -6,11 +6,11 @@ from typing import Any
 import jwt
 import pytest
 
+from live.api.auth import CLOCK_SKEW_SECONDS, Authenticator, InvalidToken
+from live.base.errors import SettingsError
+from live.base.settings import Guests, Settings, digest_key_of
 from live.domain.caller import Role
 from live.domain.ids import buyer_of
-from live.errors import SettingsError
-from live.settings import Guests, Settings, digest_key_of
-from live.web.auth import CLOCK_SKEW_SECONDS, Authenticator, InvalidToken
 
 OLD, NEW, THIRD = (letter * 32 for letter in "ont")
 

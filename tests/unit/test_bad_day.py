@@ -2,8 +2,8 @@
 
 import pytest
 
-from live.demo.host import ItemSeen, LedgerOrder
-from live.demo.tally import Told, Verdict
+from live.tools.demo.host import ItemSeen, LedgerOrder
+from live.tools.demo.tally import Told, Verdict
 from tests.faults.bad_day import FAULTS, plan_day
 from tests.faults.reckoning import faults_of
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from live.bench.phone import FIRST_CLICK, REFUSED_SECONDS, Client, PackedClient, Unpacker
 from live.protocol.deflate import SharedStream
 from live.protocol.shared import Shared
+from live.tools.bench.phone import FIRST_CLICK, REFUSED_SECONDS, Client, PackedClient, Unpacker
 
 REFUSED = b'{"id":2,"error":{"code":111,"message":"too many","temporary":true}}'
 HELD = b'{"id":3,"rpc":{"data":{"outcome":"held","hold":"x"}}}'

@@ -8,10 +8,10 @@ from live.domain.channels import ChannelKind
 from live.domain.ids import ShowId, Sku
 from live.domain.offer import OfferTerms, Phase, Stock
 from live.domain.show import Announcement, ShowState, ShowStatus
-from live.shows.changes import changes_between
-from live.shows.pulse import QUIET_MS, RESTOCKED_AFTER_MS, Pulses
-from tests.show_states import make_state
-from tests.stock_kit import terms
+from live.hosting.changes import changes_between
+from live.hosting.pulse import QUIET_MS, RESTOCKED_AFTER_MS, Pulses
+from tests.support.show_states import make_state
+from tests.support.stock_kit import terms
 
 SHOW = ShowId("demo")
 

@@ -5,11 +5,11 @@ from importlib import resources
 
 import pytest
 
-from live.errors import CallError
-from live.shows.chat import _refuse
-from live.shows.chat_store import Admission
+from live.base.errors import CallError
+from live.chat.rules import _refuse
+from live.chat.store import Admission
 
-SOURCE = resources.files("live.shows").joinpath("lua/admit.lua").read_text()
+SOURCE = resources.files("live.chat").joinpath("lua/admit.lua").read_text()
 HEADER = "\n".join(line for line in SOURCE.splitlines() if line.startswith("-- "))
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.node import Run
+from tests.support.node import Run
 from tests.unit.test_links import BAD, GOOD
 
 BROWSER = """

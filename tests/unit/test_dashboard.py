@@ -13,20 +13,20 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-import live.ledger.metrics
+import live.api.metrics
+import live.fanout.metrics
+import live.ledger.db.metrics
 import live.payments.metrics
-import live.realtime.metrics
-import live.redis_memory
+import live.redis.memory
 import live.stock.metrics
-import live.web.metrics
 
 MODULES = (
-    live.ledger.metrics,
+    live.ledger.db.metrics,
     live.payments.metrics,
-    live.realtime.metrics,
-    live.redis_memory,
+    live.fanout.metrics,
+    live.redis.memory,
     live.stock.metrics,
-    live.web.metrics,
+    live.api.metrics,
 )
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "live.json").read_text())
@@ -103,10 +103,10 @@ def test_how_far_settlement_is_behind_is_shown() -> None:
     """Lag and length tell of a settler that is stuck, which shows nowhere else."""
     shown = " ".join(EXPRESSIONS)
     for gauge in (
-        live.ledger.metrics.LAG,
-        live.ledger.metrics.OUTBOX_LENGTH,
-        live.ledger.metrics.OUTBOX_PENDING,
-        live.ledger.metrics.OUTBOX_OLDEST,
+        live.ledger.db.metrics.LAG,
+        live.ledger.db.metrics.OUTBOX_LENGTH,
+        live.ledger.db.metrics.OUTBOX_PENDING,
+        live.ledger.db.metrics.OUTBOX_OLDEST,
     ):
         assert gauge._name in shown
 
@@ -135,7 +135,7 @@ def test_alarm_is_there_before_it_counts() -> None:
     wanted = {name for rule in ALERTS for name in re.findall(r"\blive_\w+", rule)}
     assert {f"{metric._name}_total" for metric in ALARMS} <= wanted
     assert wanted - series == set()
-    for labelled in (live.ledger.metrics.FAILURES, live.web.metrics.ANSWERS):
+    for labelled in (live.ledger.db.metrics.FAILURES, live.api.metrics.ANSWERS):
         assert f"{labelled._name}_total" in series
 
 
@@ -151,7 +151,7 @@ def test_names_say_what_they_are() -> None:
 def test_viewers_are_shown() -> None:
     """Who is connected, how fast they are served, who was refused, and what it costs."""
     shown = " ".join(EXPRESSIONS)
-    for module in (live.realtime.metrics, live.web.metrics):
+    for module in (live.fanout.metrics, live.api.metrics):
         for metric in vars(module).values():
             if isinstance(metric, MetricWrapperBase) and metric._name != "live_realtime_deliveries":
                 assert metric._name in shown
@@ -160,12 +160,12 @@ def test_viewers_are_shown() -> None:
 def test_absence_rings() -> None:
     """A figure that nobody tells any more is beyond no bound, so rules ask for absence: of a figure
     that settlers alone tell, and of one that every process does."""
-    for gauge in (live.ledger.metrics.BEAT, live.redis_memory.USED_RATIO):
+    for gauge in (live.ledger.db.metrics.BEAT, live.redis.memory.USED_RATIO):
         assert [rule for rule in ALERTS if f"absent({gauge._name})" in rule]
 
 
 def test_full_redis_rings() -> None:
     """Before it is full, and when it refuses."""
-    for metric in (live.redis_memory.USED_RATIO, live.redis_memory.REFUSED):
+    for metric in (live.redis.memory.USED_RATIO, live.redis.memory.REFUSED):
         assert metric._name in " ".join(ALERTS)
         assert metric._name in " ".join(EXPRESSIONS)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from live.demo.crowd import Crowd, Fate, plan_viewer, units_on_sale
-from live.demo.service import timing
+from live.tools.demo.crowd import Crowd, Fate, plan_viewer, units_on_sale
+from live.tools.demo.service import timing
 
 
 def plans(crowd: Crowd, count: int = 2_000, *, seed: int = 1):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from live.demo.report import (
+from live.tools.demo.report import (
     LINE_BYTES_MAX,
     TOLD_PER_LINE,
     Progress,
@@ -13,7 +13,7 @@ from live.demo.report import (
     progress_line,
     read_line,
 )
-from live.demo.tally import Histogram, Tally, Told, Verdict, lost_orders, merge
+from live.tools.demo.tally import Histogram, Tally, Told, Verdict, lost_orders, merge
 
 
 def histogram(*samples: float) -> Histogram:

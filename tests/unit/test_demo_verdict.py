@@ -5,8 +5,8 @@ import io
 import orjson
 import pytest
 
-from live.demo.host import ItemSeen, LedgerOrder
-from live.demo.progress import (
+from live.tools.demo.host import ItemSeen, LedgerOrder
+from live.tools.demo.progress import (
     Display,
     Figures,
     Scene,
@@ -16,9 +16,9 @@ from live.demo.progress import (
     scene_line,
     scene_rows,
 )
-from live.demo.report import Progress
-from live.demo.tally import Tally, Told, Verdict
-from live.demo.verdict import Evidence, final_line, reckon
+from live.tools.demo.report import Progress
+from live.tools.demo.tally import Tally, Told, Verdict
+from live.tools.demo.verdict import Evidence, final_line, reckon
 
 OFFER = "flash-1"
 KEYS_OF_THE_CONTRACT = (

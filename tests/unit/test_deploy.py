@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from live.realtime.descriptors import WANTED
-from live.supervisor import STOP_GRACE_S
+from live.run.supervisor import STOP_GRACE_S
+from live.transport.descriptors import WANTED
 
 UNITS = sorted((Path(__file__).parents[2] / "deploy" / "systemd").glob("*.service"))
 

@@ -6,11 +6,11 @@ from typing import Any, get_args
 import orjson
 from jsonschema import Draft202012Validator
 
+from live.api.http.openapi import openapi
+from live.api.http.routes import ENDPOINTS
+from live.api.rpc.asyncapi import CARRIES, asyncapi
 from live.domain.channels import ChannelKind
 from live.domain.events import Event
-from live.web.api.routes import ENDPOINTS
-from live.web.asyncapi import CARRIES, asyncapi
-from live.web.openapi import openapi
 
 
 def references(node: Any) -> list[str]:

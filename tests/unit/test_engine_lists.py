@@ -5,10 +5,10 @@ import tomllib
 from datetime import date
 from pathlib import Path
 
-from live.doctor import AGE_DAYS_MAX, age
-from live.engines.locate import PACKED, Binary
-from live.engines.redis_rights import acl_rule, rights
-from live.errors import EngineError, reason_of
+from live.base.errors import EngineError, reason_of
+from live.run.checks.redis_rights import acl_rule, rights
+from live.run.doctor import AGE_DAYS_MAX, age
+from live.tools.engines.locate import PACKED, Binary
 
 ROOT = Path(__file__).parents[2]
 

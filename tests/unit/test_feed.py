@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from live.shows.feed import FAULTS_MAX, FeedError, Format, parse_feed, read_feed
+from live.commerce.imports import FAULTS_MAX, FeedError, Format, parse_feed, read_feed
 
 GOOGLE = (
     "id\ttitle\tdescription\timage_link\tavailability\tprice\tsale_price\tquantity\n"
@@ -176,7 +176,7 @@ def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 def test_feed_has_a_bound_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is told with its line."""
-    monkeypatch.setattr("live.shows.feed.PRODUCTS_MAX", 2)
+    monkeypatch.setattr("live.commerce.imports.PRODUCTS_MAX", 2)
     lines = [f"lamp-{n}\tLamp\t5 EUR\t1\t\n" for n in range(3)]
     assert len(parse_feed(HEAD + "".join(lines[:2]), Format.GOOGLE)) == 2
     assert faults(HEAD + "".join(lines)) == [(4, "")]

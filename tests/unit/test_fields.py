@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from live.api.rpc import fields
+from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import key_text
-from live.errors import BadField
-from live.web import fields
 
 KEY = "6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10"
 OTHER = "0d5d6a1f-3b0a-4d9c-9a52-6f1c0f6e7f10"

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from live.aio.gathered import GatheredReads
 from live.domain.ids import ShowId
-from live.shows.gathered import GatheredReads
 
 SHOW = ShowId("s")
 

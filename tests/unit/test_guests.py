@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
+from live.api.http.bodies import OfferBody
+from live.connection.addresses import range_of
 from live.domain.ids import GUEST, GUEST_RANGE_END, buyer_of, new_guest_sub
-from live.ledger.offer_rows import NewOffer
-from live.realtime.addresses import range_of
-from live.web.api.bodies import OfferBody
+from live.ledger.hosting.offer_rows import NewOffer
 
 SECRET = "s" * 32
 

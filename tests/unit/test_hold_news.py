@@ -8,8 +8,8 @@ from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.hold import Line, Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
-from live.ledger.hold_news import HoldNews
-from live.ledger.offers_by_slot import OfferFacts
+from live.ledger.settle.hold_news import HoldNews
+from live.ledger.settle.offers_by_slot import OfferFacts
 
 KEY = UUID("11111111-2222-4333-8444-555555555555")
 

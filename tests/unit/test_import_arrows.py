@@ -1,6 +1,6 @@
 """The import arrows of ARCHITECTURE.md hold. Method: reads the sources, imports nothing.
 
-A room is a direct child of `live`: a package such as `live.stock`, or a module such as `live.app`.
+A package is a direct child of `live`, or of `live.ledger`: `live.stock`, `live.ledger.settle`.
 """
 
 import ast
@@ -13,53 +13,57 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-FOUNDATION = {
-    "domain",
-    "errors",
-    "failpoint",
-    "links",
-    "nodes",
-    "redis_clients",
-    "redis_memory",
-    "redis_url",
-    "seldom",
-    "telemetry",
-}
-"""What every room but `domain` may import; `domain` imports nothing but itself."""
+FOUNDATION = {"aio", "base", "domain", "redis"}
+"""What most packages may import; `domain` imports nothing but itself."""
 
-LOWER = {"realtime", "stock", "ledger", "payments"}
-"""Rooms that never import one another."""
+FANOUT = {"protocol", "fanout", "showlog", "connection", "transport"}
+"""From a publication to a socket, the lowest first: each imports those before it."""
+
+LEDGER = {
+    *("ledger", "ledger.db", "ledger.money", "ledger.hosting", "ledger.settle", "ledger.audit"),
+    "ledger.housekeeping",
+}
+"""The lowest first; `ledger` itself has what all of them want from other packages."""
+
+LOWER = {*FANOUT, *LEDGER, "stock", "payments"}
+"""Fan-out, stock, ledger and payments never import one another."""
 
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
+    "__main__": {"run"},
     "domain": set(),
-    "errors": set(),
-    "failpoint": set(),
-    "links": set(),
-    "nodes": {"errors", "links", "redis_url"},
-    "redis_clients": {"errors", "links", "nodes", "redis_memory", "redis_url"},
-    "redis_memory": set(),
-    "redis_url": set(),
-    "seldom": set(),
-    "process": FOUNDATION,
-    "serving": {*FOUNDATION, "process", "settings"},
-    "telemetry": {"domain", "errors"},
-    "settings": {"errors", "redis_url"},
-    "protocol": FOUNDATION,
-    "realtime": {*FOUNDATION, "protocol", "settings"},
-    "stock": {*FOUNDATION, "settings"},
-    "ledger": {*FOUNDATION, "settings"},
-    "payments": {*FOUNDATION, "settings"},
-    "engines": {*FOUNDATION, "settings"},
-    "sales": {*FOUNDATION, *LOWER, "settings"},
-    "shows": {*FOUNDATION, *LOWER, "settings"},
-    "web": {*FOUNDATION, *LOWER, "settings", "protocol", "sales", "shows"},
-    "parts": {*FOUNDATION, "payments", "settings"},
-    "back": {*FOUNDATION, *LOWER, "settings", "shows", "parts"},
-    "app": {*FOUNDATION, *LOWER, "settings", "protocol", "sales", "shows", "web", "parts"},
+    "base": {"domain"},
+    "aio": {"base", "domain"},
+    "redis": {"aio", "base", "domain"},
+    "protocol": {"base", "domain"},
+    "fanout": {*FOUNDATION, "protocol"},
+    "showlog": {*FOUNDATION, "protocol", "fanout"},
+    "connection": {*FOUNDATION, "protocol", "fanout", "showlog"},
+    "transport": {*FOUNDATION, "protocol", "fanout", "showlog", "connection"},
+    "stock": FOUNDATION,
+    "ledger.db": FOUNDATION,
+    "ledger": FOUNDATION,
+    "ledger.money": {*FOUNDATION, "ledger", "ledger.db"},
+    "ledger.hosting": {*FOUNDATION, "ledger", "ledger.db", "ledger.money"},
+    "ledger.settle": {*FOUNDATION, "ledger", "ledger.db", "ledger.money", "ledger.hosting"},
+    "ledger.audit": {*FOUNDATION, *LEDGER},
+    "ledger.housekeeping": {*FOUNDATION, *LEDGER},
+    "payments": FOUNDATION,
+    "buying": {*FOUNDATION, *LOWER},
+    "hosting": {*FOUNDATION, *LOWER},
+    "chat": {*FOUNDATION, *LOWER, "hosting"},
+    "keeping": {*FOUNDATION, *LOWER, "hosting", "chat"},
+    "commerce": {*FOUNDATION, *LOWER},
+    "api": {*FOUNDATION, *LOWER, "buying", "hosting", "chat", "commerce"},
+    "pages": {*FOUNDATION, *LOWER, "api", "hosting"},
+    "wiring": {
+        *FOUNDATION,
+        *LOWER,
+        *("api", "buying", "chat", "commerce", "hosting", "keeping", "pages"),
+    },
 }
-TOP = {"cli", "__main__", "commands", "doctor", "supervisor", "demo", "bench"}
-"""Commands: may import every room; only these import `app`, `engines` and one another."""
+TOP = {"run", "tools"}
+"""Commands, and what they alone load: may import every package; only these import one another."""
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:
@@ -72,8 +76,10 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 SOURCES = dict(_modules())
 
 
-def _room(module: str) -> str:
-    return module.split(".")[1] if "." in module else "__init__"
+def _package(module: str) -> str:
+    parts = module.split(".")[1:3] or ["__init__"]
+    inner = ".".join(parts)
+    return inner if inner in ALLOWED else parts[0]
 
 
 def _targets(module: str, node: ast.AST) -> Iterator[str]:
@@ -97,14 +103,14 @@ def _imports(module: str) -> set[str]:
 
 
 def _wrong(module: str, target: str) -> bool:
-    own, other = _room(module), _room(target)
+    own, other = _package(module), _package(target)
     if own == other or own in TOP:
         return False
     return own not in ALLOWED or other not in ALLOWED[own]
 
 
-def test_rooms_import_along_the_arrows_only() -> None:
-    """Every import of one room by another is one that the architecture states."""
+def test_packages_import_along_the_arrows_only() -> None:
+    """Every import of one package by another is one that the architecture states."""
     wrong = [
         f"{module} imports {target}"
         for module in SOURCES
@@ -122,7 +128,7 @@ def test_modules_import_without_a_cycle() -> None:
     assert _cycle(graph) is None
 
 
-LATE = {"live.cli", "live.parts"}
+LATE = {"live.run.cli", "live.wiring.shared"}
 """Import what is asked for when it is asked for: a command, a provider's large library."""
 
 
@@ -141,19 +147,25 @@ def test_functions_import_nothing() -> None:
     assert inner == []
 
 
-TOOLS = {"live.bench", "live.demo", "live.engines.embedded", "live.supervisor", "stripe"}
+TOOLS = {
+    "live.tools.bench",
+    "live.tools.demo",
+    "live.tools.engines.embedded",
+    "live.run.supervisor",
+    "stripe",
+}
 
 
 @pytest.mark.parametrize("role", ["gateway", "settler", "sandbox"])
 def test_processes_of_a_service_import_no_tools(role: str) -> None:
     """A worker that died is back sooner, and has less in its memory."""
-    lines = f"import sys, live.cli, live.commands.{role}; print(*sys.modules)"
+    lines = f"import sys, live.run.cli, live.run.commands.{role}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     imported = done.stdout.split()
 
-    assert f"live.commands.{role}" in imported
-    assert TOOLS & set(imported) <= {"live.bench"}  # its names only
-    assert not [name for name in imported if name.startswith("live.bench.")]
+    assert f"live.run.commands.{role}" in imported
+    assert TOOLS & set(imported) <= {"live.tools.bench"}  # its names only
+    assert not [name for name in imported if name.startswith("live.tools.bench.")]
 
 
 def test_domain_needs_no_event_loop() -> None:
@@ -162,7 +174,7 @@ def test_domain_needs_no_event_loop() -> None:
     found = [
         f"{module} imports {name}"
         for module, tree in SOURCES.items()
-        if _room(module) == "domain"
+        if _package(module) == "domain"
         for node in ast.walk(tree)
         for name in _outside(node)
         if name in forbidden
@@ -173,11 +185,11 @@ def test_domain_needs_no_event_loop() -> None:
 
 def test_wrong_arrows_and_cycles_are_seen() -> None:
     """The checks above can fail: each is shown what it is there to find."""
-    assert _wrong("live.stock.engine", "live.ledger.pool")
-    assert _wrong("live.domain.offer", "live.errors")
-    assert _wrong("live.web.api", "live.app")
+    assert _wrong("live.stock.engine", "live.ledger.db.pool")
+    assert _wrong("live.domain.offer", "live.base.errors")
+    assert _wrong("live.api.http", "live.wiring.gateway")
     assert _wrong("live.unheard_of.x", "live.domain.offer")
-    assert not _wrong("live.sales.hold", "live.stock.engine")
+    assert not _wrong("live.buying.hold", "live.stock.engine")
     assert _cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
     assert _cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) is None
 

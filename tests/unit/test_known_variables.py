@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from live.settings import known_variables, unknown_variables
+from live.base.settings import known_variables, unknown_variables
 
 ROOT = Path(__file__).parents[2]
 READ_IN = (

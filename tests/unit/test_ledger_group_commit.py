@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from live.errors import Busy
-from live.ledger.group_commit import FLUSHING_MAX, GroupCommit
+from live.base.errors import Busy
+from live.ledger.db.group_commit import FLUSHING_MAX, GroupCommit
 
 
 class Flushes:

@@ -1,7 +1,7 @@
 """How often one address may ask: bursts, refills, and bounded memory."""
 
-from live.web import limits
-from live.web.limits import AddressLimit
+from live.api import limits
+from live.api.limits import AddressLimit
 
 
 def test_burst_is_given_and_refills_with_time() -> None:

@@ -5,8 +5,8 @@ import re
 import msgspec
 import pytest
 
+from live.api.http.bodies import ProductBody
 from live.domain.links import LINK, LINK_CHARS_MAX, is_link
-from live.web.api.bodies import ProductBody
 
 GOOD = [
     "https://cdn.example/a/b.jpg?w=1#x",

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import live.stock
+from live.redis.scripts import NAMES, script
 from live.stock.answers import CONFLICT, HELD, LIVE, REFUSALS, REPEATS, UNKNOWN, WRONG_MODE
 from live.stock.records import STATES, WAITING
-from live.stock.scripts import NAMES, script
 
 LUA = Path(live.stock.__file__).parent / "lua"
 FIELDS = ("Keeps", "Retry", "Needs", "Reply", "Codes")

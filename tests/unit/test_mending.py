@@ -2,8 +2,8 @@
 
 import pytest
 
-from live.commands.serve import ENGINE_TRIES_MAX, _mend
-from live.errors import EngineError
+from live.base.errors import EngineError
+from live.run.commands.serve import ENGINE_TRIES_MAX, _mend
 
 
 class Ailing:

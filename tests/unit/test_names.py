@@ -2,8 +2,8 @@
 
 import pytest
 
+from live.chat.names import looks_like_staff, neutral_name
 from live.domain.ids import ShowId, author_of, buyer_of
-from live.shows.names import looks_like_staff, neutral_name
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from live.errors import SettingsError
-from live.nodes import Nodes
-from live.redis_url import NodeUrl, read_slots, seeds_of
-from live.settings import Settings
+from live.base.errors import SettingsError
+from live.base.redis_url import NodeUrl, read_slots, seeds_of
+from live.base.settings import Settings
+from live.redis.nodes import Nodes
 
 
 @pytest.mark.parametrize(

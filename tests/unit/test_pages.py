@@ -16,14 +16,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from live.base.errors import Busy
+from live.base.settings import Guests
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import Mode, OfferView, Phase
 from live.domain.show import ShowStatus, ShowView
-from live.errors import Busy
-from live.settings import Guests
-from live.web.assets import FOLDER, Assets
-from live.web.pages import TEMPLATES, PageSources, routes
-from live.web.structured_data import json_ld
+from live.pages.assets import FOLDER, Assets
+from live.pages.pages import TEMPLATES, PageSources, routes
+from live.pages.structured_data import json_ld
 
 PAGE_BYTES_MAX = 60_000  # issue 6: before images, as sent to a browser that takes gzip
 EVIL = "<script>alert(1)</script></title> & \"quotes\" 'too'"

@@ -2,7 +2,7 @@
 
 from live.protocol import codes
 from live.protocol.limits import Limits
-from tests.session_kit import connected, make, rpc
+from tests.support.session_kit import connected, make, rpc
 
 # Bounds
 

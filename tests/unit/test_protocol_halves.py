@@ -10,7 +10,7 @@ from live.protocol.codec import FrameError
 from live.protocol.codec_json import JSON
 from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.codes import Failure
-from tests.session_kit import connected
+from tests.support.session_kit import connected
 
 HALF, OTHER_HALF, WHOLE = r"\ud83d", r"\ude00", r"\ud83d\ude00"
 DATA = [

@@ -7,7 +7,7 @@ from msgspec import Raw
 from live.protocol.codes import FLOOD
 from live.protocol.commands import HistoryResult, Publication, SubscribeResult
 from live.protocol.limits import Limits
-from tests.session_kit import Line, connected, rpc
+from tests.support.session_kit import Line, connected, rpc
 
 LIMITS = Limits(commands_burst=100.0, commands_per_second=10.0)
 UNIT = LIMITS.reply_bytes_per_command

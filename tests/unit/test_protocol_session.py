@@ -20,7 +20,7 @@ from live.protocol.commands import (
 )
 from live.protocol.limits import Limits
 from live.protocol.session import Session
-from tests.session_kit import CONNECT, Application, connected, make, rpc
+from tests.support.session_kit import CONNECT, Application, connected, make, rpc
 
 # Frames
 

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from live.realtime.addresses import ForwardedScope, Proxies, counted_as, network_of
+from live.connection.addresses import ForwardedScope, Proxies, counted_as, network_of
 
 PROXIES = Proxies([ip_network("127.0.0.1/32"), ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

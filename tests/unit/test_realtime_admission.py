@@ -5,11 +5,11 @@ from typing import cast
 
 import pytest
 
+from live.connection import admission as module
+from live.connection.admission import Admission, AdmissionLimits
 from live.protocol.codes import CONNECTION_LIMIT, Close
 from live.protocol.session import Session
-from live.realtime import admission as module
-from live.realtime.admission import Admission, AdmissionLimits
-from live.realtime.origin import origin_allowed
+from live.transport.origin import origin_allowed
 
 
 class Clock:

@@ -15,8 +15,13 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, State
 from websockets.protocol import Protocol as SansIO
 
+from live.base.errors import SettingsError
+from live.base.settings import Compression, Settings
 from live.domain.ids import ShowId
-from live.errors import SettingsError
+from live.fanout import hub as hub_module
+from live.fanout.cohort import BUFFER_SOFT_BYTES, Member
+from live.fanout.hub import Hub
+from live.fanout.topic import DESK_LOGS, Topic
 from live.protocol import codes, deflate
 from live.protocol.codec import MESSAGE_BYTES_MAX, Codec
 from live.protocol.codec_json import JSON
@@ -25,13 +30,8 @@ from live.protocol.commands import Publication
 from live.protocol.deflate import WINDOW_BITS, SharedStream, answer_offer
 from live.protocol.session import Session
 from live.protocol.wire import read_chunk
-from live.realtime import hub as hub_module
-from live.realtime.cohort import BUFFER_SOFT_BYTES, Member
-from live.realtime.deflated import DeflatedConnection
-from live.realtime.hub import Hub
-from live.realtime.light import LightConnection
-from live.realtime.topic import DESK_LOGS, Topic
-from live.settings import Compression, Settings
+from live.transport.fast.deflated import DeflatedConnection
+from live.transport.fast.light import LightConnection
 from tests.unit.test_realtime_light import Heard, Registry, Transport, frame
 
 SHOW = ShowId("show")

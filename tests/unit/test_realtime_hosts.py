@@ -2,7 +2,7 @@
 
 import pytest
 
-from live.realtime.hosts import Hosts
+from live.transport.hosts import Hosts
 
 
 @pytest.mark.parametrize(

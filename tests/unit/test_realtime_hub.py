@@ -8,16 +8,16 @@ import pytest
 from msgspec import Raw
 
 from live.domain.ids import ShowId
+from live.fanout import hub as hub_module
+from live.fanout.cohort import Member
+from live.fanout.hub import Hub
+from live.fanout.topic import Topic
 from live.protocol import codes
 from live.protocol.codec_json import JSON
 from live.protocol.codes import Close
 from live.protocol.commands import Publication
 from live.protocol.session import Session
 from live.protocol.shared import Shared
-from live.realtime import hub as hub_module
-from live.realtime.cohort import Member
-from live.realtime.hub import Hub
-from live.realtime.topic import Topic
 
 SHOW = ShowId("show")
 

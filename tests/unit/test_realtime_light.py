@@ -18,8 +18,8 @@ from live.protocol.codec_json import JSON
 from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.session import Session
 from live.protocol.shared import Shared
-from live.realtime.light import LightConnection
-from live.realtime.toll import LATE_BYTES_MAX
+from live.transport.fast.light import LightConnection
+from live.transport.fast.toll import LATE_BYTES_MAX
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

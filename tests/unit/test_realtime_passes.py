@@ -8,19 +8,19 @@ import pytest
 from msgspec import Raw
 
 from live.domain.ids import ShowId
-from live.protocol.codec_json import JSON
-from live.protocol.commands import Publication
-from live.protocol.session import Session
-from live.protocol.shared import Shared
-from live.realtime.hub import (
+from live.fanout.hub import (
     PASS_GAP_SECONDS,
     PULSE_GAP_MAX_SECONDS,
     PULSE_GAP_SECONDS,
     PULSE_SHARE,
     Hub,
 )
-from live.realtime.topic import Topic
-from tests.virtual_time import VirtualLoop, run_virtually
+from live.fanout.topic import Topic
+from live.protocol.codec_json import JSON
+from live.protocol.commands import Publication
+from live.protocol.session import Session
+from live.protocol.shared import Shared
+from tests.support.virtual_time import VirtualLoop, run_virtually
 
 SHOW = ShowId("show")
 NEARLY = 1e-9  # of virtual seconds, which are floats

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = sorted((Path(__file__).parents[2] / "live" / "realtime" / "lua").glob("*.lua"))
+SCRIPTS = sorted((Path(__file__).parents[2] / "live" / "showlog" / "lua").glob("*.lua"))
 
 
 def header(text: str) -> str:

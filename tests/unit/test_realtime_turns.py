@@ -2,7 +2,7 @@
 
 import asyncio
 
-from live.realtime.turns import Turns
+from live.transport.fast.turns import Turns
 
 
 async def test_steps_of_one_turn_are_bounded() -> None:

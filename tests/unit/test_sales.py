@@ -5,19 +5,19 @@ from dataclasses import dataclass, field, replace
 import orjson
 import pytest
 
+from live.base.errors import Busy, NotFound
+from live.buying.me import ORDERS_MAX, me_view, orders_told
+from live.buying.offers import OfferBook
+from live.buying.waiters import OrderWaiters
 from live.domain.events import OrderEvent
 from live.domain.hold import HoldItem, HoldState, Line, LiveHold, Waiting
 from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.payment import PricedLine
-from live.errors import Busy, NotFound
 from live.payments.worker import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
-from live.sales.me import ORDERS_MAX, me_view, orders_told
-from live.sales.offers import OfferBook
-from live.sales.waiters import OrderWaiters
-from tests.ledger_kit import PRICE
-from tests.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
+from tests.support.ledger_kit import PRICE
+from tests.support.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
 
 SHOW = ShowId("demo")
 BUYER = BuyerId(bytes(16))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from live.errors import SettingsError
-from live.settings import Settings, resolve_secret
+from live.base.errors import SettingsError
+from live.base.settings import Settings, resolve_secret
 
 CONFIGURED = {"LIVE_DATABASE_URL": "postgresql://db/live", "LIVE_REDIS_URL": "redis://db"}
 

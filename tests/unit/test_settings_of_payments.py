@@ -2,8 +2,8 @@
 
 import pytest
 
-from live.errors import SettingsError
-from live.settings import Settings
+from live.base.errors import SettingsError
+from live.base.settings import Settings
 
 OWN = {
     "LIVE_REDIS_URL": "redis://127.0.0.1/0",

@@ -5,7 +5,7 @@ Method: elements that keep what is written to them, and a clock that the test se
 
 import pytest
 
-from tests.node import Run
+from tests.support.node import Run
 
 DESK = """
 const made = [];

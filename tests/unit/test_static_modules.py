@@ -2,8 +2,8 @@
 
 import pytest
 
-from live.web.assets import FOLDER
-from tests.node import Run
+from live.pages.assets import FOLDER
+from tests.support.node import Run
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*.js")))

@@ -1,6 +1,6 @@
 """The page's model in Node: events are folded into it in any order, more than once."""
 
-from tests.node import Run
+from tests.support.node import Run
 
 MODEL = """
 import { ShowModel } from "./state.js";

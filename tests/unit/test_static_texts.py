@@ -7,9 +7,9 @@ import pytest
 from live.domain import money
 from live.domain.outcomes import Outcome
 from live.domain.show import ShowStatus
-from live.web import structured_data
-from live.web.assets import FOLDER
-from tests.node import Run
+from live.pages import structured_data
+from live.pages.assets import FOLDER
+from tests.support.node import Run
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from live.api.http.bodies import OfferBody
+from live.base.errors import BadField
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import PURCHASES_MAX, Stock
-from live.errors import BadField
+from live.redis.scripts import script
 from live.stock.records import (
     COUNTER_BITS,
     UNITS_MAX,
@@ -27,9 +29,7 @@ from live.stock.records import (
     read_stock,
     sum_lines,
 )
-from live.stock.scripts import script
-from live.web.api.bodies import OfferBody
-from tests.stock_kit import terms
+from tests.support.stock_kit import terms
 
 SHOW = ShowId("s")
 sixteen = st.binary(min_size=16, max_size=16)

@@ -2,8 +2,8 @@
 
 import logging
 
-from live.telemetry import KINDS_MAX, TOLD_MAX, TOLD_SECONDS, Sparse
-from tests.session_kit import Clock
+from live.base.telemetry import KINDS_MAX, TOLD_MAX, TOLD_SECONDS, Sparse
+from tests.support.session_kit import Clock
 
 
 def record(message: str) -> logging.LogRecord:

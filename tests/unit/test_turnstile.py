@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from live.realtime import turnstile
-from live.realtime.turnstile import INSIDE_MAX, SLICE, Turnstile
+from live.connection import limiter as turnstile
+from live.connection.limiter import INSIDE_MAX, SLICE, Turnstile
 
 
 async def test_few_go_in_at_once_and_everybody_gets_in_in_order() -> None:

@@ -7,7 +7,7 @@ import pytest
 from live.domain.ids import ShowId
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.servers import Valkey
+from tests.support.servers import Valkey
 
 
 @pytest.fixture

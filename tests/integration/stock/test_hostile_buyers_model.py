@@ -8,11 +8,12 @@ import pytest
 import uvloop
 
 from live.domain.ids import ShowId
-from live.stock import batcher, calls, scripts
+from live.redis import scripts
+from live.stock import batcher, calls
 from live.stock.engine import StockEngine
-from tests.hostile_simulator import HostileBuyers
-from tests.servers import Valkey, redis_binaries
-from tests.stock_simulator import prepare_scripts
+from tests.support.hostile_simulator import HostileBuyers
+from tests.support.servers import Valkey, redis_binaries
+from tests.support.stock_simulator import prepare_scripts
 
 OPERATIONS_A_SEED = 10_000
 SEEDS = 2

@@ -11,14 +11,14 @@ import pytest
 import redis.asyncio
 
 import live.stock
+from live.base.errors import Busy
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy
 from live.stock.engine import StockEngine
 from live.stock.keys import GROUP, show_keys
 from live.stock.outbox import Outbox
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, one, terms
 
 SOURCE = (Path(live.stock.__file__).parent / "lua" / "hold.lua").read_text()
 BOUND = int(re.findall(r"BACKLOG_MAX = (\d+)", SOURCE)[0])

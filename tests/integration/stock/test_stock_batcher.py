@@ -6,17 +6,17 @@ from collections import Counter
 
 import pytest
 
+from live.base.errors import Busy, CallError
 from live.domain.hold import HoldAnswer
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
-from live.errors import Busy, CallError
 from live.stock import batcher
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
 from live.stock.replies import as_bytes
-from tests.stock_kit import buyer, key, make_due, one, terms
+from tests.support.stock_kit import buyer, key, make_due, one, terms
 
 Answer = HoldAnswer | CallError
 

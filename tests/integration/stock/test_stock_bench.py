@@ -3,11 +3,11 @@
 import pytest
 import redis.asyncio
 
-from live.bench.stock import run
-from live.bench.stock_rivals import Naive, Postgres
+from live.base.errors import EngineError
 from live.domain.ids import ShowId
-from live.errors import EngineError
-from tests.servers import Valkey
+from live.tools.bench.stock import run
+from live.tools.bench.stock_rivals import Naive, Postgres
+from tests.support.servers import Valkey
 
 GOALS = {
     "stock.vs_naive_500",

@@ -17,7 +17,7 @@ from live.domain.offer import OfferTerms, Phase
 from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.stock_kit import key, now_ms, one, terms
+from tests.support.stock_kit import key, now_ms, one, terms
 
 ALLOTTED = 1_000_000
 BUYERS = 60

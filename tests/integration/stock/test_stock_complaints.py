@@ -32,8 +32,8 @@ from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, make_due, now_ms, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, make_due, now_ms, one, terms
 
 
 def test_each_complaint_names_a_test_that_exists() -> None:

@@ -10,8 +10,8 @@ from live.domain.offer import Mode, Phase, Stock
 from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, one, terms
 
 
 async def test_facade_walks_through_a_sale(

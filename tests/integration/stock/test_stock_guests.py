@@ -10,8 +10,8 @@ from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, one, terms
 
 SECRET = "s" * 32
 UNITS = 400

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
+from live.base.errors import BadField, Busy, Conflict
 from live.domain.hold import HoldAnswer, Line
 from live.domain.ids import ShowId
 from live.domain.offer import Mode, Phase, Stock
 from live.domain.outcomes import Outcome
-from live.errors import BadField, Busy, Conflict
 from live.stock.engine import StockEngine
 from live.stock.keys import ShowKeys, show_keys
 from live.stock.outbox import Outbox
 from live.stock.replies import as_list
-from tests.stock_kit import buyer, key, now_ms, one, terms
+from tests.support.stock_kit import buyer, key, now_ms, one, terms
 
 
 async def test_racing_buyers_never_over_reserve(engine: StockEngine, show: ShowId) -> None:

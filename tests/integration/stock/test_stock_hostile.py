@@ -2,13 +2,13 @@
 
 import pytest
 
+from live.base.errors import Conflict
 from live.domain.hold import HoldState, Line
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
-from live.errors import Conflict
 from live.stock.engine import StockEngine
-from tests.stock_kit import buyer, key, now_ms, one, terms
+from tests.support.stock_kit import buyer, key, now_ms, one, terms
 
 PER_OFFER = 16  # records of one buyer
 

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from live.base.errors import Busy, NotFound
 from live.domain.hold import HoldState, Line
 from live.domain.ids import ShowId
 from live.domain.offer import Phase, Stock
 from live.domain.outcomes import Outcome
 from live.domain.stock import RebuiltHold, RebuiltWaiting, ShowStock
-from live.errors import Busy, NotFound
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
 from live.stock.records import COUNTER_BITS, read_stock
 from live.stock.replies import as_bytes, as_list
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, make_due, now_ms, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, make_due, now_ms, one, terms
 
 Question = Callable[[StockEngine, ShowId], Awaitable[object]]
 QUESTIONS: dict[str, Question] = {

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import pytest
 
+from live.base.errors import Busy
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.errors import Busy
+from live.redis.scripts import NAMES
 from live.stock.engine import StockEngine
 from live.stock.keys import ShowKeys, show_keys
-from live.stock.scripts import NAMES
 from tests.integration.stock.test_stock_life import Question
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, one, terms
 
 FREE, MINE, PAYS, PAID = 0, key(), key(), key()
 FULL = 1

@@ -10,7 +10,7 @@ from live.domain.stock import RebuiltHold, ShowStock
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.records import RECORDS_MAX
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.stock_kit import buyer, key, one, terms
 
 LOTS = 400
 

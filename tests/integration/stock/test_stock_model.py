@@ -8,10 +8,11 @@ import uvloop
 
 from live.domain.hold import MovementKind
 from live.domain.ids import ShowId
-from live.stock import batcher, calls, scripts
+from live.redis import scripts
+from live.stock import batcher, calls
 from live.stock.engine import StockEngine
-from tests.servers import Valkey, redis_binaries
-from tests.stock_simulator import Simulator, prepare_scripts
+from tests.support.servers import Valkey, redis_binaries
+from tests.support.stock_simulator import Simulator, prepare_scripts
 
 OPERATIONS = 50_000
 OPERATIONS_A_SEED = 25_000

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
+from live.base.errors import Busy, OutboxLost
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
-from live.errors import Busy, OutboxLost
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
-from tests.stock_kit import buyer, key, now_ms, one, terms
+from tests.support.stock_kit import buyer, key, now_ms, one, terms
 
 
 async def test_movement_tells_everything_about_a_hold(

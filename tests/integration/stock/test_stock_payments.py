@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from live.base.errors import NotFound
 from live.domain.hold import HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, Phase, Stock
 from live.domain.outcomes import Outcome
 from live.domain.stock import Transition
-from live.errors import NotFound
 from live.stock.engine import StockEngine
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.stock_kit import buyer, key, one, terms
 
 
 async def held(engine: StockEngine, show: ShowId, who: BuyerId, qty: int = 1) -> HoldKey:

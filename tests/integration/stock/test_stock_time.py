@@ -13,8 +13,8 @@ from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
-from tests.servers import Valkey
-from tests.stock_kit import buyer, key, make_due, now_ms, one, terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import buyer, key, make_due, now_ms, one, terms
 
 
 async def until(moment_ms: int) -> None:

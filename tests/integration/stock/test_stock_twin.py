@@ -9,7 +9,7 @@ import redis.asyncio
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Mode, Phase, Stock
-from live.stock import scripts
+from live.redis import scripts
 from live.stock.records import (
     HEAD_OF_LINE,
     MODES,
@@ -21,8 +21,8 @@ from live.stock.records import (
     read_records,
     read_stock,
 )
-from tests.servers import Valkey
-from tests.stock_kit import terms
+from tests.support.servers import Valkey
+from tests.support.stock_kit import terms
 
 SHOW = ShowId("s")
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from live.base.errors import Conflict
 from live.domain.hold import HoldState, Line, MovementKind
 from live.domain.ids import HoldKey, ShowId
 from live.domain.offer import Phase, Stock
 from live.domain.outcomes import Outcome
-from live.errors import Conflict
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.stock_kit import buyer, key, one, terms
+from tests.support.stock_kit import buyer, key, one, terms
 
 
 async def sell_out(engine: StockEngine, show: ShowId, **changes: object) -> HoldKey:

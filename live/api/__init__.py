@@ -1,0 +1,1 @@
+"""What HTTP and RPC have in common: who is calling, problems, limits, health."""

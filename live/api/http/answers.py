@@ -1,0 +1,104 @@
+"""Answers that are no object of the domain."""
+
+from dataclasses import dataclass
+
+from live.domain.ids import ShowId
+from live.domain.offer import OfferView
+from live.domain.order import OrderView
+from live.domain.show import ProductView
+from live.ledger.hosting.actions import Action
+from live.ledger.hosting.bans import BanRow
+from live.ledger.hosting.desk_rows import AuditResult, ShowSummary
+from live.ledger.hosting.orders import OfferReport
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """`{}`: done, and nothing to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """`next` goes into `?cursor=` of the next call; null on the last page."""
+
+    items: list[ProductView]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPage:
+    items: list[ShowSummary]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OfferPage:
+    items: list[OfferView]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restrictions:
+    """People who may not speak in a show, or not come in, at this moment."""
+
+    items: list[BanRow]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """`next` goes into `?cursor=` of the next call; null on the last page. `cursor` is always
+    there: with the oldest first, a poller goes on from it later and misses no order."""
+
+    items: list[OrderView]
+    next: str | None
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPage:
+    """`next` and `cursor` as in a page of orders."""
+
+    items: list[Action]
+    next: str | None
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestAnswer:
+    token: str
+    sub: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAnswer:
+    """What the console may show and offer; the token itself stays in the cookie."""
+
+    sub: str
+    role: str
+    shows: list[str]
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportAnswer:
+    """`viewers` are those watching now; null while Redis cannot be asked. `unpaid_minor`: invoices
+    that nobody has paid yet, which are no revenue. `revenue_minor` is net of refunds; `offers` are
+    gross, what was sold before any refund. `audit` is the latest of the schedule, of all
+    shows together; null before the first."""
+
+    show: ShowId
+    currency: str
+    viewers: int | None
+    holds: int
+    orders: int
+    revenue_minor: int
+    unpaid_minor: int
+    conversion: float
+    average_order_minor: int
+    offers: list[OfferReport]
+    audit: AuditResult | None

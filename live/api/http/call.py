@@ -1,0 +1,290 @@
+"""Turns a line of the table into a route: authenticate, authorise, validate, run, answer.
+
+Always: in this order. Who may not call learns nothing about what exists or which field is wrong;
+nothing is run with a body that was not checked; every failure is a problem document. With an
+Idempotency-Key the handler runs once, and a repeat gets the same bytes (but for secrets, which are
+not stored: a repeat makes an equal one).
+"""
+
+import asyncio
+import hashlib
+import re
+
+import asyncpg
+import msgspec
+import orjson
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from live.api.auth import ConsoleSession, InvalidToken
+from live.api.http.deps import ApiDeps
+from live.api.http.table import Access, Answer, ApiCall, B, Endpoint, Where
+from live.api.problems import (
+    BadInput,
+    TooLarge,
+    TooSlow,
+    WrongMediaType,
+    answer_fault,
+    answer_problem,
+    answer_unavailable,
+)
+from live.api.session import SAFE_METHODS, check_origin, renew_session, session_token
+from live.base.errors import CallError, Denied, NotFound
+from live.base.failpoint import failpoint
+from live.domain.caller import Caller, Role
+from live.domain.ids import OfferId, ShowId, is_id, is_sub
+from live.hosting.ports import UNREACHABLE
+from live.ledger.db.idempotency import CallKey
+from live.ledger.db.pool import DATABASE_ERRORS
+from live.ledger.hosting.show_command import Actor
+
+log = structlog.get_logger()
+
+BODY_BYTES_MAX = 64 * 1024
+BODY_SECONDS = 5.0  # below what the guard of the connection gives it (transport/http_guard.py)
+KEY_CHARS_MAX = 255
+
+_FIELD = re.compile(r"^(?P<fault>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"field `(?P<name>[^`]*)`")
+
+
+def make_route(deps: ApiDeps, endpoint: Endpoint[B]) -> Route:
+    """One route of the application."""
+
+    name = f"{endpoint.method} {endpoint.path}"
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await _run(deps, endpoint, request)
+        except CallError as error:
+            if isinstance(error, Denied):
+                log.info("call_denied", call=name, address=address_of(request), why=str(error))
+            return answer_problem(error)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        except (*DATABASE_ERRORS, *UNREACHABLE) as error:
+            if isinstance(error, _OUR_FAULTS):
+                return answer_fault(error, path=endpoint.path)
+            return answer_unavailable(error, path=endpoint.path)
+        # The boundary: a bug in one call must answer this caller and concern nobody else.
+        except Exception as error:
+            return answer_fault(error, path=endpoint.path)
+
+    return Route(endpoint.path, handle, methods=[endpoint.method], name=name)
+
+
+# Postgres answered, and did not like what we sent: repeating will not help.
+_OUR_FAULTS = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+)
+
+
+async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Response:
+    session = _session_of(deps, endpoint.access, request)
+    caller = session.caller if session else await _authenticate(deps, endpoint.access, request)
+    _check_path(request)
+    show = await _authorise(deps, endpoint.access, caller, request)
+    raw = b"" if endpoint.raw or endpoint.method == "GET" else await read_body(request)
+    call = ApiCall(
+        caller=caller,
+        actor=Actor(
+            sub=caller.sub,
+            role=caller.role,
+            address=address_of(request),
+            call=_call_key(endpoint, caller, request, raw),
+        ),
+        body=_decode(endpoint.body, raw, request),
+        path=request.path_params,
+        query=_query(endpoint, request),
+        request=request,
+        show=show,
+    )
+    if call.actor.call is None:
+        response = _response(endpoint, await endpoint.handler(deps, call))
+    else:
+        response = await _run_once(deps, endpoint, call, call.actor.call)
+    if session is not None:
+        renew_session(request, response, deps.auth, session)
+    return response
+
+
+def _session_of(deps: ApiDeps, access: Access, request: Request) -> ConsoleSession | None:
+    """The console's session that a request comes with, where it needs one and has no token."""
+    cookie = session_token(request)
+    if not access.roles or not cookie or request.headers.get("authorization"):
+        return None
+    if request.method not in SAFE_METHODS:
+        check_origin(request)
+    return deps.auth.session(cookie)
+
+
+async def _authenticate(deps: ApiDeps, access: Access, request: Request) -> Caller:
+    if not access.roles:
+        return _NOBODY
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if not scheme and access.guests:
+        return deps.auth.caller("")
+    if not scheme:
+        raise InvalidToken("a token is needed")
+    if scheme.lower() != "bearer" or not token:
+        raise InvalidToken("Authorization must be: Bearer <token>")
+    return await deps.auth.caller_soon(token)
+
+
+_NOBODY = Caller(sub="", buyer=None, role=Role.VIEWER, shows=frozenset(), expires_at=None)
+
+
+def _check_path(request: Request) -> None:
+    """A name that nothing can have is unknown, and must not reach keys, logs or queries."""
+    for part, value in request.path_params.items():
+        fits = is_sub(value) if part == "sub" else is_id(value)
+        if not fits:
+            raise NotFound(f"unknown {part}")
+
+
+async def _authorise(
+    deps: ApiDeps, access: Access, caller: Caller, request: Request
+) -> ShowId | None:
+    if access.roles and caller.role not in access.roles:
+        raise Denied(f"role {caller.role.value} may not do this")
+    match access.where:
+        case Where.EVERYWHERE:
+            if caller.role is not Role.SERVICE and not caller.everywhere:
+                raise Denied('this needs a token for all shows, ["*"]')
+        case Where.SHOW:
+            show = ShowId(request.path_params["show"])
+            if not caller.may_see(show):
+                raise Denied("the token does not cover this show")
+            return show
+        case Where.OFFER:
+            offer = OfferId(request.path_params["offer"])
+            show = await deps.host.show_of(offer)
+            if not caller.may_see(show):
+                raise NotFound(f"unknown offer {offer}")  # as if it did not exist
+            return show
+        case Where.ANY:
+            pass
+    return None
+
+
+async def read_body(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """Read at most `bytes_max` within BODY_SECONDS. Raises TooLarge, TooSlow."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > bytes_max:
+                    raise TooLarge(f"a body has {bytes_max} bytes at most")
+                parts.append(part)
+    except TimeoutError:
+        raise TooSlow(f"a body takes {BODY_SECONDS:g} seconds at most") from None
+    return b"".join(parts)
+
+
+def _decode(kind: type[B], raw: bytes, request: Request) -> B:
+    if not raw:
+        raw = b"{}"
+    elif request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        # A form of another site can send text/plain without asking first, but not this.
+        raise WrongMediaType("the body must be application/json")
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        if "got `float`" in str(error):
+            return _decode_whole_numbers(kind, raw)
+        raise _bad_input(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadInput("", "the body is no JSON") from None
+
+
+def _decode_whole_numbers(kind: type[B], raw: bytes) -> B:
+    """The same for a client that writes 1 as `1.0`, which JSON Schema takes for an integer."""
+    try:
+        return msgspec.convert(_whole(msgspec.json.decode(raw)), type=kind)
+    except msgspec.ValidationError as error:
+        raise _bad_input(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # behind the number
+        raise BadInput("", "the body is no JSON") from None
+
+
+def _whole(value: object) -> object:
+    """The value with each whole float as an integer. Raises RecursionError for an endless nest."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
+
+
+def _bad_input(text: str) -> BadInput:
+    """Find the field's name in what msgspec says."""
+    found = _FIELD.match(text)
+    fault, path = (text, "") if found is None else (found["fault"], found["path"] or "")
+    named = _NAMED.search(fault)
+    if named is not None:
+        path = f"{path}.{named['name']}" if path else named["name"]
+    return BadInput(path, fault)
+
+
+def _query(endpoint: Endpoint[B], request: Request) -> dict[str, str]:
+    for name in request.query_params:
+        if name not in endpoint.query:
+            raise BadInput(name, "unknown query parameter")
+    return dict(request.query_params)
+
+
+def _call_key(
+    endpoint: Endpoint[B], caller: Caller, request: Request, raw: bytes
+) -> CallKey | None:
+    if endpoint.method != "POST" or not endpoint.keyed:
+        return None
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
+        raise BadInput("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
+    if not key:
+        if endpoint.key_needed:
+            raise BadInput("Idempotency-Key", "this call needs the header")
+        return None
+    digest = hashlib.sha256(b"\n".join((b"POST", request.url.path.encode(), raw))).digest()
+    return CallKey(f"{caller.role.value}:{caller.sub}", key, digest)
+
+
+async def _run_once(
+    deps: ApiDeps, endpoint: Endpoint[B], call: ApiCall[B], key: CallKey
+) -> Response:
+    stored = await deps.idempotency.begin(key)
+    if stored is not None and not endpoint.secret:
+        return Response(stored.body, stored.status, {"Idempotent-Replayed": "true"}, _JSON)
+    try:
+        response = _response(endpoint, await endpoint.handler(deps, call))
+    except (CallError, asyncpg.TransactionRollbackError):
+        # Tried to its end. Any other failure leaves the key taken: the call may still be under way.
+        await deps.idempotency.forget(key)
+        raise
+    failpoint("api.before_answer")
+    kept = b"" if endpoint.secret else bytes(response.body)
+    await deps.idempotency.finish(key, response.status_code, kept)
+    return response
+
+
+_JSON = "application/json"
+
+
+def _response(endpoint: Endpoint[B], result: object) -> Response:
+    if isinstance(result, Response):
+        return result
+    answer = result if isinstance(result, Answer) else Answer(body=result)
+    headers = {"Cache-Control": "no-store", **answer.headers}
+    return Response(orjson.dumps(answer.body), endpoint.status, headers, _JSON)
+
+
+def address_of(request: Request) -> str:
+    """The client's address; connection/addresses.py has put a trusted proxy's word in already."""
+    return "" if request.client is None else request.client.host

@@ -1,0 +1,115 @@
+"""Orders, refunds and what providers tell us."""
+
+from uuid import UUID
+
+from starlette.responses import Response
+
+from live.api.http.answers import Nothing, OrderPage
+from live.api.http.bodies import CallOffBody, Empty, PaidBody, RefundBody
+from live.api.http.call import read_body
+from live.api.http.deps import ApiDeps
+from live.api.http.paging import read_cursor, read_limit, read_newest_first, write_cursor
+from live.api.http.table import ApiCall
+from live.api.problems import BadInput, answer_refused_webhook
+from live.base.errors import Denied, NotFound
+from live.domain.caller import Caller, Role
+from live.domain.ids import OfferId, OrderId, ShowId, is_id, is_sub
+from live.domain.order import OrderView
+from live.ledger.hosting.orders import OrderRow
+from live.ledger.money.refunds import RefundWish, Returned
+from live.payments.port import WEBHOOK_BYTES_MAX, WebhookRefused
+
+
+async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
+    caller, query = call.caller, call.query
+    show, buyer = query.get("show"), query.get("buyer")
+    if show is not None and not is_id(show):
+        raise BadInput("show", "1-64 of A-Za-z0-9_-")
+    if buyer is not None and not is_sub(buyer):
+        raise BadInput("buyer", "1-255 bytes")
+    if caller.role is Role.VIEWER:
+        if buyer not in (None, caller.sub):
+            raise Denied("a viewer sees his own orders only")
+        buyer = caller.sub
+    elif show is not None and not caller.may_see(ShowId(show)):
+        raise Denied("the token does not cover this show")
+    elif show is None and not caller.everywhere:
+        raise BadInput("show", "name one that the token covers")
+    page = await deps.orders.list(
+        show=None if show is None else ShowId(show),
+        sub=buyer,
+        cursor=read_cursor(query) or None,
+        limit=read_limit(query),
+        newest_first=read_newest_first(query),
+    )
+    cursor = write_cursor(page.cursor)
+    return OrderPage([row.view for row in page.orders], cursor if page.more else None, cursor)
+
+
+async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderView:
+    return (await _find(deps, call.caller, call.order_id)).view
+
+
+async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
+    found = await _find(deps, call.caller, call.order_id)
+    assert call.actor.call is not None, "the table demands a key"
+    refunded = await deps.orders.request_refund(
+        found.view.order,
+        _wish(call.body),
+        request_key=call.actor.call.key,
+        actor=call.actor,
+    )
+    return refunded.view
+
+
+def _wish(body: RefundBody) -> RefundWish:
+    if body.items and not body.restock:
+        raise BadInput("items", "only together with restock")
+    if len({item.offer for item in body.items}) < len(body.items):
+        raise BadInput("items", "an offer may be named once")
+    return RefundWish(
+        amount_minor=body.amount_minor,
+        reason=body.reason,
+        restock=body.restock,
+        items=tuple(Returned(OfferId(item.offer), item.qty) for item in body.items),
+    )
+
+
+async def call_off_refunds(deps: ApiDeps, call: ApiCall[CallOffBody]) -> OrderView:
+    found = await _find(deps, call.caller, call.order_id)
+    done = await deps.orders.call_off_refunds(
+        found.view.order, reason=call.body.reason, actor=call.actor
+    )
+    return done.view
+
+
+async def mark_paid(deps: ApiDeps, call: ApiCall[PaidBody]) -> OrderView:
+    found = await _find(deps, call.caller, call.order_id)
+    paid = await deps.orders.mark_paid(
+        found.view.order, reference=call.body.reference, actor=call.actor
+    )
+    return paid.view
+
+
+async def take_webhook(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing | Response:
+    """The provider's signature is the authentication; the raw bytes are what it covers."""
+    body = await read_body(call.request, bytes_max=WEBHOOK_BYTES_MAX)
+    headers = {name.lower(): value for name, value in call.request.headers.items()}
+    try:
+        await deps.take_webhook(call.path["provider"], headers, body)
+    except WebhookRefused as refused:
+        return answer_refused_webhook(refused.status, str(refused), refused.code)
+    return Nothing()
+
+
+async def _find(deps: ApiDeps, caller: Caller, order: OrderId) -> OrderRow:
+    """Another's order is answered like one that does not exist."""
+    try:
+        UUID(order)
+    except ValueError:
+        raise NotFound(f"unknown order {order}") from None
+    found = await deps.orders.get(order)
+    own = caller.role is Role.VIEWER and found.sub == caller.sub
+    if own or caller.may_host(found.view.show):
+        return found
+    raise NotFound(f"unknown order {order}")

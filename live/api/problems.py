@@ -1,0 +1,198 @@
+"""Errors of HTTP calls as problem details (RFC 9457).
+
+Always: a client learns what it did wrong and whether to repeat, never what our code looks like: an
+unexpected fault carries a reference under which the log tells the rest.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar
+from uuid import uuid4
+
+import msgspec
+import orjson
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+
+from live.api.auth import ExpiredToken, InvalidToken
+from live.base.errors import BadField, Busy, CallError, Conflict, Denied, NotFound, TooManyTries
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class BadInput(BadField):
+    """A field of a body, path or query; `field` is its JSON path such as `skus[2]`, "" for all."""
+
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(f"{field}: {fault}" if field else fault)
+        self.field = field
+
+
+class TooManyRequests(Busy):
+    """This caller is too fast; the server itself is well."""
+
+
+class TooLarge(CallError):
+    code: ClassVar[int] = 1413
+
+
+class TooSlow(CallError):
+    """The request did not arrive in time; the connection ends behind the answer."""
+
+    code: ClassVar[int] = 1408
+
+
+class WrongMediaType(CallError):
+    code: ClassVar[int] = 1415
+
+
+class NotAllowedHere(CallError):
+    """The address or origin of the request, not the role, stands in the way."""
+
+    code: ClassVar[int] = 103
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error answer.
+
+    `reason`: which of the failures with this code it is, a stable word such as `webhook.stale`.
+    """
+
+    title: str
+    status: int
+    detail: str
+    code: int
+    reason: str | None = None
+    type: str = "about:blank"
+    field: str | None = None
+    temporary: bool = False
+    retry_ms: int | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    error: type[CallError]
+    status: int
+    title: str
+
+
+# The first that fits counts, so subclasses stand before their bases.
+_KINDS = (
+    _Kind(InvalidToken, 401, "Not authenticated"),
+    _Kind(ExpiredToken, 401, "Token expired"),
+    _Kind(NotAllowedHere, 403, "Not allowed"),
+    _Kind(Denied, 403, "Not allowed"),
+    _Kind(NotFound, 404, "Not found"),
+    _Kind(Conflict, 409, "Conflict"),
+    _Kind(TooSlow, 408, "Too slow"),
+    _Kind(TooLarge, 413, "Too large"),
+    _Kind(WrongMediaType, 415, "Unsupported media type"),
+    _Kind(BadField, 400, "Bad request"),
+    _Kind(TooManyRequests, 429, "Too many requests"),
+    _Kind(TooManyTries, 429, "Too many tries"),
+    _Kind(Busy, 503, "One moment"),
+)
+
+
+def answer_problem(error: CallError) -> Response:
+    """Turn a failed call into its answer."""
+    kind = next((kind for kind in _KINDS if isinstance(error, kind.error)), None)
+    status, title = (500, "Failed") if kind is None else (kind.status, kind.title)
+    retry_ms = error.retry_ms if isinstance(error, Busy) else None
+    problem = Problem(
+        title=title,
+        status=status,
+        detail=str(error),
+        code=error.code,
+        field=error.field or None if isinstance(error, BadInput) else None,
+        temporary=error.temporary,
+        retry_ms=retry_ms,
+    )
+    headers = {}
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+        headers["Connection"] = "close"  # the rest of the body is not waited for
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="live"'
+    if retry_ms is not None:
+        headers["Retry-After"] = str(max(1, -(-retry_ms // 1000)))  # whole seconds, rounded up
+    return _response(problem, headers)
+
+
+def answer_unavailable(error: Exception, *, path: str) -> Response:
+    """Postgres or Redis cannot be reached: the call may be repeated with the same key."""
+    reference = uuid4().hex
+    log.warning("engine_unreachable", path=path, reference=reference, error=repr(error))
+    problem = Problem(
+        title="One moment",
+        status=503,
+        detail="an engine cannot be reached; repeat with the same key",
+        code=Busy.code,
+        temporary=True,
+        retry_ms=1000,
+        reference=reference,
+    )
+    return _response(problem, {"Retry-After": "1"})
+
+
+def answer_fault(error: Exception, *, path: str) -> Response:
+    """A bug of ours: the client gets a reference, the log everything else."""
+    reference = uuid4().hex
+    log.error("call_failed", path=path, reference=reference, exc_info=error)
+    problem = Problem(
+        title="Failed",
+        status=500,
+        detail="something broke on our side",
+        code=CallError.code,
+        reference=reference,
+    )
+    return _response(problem, {})
+
+
+def answer_refused_webhook(status: int, detail: str, reason: str) -> Response:
+    """The provider's operators read this, so it says what is wrong in words of its own."""
+    code = _CODES.get(status, BadField.code)
+    problem = Problem(
+        title="Webhook refused", status=status, detail=detail, code=code, reason=reason
+    )
+    return _response(problem, {})
+
+
+async def answer_http(request: Request, error: Exception) -> Response:
+    """No call of ours took the request: an unknown path, or a method that is not for it."""
+    assert isinstance(error, HTTPException), error
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route; a path here has one route a method.
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    phrase = HTTPStatus(error.status_code).phrase.capitalize()
+    problem = Problem(
+        title=phrase,
+        status=error.status_code,
+        detail=f"{request.method} {request.url.path}: {phrase.lower()}",
+        code=_CODES.get(error.status_code, CallError.code),
+    )
+    return _response(problem, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in here for method in route.methods or ()}
+
+
+_CODES = {401: InvalidToken.code, 404: NotFound.code, 405: 1405, 413: TooLarge.code}
+"""By HTTP status, for failures that are no CallError."""
+
+HANDLERS = {HTTPException: answer_http}
+"""For the application: what its router refuses by itself."""
+
+
+def _response(problem: Problem, headers: dict[str, str]) -> Response:
+    body = orjson.dumps(msgspec.to_builtins(problem))
+    return Response(body, problem.status, headers | {"Cache-Control": "no-store"}, MEDIA_TYPE)

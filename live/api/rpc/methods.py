@@ -1,0 +1,258 @@
+"""The RPC methods of the public contract: read the request, call the use case, answer.
+
+Always: a handler never raises to the connection: what a client did wrong becomes his error, and any
+other fault is logged and answered `111`, so the client repeats with the same key.
+Not here: deadlines and the number of calls at once (realtime), rules (sales, shows).
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
+
+import msgspec
+import structlog
+from msgspec import UNSET
+
+from live.api.join import Snapshot
+from live.api.limits import AddressLimit
+from live.api.rpc import fields
+from live.base.errors import BadField, Busy, CallError, NotFound, TooManyTries
+from live.buying.checkout import Checkout, Purchase
+from live.buying.hold import HoldDesk, Wanted, require_buyer
+from live.buying.waitlist import Waitlist
+from live.connection.addresses import range_of
+from live.domain.caller import Caller
+from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
+from live.domain.order import OrderView
+
+log = structlog.get_logger()
+
+REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thumb, not a script
+# Of one range of addresses and worker, whoever pays from there. A crowd behind one carrier's NAT
+# has some cards declined in the rush of a sale; who tries stolen numbers has nothing else.
+DECLINES_BURST, DECLINES_PER_SECOND = 50, 1 / 20
+Request = TypeVar("Request", bound=msgspec.Struct)
+
+
+class RpcCall(Protocol):
+    """One call of a session; see realtime. `show` is the show that the session joined."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def show(self) -> ShowId | None: ...
+
+    @property
+    def connection(self) -> str: ...
+
+    @property
+    def address(self) -> str | None: ...
+
+    @property
+    def data(self) -> bytes: ...
+
+    def reply(self, result: object) -> None: ...
+
+    def fail(self, error: CallError) -> None: ...
+
+
+Handler = Callable[[RpcCall], Awaitable[object] | None]
+
+
+class Orders(Protocol):
+    """Orders of one buyer. None: not there, or somebody else's."""
+
+    async def of_hold(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> OrderView | None: ...
+
+    async def of_buyer(self, order: OrderId, sub: str) -> OrderView | None: ...
+
+
+class Shows(Protocol):
+    """The snapshot of a show. Raises NotFound, Denied, Busy."""
+
+    async def state(self, caller: Caller, show: ShowId, *, joined: bool) -> Snapshot: ...
+
+
+class Reactions(Protocol):
+    def add(self, show: ShowId, kind: str) -> None: ...
+
+
+class SaleRpc:
+    """The methods by name: `handlers()` goes into the realtime registry."""
+
+    def __init__(
+        self,
+        *,
+        desk: HoldDesk,
+        checkout: Checkout,
+        waitlist: Waitlist,
+        orders: Orders,
+        shows: Shows,
+        reactions: Reactions,
+    ) -> None:
+        self._desk = desk
+        self._checkout = checkout
+        self._waitlist = waitlist
+        self._orders = orders
+        self._shows = shows
+        self._reactions = reactions
+        self._taps = AddressLimit(burst=REACTIONS_BURST, per_second=REACTIONS_PER_SECOND)
+        self._declines = AddressLimit(burst=DECLINES_BURST, per_second=DECLINES_PER_SECOND)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "time.now": _direct(_time_now),
+            "offer.hold": _direct(self.hold),
+            "show.state": _task(fields.ShowName, self.show_state),
+            "hold.release": _task(fields.HoldName, self.release),
+            "hold.checkout": _task(fields.CheckoutRequest, self.pay),
+            "order.get": _task(fields.OrderName, self.order),
+            "waitlist.join": _task(fields.JoinWaitlist, self.join),
+            "waitlist.leave": _task(fields.OfferName, self.leave),
+            "react": _task(fields.React, self.react),
+        }
+
+    def hold(self, call: RpcCall) -> None:
+        """The hot path: no task, and the engine's callback answers."""
+        request = fields.read(_HOLD, call.data)
+        caller, show, key = call.caller, _joined(call), _key(request.key)
+        wanted = [Wanted(item.offer, item.qty) for item in request.wanted()]
+        if request.items is UNSET:
+            self._desk.submit(caller, show, key, wanted[0], answer=call.reply, fail=call.fail)
+        else:
+            self._desk.submit_cart(caller, show, key, wanted, answer=call.reply, fail=call.fail)
+
+    async def show_state(self, call: RpcCall, request: fields.ShowName) -> object:
+        show = _visible(call, request.show)
+        return await self._shows.state(call.caller, show, joined=call.show == show)
+
+    async def release(self, call: RpcCall, request: fields.HoldName) -> object:
+        outcome = await self._desk.release(call.caller, _joined(call), _key(request.hold))
+        return {"outcome": outcome}
+
+    async def pay(self, call: RpcCall, request: fields.CheckoutRequest) -> object:
+        direct = request.direct()
+        purchase = Purchase(
+            key=_key(request.key),
+            provider=request.provider,
+            token=None if request.token is UNSET else request.token,
+            contact=None if request.contact is UNSET else msgspec.json.encode(request.contact),
+            hold=None if request.hold is UNSET else _key(request.hold),
+            direct=None if direct is None else Wanted(direct.offer, direct.qty),
+        )
+        near = range_of(call.address)
+        if near is not None and not self._declines.has(near, now=time.monotonic()):
+            raise TooManyTries("too many payments from your network were declined: try again later")
+
+        def declined() -> None:
+            if near is not None:
+                self._declines.take(near, now=time.monotonic())
+
+        answer = await self._checkout.pay(
+            call.caller, _joined(call), purchase, on_declined=declined
+        )
+        return answer.body()
+
+    async def order(self, call: RpcCall, request: fields.OrderName) -> object:
+        request.check()
+        buyer = require_buyer(call.caller)
+        if request.order is not UNSET:
+            order = await self._orders.of_buyer(OrderId(request.order.lower()), call.caller.sub)
+        else:
+            assert request.hold is not UNSET, "checked above"
+            order = await self._orders.of_hold(_joined(call), buyer, _key(request.hold))
+        if order is None:
+            raise NotFound("unknown order")
+        return order
+
+    async def join(self, call: RpcCall, request: fields.JoinWaitlist) -> object:
+        wanted = Wanted(request.offer, request.qty)
+        show, key = _joined(call), _key(request.key)
+        return (await self._waitlist.join(call.caller, show, wanted, key)).body()
+
+    async def leave(self, call: RpcCall, request: fields.OfferName) -> object:
+        await self._waitlist.leave(call.caller, _joined(call), request.offer)
+        return {}
+
+    async def react(self, call: RpcCall, request: fields.React) -> object:
+        """Raises Busy beyond what a person taps."""
+        show = _visible(call, request.show)
+        if show != call.show:
+            # Asked first, or anybody could leave counters of shows that are not.
+            await self._shows.state(call.caller, show, joined=False)
+        if not self._taps.take(call.connection, now=time.monotonic()):
+            raise Busy("too many reactions", retry_ms=int(1_000 / REACTIONS_PER_SECOND))
+        self._reactions.add(show, request.kind)
+        return {}
+
+
+def _time_now(call: RpcCall) -> None:
+    fields.read(_NOTHING, call.data)
+    call.reply(b'{"time":%d}' % (time.time_ns() // 1_000_000))
+
+
+def _joined(call: RpcCall) -> ShowId:
+    """Raises NotFound for a connection that joined no show: nothing of a show exists for it."""
+    if call.show is None:
+        raise NotFound("this connection joined no show")
+    return call.show
+
+
+def _visible(call: RpcCall, show: str) -> ShowId:
+    """Raises NotFound for a show that the token does not cover: the same as for one that is not."""
+    if not call.caller.may_see(ShowId(show)):
+        raise NotFound(f"unknown show {show}")
+    return ShowId(show)
+
+
+def _key(text: str) -> HoldKey:
+    return HoldKey(bytes.fromhex(text.replace("-", "")))
+
+
+def _direct(handle: Callable[[RpcCall], None]) -> Handler:
+    """A handler that answers by itself, at once or from a callback."""
+
+    def handler(call: RpcCall) -> None:
+        try:
+            handle(call)
+        except CallError as error:
+            call.fail(error)
+        except Exception as error:  # a bug in one call must not end its connection
+            call.fail(_broken(error))
+
+    return handler
+
+
+def _task(kind: type[Request], handle: Callable[[RpcCall, Request], Awaitable[object]]) -> Handler:
+    """A handler that waits for something: the request is read before a task is made."""
+    decoder = msgspec.json.Decoder(kind)
+
+    def handler(call: RpcCall) -> Awaitable[object] | None:
+        try:
+            request = fields.read(decoder, call.data)
+        except BadField as error:
+            call.fail(error)
+            return None
+        return _guarded(handle(call, request))
+
+    return handler
+
+
+async def _guarded(work: Awaitable[object]) -> object:
+    try:
+        return await work
+    except CallError:
+        raise
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> Busy:
+    """A fault of ours or of an engine: the connection outlives it, the client repeats."""
+    log.error("rpc.broke", error=repr(error))
+    return Busy("something broke here; repeat with the same key")
+
+
+_HOLD = msgspec.json.Decoder(fields.HoldRequest)
+_NOTHING = msgspec.json.Decoder(fields.Nothing)

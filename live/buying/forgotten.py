@@ -1,0 +1,69 @@
+"""Repeats of purchases that the stock engine forgot: the ledger tells what became of them.
+
+The engine keeps a bounded number of records of one buyer and drops those of closed offers first.
+A click on a closed offer by such a buyer may be the repeat of a purchase, so it is asked here.
+Always: an answer comes, if only Busy; at most `READS_MAX` reads of Postgres run at once and
+`ASKED_MAX` wait, however many ask.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from live.base.errors import Busy, CallError, Conflict, is_bug
+from live.buying.ports import SaleOrders
+from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.order import OrderState
+from live.domain.outcomes import Outcome
+
+READS_MAX: Final = 4
+ASKED_MAX: Final = 200
+ANSWER_S: Final = 2.0  # as long as the engine itself may take
+
+Bought = Sequence[tuple[str, int]]  # offers and quantities that the click asks for
+Done = Callable[[Outcome | CallError], None]
+
+log = structlog.get_logger()
+
+
+class OldPurchases:
+    def __init__(self, orders: SaleOrders) -> None:
+        self._orders = orders
+        self._reads = asyncio.Semaphore(READS_MAX)
+        self._asked: set[asyncio.Task[None]] = set()
+
+    def ask(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, bought: Bought, *, done: Done
+    ) -> None:
+        """`done` is called once: CLOSED where the ledger does not know the key either."""
+        if len(self._asked) >= ASKED_MAX:
+            done(Busy("too many repeats of old purchases: repeat it with the same key"))
+            return
+        task = asyncio.create_task(self._answer(show, buyer, key, bought, done))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def _answer(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, bought: Bought, done: Done
+    ) -> None:
+        found: Outcome | CallError
+        try:
+            async with asyncio.timeout(ANSWER_S), self._reads:
+                found = await self._outcome(show, buyer, key, bought)
+        except CallError as error:
+            found = error
+        except Exception as error:  # whatever Postgres does, the client must be answered
+            log.warning("forgotten.not_told", show=show, error=repr(error), exc_info=is_bug(error))
+            found = Busy("the ledger cannot be reached")
+        done(found)
+
+    async def _outcome(self, show: ShowId, buyer: BuyerId, key: HoldKey, bought: Bought) -> Outcome:
+        order = await self._orders.of_hold(show, buyer, key)
+        if order is None:
+            return Outcome.CLOSED
+        if {(item.offer, item.qty) for item in order.items} != set(bought):
+            raise Conflict("this key was used for another request")
+        gone = order.state in (OrderState.CANCELLED, OrderState.REJECTED)
+        return Outcome.ALREADY_RELEASED if gone else Outcome.CONFIRMED

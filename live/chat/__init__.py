@@ -1,0 +1,1 @@
+"""Chat, moderation and reactions of a show."""

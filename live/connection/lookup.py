@@ -1,0 +1,83 @@
+"""Finds the topic behind a grant, in memory or by reading Redis, reaching back as far as is asked.
+
+Always: a topic found before an await is checked by `usable` before anybody is made to listen to it;
+one that is found for a viewer is claimed for him until `let_go`, so that the end of his other
+connection in the same instant does not take it away.
+"""
+
+from collections.abc import Iterable
+
+from live.connection.policy import Grant
+from live.connection.viewer import Mark
+from live.fanout.topic import Topic
+from live.protocol.commands import SubscribeRequest
+from live.showlog.log import Broker
+from live.showlog.room import ShowRoom
+
+
+class Lookup:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def at_hand(self, grant: Grant, request: SubscribeRequest) -> Topic | None:
+        """Return the topic if memory can answer this request, without a task and without Redis."""
+        room = self._broker.room(grant.show)
+        if room is None:
+            return None
+        topic = room.topics.get(grant.log)
+        if topic is None and (grant.direct or not grant.has_log):
+            topic = self._make(room, grant)
+        return None if topic is None or _needs_log(topic, request) else topic
+
+    async def find(self, grant: Grant, request: SubscribeRequest) -> Topic:
+        """Open the topic, and see to it that memory can decide this recovery.
+
+        Raises NotFound, Busy.
+        """
+        room = await self._broker.open_room(grant.show)
+        topic = room.topics.get(grant.log)
+        if topic is None:
+            topic = self._make(room, grant)
+            if grant.has_log and not grant.direct:
+                await self._broker.deepen(topic)  # many will ask for its recent past
+        if _needs_log(topic, request):
+            if request.offset > topic.top:
+                await self._broker.catch_up_to(topic, request.offset)
+            if not topic.reaches(request.offset):
+                await self._broker.deepen(topic)
+        return topic
+
+    def claim(self, topic: Topic) -> None:
+        """Keep a topic for somebody who is about to listen to it; `let_go` follows."""
+        topic.claims += 1
+
+    def let_go(self, topics: Iterable[Topic]) -> None:
+        """Whoever claimed these listens now, or will not."""
+        for topic in topics:
+            topic.claims -= 1
+            self._broker.drop_unheard(topic)
+
+    def usable(self, mark: Mark) -> bool:
+        """Tell whether a topic found before an await is still the one, and has all since then."""
+        topic = mark.sub.topic
+        room = self._broker.room_of(topic.show)
+        alive = room is not None and room.topics.get(topic.log) is topic
+        return alive and topic.epoch == mark.epoch and topic.floor <= mark.offset <= topic.top
+
+    def _make(self, room: ShowRoom, grant: Grant) -> Topic:
+        return self._broker.topic(
+            room,
+            grant.log,
+            grant.name,
+            direct=grant.direct,
+            has_log=grant.has_log,
+            keep=grant.keep,
+        )
+
+
+def _needs_log(topic: Topic, request: SubscribeRequest) -> bool:
+    """Tell whether Redis must be asked before this recovery can be decided."""
+    if not topic.has_log or not request.recover or request.epoch not in ("", topic.epoch):
+        return False
+    # Ahead of us: another gateway has delivered what is still on its way to this one.
+    return request.offset > topic.top or not topic.reaches(request.offset)

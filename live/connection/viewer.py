@@ -1,0 +1,58 @@
+"""Who is behind a session, and what he listens to."""
+
+from dataclasses import dataclass, field
+
+from live.connection.policy import Asking, Grant
+from live.domain.caller import Caller
+from live.domain.ids import ShowId
+from live.fanout.cohort import Member
+from live.fanout.topic import Topic
+from live.protocol.commands import ClientInfo
+from live.protocol.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    grant: Grant
+    topic: Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a topic stood when a join began."""
+
+    sub: Subscription
+    epoch: str
+    offset: int
+
+
+@dataclass(slots=True, eq=False)
+class Viewer:
+    """`show` is what connect named; `member` is None until he listens to something."""
+
+    session: Session
+    caller: Caller
+    show: ShowId | None
+    entering: ShowId | None = None  # a show that he did not name, but is about to listen to
+    member: Member | None = None
+    subs: dict[str, Subscription] = field(default_factory=dict)
+
+    @property
+    def here(self) -> ShowId | None:
+        """The show that he is in, or on his way into."""
+        return self.member.show if self.member is not None else self.show or self.entering
+
+    @property
+    def info(self) -> ClientInfo:
+        return ClientInfo(self.caller.sub, self.session.client)
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.caller, self.show, self.info)
+
+
+def viewer_of(session: Session) -> Viewer:
+    """Return the viewer of a session that has been connected."""
+    viewer = session.attachment
+    assert isinstance(viewer, Viewer), "an open session has a viewer"
+    return viewer

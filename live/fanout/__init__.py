@@ -1,0 +1,1 @@
+"""Publications to the connections of this process: hub, topics, cohorts."""

@@ -1,0 +1,1 @@
+"""What hosts do: products, run order, offers, pins, announcements."""

@@ -1,0 +1,1 @@
+"""The audit, and the repair of what it finds."""

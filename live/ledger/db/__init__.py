@@ -1,0 +1,1 @@
+"""The way to Postgres: pool, migrations, rights, leases, group commit."""

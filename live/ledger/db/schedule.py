@@ -1,0 +1,67 @@
+"""Work that is done again and again by one settler at a time.
+
+Always: a lease keeps settlers from doing it at once, which saves work and guards nothing; one that
+falls silent loses it to another; a failure is counted, logged and tried again; a long run is
+followed by a longer pause.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from live.base.errors import is_bug
+from live.ledger.db import metrics
+from live.ledger.db.leases import take, under
+from live.ledger.db.pool import Pool
+
+REST = 10  # pause at least so many times as long as the last run took: a tenth of the load at most
+
+log = structlog.get_logger()
+
+
+class Schedule:
+    """`work` every `every_s`, first one such pause after the start."""
+
+    def __init__(
+        self, pool: Pool, name: str, work: Callable[[], Awaitable[None]], *, every_s: float
+    ) -> None:
+        self._pool = pool
+        self._name = name
+        self._work = work
+        self._every_s = every_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set."""
+        pause = self._every_s
+        while not await _stopped(stop, pause):
+            started = time.monotonic()
+            try:
+                await self.run_once()
+            except Exception as error:
+                # The work touches every engine and provider, and the schedule outlives them all.
+                metrics.FAILURES.labels(self._name).inc()
+                log.warning(
+                    "schedule.failed", work=self._name, error=repr(error), exc_info=is_bug(error)
+                )
+            pause = max(self._every_s, REST * (time.monotonic() - started))
+
+    async def run_once(self) -> bool:
+        """Do the work unless another settler is at it; whether it was done.
+
+        Raises Fenced where this one was silent for so long that another one may be at it.
+        """
+        lease = await take(self._pool, f"schedule:{self._name}")
+        if lease is None:
+            return False
+        await under(self._pool, lease, self._work)
+        return True
+
+
+async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Shows, offers, products, orders as hosts write them, and the log of who did what."""

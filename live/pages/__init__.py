@@ -1,0 +1,1 @@
+"""The viewer page and the host console, and the files they load."""

@@ -1,1 +1,0 @@
-"""Fan-out: sessions of this process, the show log, recovery, admission."""

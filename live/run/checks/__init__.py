@@ -1,0 +1,1 @@
+"""Whether an engine answers, has finished loading, and may be relied on."""

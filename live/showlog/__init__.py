@@ -1,0 +1,1 @@
+"""The logs of a show's channels in Redis: append, state, figures, recovery, presence."""

@@ -1,0 +1,1 @@
+"""Engines, demo, benches, the sandbox provider: loaded by the commands that need them alone."""

@@ -1,0 +1,1 @@
+"""The sandbox payment provider: an HTTP service with books of its own."""

@@ -1,0 +1,93 @@
+"""The sandbox's webhooks: sent at least once, and late, twice or out of order where a test asks.
+
+Always: an event leaves the books only after a 2xx answer or after its last try; at most
+`BATCH` calls are open at once.
+"""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from live.payments.http_client import HttpClient
+from live.payments.webhooks import signed_headers, signing_key
+from live.tools.sandbox.books import Books, Event
+
+BATCH = 32
+TIMEOUT_S = 5.0
+COPIES_MAX = 100
+IDLE_S = 0.25  # how long an event that is due later may be overslept
+BACKOFF_MS = 200  # doubled with each try
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class HookRules:
+    delay_ms: int = 0
+    copies: int = 1
+    shuffle: bool = False
+
+
+class HookSender:
+    """Reads due events from the books and posts them; one task."""
+
+    def __init__(self, books: Books, *, url: str | None, key: str, uds: str | None) -> None:
+        self.rules = HookRules()
+        self._books = books
+        self._url = url or ""
+        self._key = signing_key(key)
+        self._uds = uds
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        client = HttpClient(self._url, headers={}, timeout_s=TIMEOUT_S, uds=self._uds)
+        try:
+            while True:
+                self._news.clear()
+                if not await self._pass(client):
+                    await self._sleep()
+        finally:
+            await client.close()
+
+    async def _sleep(self) -> None:
+        try:
+            await asyncio.wait_for(self._news.wait(), IDLE_S)
+        except TimeoutError:
+            pass  # nothing new was announced; events due by time are looked for now
+
+    async def _pass(self, client: HttpClient) -> bool:
+        rules = self.rules
+        now = int(time.time() * 1000)
+        events = self._books.due_events(now_ms=now - rules.delay_ms, limit=BATCH)
+        posts = [event for event in events for _ in range(min(rules.copies, COPIES_MAX))]
+        if rules.shuffle:
+            random.shuffle(posts)
+        done: dict[int, bool] = {}
+        for start in range(0, len(posts), BATCH):
+            part = posts[start : start + BATCH]
+            results = await asyncio.gather(*(self._post(client, event) for event in part))
+            for event, ok in zip(part, results, strict=True):
+                done[event.number] = done.get(event.number, True) and ok
+        for event in events:
+            if done[event.number]:
+                self._books.event_done(event.number)
+            else:
+                self._books.event_again(event, due_ms=now + (BACKOFF_MS << event.tries))
+        return bool(events)
+
+    async def _post(self, client: HttpClient, event: Event) -> bool:
+        headers = signed_headers(
+            self._key, event=event.id, timestamp=int(time.time()), body=event.body
+        )
+        answer = await client.call("POST", "", headers=headers, content=event.body)
+        ok = answer is not None and answer.ok
+        if not ok:
+            log.warning("sandbox.webhook_failed", event_id=event.id, tries=event.tries)
+        return ok

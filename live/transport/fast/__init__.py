@@ -1,0 +1,1 @@
+"""A WebSocket connection without an ASGI server around it."""

@@ -1,1 +1,0 @@
-"""HTTP API, RPC methods, viewer page, host console."""

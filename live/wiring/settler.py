@@ -1,0 +1,207 @@
+"""Composition root of the settler's side: settling, paying, keeping, auditing, rebuilding.
+
+Reads like a parts list: nothing is decided here, only who gets what.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from live.base.settings import Settings
+from live.domain.channels import Channel
+from live.domain.events import Event
+from live.domain.ids import ShowId
+from live.domain.show import ShowState
+from live.fanout.hub import Hub
+from live.hosting.carry import Carrier
+from live.hosting.desk import publish
+from live.keeping.keeper import Keeper
+from live.ledger.audit.repair import GIVE_BACK_MAX, repair
+from live.ledger.audit.run import AUDIT_EVERY_S, AuditReport, Extent, audit, audit_and_tell
+from live.ledger.db.pool import Pool, make_pool
+from live.ledger.db.schedule import Schedule
+from live.ledger.hosting.shows import ShowRows
+from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
+from live.ledger.money.payments import PaymentRows
+from live.ledger.settle.doubts import Doubts
+from live.ledger.settle.lag import LagWatch
+from live.ledger.settle.notices import NoticeSender
+from live.ledger.settle.rebuild import Rebuilder
+from live.ledger.settle.settler import Settler
+from live.payments.port import Provider
+from live.payments.worker import PaymentWorker
+from live.showlog.log import Broker
+from live.stock.engine import StockEngine
+from live.stock.outbox import Outbox
+from live.wiring.shared import books_of, close_later, open_part, providers_of, unread_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """What settling and rebuilding work with; `news` runs after each commit."""
+
+    pool: Pool
+    stock: StockEngine
+    outbox: Outbox
+    broker: Broker
+    notices: NoticeSender
+    worker: PaymentWorker
+    settler: Settler
+    rebuilder: Rebuilder
+    providers: Mapping[str, Provider]
+
+    async def renew(self, show: ShowId) -> None:
+        """Begin a new life of the show's stock although Redis lost nothing: a rehearsal is over."""
+        await self.rebuilder.rebuild(show, force=True)
+
+
+@asynccontextmanager
+async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
+    assert settings.redis_url and settings.database_url, "engines come first"
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            make_pool(settings.database_url, size=settings.database_pool)
+        )
+        doubts = Doubts(pool)
+        stack.push_async_callback(doubts.close)
+        stock = StockEngine(settings.redis_url, on_lost=doubts.note)
+        outbox, broker = Outbox(settings.redis_url), Broker(settings.redis_url, Hub())
+        providers = providers_of(settings)
+        close_later(stack, providers.values())
+        for part in (stock, outbox, broker):
+            await open_part(stack, part)
+
+        async def announce(channel: Channel, event: Event, *, key: str) -> None:
+            await publish(broker, channel, event, key=key)
+
+        async def on_mismatch(show: ShowId) -> None:
+            # The doubt is in Postgres already: if this fails, the keeper comes back to it.
+            await back.rebuilder.rebuild(show)
+
+        def on_settled() -> None:
+            back.notices.wake()
+            back.worker.wake()
+
+        settler = Settler(pool, outbox, announce, on_mismatch, on_settled=on_settled)
+        back = _Back(
+            pool,
+            stock,
+            outbox,
+            broker,
+            NoticeSender(pool, announce),
+            PaymentWorker(PaymentRows(pool), stock, providers),
+            settler,
+            Rebuilder(pool, stock=stock, outbox=outbox, settler=settler),
+            providers,
+        )
+        yield back
+
+
+async def run_settler(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    beside: Callable[[StockEngine], Coroutine[object, object, None]] | None = None,
+) -> None:
+    """Wire one settler and run its jobs until `stop`; `beside` them what asks how they are."""
+    async with _back_of(settings) as back:
+        carrier = Carrier(back.stock, back.broker)
+        keeper = Keeper(
+            back.pool,
+            carrier,
+            backlog=back.outbox,
+            rebuild=back.rebuilder.rebuild,
+            renew=back.renew,
+        )
+        books, unread = books_of(back.providers), unread_of(back.providers)
+
+        async def look() -> None:
+            await audit_and_tell(
+                back.pool, back.stock, back.outbox, books, unread=unread, states=back.broker
+            )
+
+        async def clean() -> None:
+            await keep_house(back.pool)
+
+        audits = Schedule(back.pool, "audit", look, every_s=AUDIT_EVERY_S)
+        house = Schedule(back.pool, "housekeeping", clean, every_s=HOUSEKEEPING_EVERY_S)
+        lag = LagWatch(back.outbox, back.settler.shows)
+        async with asyncio.TaskGroup() as group:
+            if beside is not None:
+                group.create_task(beside(back.stock))
+            for job in (back.settler, back.notices, back.worker, keeper, audits, house, lag):
+                group.create_task(job.run(stop))
+
+
+async def prepare_stock(settings: Settings) -> None:
+    """Tell a restarted or empty Redis what it has to know, before anybody is let in.
+
+    Shows that only wait are made again when somebody asks for them.
+    """
+    async with _back_of(settings) as back:
+        rows = ShowRows(back.pool)
+        carrier = Carrier(back.stock, back.broker)
+        for show in await rows.active():
+            if show.over and not show.doubted:
+                continue
+            await back.rebuilder.rebuild(show.id)
+            await carrier.carry(await rows.read_state(show.id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What viewers were told of a show, and the way to tell them; see `ledger.repair.TellPort`."""
+
+    broker: Broker
+    carrier: Carrier
+
+    async def read_state(self, show: ShowId) -> ShowState | None:
+        return await self.broker.read_state(show)
+
+    async def carry(self, state: ShowState) -> object:
+        return await self.carrier.carry(state)
+
+
+@asynccontextmanager
+async def auditor(
+    settings: Settings,
+) -> AsyncIterator[Callable[[Extent], Awaitable[AuditReport]]]:
+    """Open what an audit reads; yields the audit itself."""
+    assert settings.redis_url and settings.database_url, "engines come first"
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            make_pool(settings.database_url, size=settings.database_pool)
+        )
+        stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
+        broker = Broker(settings.redis_url, Hub())
+        for part in (stock, outbox, broker):
+            await open_part(stack, part)
+        providers = providers_of(settings)
+        close_later(stack, providers.values())
+        books, unread = books_of(providers), unread_of(providers)
+
+        async def run(extent: Extent) -> AuditReport:
+            return await audit(
+                pool, stock, outbox, books, unread=unread, states=broker, extent=extent
+            )
+
+        yield run
+
+
+async def repair_ledger(
+    settings: Settings, extent: Extent, *, give_back_max: int = GIVE_BACK_MAX
+) -> list[str]:
+    """What `live audit --repair` does before it audits; what was done, a line each."""
+    async with _back_of(settings) as back:
+        return await repair(
+            back.pool,
+            stock=back.stock,
+            outbox=back.outbox,
+            settler=back.settler,
+            work=back.worker.run_once,
+            providers=books_of(back.providers),
+            states=_Told(back.broker, Carrier(back.stock, back.broker)),
+            extent=extent,
+            give_back_max=give_back_max,
+        )

@@ -1,0 +1,74 @@
+"""What gateway and settler have in common: payment providers, and how parts open and close."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+from live.base.settings import Settings
+from live.payments.breaker import GuardedProvider
+from live.payments.invoice import Invoice
+from live.payments.port import Provider
+from live.payments.sandbox import Sandbox
+
+
+def providers_of(settings: Settings) -> dict[str, Provider]:
+    """Clients of all providers that these settings configure, each behind its breaker.
+
+    Also of those that buyers may no longer choose (`Settings.ways_to_pay`): what was paid through
+    them is still captured, refunded and audited.
+    """
+    found: dict[str, Provider] = {"invoice": Invoice()}
+    if settings.sandbox_url is not None:
+        found["sandbox"] = sandbox_of(settings.sandbox_url, settings.sandbox_key)
+    if settings.stripe_key is not None:
+        # Here: its library takes a fifth of a worker's start, and most shops of a test have no key.
+        from live.payments.stripe import Stripe
+
+        found["stripe"] = Stripe(
+            settings.stripe_key,
+            webhook_secrets=settings.stripe_webhook_secrets,
+            api_base=settings.stripe_api_base,
+        )
+    return {name: GuardedProvider(provider) for name, provider in found.items()}
+
+
+def sandbox_of(url: str, key: str) -> Sandbox:
+    """The sandbox's client; `unix:///path` names a socket."""
+    path = url.removeprefix("unix://")
+    if path != url:
+        return Sandbox("http://localhost", key=key, uds=path)  # a name that servers of ours go by
+    return Sandbox(url, key=key)
+
+
+def books_of(providers: Mapping[str, Provider]) -> list[Provider]:
+    """Providers that keep books of their own, for the audit to compare."""
+    return [one for one in providers.values() if one.name != Invoice.name]
+
+
+def unread_of(providers: Mapping[str, Provider]) -> dict[str, str]:
+    """Providers with books that these settings give no client for, and what would give one."""
+    return {name: mend for name, mend in _GIVES_BOOKS.items() if name not in providers}
+
+
+STRIPE = "stripe"  # `Stripe.name`, without what it imports
+_GIVES_BOOKS = {
+    Sandbox.name: "set LIVE_SANDBOX_URL and LIVE_SANDBOX_KEY, or LIVE_DATA_DIR to where they are",
+    STRIPE: "set LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET",
+}
+
+
+class _Part(Protocol):
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+async def open_part(stack: AsyncExitStack, part: _Part) -> None:
+    """Open a part now and close it, in turn, at the end."""
+    await part.open()
+    stack.push_async_callback(part.close)
+
+
+def close_later(stack: AsyncExitStack, providers: Iterable[Provider]) -> None:
+    """Pushed first, so providers are closed after everybody who calls them."""
+    for provider in providers:
+        stack.push_async_callback(provider.close)

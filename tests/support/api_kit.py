@@ -1,0 +1,198 @@
+"""The HTTP API on real engines, called through ASGI; and what was published, read from the log."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import orjson
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+
+from live.api.auth import Authenticator
+from live.api.http.deps import (
+    GUEST_READS_BURST,
+    GUEST_READS_PER_SECOND,
+    GUESTS_BURST,
+    GUESTS_PER_SECOND,
+    ApiDeps,
+)
+from live.api.http.routes import routes
+from live.api.limits import AddressLimit
+from live.api.revoked import Revoked
+from live.base.settings import Guests, Settings
+from live.chat.moderation import Moderation
+from live.chat.rules import Chat
+from live.chat.store import ChatStore
+from live.domain.caller import Role
+from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
+from live.fanout.hub import Hub
+from live.hosting.carry import Carrier
+from live.hosting.host import HostCommands
+from live.hosting.ways import ShopWays, Till
+from live.ledger.db.idempotency import IdempotencyRows
+from live.ledger.db.pool import Pool
+from live.ledger.hosting.bans import BanRows
+from live.ledger.hosting.catalogue import Catalogue
+from live.ledger.hosting.desk_rows import DeskRows
+from live.ledger.hosting.offer_rows import OfferRows
+from live.ledger.hosting.orders import OrderRows
+from live.ledger.hosting.revocations import RevocationRows
+from live.ledger.hosting.shows import ShowRows
+from live.payments.invoice import Invoice
+from live.payments.sandbox import Sandbox
+from live.showlog.disconnects import Kick
+from live.showlog.log import Broker
+from live.stock.engine import StockEngine
+
+SECRET = "a secret that is long enough for HS256"
+TILLS: Mapping[str, Till] = {
+    "sandbox": Sandbox("http://sandbox", key="of nobody"),
+    "invoice": Invoice(),
+}
+
+
+@dataclass(slots=True)
+class Stage:
+    """Everything behind the API, and a client before it. Calls carry a key of their own."""
+
+    pool: Pool
+    stock: StockEngine
+    broker: Broker
+    chat: Chat
+    moderation: Moderation
+    auth: Authenticator
+    carrier: Carrier
+    client: httpx.AsyncClient
+    redis: "Redis[bytes]"
+    kicks: list[Kick] = field(default_factory=list)
+    banned: list[tuple[str, ShowId, int]] = field(default_factory=list)
+    webhooks: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
+
+    def token(self, role: Role, shows: list[str], sub: str = "") -> str:
+        return self.auth.mint(role=role, sub=sub or f"{role.value}-1", shows=shows, ttl=600)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        role: Role = Role.HOST,
+        shows: list[str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Call as somebody with a token for all shows."""
+        given = {"authorization": f"Bearer {self.token(role, shows or ['*'])}"}
+        if method == "POST":
+            given["idempotency-key"] = str(uuid4())
+        content = None if body is None else json.dumps(body).encode()  # any size of number
+        if body is not None:
+            given["content-type"] = "application/json"
+        given |= headers or {}
+        return await self.client.request(method, path, content=content, headers=given)
+
+    async def published(self, show: ShowId, log: str = "show") -> list[dict[str, Any]]:
+        """The events of a log, in order."""
+        entries = await self.redis.xrange(f"live:{{{show}}}:log:{log}")
+        return [orjson.loads(fields[b"d"]) for _, fields in entries]
+
+    async def types(self, show: ShowId, log: str = "show") -> list[str]:
+        return [event["type"] for event in await self.published(show, log)]
+
+
+def settings(**changes: Any) -> Settings:
+    base: dict[str, Any] = {
+        "redis_url": None,
+        "database_url": None,
+        "secret": SECRET,
+        "data_dir": Path("/nonexistent"),
+        "guests": Guests.BUY,
+    }
+    return Settings(**(base | changes))
+
+
+@asynccontextmanager
+async def open_stage(
+    pool: Pool, redis_url: str, *, tills: Mapping[str, Till] = TILLS, **changes: Any
+) -> AsyncIterator[Stage]:
+    """Build the API as the application does, on a pool and a Valkey of the test.
+
+    `tills`: the ways to pay that the shop takes.
+    """
+    chosen = settings(**changes)
+    stock, broker = StockEngine(redis_url), Broker(redis_url, Hub())
+    store = ChatStore(redis_url)
+    redis = Redis.from_url(redis_url)
+    await stock.open()
+    await broker.open()
+    shows, bans = ShowRows(pool), BanRows(pool)
+
+    async def tell(kick: Kick) -> None:
+        stage.kicks.append(kick)
+
+    async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
+        stage.banned.append((sub, show, rank))
+
+    async def take_webhook(provider: str, headers: Mapping[str, str], body: bytes) -> None:
+        stage.webhooks.append((provider, headers, body))
+
+    def digest_of(sub: str) -> BuyerId:
+        return buyer_of(sub, secret=SECRET)
+
+    revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=tell)
+    chat = Chat(
+        store,
+        bans,
+        broker,
+        digest_of=digest_of,
+        state_of=broker.state_of,
+    )
+    moderation = Moderation(
+        chat,
+        store,
+        bans,
+        shows,
+        broker,
+        close_sockets=close_show_sockets,
+        now=lambda: int(time.time() * 1000),
+    )
+    auth = Authenticator(SECRET, guests=chosen.guests, revoked=revoked)
+    carrier = Carrier(stock, broker)
+    ways = ShopWays(tuple(tills), tills)
+    deps = ApiDeps(
+        settings=chosen,
+        auth=auth,
+        catalogue=Catalogue(pool),
+        host=HostCommands(shows, OfferRows(pool), carrier, ways),
+        moderation=moderation,
+        idempotency=IdempotencyRows(pool),
+        orders=OrderRows(pool),
+        shows=shows,
+        take_webhook=take_webhook,
+        revoked=revoked,
+        at_desk=broker.at_desk,
+        count_viewers=broker.viewers,
+        desk=DeskRows(pool),
+        guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
+        guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
+        version="0",
+        ways=ways,
+        rpc={},
+    )
+    transport = httpx.ASGITransport(Starlette(routes=routes(deps)), client=("127.0.0.1", 4711))
+    client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+    stage = Stage(pool, stock, broker, chat, moderation, auth, carrier, client, redis)
+    try:
+        yield stage
+    finally:
+        await client.aclose()
+        await redis.aclose()
+        await store.close()
+        await broker.close()
+        await stock.close()
