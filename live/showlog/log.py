@@ -81,11 +81,11 @@ _event_type = msgspec.json.Decoder(_Typed).decode
 
 
 class Broker:
-    """`url`: as for Store."""
+    """`url`, `seconds`: as for Store."""
 
-    def __init__(self, url: str, hub: Hub) -> None:
+    def __init__(self, url: str, hub: Hub, *, seconds: float = COMMAND_SECONDS) -> None:
         self.gateway = uuid4().hex
-        self.store = Store(url)
+        self.store = Store(url, seconds=seconds)
         self.kicks = Kicks(self.store)
         self.on_state: OnState | None = None
         self.on_alone: OnAlone | None = None

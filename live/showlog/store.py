@@ -52,10 +52,10 @@ class Position:
 
 
 class Store:
-    """`url` is a redis URL, unix:// and redis+cluster:// too."""
+    """`url` is a redis URL, unix:// and redis+cluster:// too; `seconds` bounds a command."""
 
-    def __init__(self, url: str) -> None:
-        self._clients = Clients(url, seconds=COMMAND_SECONDS, connect_seconds=COMMAND_SECONDS)
+    def __init__(self, url: str, *, seconds: float = COMMAND_SECONDS) -> None:
+        self._clients = Clients(url, seconds=seconds, connect_seconds=seconds)
         self.nodes = self._clients.nodes
         self._scripts = _read_scripts()
 

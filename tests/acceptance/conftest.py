@@ -136,7 +136,10 @@ class Stage:
 
     async def post(self, path: str, body: dict[str, object] | None = None) -> httpx.Response:
         key = {"Idempotency-Key": uuid4().hex}
-        return await self.http.post(path, json=body or {}, headers=key)
+        try:
+            return await self.http.post(path, json=body or {}, headers=key)
+        except httpx.ReadError:  # a kept connection whose idle time was over: the key allows it
+            return await self.http.post(path, json=body or {}, headers=key)
 
     async def offer(self, quantity: int, *, opened: bool = True, **terms: object) -> str:
         """Make an offer of its own product, and open it."""

@@ -321,15 +321,16 @@ async def test_drain_spreads_shutdown(redis_url: str, show: ShowId) -> None:
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         phones = [(await shop.connect(""))[0] for _ in range(6)]
-        draining = asyncio.create_task(shop.gateway.hub.drain(0.6))
-        await asyncio.sleep(0.25)
-        closed = sum(phone.closed is not None for phone in phones)
-        assert 1 <= closed <= 5
+        draining = asyncio.create_task(shop.gateway.hub.drain(2.0))
+        ends = [asyncio.create_task(phone.until(lambda one: one.closed)) for phone in phones]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        assert sum(phone.closed is not None for phone in phones) < len(phones)
         late = dial(shop.gateway)
         assert late.session is not None
         late.session.receive(b'{"id":1,"connect":{}}')
         assert late.closed == codes.SHUTDOWN
         await draining
+        await asyncio.gather(*ends)
         assert all(phone.closed == codes.SHUTDOWN for phone in phones)
 
 

@@ -25,6 +25,7 @@ from live.tools.bench.offer import endless_offer
 Kind = Literal["ours", "packed", "naive"]  # packed: ours with compression, and phones that take it
 KINDS: Final[tuple[Kind, ...]] = ("ours", "naive")
 WARM_UP: Final = 20  # connections before the first measured one
+COMMAND_SECONDS: Final = 10  # what publishes shares its cores with what is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
     """Migrate, put a show on sale, open a broker to publish with."""
     await migrate(database_url)
     show = ShowId(f"bench-{token_hex(4)}")
-    engine, broker = StockEngine(redis_url), Broker(redis_url, Hub())
+    engine = StockEngine(redis_url)
+    broker = Broker(redis_url, Hub(), seconds=COMMAND_SECONDS)
     await engine.open()
     await broker.open()
     try:
