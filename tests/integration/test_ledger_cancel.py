@@ -95,6 +95,32 @@ async def test_redelivered_cancellation_gives_back_once(sale: Sale) -> None:
     await assert_sound(sale)
 
 
+async def test_freed_units_may_be_sold_again_in_the_same_batch(sale: Sale) -> None:
+    """A settler that was busy reads a cancellation and who bought its units as one batch."""
+    first = [new_buyer() for _ in range(3)]
+    for buyer, units in zip(first, (5, 4, 1), strict=True):
+        await sale.buy(buyer, Line(0, units))
+    await sale.settle()
+    assert (await shelf(sale))[0] == ("open", 10, 10, 10)
+
+    second = [new_buyer() for _ in range(3)]
+    for gone, buyer, units in zip(first, second, (5, 4, 1), strict=True):
+        await sale.engine.cancel(sale.show, gone.id, gone.key)
+        await sale.buy(buyer, Line(0, units))
+    again = new_buyer()  # units that are sold, cancelled and sold again, all before they are read
+    await sale.engine.cancel(sale.show, second[0].id, second[0].key)
+    await sale.buy(again, Line(0, 5))
+    await sale.settle()
+
+    states = await sale.pool.fetch("SELECT buyer, state FROM orders")
+    stands = {row["buyer"] for row in states if row["state"] == "confirmed"}
+    assert stands == {again.id, second[1].id, second[2].id}
+    assert {row["state"] for row in states} == {"confirmed", "cancelled"}
+    assert sale.mismatches.shows == []
+    assert (await shelf(sale))[0] == ("open", 10, 10, 10)
+    await assert_sound(sale)
+
+
 async def test_units_cancelled_before_the_close_are_on_sale_again(sale: Sale) -> None:
     """While the offer is open they stay with it, and its close gives them back as unsold."""
     buyer = new_buyer()

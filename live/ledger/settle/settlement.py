@@ -88,11 +88,15 @@ async def settle(
     await journal(connection, show, movements)
     done = Settled()
     sales = _first_of_each([one for one in movements if one.kind in SELLS])
-    free = await _lock_offers(connection, show, [*sales, *cancelled])
+    free = await _free_units(connection, show, [*sales, *cancelled], sql.LOCK_OFFERS)
+    if cancelled:
+        # First: what they free may have been sold again behind them, in this very batch.
+        done.cancelled = await _cancel(connection, show, cancelled)
+        free = await _free_units(connection, show, sales, sql.READ_OFFERS)
     if sales:
         await _settle_sales(connection, show, sales, offers, free, done)
-    if cancelled:
-        done.cancelled = await _cancel(connection, show, cancelled)
+        if cancelled:  # orders of this batch
+            done.cancelled += await _cancel(connection, show, cancelled)
     return done
 
 
@@ -104,14 +108,14 @@ def _first_of_each(sales: Sequence[Movement]) -> list[Movement]:
     return list(first.values())
 
 
-async def _lock_offers(
-    connection: Connection, show: ShowId, movements: Sequence[Movement]
+async def _free_units(
+    connection: Connection, show: ShowId, movements: Sequence[Movement], statement: str
 ) -> dict[int, int]:
     """The units of each offer that are not sold, by slot; true until we commit."""
     slots = {line.slot for one in movements for line in one.lines}
     if not slots:
         return {}
-    rows = await connection.fetch(sql.LOCK_OFFERS, show, list(slots), timeout=SETTLE_TIMEOUT_S)
+    rows = await connection.fetch(statement, show, list(slots), timeout=SETTLE_TIMEOUT_S)
     return {row["slot"]: row["allotted"] - row["sold"] for row in rows}
 
 

@@ -6,10 +6,12 @@ LOCK_SHOW = "SELECT 1 FROM shows WHERE id = $1 FOR KEY SHARE"
 # The same where the row may be updated: in full at once, since an upgrade would deadlock with them.
 LOCK_SHOW_TO_CHANGE = "SELECT 1 FROM shows WHERE id = $1 FOR NO KEY UPDATE"
 
-# Lock the batch's offers, always in the order of their ids.
-LOCK_OFFERS = """
+READ_OFFERS = """
 SELECT slot, allotted, sold FROM offers
-WHERE show = $1 AND slot = ANY($2::integer[]) ORDER BY id FOR NO KEY UPDATE"""
+WHERE show = $1 AND slot = ANY($2::integer[])"""
+
+# Lock the batch's offers, always in the order of their ids.
+LOCK_OFFERS = f"{READ_OFFERS} ORDER BY id FOR NO KEY UPDATE"
 
 # Rows are looked up one by one, by their whole key and behind a LIMIT: a plain join is planned from
 # the table's side ("this show has one payment"), which made a batch of 5,000 quadratic.
