@@ -49,6 +49,7 @@ from live.payments.sandbox import Sandbox
 from live.showlog.disconnects import Kick
 from live.showlog.log import Broker
 from live.stock.engine import StockEngine
+from tests.support.answers import Json, entries
 
 SECRET = "a secret that is long enough for HS256"
 TILLS: Mapping[str, Till] = {
@@ -69,7 +70,7 @@ class Stage:
     auth: Authenticator
     carrier: Carrier
     client: httpx.AsyncClient
-    redis: "Redis[bytes]"
+    redis: Redis
     kicks: list[Kick] = field(default_factory=list)
     banned: list[tuple[str, ShowId, int]] = field(default_factory=list)
     webhooks: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
@@ -97,17 +98,17 @@ class Stage:
         given |= headers or {}
         return await self.client.request(method, path, content=content, headers=given)
 
-    async def published(self, show: ShowId, log: str = "show") -> list[dict[str, Any]]:
+    async def published(self, show: ShowId, log: str = "show") -> list[Json]:
         """The events of a log, in order."""
-        entries = await self.redis.xrange(f"live:{{{show}}}:log:{log}")
-        return [orjson.loads(fields[b"d"]) for _, fields in entries]
+        found = await self.redis.xrange(f"live:{{{show}}}:log:{log}")
+        return [orjson.loads(fields[b"d"]) for _, fields in entries(found)]
 
     async def types(self, show: ShowId, log: str = "show") -> list[str]:
         return [event["type"] for event in await self.published(show, log)]
 
 
 def settings(**changes: Any) -> Settings:
-    base: dict[str, Any] = {
+    base: Json = {
         "redis_url": None,
         "database_url": None,
         "secret": SECRET,

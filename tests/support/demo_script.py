@@ -10,6 +10,7 @@ import orjson
 from websockets.asyncio.server import ServerConnection, serve
 
 from live.domain.ids import ShowId
+from tests.support.answers import Json
 
 SHOW = ShowId("demo")
 OFFER = "flash-1"
@@ -35,30 +36,30 @@ class Refuse(Exception):
 class Script:
     """A server that plays one show; `on` answers RPCs and may raise Hang, Drop or Refuse."""
 
-    on: dict[str, Callable[[dict], dict]] = field(default_factory=dict)
-    asked: list[tuple[str, dict]] = field(default_factory=list)
-    connects: list[dict] = field(default_factory=list)
+    on: dict[str, Callable[[Json], Json]] = field(default_factory=dict)
+    asked: list[tuple[str, Json]] = field(default_factory=list)
+    connects: list[Json] = field(default_factory=list)
     lines: set[ServerConnection] = field(default_factory=set)
-    log: list[tuple[str, dict]] = field(default_factory=list)  # (channel, data), one log for all
+    log: list[tuple[str, Json]] = field(default_factory=list)  # (channel, data), one log for all
     url: str = ""
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     reject: int = 0  # close code instead of a connect answer
 
     async def handle(self, line: ServerConnection) -> None:
         async for message in line:
-            for part in message.split("\n"):
+            for part in message.splitlines():
                 command = orjson.loads(part)
                 if "connect" in command:
                     await self.connect(line, command["id"], command["connect"])
                 elif "rpc" in command:
                     await self.rpc(line, command["id"], **command["rpc"])
 
-    async def connect(self, line: ServerConnection, number: int, request: dict) -> None:
+    async def connect(self, line: ServerConnection, number: int, request: Json) -> None:
         self.connects.append(request)
         if self.reject:
             await line.close(self.reject, "not you")
             return
-        subs = {}
+        subs: dict[str, Json] = {}
         for channel in (f"show:{SHOW}", f"#{SUB}"):
             pubs = self.publications(channel)
             subs[channel] = {"recoverable": True, "epoch": "e", "offset": len(pubs)}
@@ -72,10 +73,10 @@ class Script:
         await line.send(orjson.dumps({"id": number, "connect": reply}).decode())
         self.joined.set()
 
-    async def rpc(self, line: ServerConnection, number: int, method: str, data: dict) -> None:
+    async def rpc(self, line: ServerConnection, number: int, method: str, data: Json) -> None:
         self.asked.append((method, data))
         try:
-            answer = {"rpc": {"data": self.on[method](data)}}
+            answer: Json = {"rpc": {"data": self.on[method](data)}}
         except Hang:
             return
         except Drop:
@@ -86,11 +87,11 @@ class Script:
             answer = {"error": {"code": refusal.code, "message": "no", "temporary": busy}}
         await line.send(orjson.dumps({"id": number} | answer).decode())
 
-    def publications(self, channel: str) -> list[dict]:
+    def publications(self, channel: str) -> list[Json]:
         data = [data for name, data in self.log if name == channel]
         return [{"data": one, "offset": at} for at, one in enumerate(data, start=1)]
 
-    async def publish(self, channel: str, data: dict) -> None:
+    async def publish(self, channel: str, data: Json) -> None:
         self.log.append((channel, data))
         push = {"channel": channel, "pub": self.publications(channel)[-1]}
         for line in self.lines:
@@ -102,7 +103,7 @@ class Script:
         await self.publish(f"show:{SHOW}", data)
 
     def keys(self, method: str) -> list[str]:
-        return [data.get("key", data.get("hold")) for name, data in self.asked if name == method]
+        return [data.get("key") or data["hold"] for name, data in self.asked if name == method]
 
 
 @asynccontextmanager

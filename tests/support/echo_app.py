@@ -83,7 +83,7 @@ class EchoGateway(Gateway):
 
 
 def build() -> Starlette:
-    front.LightConnection = EchoConnection  # type: ignore[misc]
+    front.LightConnection = EchoConnection  # type: ignore[attr-defined]  # what it makes
     asgi._read = read
     hub = Hub()
     broker = Broker("redis://127.0.0.1:1", hub)

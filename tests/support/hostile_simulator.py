@@ -162,12 +162,12 @@ class HostileBuyers:
                 yield
 
     async def _charge(self, new: Pay) -> Flow:
-        pay, fresh = self.till.open(new)
-        if not fresh:
+        pay = self.till.open(new)
+        if pay is not new:
             self.till.seen["paid before"] += 1
-            if pay is not None and self.till.active(new.who) is None:
+            if self.till.active(new.who) is None:
                 await self._revert(pay)
-            if pay is None or (new.first_paid and (not pay.first_paid or pay.lines != new.lines)):
+            if new.first_paid and (not pay.first_paid or pay.lines != new.lines):
                 raise Conflict("this key belongs to another checkout")
             if pay.attempt != new.attempt:
                 return  # the first one's order is waited for

@@ -26,6 +26,7 @@ from live.ledger.settle.rebuild import read_show_stock
 from live.ledger.settle.settler import Settler
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
+from tests.support.answers import entries_by_stream, text
 
 GROUP = "settlers"
 PRICE = 1_500
@@ -111,20 +112,23 @@ class StreamOutbox:
             ]
         )  # fmt: skip
         entry = await self.redis.xadd(self.stream(movements[0].show), {b"b": body})
-        return str(entry.decode())
+        return text(entry)
 
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
     ) -> list[Batch]:
-        streams = {self.stream(show): ">" for show in shows}
         names = {self.stream(show).encode(): show for show in shows}
         found = await self.redis.xreadgroup(
-            GROUP, consumer, streams, count=max_entries, block=block_ms
+            GROUP,
+            consumer,
+            {self.stream(show): ">" for show in shows},
+            count=max_entries,
+            block=block_ms,
         )
         return [
             _batch(names[name], entry, fields)
-            for name, entries in found
-            for entry, fields in entries
+            for name, rows in entries_by_stream(found)
+            for entry, fields in rows
         ]
 
     async def claim(
@@ -163,11 +167,11 @@ class StreamOutbox:
         stream = self.stream(show)
         pending = await self.redis.xpending(stream, GROUP)
         if pending["pending"]:
-            return str(pending["min"].decode())
+            return text(pending["min"])
         group = (await self.redis.xinfo_groups(stream))[0]
-        last = group["last-delivered-id"].decode()
+        last = text(group["last-delivered-id"])
         after = await self.redis.xrange(stream, min=f"({last}", count=1)
-        return str(after[0][0].decode()) if after else None
+        return text(after[0][0]) if after else None
 
 
 def _batch(show: ShowId, entry: bytes, fields: dict[bytes, bytes]) -> Batch:

@@ -80,8 +80,8 @@ class Model(Rules):
         self.batches += [self.now + 1000 * ttl for ttl in seconds]
         left = {slot: offer.left for slot, offer in self.offers.items()}
         return [
-            Told(code, slot, left.get(slot, 0), record.time if (record := self.find(*who)) else 0)
-            for (code, slot), (*who, _) in zip(answers, requests, strict=True)
+            Told(code, slot, left.get(slot, 0), held.time if (held := self.find(buyer, key)) else 0)
+            for (code, slot), (buyer, key, _) in zip(answers, requests, strict=True)
         ]
 
     def begin(self, buyer: BuyerId, key: HoldKey, window_ms: int) -> tuple[str, int, int]:

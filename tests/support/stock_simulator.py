@@ -300,13 +300,13 @@ class Simulator(Checks):
     async def _transition(
         self, name: str, wanted: str, code: str, who: BuyerId, key: HoldKey, *paid: tuple[Line, ...]
     ) -> None:
-        command: Callable[..., Awaitable[Transition]] = {
+        commands: dict[str, Callable[..., Awaitable[Transition]]] = {
             "confirm": self.engine.confirm,
             "release": self.engine.release,
             "cancel": self.engine.cancel,
-        }[name]
+        }
         try:
-            answer = await command(self.show, who, key, *paid)
+            answer = await commands[name](self.show, who, key, *paid)
         except NotFound:
             assert code == "U", (name, code)
         except Conflict:

@@ -65,16 +65,16 @@ class Till:
 
     # As payments' rows
 
-    def open(self, pay: Pay) -> tuple[Pay | None, bool]:
-        """The payment that counts, and whether it is this one; None: only an order is there."""
+    def open(self, pay: Pay) -> Pay:
+        """The payment that counts: this one, or the one from before."""
         mine = self.pays.setdefault(pay.who, [])
-        same = [one for one in mine if one.attempt == pay.attempt]
-        active = self.active(pay.who)
-        if same or active or pay.who in self.orders:
-            known = self.orders.get(pay.who)
-            return (same or [active] or [known.pay if known else None])[0], False
+        same = next((one for one in mine if one.attempt == pay.attempt), None)
+        if known := same or self.active(pay.who):
+            return known
+        if order := self.orders.get(pay.who):
+            return order.pay
         mine.append(pay)
-        return pay, True
+        return pay
 
     def active(self, who: Identity) -> Pay | None:
         return next((one for one in self.pays.get(who, []) if one.state != "over"), None)
