@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from live.api.auth import Authenticator
 from live.base.settings import Guests
 from live.domain.caller import Role
 from live.ledger.db.migrate import migrate
+from tests.support.answers import Json
 from tests.support.servers import scratch_directory
 from tests.support.wire import Wire, join
 
@@ -134,7 +135,7 @@ class Stage:
     http: httpx.AsyncClient
     show: str
 
-    async def post(self, path: str, body: dict[str, object] | None = None) -> httpx.Response:
+    async def post(self, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
         key = {"Idempotency-Key": uuid4().hex}
         try:
             return await self.http.post(path, json=body or {}, headers=key)
@@ -162,10 +163,10 @@ class Stage:
         token = self.service.token(Role.VIEWER, sub, self.show)
         return await join(self.service.socket_url, token, self.show)
 
-    async def look(self, offer: str) -> dict[str, object]:
+    async def look(self, offer: str) -> Json:
         answer = await self.http.get(f"/v1/offers/{offer}")
         assert answer.status_code == 200, answer.text
-        found: dict[str, object] = answer.json()
+        found: Json = answer.json()
         return found
 
 

@@ -225,7 +225,7 @@ async def test_protobuf_subprotocol_is_echoed(server: Spawned) -> None:
     async with connect(
         server.url,
         subprotocols=["centrifuge-protobuf"],
-        compression=None,  # type: ignore[list-item]
+        compression=None,
     ) as connection:
         assert connection.subprotocol == "centrifuge-protobuf"
         await connection.send(b"\x04\x08\x01\x22\x00")

@@ -77,7 +77,7 @@ async def test_dump_restored_beside_an_empty_redis_sells_on(
     await asyncio.to_thread(service.start)
     try:
         stage.service = service
-        stage.http.base_url = service.url  # type: ignore[assignment]  # httpx converts it
+        stage.http.base_url = service.url
 
         async def sells() -> bool:
             try:

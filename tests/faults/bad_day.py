@@ -19,6 +19,7 @@ import psutil
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from tests.support.answers import decoded
 from tests.support.raw import Raw, frame, text
 
 FAULTS_S: Final = 20.0  # how long the bad time lasts, about
@@ -175,9 +176,9 @@ class BadDay:
             nonlocal lost
             kinds: dict[str, list[str]] = {}
             for key in sorted(await client.keys(f"live:{{{self.show}}}:*")):
-                name = key.decode().rpartition("}:")[2]
+                name = decoded(key).rpartition("}:")[2]
                 # Of a kind that each viewer has there are thousands.
-                kinds.setdefault(_ONE_OF_MANY.sub("", name), []).append(key.decode())
+                kinds.setdefault(_ONE_OF_MANY.sub("", name), []).append(decoded(key))
             if kinds:
                 names = kinds[sorted(kinds)[fault.which % len(kinds)]]
                 lost = names[fault.which % len(names)]

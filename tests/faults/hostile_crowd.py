@@ -108,11 +108,10 @@ class HostileBuyer:
 
     def _wrong(self) -> tuple[str, Command]:
         """What no client of ours would send."""
-        return self.random.choice(
-            [
-                ("offer.hold", {"offer": "nothing", "qty": 0, "key": ""}),
-                ("hold.checkout", {"hold": self._key(), "key": self._key(), "provider": "nobody"}),
-                ("order.get", {"hold": self._key()}),
-                ("show.state", {"show": "somewhere-else"}),
-            ]
-        )
+        wrong: list[tuple[str, Command]] = [
+            ("offer.hold", {"offer": "nothing", "qty": 0, "key": ""}),
+            ("hold.checkout", {"hold": self._key(), "key": self._key(), "provider": "nobody"}),
+            ("order.get", {"hold": self._key()}),
+            ("show.state", {"show": "somewhere-else"}),
+        ]
+        return self.random.choice(wrong)

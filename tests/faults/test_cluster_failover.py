@@ -57,8 +57,9 @@ def promoted(cluster: Cluster) -> None:
     replica = cluster.replica
     assert replica is not None
     replica.signal(signal.SIGCONT)
-    for node in (replica, *cluster.primaries[1:]):
-        wait_for(lambda node=node: node.knows("ok") and replica.port in node.primary_ports())
+    nodes = (replica, *cluster.primaries[1:])
+    wait_for(lambda: all(node.knows("ok") for node in nodes))
+    wait_for(lambda: all(replica.port in node.primary_ports() for node in nodes))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from live.base.failpoint import FREEZE
 from live.domain.hold import Line
 from live.ledger.audit.run import audit
 from live.ledger.db.leases import LEASE_S, Fenced, alone, take, under
-from live.ledger.db.pool import IDLE_IN_TRANSACTION_S, Pool, in_transaction
+from live.ledger.db.pool import IDLE_IN_TRANSACTION_S, Connection, Pool, in_transaction
 from live.ledger.db.schedule import Schedule
 from live.ledger.settle.rebuild import rebuild_show
 from tests.faults.test_ledger_deaths import die, settled, spawn
@@ -151,8 +151,8 @@ async def test_transaction_of_a_frozen_process_ends(pool: Pool) -> None:
         await connection.execute("BEGIN")
         await connection.execute("UPDATE locked SET n = 2")  # and silence from here
 
-        async def change(other: object) -> None:
-            await other.execute("UPDATE locked SET n = 3")  # type: ignore[attr-defined]
+        async def change(other: Connection) -> None:
+            await other.execute("UPDATE locked SET n = 3")
 
         async with asyncio.timeout(IDLE_IN_TRANSACTION_S + 10):
             await in_transaction(pool, change)

@@ -151,7 +151,7 @@ def cramped(request: pytest.FixtureRequest) -> Iterator[tuple[Valkey, Path]]:
 
 async def hold_until_refused(sale: Sale) -> list[Buyer]:
     """Buyers who were told that they hold a unit, until one was told to come back later."""
-    told = []
+    told: list[Buyer] = []
     for _ in range(HOLDS_MAX):
         buyer = new_buyer()
         try:

@@ -19,6 +19,7 @@ from live.domain.offer import Phase
 from live.ledger.audit.run import audit
 from live.ledger.settle.rebuild import read_show_stock
 from tests.faults.ledger_process import told_stream
+from tests.support.answers import entries
 from tests.support.ledger_kit import Sale, failpoint_environment, new_buyer
 
 EXIT_S = 20
@@ -103,7 +104,7 @@ async def test_settler_dead_at_a_boundary_loses_and_doubles_nothing(
     assert await sale.pool.fetchval("SELECT count(*) FROM notices") == 2
     assert await sale.pool.fetchval("SELECT count(*) FROM money_jobs WHERE kind='capture'") == 2
     client = redis.asyncio.from_url(redis_url)
-    told = await client.xrange(told_stream(sale.show))
+    told = entries(await client.xrange(told_stream(sale.show)))
     await client.aclose()
     assert {fields[b"type"] for _, fields in told} == {b"hold.expired"}
     assert len({fields[b"key"] for _, fields in told}) == 1
@@ -131,7 +132,7 @@ async def test_close_survives_a_death_at_its_boundary(
     await settled(sale)
     await die(heir)
 
-    row = await sale.pool.fetchrow(
+    (row,) = await sale.pool.fetch(
         """SELECT f.allotted, f.sold, f.phase, p.allotted AS of_product
            FROM offers f JOIN products p USING (sku) WHERE slot = 0"""
     )

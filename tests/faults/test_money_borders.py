@@ -193,7 +193,7 @@ async def test_close_in_the_middle_of_a_rush_honours_what_was_held(rush: Sale) -
     assert CLOSE_AFTER <= sold < RUSH * TURNS
     assert refused == {Outcome.CLOSED: RUSH * TURNS - sold}
     assert ends == {("captured", "paid"): sold}
-    row = await rush.pool.fetchrow(
+    (row,) = await rush.pool.fetch(
         """SELECT f.allotted, f.sold, p.allotted AS of_product
            FROM offers f JOIN products p USING (sku)"""
     )

@@ -129,7 +129,7 @@ def test_commands_at_once_share_one_pair(data_dir: Path, hosts: list[Host]) -> N
     with ThreadPoolExecutor(3) as pool:
         hosts += pool.map(Host, [data_dir] * 3)
 
-    started = sorted(len(host.hello["started"]) for host in hosts)  # type: ignore[arg-type]  # JSON
+    started = sorted(len(host.hello["started"]) for host in hosts)
 
     assert started == [0, 0, 2]
     assert len({(host.hello["redis_url"], host.hello["database_url"]) for host in hosts}) == 1

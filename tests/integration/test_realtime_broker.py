@@ -292,15 +292,15 @@ async def test_clients_cause_one_fill_a_second_at_most(
         await publish(made, show, 1)
         first, second = await joined(made), await joined(made)
         reply = await first.ask("subscribe", channel="room", recover=True, offset=1)
-        assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+        assert reply["subscribe"]["recovered"] is True
         await publish(made, show, 1)
 
         reply = await second.ask("subscribe", channel="room", recover=True, offset=2)
 
-        assert reply["error"]["code"] == 111  # type: ignore[index]
+        assert reply["error"]["code"] == 111
         monkeypatch.setattr(broker, "CLAIM_GAP_SECONDS", 0)
         reply = await second.ask("subscribe", channel="room", recover=True, offset=2)
-        assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+        assert reply["subscribe"]["recovered"] is True
 
 
 async def test_recovery_is_refused_with_112_where_the_client_asks_so(
@@ -322,7 +322,7 @@ async def test_recovery_is_bounded(redis_url: str, show: ShowId) -> None:
         await made.broker.catch_up(show)
         phone = await joined(made)
         reply = await phone.ask("subscribe", channel="room", recover=True, offset=0)
-        assert "recovered" not in reply["subscribe"]  # type: ignore[operator]
+        assert "recovered" not in reply["subscribe"]
         await phone.ask("unsubscribe", channel="room")
         await phone.ask("subscribe", channel="room", recover=True, offset=1)
         assert phone.offsets("room") == list(range(2, RECOVERY_MAX + 2))
@@ -337,7 +337,7 @@ async def test_client_ahead_of_its_new_gateway_recovers(redis_url: str, show: Sh
         await publish(made, show, 3)
         phone = await joined(made)
         reply = await phone.ask("subscribe", channel="room", recover=True, offset=2)
-        assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+        assert reply["subscribe"]["recovered"] is True
         assert phone.offsets("room") == [3]
 
 
@@ -352,9 +352,9 @@ async def test_subscribing_among_publications_misses_nothing(redis_url: str, sho
             start = max(0, top - 50)
             for _ in range(TRIES):
                 reply = await phone.ask("subscribe", channel="room", recover=True, offset=start)
-                if reply.get("error", {}).get("code") != 111:  # type: ignore[attr-defined]
+                if reply.get("error", {}).get("code") != 111:
                     break
-            assert reply["subscribe"]["recovered"] is True  # type: ignore[index]
+            assert reply["subscribe"]["recovered"] is True
             phones.append((phone, start))
         await publishing
         for phone, start in phones:
@@ -415,7 +415,7 @@ async def test_lost_log_ends_with_3010_and_a_new_epoch(redis_url: str, show: Sho
     async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
         phone = await joined(made)
         reply = await phone.ask("subscribe", channel="room")
-        epoch = reply["subscribe"]["epoch"]  # type: ignore[index]
+        epoch = reply["subscribe"]["epoch"]
         await publish(made, show, 2)
         await admin.delete(keys.logs_key(show), keys.log_key(show, "x:room"))
 

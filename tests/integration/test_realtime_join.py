@@ -146,10 +146,10 @@ async def test_anonymous_viewer_may_not_write(redis_url: str, show: ShowId) -> N
         await shop.open_show()
         phone, _ = await shop.connect("")
         reply = await phone.ask("publish", channel=f"chat:{show}", data={"text": "hi"})
-        assert reply["error"]["code"] == 103  # type: ignore[index]
+        assert reply["error"]["code"] == 103
         ann, _ = await shop.connect("viewer:ann")
         reply = await ann.ask("publish", channel=f"show:{show}", data={"text": "hi"})
-        assert reply["error"]["code"] == 103  # type: ignore[index]
+        assert reply["error"]["code"] == 103
 
 
 async def test_chat_reaches_everybody_as_the_rules_made_it(redis_url: str, show: ShowId) -> None:
@@ -161,7 +161,7 @@ async def test_chat_reaches_everybody_as_the_rules_made_it(redis_url: str, show:
         await ann.ask("publish", channel=f"chat:{show}", data={"text": "hi", "sub": "bob"})
         for phone in (ann, bob):
             await phone.until(lambda phone: phone.offsets(f"chat:{show}") == [1])
-        said = bob.messages[-1]["push"]["pub"]["data"]  # type: ignore[index]
+        said = bob.messages[-1]["push"]["pub"]["data"]
         assert (said["author"], said["name"], said["text"]) == ("a", "ann", "hi")
         refused = await ann.ask("publish", channel=f"chat:{show}", data={"text": "rude"})
         assert refused["error"] == {"code": 101, "message": "not here"}
@@ -218,11 +218,7 @@ async def test_reconnect_recovers_server_side_channels(redis_url: str, show: Sho
 
         await phone.until(lambda phone: len(phone.offsets("#ann")) == 1)
         assert phone.offsets(f"show:{show}") == [1, 2]
-        assert all(
-            sub["recovered"]
-            for sub in again["subs"].values()
-            if "recovered" in sub  # type: ignore[attr-defined]
-        )
+        assert all(sub["recovered"] for sub in again["subs"].values() if "recovered" in sub)
 
 
 async def test_personal_event_reaches_its_owner_only(redis_url: str, show: ShowId) -> None:
@@ -265,7 +261,7 @@ async def test_burst_costs_a_viewer_one_write(redis_url: str, show: ShowId) -> N
         assert phone.offsets(f"show:{show}") == list(range(1, 51))
         assert phone.writes == before + 1
         assert len(phone.offsets(f"pulse:{show}")) == 1
-        assert phone.messages[-1]["push"]["pub"]["data"]["at"] == 50  # type: ignore[index]
+        assert phone.messages[-1]["push"]["pub"]["data"]["at"] == 50
 
 
 def _post(made: Gateway, topic: Topic, offset: int, data: bytes = b"{}") -> None:

@@ -32,8 +32,8 @@ async def present(phone: Phone) -> object:
     """Ids of who is listed, or the code of the refusal."""
     reply = await phone.ask("presence", channel="room")
     if "error" in reply:
-        return reply["error"]["code"]  # type: ignore[index]
-    return set(reply["presence"]["presence"])  # type: ignore[index]
+        return reply["error"]["code"]
+    return set(reply["presence"]["presence"])
 
 
 async def test_presence_ends_where_the_room_is_no_longer_small(

@@ -64,9 +64,7 @@ def unsubscribed(phone: Phone) -> list[tuple[object, object]]:
     """Channels that the server ended, with the codes."""
     pushes = [message["push"] for message in phone.messages if "push" in message]
     return [
-        (push["channel"], push["unsubscribe"]["code"])  # type: ignore[index]
-        for push in pushes
-        if "unsubscribe" in push  # type: ignore[operator]
+        (push["channel"], push["unsubscribe"]["code"]) for push in pushes if "unsubscribe" in push
     ]
 
 
@@ -108,7 +106,7 @@ async def test_equal_rights_lose_nothing(made: Gateway, show: ShowId) -> None:
     """The usual refresh."""
     phone = await joined(made, show, "host:ho")
     reply = await phone.ask("refresh", token=f"host:ho@{show}")
-    assert reply["refresh"]["expires"] is True  # type: ignore[index]
+    assert reply["refresh"]["expires"] is True
     assert unsubscribed(phone) == []
     await say(made, show, ChannelKind.DESK)
     await phone.until(lambda phone: phone.offsets(f"desk:{show}") == [1])

@@ -76,12 +76,12 @@ async def test_connections_to_unknown_shows_leave_nothing(
     for number in range(TRIES):
         phone = dial(made)
         reply = await phone.ask("connect", data={"show": f"{show}-{number}"})
-        assert reply["error"]["code"] == 1404  # type: ignore[index]
+        assert reply["error"]["code"] == 1404
     phone = dial(made)
     await phone.ask("connect")
     for number in range(5):
         reply = await phone.ask("subscribe", channel=f"show:{show}-{number}")
-        assert reply["error"]["code"] == 1404  # type: ignore[index]
+        assert reply["error"]["code"] == 1404
     assert phone.closed is None
     assert await traces(redis_url, show) == []
 

@@ -308,7 +308,7 @@ async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None
 
     assert joined == again == {"outcome": "waitlisted", "position": 1}
     assert [(place.offer, place.position) for place in me.waitlist] == [(offer, 1)]
-    assert granted["hold"]["hold"] == place  # type: ignore[index]  # a JSON object
+    assert granted["hold"]["hold"] == place
     assert await client.sale.pool.fetchval("SELECT sub FROM waitlist") == late.sub
     after = await mine.view(late, client.sale.show)
     assert [hold.hold for hold in after.holds] == [place]

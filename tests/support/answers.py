@@ -20,7 +20,7 @@ def entries_by_stream(reply: object) -> list[tuple[bytes, Entries]]:
     return cast(list[tuple[bytes, Entries]], reply)
 
 
-def text(reply: object) -> str:
+def decoded(reply: object) -> str:
     """A string, or an entry's id."""
     assert isinstance(reply, bytes)
     return reply.decode()

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from live.tools.engines.locate import User
+from tests.support.answers import Json
 
 HOST = Path(__file__).with_name("engine_host.py")
 GONE_SECONDS = 10
@@ -47,11 +48,11 @@ class Host:
         )
         self.hello = self.read()
 
-    def read(self) -> dict[str, object]:
+    def read(self) -> Json:
         assert self.process.stdout is not None
         return dict(json.loads(self.process.stdout.readline()))
 
-    def order(self, word: str) -> dict[str, object]:
+    def order(self, word: str) -> Json:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()

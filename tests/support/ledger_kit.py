@@ -26,7 +26,7 @@ from live.ledger.settle.rebuild import read_show_stock
 from live.ledger.settle.settler import Settler
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
-from tests.support.answers import entries_by_stream, text
+from tests.support.answers import decoded, entries_by_stream
 
 GROUP = "settlers"
 PRICE = 1_500
@@ -112,7 +112,7 @@ class StreamOutbox:
             ]
         )  # fmt: skip
         entry = await self.redis.xadd(self.stream(movements[0].show), {b"b": body})
-        return text(entry)
+        return decoded(entry)
 
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
@@ -167,11 +167,11 @@ class StreamOutbox:
         stream = self.stream(show)
         pending = await self.redis.xpending(stream, GROUP)
         if pending["pending"]:
-            return text(pending["min"])
+            return decoded(pending["min"])
         group = (await self.redis.xinfo_groups(stream))[0]
-        last = text(group["last-delivered-id"])
+        last = decoded(group["last-delivered-id"])
         after = await self.redis.xrange(stream, min=f"({last}", count=1)
-        return text(after[0][0]) if after else None
+        return decoded(after[0][0]) if after else None
 
 
 def _batch(show: ShowId, entry: bytes, fields: dict[bytes, bytes]) -> Batch:

@@ -19,6 +19,7 @@ from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.showlog.log import Broker
 from live.showlog.ports import Authenticate, OnEnter, OnJoin
+from tests.support.answers import Json
 from tests.support.realtime_app import PermissivePolicy, authenticate
 
 WAIT_SECONDS = 20  # only a deadline: a busy machine takes its time
@@ -30,7 +31,7 @@ class Phone:
     compresses = False
 
     def __init__(self) -> None:
-        self.messages: list[dict[str, object]] = []
+        self.messages: list[Json] = []
         self.writes = 0
         self.closed: Close | None = None
         self.owed = 0
@@ -67,7 +68,7 @@ class Phone:
                 self._news.clear()
                 await self._news.wait()
 
-    async def ask(self, method: str, **fields: object) -> dict[str, object]:
+    async def ask(self, method: str, **fields: object) -> Json:
         """Send one command and return its reply."""
         self._number += 1
         number = self._number
@@ -78,7 +79,7 @@ class Phone:
         assert reply is not None, self.closed
         return reply
 
-    def reply(self, number: int) -> dict[str, object] | None:
+    def reply(self, number: int) -> Json | None:
         return next((message for message in self.messages if message.get("id") == number), None)
 
     def offsets(self, channel: str) -> list[int]:

@@ -15,6 +15,7 @@ from live.ledger.audit.run import AuditReport, audit
 from live.ledger.money.refunds import RefundWish
 from live.payments.inbox import WebhookInbox
 from live.payments.webhooks import signed_headers
+from tests.support.answers import Json
 from tests.support.sale_kit import SETTLED_S, Sale, new_key, viewer
 from tests.support.sandbox import KEY
 from tests.support.shows_kit import HOST
@@ -81,7 +82,7 @@ async def hear(sale: Sale, kind: str) -> None:
     await WebhookInbox({"sandbox": sale.provider}, sale.payments).take("sandbox", headers, body)
 
 
-async def refund_events(sale: Sale, *, buyers: int = 0) -> list[dict[str, object]]:
+async def refund_events(sale: Sale, *, buyers: int = 0) -> list[Json]:
     """What the desk was told of refunds that failed; so many `buyers` were told, too."""
     async with asyncio.timeout(SETTLED_S):
         while await sale.pool.fetchval("SELECT count(*) FROM notices"):

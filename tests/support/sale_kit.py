@@ -35,6 +35,7 @@ from live.payments.sandbox import Sandbox
 from live.payments.worker import PaymentWorker
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
+from tests.support.answers import Json
 from tests.support.ledger_kit import PRICE, SECRET, make_show
 from tests.support.sandbox import KEY, SandboxServer
 from tests.support.show_states import make_state
@@ -64,7 +65,7 @@ class Told:
     """The announce port: remembers, and plays the gateway's tap."""
 
     waiters: OrderWaiters
-    events: list[tuple[BuyerId | None, str, dict[str, object]]] = field(default_factory=list)
+    events: list[tuple[BuyerId | None, str, Json]] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, channel: Channel, event: Event, *, key: str) -> None:
@@ -77,7 +78,7 @@ class Told:
     def types(self, buyer: BuyerId) -> list[str]:
         return [kind for whom, kind, _ in self.events if whom == buyer]
 
-    async def wait_for(self, buyer: BuyerId, kind: str) -> dict[str, object]:
+    async def wait_for(self, buyer: BuyerId, kind: str) -> Json:
         """The first such event, now or later."""
         async with asyncio.timeout(SETTLED_S):
             while True:

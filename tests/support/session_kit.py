@@ -12,6 +12,7 @@ from live.protocol.commands import Command, ConnectRequest, ConnectResult
 from live.protocol.limits import Limits
 from live.protocol.session import Session
 from live.protocol.shared import Shared
+from tests.support.answers import Json
 
 CONNECT = b'{"id":1,"connect":{}}'
 
@@ -47,7 +48,7 @@ class Peer:
     def buffered(self) -> int:
         return 0
 
-    def replies(self) -> list[dict[str, object]]:
+    def replies(self) -> list[Json]:
         return [json.loads(line) for message in self.sent for line in message.split(b"\n")]
 
 

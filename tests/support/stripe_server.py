@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -296,7 +297,7 @@ class StripeServer:
 
 
 def signed_event(
-    name: str, kind: str, about: dict[str, object], *, secret: str = WEBHOOK_SECRET, at: int = 0
+    name: str, kind: str, about: Mapping[str, object], *, secret: str = WEBHOOK_SECRET, at: int = 0
 ) -> tuple[dict[str, str], bytes]:
     """A signed webhook: headers and body."""
     body = orjson.dumps({"id": name, "object": "event", "type": kind, "data": {"object": about}})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from live.domain.payment import Action, PaymentId, PaymentState
+from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
@@ -83,10 +83,24 @@ class Whim:
         self.charges[request.payment] = S.REFUNDED
         return CaptureResult(Verdict.DONE)
 
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        done = self.charges.get(request.payment) is S.REFUNDED
+        return CaptureResult(Verdict.DONE) if done else None
+
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        return None  # nobody can say
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        return ""
+
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         return ()
 
-    async def list_charges(self, *, cursor: str | None, limit: int) -> ChargePage:
+    async def list_charges(
+        self, *, cursor: str | None, limit: int, since_ms: int = 0
+    ) -> ChargePage:
         return ChargePage((), None)
 
     async def close(self) -> None:

@@ -79,7 +79,7 @@ def test_commands_that_waited_are_refused_behind_a_long_answer() -> None:
 
     line.session.finish(2, SubscribeResult(recovered=True, publications=(missed,)))
 
-    codes = [reply.get("error", {}).get("code") for reply in line.peer.replies()]  # type: ignore[attr-defined]
+    codes = [reply.get("error", {}).get("code") for reply in line.peer.replies()]
     assert codes == [None, 111, 111]
     assert line.peer.closed is None
 
