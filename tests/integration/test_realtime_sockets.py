@@ -9,10 +9,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 
 import pytest
 from centrifuge.protocol import client_pb2 as pb
-from google.protobuf.internal.decoder import _DecodeVarint
+from google.protobuf.proto import parse_length_prefixed
 from msgspec import Raw, Struct
 from msgspec import json as typed_json
 from prometheus_client import REGISTRY
@@ -251,7 +252,7 @@ async def test_both_codecs_carry_equal_payloads(redis_url: str, show: ShowId, fr
 
 
 def delimited(command: pb.Command) -> bytes:
-    data = command.SerializeToString()
+    data: bytes = command.SerializeToString()
     return varint(len(data)) + data
 
 
@@ -269,12 +270,11 @@ async def hear_text(client: ClientConnection, number: int) -> list[Heard]:
 async def hear_binary(client: ClientConnection, number: int) -> list[Heard]:
     heard: list[Heard] = []
     while len(heard) < number:
-        frame, at = await client.recv(), 0
+        frame = await client.recv()
         assert isinstance(frame, bytes)
-        while at < len(frame):
-            size, at = _DecodeVarint(frame, at)
-            reply = pb.Reply.FromString(frame[at : at + size])
-            at += size
+        stream = BytesIO(frame)
+        while stream.tell() < len(frame):
+            reply = parse_length_prefixed(pb.Reply, stream)
             if reply.push.HasField("pub"):
                 pub = reply.push.pub
                 heard.append((pub.data, pub.offset, pub.info.user, pub.info.client))

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from live.pages.assets import FOLDER
 
 NODE = shutil.which("node")
 NODE_SECONDS = 30
 
-Run = Callable[[str], object]
+Run = Callable[[str], Any]  # what JSON says
 
 
 def module_runner(folder: Path) -> Run:
@@ -22,7 +23,7 @@ def module_runner(folder: Path) -> Run:
     shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
     (folder / "package.json").write_text('{"type": "module"}')
 
-    def run_lines(lines: str) -> object:
+    def run_lines(lines: str) -> Any:
         script = folder / "test.js"
         script.write_text(f"const out = (v) => console.log(JSON.stringify(v));\n{lines}")
         assert NODE is not None

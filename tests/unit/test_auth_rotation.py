@@ -11,11 +11,12 @@ from live.base.errors import SettingsError
 from live.base.settings import Guests, Settings, digest_key_of
 from live.domain.caller import Role
 from live.domain.ids import buyer_of
+from tests.support.answers import Json
 
 OLD, NEW, THIRD = (letter * 32 for letter in "ont")
 
 
-def signed(secret: str, *, headers: dict[str, Any] | None = None, **changes: object) -> str:
+def signed(secret: str, *, headers: Json | None = None, **changes: Any) -> str:
     now = int(time.time())
     claims: dict[str, object] = {"aud": "live", "sub": "ada", "role": "host", "shows": ["demo"]}
     claims |= {"iat": now, "exp": now + 60}
@@ -81,12 +82,13 @@ def test_keys_of_this_machine_may_come_over_http(host: str) -> None:
 def test_clocks_may_differ_by_a_minute(claim: str) -> None:
     """An issuer whose clock is ahead of ours; both times have the same tolerance."""
     now = int(time.time())
-    exp = now + 2 * CLOCK_SKEW_SECONDS + 60
+    times = {"exp": now + 2 * CLOCK_SKEW_SECONDS + 60}
 
-    late = signed(NEW, exp=exp, **{claim: now + CLOCK_SKEW_SECONDS - 10})
-    assert auth(NEW).caller(late).sub == "ada"
+    late: Json = times | {claim: now + CLOCK_SKEW_SECONDS - 10}
+    assert auth(NEW).caller(signed(NEW, **late)).sub == "ada"
+    too_late: Json = times | {claim: now + CLOCK_SKEW_SECONDS + 10}
     with pytest.raises(InvalidToken):
-        auth(NEW).caller(signed(NEW, exp=exp, **{claim: now + CLOCK_SKEW_SECONDS + 10}))
+        auth(NEW).caller(signed(NEW, **too_late))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from live.domain.payment import PaymentId, PaymentState
+from live.domain.payment import PaymentId, PaymentState, ProviderRefund
 from live.payments.breaker import LOST_MAX, PAUSE_MS, PAUSE_MS_MAX, Breaker, GuardedProvider
 from live.payments.port import (
     Authorisation,
@@ -64,6 +64,17 @@ class Scripted:
 
     async def refund(self, request: MoneyRequest) -> CaptureResult:
         return CaptureResult(Verdict.DONE)
+
+    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
+        return None
+
+    async def list_refunds(
+        self, payment: PaymentId, ref: str | None
+    ) -> tuple[ProviderRefund, ...] | None:
+        return None
+
+    def refuses_price(self, price_minor: int, currency: str) -> str:
+        return ""
 
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         return []

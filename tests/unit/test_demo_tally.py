@@ -27,7 +27,7 @@ def told(key: str, order: str, verdict: Verdict = Verdict.OK) -> Told:
     return Told(sub="s" * 255, key=key, qty=1, verdict=verdict, outcome="confirmed", order=order)
 
 
-def test_percentile_is_the_nearest_rank():
+def test_percentile_is_the_nearest_rank() -> None:
     """p50 of an even count is the lower middle, p100 the largest."""
     samples = histogram(1, 2, 3, 4)
 
@@ -36,19 +36,19 @@ def test_percentile_is_the_nearest_rank():
     assert samples.percentile_ms(100) == 4
 
 
-def test_percentile_of_nothing_is_none():
+def test_percentile_of_nothing_is_none() -> None:
     """Without a sample there is no figure, and none is invented."""
     assert Histogram().percentile_ms(99) is None
 
 
 @pytest.mark.parametrize("percent", [0, 101])
-def test_percentile_out_of_range_is_refused(percent: float):
+def test_percentile_out_of_range_is_refused(percent: float) -> None:
     """0 and 101 are no percentiles."""
     with pytest.raises(ValueError, match="percentile"):
         histogram(1).percentile_ms(percent)
 
 
-def test_histogram_keeps_samples_within_its_step():
+def test_histogram_keeps_samples_within_its_step() -> None:
     """Every sample comes back within 1/64, below, over six orders of magnitude."""
     for exponent in range(-2, 5):
         for mantissa in (1.0, 1.37, 9.99):
@@ -58,7 +58,7 @@ def test_histogram_keeps_samples_within_its_step():
             assert sample * (1 - 1 / 64) - 0.001 <= kept <= sample + 0.001
 
 
-def test_histogram_is_bounded():
+def test_histogram_is_bounded() -> None:
     """A hundred thousand samples between 0 and 10 s take at most some hundred buckets."""
     rng = random.Random(7)
     samples = histogram(*(rng.random() * 10_000 for _ in range(100_000)))
@@ -67,12 +67,12 @@ def test_histogram_is_bounded():
     assert len(samples.buckets) < 64 * 25
 
 
-def test_negative_sample_counts_as_zero():
+def test_negative_sample_counts_as_zero() -> None:
     """Two clocks of one machine may differ by a tick; a latency is never negative."""
     assert histogram(-0.4).percentile_ms(50) == 0
 
 
-def test_merge_adds_every_field():
+def test_merge_adds_every_field() -> None:
     """Counts, named counts and histograms of two processes add up."""
     one = Tally(viewers=2, clicks=3, outcomes={"held": 1}, fanout=histogram(1, 2))
     two = Tally(viewers=1, clicks=4, outcomes={"held": 2, "sold_out": 1}, fanout=histogram(9))
@@ -86,7 +86,7 @@ def test_merge_adds_every_field():
     assert (one.clicks, one.fanout.count) == (3, 2), "the parts stay as they were"
 
 
-def test_summary_survives_the_pipe():
+def test_summary_survives_the_pipe() -> None:
     """What a process writes is what the parent reads, split into bounded lines."""
     tally = Tally(viewers=1, failures={"closed 1006": 2}, hold=histogram(3.5))
     words = [told(str(number), f"o{number}") for number in range(2 * TOLD_PER_LINE + 1)]
@@ -99,7 +99,7 @@ def test_summary_survives_the_pipe():
     assert read[-1].summary == tally
 
 
-def test_progress_survives_the_pipe():
+def test_progress_survives_the_pipe() -> None:
     """A progress line carries the counts and percentiles of the moment."""
     progress = read_line(progress_line(Tally(clicks=5, fanout=histogram(2)))).progress
 
@@ -107,7 +107,7 @@ def test_progress_survives_the_pipe():
     assert (progress.clicks, progress.opened, progress.fanout_p99_ms) == (5, 1, 2)
 
 
-def test_progress_of_processes_adds_up():
+def test_progress_of_processes_adds_up() -> None:
     """Counts add, percentiles show the worst process, and no sample at all stays none."""
     total = add_progress([Progress(clicks=1, hold_p99_ms=5), Progress(clicks=2)])
 
@@ -116,7 +116,7 @@ def test_progress_of_processes_adds_up():
     assert total.fanout_p99_ms is None
 
 
-def test_order_that_the_ledger_lacks_is_lost():
+def test_order_that_the_ledger_lacks_is_lost() -> None:
     """An acknowledged order counts as lost where it is missing or is another hold's."""
     words = [told("k1", "o1"), told("k2", "o2"), told("k3", "o3")]
     refused = told("k4", "", Verdict.REFUSED)

@@ -1,6 +1,9 @@
 """The reckoning of the demo: every broken promise shows, and none is made up."""
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
@@ -27,7 +30,9 @@ KEYS_OF_THE_CONTRACT = (
 ).split()
 
 
-def audit(*, ok: bool = True, oversold: int = 0, offer: str = OFFER, findings=()) -> bytes:
+def audit(
+    *, ok: bool = True, oversold: int = 0, offer: str = OFFER, findings: Sequence[str] = ()
+) -> bytes:
     row = {"offer": offer, "allotted": 2, "left": 0, "held": 0, "sold": 2, "orders": 2}
     return orjson.dumps(
         {
@@ -57,21 +62,19 @@ def told(number: int) -> Told:
     )
 
 
-def evidence(**changes) -> Evidence:
-    return Evidence(
-        **{
-            "offer": OFFER,
-            "quantity": 2,
-            "audit": audit(),
-            "orders": [order(1), order(2)],
-            "tally": Tally(viewers=9, clicks=12, confirmed=2, confirmed_units=2),
-            "told": [told(1), told(2)],
-        }
-        | changes
+def evidence(**changes: Any) -> Evidence:
+    sound = Evidence(
+        offer=OFFER,
+        quantity=2,
+        audit=audit(),
+        orders=[order(1), order(2)],
+        tally=Tally(viewers=9, clicks=12, confirmed=2, confirmed_units=2),
+        told=[told(1), told(2)],
     )
+    return replace(sound, **changes)
 
 
-def test_sale_without_a_fault_passes():
+def test_sale_without_a_fault_passes() -> None:
     """Everything agrees: nothing lost, nothing oversold, verdict yes."""
     reckoning = reckon(evidence())
 
@@ -79,7 +82,7 @@ def test_sale_without_a_fault_passes():
     assert (reckoning.orders, reckoning.sold, reckoning.oversold, reckoning.lost) == (2, 2, 0, 0)
 
 
-def test_order_missing_in_the_ledger_is_lost():
+def test_order_missing_in_the_ledger_is_lost() -> None:
     """A buyer was told of an order that Postgres does not have."""
     reckoning = reckon(evidence(orders=[order(1)]))
 
@@ -87,13 +90,13 @@ def test_order_missing_in_the_ledger_is_lost():
     assert not reckoning.ok
 
 
-def test_rejected_order_is_lost_and_a_cancelled_one_is_not():
+def test_rejected_order_is_lost_and_a_cancelled_one_is_not() -> None:
     """Rejected was never kept; cancelled was taken back in the open."""
     assert reckon(evidence(orders=[order(1), order(2, state="rejected")])).lost == 1
     assert reckon(evidence(orders=[order(1), order(2, state="cancelled")])).lost == 0
 
 
-def test_units_beyond_the_quantity_are_oversold():
+def test_units_beyond_the_quantity_are_oversold() -> None:
     """Both the ledger's and the buyers' count are witnesses, whatever the audit says."""
     by_ledger = reckon(evidence(orders=[order(1, qty=2), order(2)]))
     by_buyers = reckon(evidence(tally=Tally(confirmed=2, confirmed_units=3)))
@@ -113,12 +116,12 @@ def test_units_beyond_the_quantity_are_oversold():
         {"tally": Tally(over_limit=1)},
     ],
 )
-def test_any_finding_fails_the_sale(changes):
+def test_any_finding_fails_the_sale(changes: dict[str, object]) -> None:
     """The audit's no, a finding, an unknown offer, a remark or a broken limit: verdict no."""
     assert not reckon(evidence(**changes)).ok
 
 
-def test_final_line_has_the_keys_of_the_contract():
+def test_final_line_has_the_keys_of_the_contract() -> None:
     """The audit's object and the sale's figures, in one line of JSON."""
     case = evidence()
 
@@ -131,7 +134,7 @@ def test_final_line_has_the_keys_of_the_contract():
     assert said["fanout_p99_ms"] is None
 
 
-def test_reckoning_lists_what_was_asked_for():
+def test_reckoning_lists_what_was_asked_for() -> None:
     """Allotted to lost, each with its figure, aligned where there is no terminal."""
     reckoning = reckon(evidence())
     names = [name for name, _ in reckoning_rows(reckoning)]
@@ -141,7 +144,7 @@ def test_reckoning_lists_what_was_asked_for():
     assert len({len(line) for line in reckoning_lines(reckoning)}) == 1
 
 
-def test_scene_shows_latencies_once_there_are_any():
+def test_scene_shows_latencies_once_there_are_any() -> None:
     """A dash before the first sample, one decimal below 100 ms."""
     empty = dict(scene_rows(Scene(step="open", viewers_wanted=5)))
     measured = Scene(
@@ -157,7 +160,7 @@ def test_scene_shows_latencies_once_there_are_any():
     assert milliseconds(None) == "–"
 
 
-def test_display_writes_plain_lines_to_a_pipe():
+def test_display_writes_plain_lines_to_a_pipe() -> None:
     """Where no terminal listens, one line a step and no control characters."""
     stream = io.StringIO()
     with Display(stream) as display:

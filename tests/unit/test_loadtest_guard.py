@@ -1,5 +1,7 @@
 """Load tests aim at this machine only, unless somebody says otherwise by name."""
 
+from pathlib import Path
+
 import jwt
 import pytest
 
@@ -17,7 +19,7 @@ SECRET = "a secret of thirty-two bytes: ok?"
         ("https://127.9.9.9", "wss://127.9.9.9"),
     ],
 )
-def test_loopback_host_is_taken(given: str, url: str):
+def test_loopback_host_is_taken(given: str, url: str) -> None:
     """Every way to name this machine works, in either scheme."""
     assert guard.check_host(given) == url
 
@@ -36,14 +38,14 @@ def test_loopback_host_is_taken(given: str, url: str):
         None,
     ],
 )
-def test_other_host_is_refused(given: str | None, monkeypatch: pytest.MonkeyPatch):
+def test_other_host_is_refused(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anything that is not clearly this machine is refused."""
     monkeypatch.delenv("LIVE_LOADTEST_ALLOW_HOST", raising=False)
     with pytest.raises(guard.TargetError):
         guard.check_host(given)
 
 
-def test_other_host_is_taken_by_name(monkeypatch: pytest.MonkeyPatch):
+def test_other_host_is_taken_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host that is named, and no other one."""
     monkeypatch.setenv("LIVE_LOADTEST_ALLOW_HOST", "staging.example")
 
@@ -52,7 +54,7 @@ def test_other_host_is_taken_by_name(monkeypatch: pytest.MonkeyPatch):
         guard.check_host("wss://production.example")
 
 
-def test_token_carries_the_claims_of_the_service(monkeypatch: pytest.MonkeyPatch):
+def test_token_carries_the_claims_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """Audience, role, shows and an end, signed with the service's secret."""
     monkeypatch.setenv("LIVE_SECRET", SECRET)
     guard.secret.cache_clear()
@@ -65,7 +67,9 @@ def test_token_carries_the_claims_of_the_service(monkeypatch: pytest.MonkeyPatch
     guard.secret.cache_clear()
 
 
-def test_secret_is_read_from_the_data_directory(tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_secret_is_read_from_the_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without LIVE_SECRET the file of the service signs; without either, a clear refusal."""
     monkeypatch.delenv("LIVE_SECRET", raising=False)
     monkeypatch.setenv("LIVE_DATA_DIR", str(tmp_path))

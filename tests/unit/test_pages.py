@@ -146,7 +146,7 @@ async def test_https_page_asks_for_https_for_good(client: httpx.AsyncClient) -> 
 @pytest.mark.parametrize("host", ["evil.example; script-src *", "a b", "x" * 300, "ü.example"])
 async def test_strange_host_does_not_reach_the_policy(client: httpx.AsyncClient, host: str) -> None:
     """A Host header that is no host name cannot add to the policy."""
-    response = await client.get("/console", headers={"host": host.encode()})
+    response = await client.get("/console", headers={b"host": host.encode()})
     assert "connect-src 'self';" in response.headers["content-security-policy"]
 
 

@@ -1,10 +1,11 @@
 """Both decoders under anything; both encoders against the official schema as the SDK ships it."""
 
 import json
+from io import BytesIO
 
 import centrifuge.protocol.client_pb2 as pb
 import pytest
-from google.protobuf.internal.decoder import _DecodeVarint
+from google.protobuf.proto import parse_length_prefixed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -55,16 +56,14 @@ RESULTS: list[c.Result] = [
 
 def messages(frame: bytes) -> list[pb.Reply]:
     """Read a Protobuf frame with the official schema."""
-    found, at = [], 0
-    while at < len(frame):
-        size, at = _DecodeVarint(frame, at)
-        found.append(pb.Reply.FromString(frame[at : at + size]))
-        at += size
+    stream, found = BytesIO(frame), []
+    while stream.tell() < len(frame):
+        found.append(parse_length_prefixed(pb.Reply, stream))
     return found
 
 
 def command(**fields: object) -> bytes:
-    message = pb.Command(**fields).SerializeToString()
+    message: bytes = pb.Command(**fields).SerializeToString()
     return varint(len(message)) + message
 
 

@@ -213,13 +213,13 @@ def test_connection_is_closed_behind_its_last_reply() -> None:
     session.receive(b'{"id":3,"subscribe":{"channel":"a"}}\n{"id":4,"unsubscribe":{"channel":"a"}}')
     session.close_when_idle(codes.SHUTDOWN)
     session.finish(3, SubscribeResult())
-    assert line.peer.closed is None
+    before: list[codes.Close | None] = [line.peer.closed]
     session.receive(rpc(5))
     session.reply_rpc(2, b"{}")
     session.fail(5, codes.INTERNAL)
-    assert line.peer.closed is None
+    before.append(line.peer.closed)
     session.finish(4, UnsubscribeResult())
-    assert line.peer.closed == codes.SHUTDOWN
+    assert (before, line.peer.closed) == ([None, None], codes.SHUTDOWN)
     assert [reply["id"] for reply in line.peer.replies()] == [3, 2, 5, 4]
 
 

@@ -75,9 +75,9 @@ def test_oldest_connection_of_a_person_goes_first() -> None:
 def test_process_is_full_at_its_bound() -> None:
     """Closed connections make room."""
     admission = Admission(Clock(), AdmissionLimits(connections_max=1))
-    assert not admission.full
+    before = admission.full
     name = admission.opened(None)
-    assert admission.full
+    assert (before, admission.full) == (False, True)
     assert admission.refusal("192.0.2.1") is HTTPStatus.SERVICE_UNAVAILABLE
     admission.closed(name)
     assert not admission.full

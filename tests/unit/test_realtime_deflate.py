@@ -173,10 +173,10 @@ async def test_compressed_message_is_understood() -> None:
     phone = Phone()
     first, second = packing(b"one"), packing(b"two" * 1_000)
     phone.port.data_received(compressed_frame(first) * 2 + frame(Opcode.TEXT, b"plain"))
-    assert not phone.port.promoted
+    before = phone.port.promoted
     start = bytes((0x41,)) + frame(Opcode.TEXT, second[:7])[1:]
     phone.port.data_received(start + frame(Opcode.CONT, second[7:]))
-    assert phone.port.promoted
+    assert (before, phone.port.promoted) == (False, True)
     assert phone.heard.messages == [b"one", b"one", b"plain", b"two" * 1_000]
 
 
@@ -294,9 +294,9 @@ async def test_every_frame_unpacks_whatever_a_member_missed(
         elif step < 0.43:
             member = chance.choice(present)
             phone, twin, also = pairs.pop(member)
-            for each in (member, also):
-                hub.listen(each, frozenset())  # settles what it is owed, as an unsubscribe does
-                hub.remove(each)
+            for leaver in (member, also):
+                hub.listen(leaver, frozenset())  # settles what it is owed, as an unsubscribe does
+                hub.remove(leaver)
             assert phone.logged() == twin.logged()
         elif step < 0.8:
             post(hub, chance.choice([*topics, pulse]), chance.getrandbits(20))

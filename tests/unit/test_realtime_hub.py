@@ -133,7 +133,7 @@ async def test_pass_yields_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         hub.listen(hub.seat(cast(Session, ear), SHOW), frozenset({topic}))
     await asyncio.sleep(0.02)
     post(hub, topic)
-    reached = []
+    reached: list[int] = []
     while len(reached) < 20 and (not reached or reached[-1] < 50):
         await asyncio.sleep(0)
         reached.append(sum(bool(ear.heard) for ear in ears))

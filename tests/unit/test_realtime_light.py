@@ -19,6 +19,7 @@ from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.transport.fast.light import LightConnection
+from live.transport.fast.line import Line
 from live.transport.fast.toll import LATE_BYTES_MAX
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -86,7 +87,7 @@ class Heard:
 
 
 class Registry:
-    def ended(self, connection: LightConnection) -> None:
+    def ended(self, connection: Line) -> None:
         pass
 
 
@@ -242,9 +243,9 @@ async def test_flood_behind_our_close_is_not_read() -> None:
     connection.close(codes.FLOOD)
     connection.data_received(frame(Opcode.TEXT, b"x" * 1_000) * (LATE_BYTES_MAX // 1_008))
     await turns(connection)
-    assert not transport.paused
+    before = transport.paused
     connection.data_received(frame(Opcode.TEXT, b"x" * 1_000))
-    assert transport.paused and not transport.ended
+    assert (before, transport.paused, transport.ended) == (False, True, False)
 
 
 @pytest.mark.parametrize(

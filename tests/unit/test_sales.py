@@ -1,6 +1,6 @@
 """Small parts of a sale: offers by id, what a buyer has, and who waits for an order."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import orjson
 import pytest
@@ -65,7 +65,8 @@ def test_price_is_the_offers(rooms: StaticRooms) -> None:
 @dataclass
 class Has:
     holds: tuple[LiveHold, ...] = ()
-    waiting: tuple[Waiting, ...] = field(default=())
+    waiting: tuple[Waiting, ...] = ()
+    sold: tuple[HoldKey, ...] = ()
 
 
 def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:

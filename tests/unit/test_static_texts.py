@@ -56,7 +56,7 @@ def test_money_reads_as_the_language_writes_it(run: Run) -> None:
     script = """import { formatMoney } from "./money.js";
         out([formatMoney(129900, "EUR", "de"), formatMoney(129900, "EUR", "en"),
              formatMoney(1299, "JPY", "ja"), formatMoney(1500, "IQD", "en")]);"""
-    german, english, japanese, iraqi = run(script)  # type: ignore[misc]  # a list of four texts
+    german, english, japanese, iraqi = run(script)
     assert german.split() == ["1.299,00", "€"]
     assert english == "€1,299.00"
     assert japanese in ("￥1,299", "¥1,299")
@@ -67,7 +67,7 @@ def test_amount_keeps_its_order_inside_arabic(run: Run) -> None:
     """From left to right, fenced off: else a page in Arabic shows "$US 39.90"."""
     script = """import { formatMoney } from "./money.js";
         out([formatMoney(3990, "USD", "ar"), formatMoney(3990, "USD", "en")]);"""
-    arabic, english = run(script)  # type: ignore[misc]  # a list of two texts
+    arabic, english = run(script)
     assert (arabic[0], arabic[-1]) == ("\u2066", "\u2069")
     assert english == "$39.90"
 
