@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from live.domain.ids import ShowId
@@ -17,6 +18,11 @@ from tests.support.servers import Postgres, Valkey, redis_binaries, scratch_dire
 
 MIGRATED = "migrated"
 
+# The machine may be busy: how long an example takes says nothing about what is tested.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 forget_libpq()  # whatever Postgres the shell is about, it is none of the tests'
 
 

@@ -6,7 +6,7 @@ from io import BytesIO
 import centrifuge.protocol.client_pb2 as pb
 import pytest
 from google.protobuf.proto import parse_length_prefixed
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -16,9 +16,6 @@ from live.protocol.codec import Codec, FrameError
 from live.protocol.codec_json import JSON
 from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.wire import varint
-
-# The machine is shared: how long an example takes says nothing about the decoders.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 INFO = c.ClientInfo("42", "client-1", conn_info=Raw(b'{"name":"Ann"}'))
 PUBLICATION = c.Publication(Raw(b'{"a":1}'), 7, INFO)
@@ -209,7 +206,6 @@ def test_protobuf_garbage_is_a_frame_error(frame: bytes) -> None:
 
 
 @pytest.mark.parametrize("codec", [JSON, PROTOBUF], ids=["json", "protobuf"])
-@patient
 @given(frame=st.binary(max_size=300))
 def test_decoder_survives_any_bytes(codec: Codec, frame: bytes) -> None:
     """Any bytes are commands or a FrameError, never another exception."""
@@ -228,7 +224,6 @@ _json_values = st.recursive(
 _methods = st.sampled_from([request.method for request in c.REQUESTS] + ["id", "later"])
 
 
-@patient
 @given(fields=st.dictionaries(_methods, _json_values, max_size=3))
 def test_json_decoder_survives_any_object(fields: dict[str, object]) -> None:
     """Wrong types anywhere end in a command or in a FrameError."""
@@ -238,7 +233,6 @@ def test_json_decoder_survives_any_object(fields: dict[str, object]) -> None:
         pass
 
 
-@patient
 @given(
     channel=st.text(), data=_json_values.filter(lambda v: v == v), number=st.integers(1, 2**32 - 1)
 )

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -211,7 +211,6 @@ _frames = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(frames=_frames, cuts=st.lists(st.integers(0, 2_000), max_size=4))
 def test_fast_inflating_behaves_as_the_core_does(frames: list[bytes], cuts: list[int]) -> None:
     """Same messages, same answers, same end - whatever was compressed, and how well."""

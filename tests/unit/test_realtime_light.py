@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.speedups import apply_mask
@@ -21,8 +21,6 @@ from live.protocol.shared import Shared
 from live.transport.fast.light import LightConnection
 from live.transport.fast.line import Line
 from live.transport.fast.toll import LATE_BYTES_MAX
-
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Transport:
@@ -151,7 +149,6 @@ async def replay(
     return heard.messages, transport.sent, transport.ended
 
 
-@patient
 @given(frames=_frames, cuts=_cuts)
 def test_fast_path_behaves_as_the_core_does(frames: list[bytes], cuts: list[int]) -> None:
     """Same messages, same answers, same end - whatever the frames and wherever reads split them."""
@@ -165,7 +162,6 @@ def test_fast_path_behaves_as_the_core_does(frames: list[bytes], cuts: list[int]
     asyncio.run(both())
 
 
-@patient
 @example(frames=[b'\x81\x88\x01\x02\x03\x04bnlwd"na', frame(Opcode.PING, b"")], cuts=[])
 @given(frames=_ended_by_session, cuts=_cuts)
 def test_exactly_one_close_is_the_last_thing_sent(frames: list[bytes], cuts: list[int]) -> None:
