@@ -8,10 +8,12 @@ import pytest
 
 from live.domain.caller import Role
 from live.domain.ids import ShowId
+from live.hosting.ways import Till
 from live.ledger.db.pool import Pool
 from live.payments.invoice import Invoice
 from live.payments.stripe import Stripe
 from tests.integration.test_api_shows import begin, offer
+from tests.support.answers import Json
 from tests.support.api_kit import Stage, open_stage
 
 STRIPE = Stripe("sk_of_nobody", webhook_secrets=("whsec_x",), api_base="http://127.0.0.1:9")
@@ -141,7 +143,7 @@ async def test_product_whose_price_cannot_be_charged_is_noted(
 async def test_other_way_may_charge_what_stripe_cannot(pool: Pool, redis_url: str) -> None:
     """One way is enough; but then it cannot be taken away."""
     show = ShowId(f"s{uuid4().hex[:12]}")
-    tills = {"stripe": STRIPE, "invoice": Invoice()}
+    tills: dict[str, Till] = {"stripe": STRIPE, "invoice": Invoice()}
     async with open_stage(pool, redis_url, tills=tills) as stage:
         assert await begin_in(stage, show, "KWD") == ""
         made = await stage.call(
@@ -166,7 +168,7 @@ async def test_items_of_a_refund_need_a_restock_and_are_named_once(
         b"b" * 16,
         uuid4(),
     )
-    item = {"offer": "lamp", "qty": 1}
+    item, body = {"offer": "lamp", "qty": 1}, Json()
     for body in ({"items": [item]}, {"items": [item, item], "restock": True}):
         answer = await stage.call("POST", f"/v1/orders/{order}/refund", {"reason": "x"} | body)
         assert (answer.status_code, answer.json()["field"]) == (400, "items")

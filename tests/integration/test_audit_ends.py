@@ -3,6 +3,7 @@
 import pytest
 
 from live.domain.hold import Line
+from live.domain.ids import OrderId
 from live.domain.payment import PaymentState
 from live.ledger.audit.repair import repair
 from live.ledger.audit.run import AuditReport, audit
@@ -34,7 +35,7 @@ async def mend(sale: Sale, *, grace_s: float = 0) -> list[str]:
     )
 
 
-async def refuse_refund(sale: Sale, amount_minor: int, *, key: str) -> str:
+async def refuse_refund(sale: Sale, amount_minor: int, *, key: str) -> OrderId:
     """A paid order of which a host's refund was refused; the order."""
     money = await sale.buy(new_buyer())
     await sale.settle()
@@ -45,7 +46,7 @@ async def refuse_refund(sale: Sale, amount_minor: int, *, key: str) -> str:
     return money.order
 
 
-async def ask_refund(sale: Sale, order: str, amount_minor: int, *, key: str) -> None:
+async def ask_refund(sale: Sale, order: OrderId, amount_minor: int, *, key: str) -> None:
     await OrderRows(sale.pool).request_refund(
         order, wish(amount_minor), request_key=key, actor=HOST
     )

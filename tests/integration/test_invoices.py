@@ -92,7 +92,7 @@ async def test_shop_says_that_an_invoice_was_paid(sale: Sale) -> None:
     assert told["order"]["state"] == "paid"
     report = await proof(sale)
     assert (report.findings, report.payments.captured) == ((), 1)
-    log = await sale.pool.fetchrow("SELECT action, detail FROM host_actions")
+    (log,) = await sale.pool.fetch("SELECT action, detail FROM host_actions")
     assert log["action"] == "order.paid" and "SEPA 4711" in log["detail"]
 
 

@@ -20,6 +20,7 @@ from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.shows import ShowRows
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
+from tests.support.answers import Json, decoded, entries_by_stream
 from tests.support.api_kit import Stage, open_stage
 from tests.support.shows_kit import HOST, offer, set_stage, terms_of
 from tests.support.stock_kit import one
@@ -53,7 +54,9 @@ class Rebuilds:
 
 
 @asynccontextmanager
-async def keeping(stage: Stage, stream: Outbox, *, rebuild: Rebuilds | None = None, count: int = 1):
+async def keeping(
+    stage: Stage, stream: Outbox, *, rebuild: Rebuilds | None = None, count: int = 1
+) -> AsyncIterator[None]:
     """Run so many keepers, each as a process of its own would."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -72,17 +75,15 @@ async def keeping(stage: Stage, stream: Outbox, *, rebuild: Rebuilds | None = No
             stop.set()
 
 
-async def heard(
-    stage: Stage, show: ShowId, kind: str, *, version: int | None = None
-) -> dict[str, Any]:
+async def heard(stage: Stage, show: ShowId, kind: str, *, version: int | None = None) -> Json:
     """Wait for the first event of this type (and offer's version) in the show log."""
     key, last = f"live:{{{show}}}:log:show", "0"
     async with asyncio.timeout(WAIT_S):
         while True:
-            for _, entries in await stage.redis.xread({key: last}, block=1000):
-                for entry, fields in entries:
-                    last = entry
-                    event: dict[str, Any] = orjson.loads(fields[b"d"])
+            for _, found in entries_by_stream(await stage.redis.xread({key: last}, block=1000)):
+                for entry, fields in found:
+                    last = decoded(entry)
+                    event: Json = orjson.loads(fields[b"d"])
                     right = version is None or event.get("offer", {}).get("version") == version
                     if event["type"] == kind and right:
                         return event

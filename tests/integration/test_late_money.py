@@ -146,7 +146,7 @@ async def test_answer_that_comes_too_late_to_buy_keeps_its_ref(
     async with open_sale(pool, redis_url, server, show, units=(2,), mode=Mode.FIRST_PAID) as sale:
         sale.provider.is_asynchronous = lambda token: False  # type: ignore[method-assign]
         answer = await sale.buy(viewer(), "tok_async", key=new_key())
-        row = await pool.fetchrow("SELECT state, provider_ref FROM payments")
+        (row,) = await pool.fetch("SELECT state, provider_ref FROM payments")
         await work(sale)
 
         assert answer.outcome is Outcome.DECLINED

@@ -142,7 +142,7 @@ async def test_steps_at_once_share_commits_and_keep_each_others_rules(
 
     assert set(said) == {S.AUTHORISED}
     assert transactions <= 4
-    assert twice[:3] == [S.AUTHORISED, S.VOIDED, S.VOIDED]
+    assert list(twice[:3]) == [S.AUTHORISED, S.VOIDED, S.VOIDED]
     assert isinstance(twice[3], NotFound)
     assert [kind for kind, _ in await entries(pool, ids[0])] == ["authorised", "voided"]
     assert await pool.fetchval("SELECT count(*) FROM notices") == 1

@@ -83,7 +83,7 @@ async def test_repair_refunds_what_no_order_owns(sale: Sale) -> None:
 
     assert again == []
     assert await findings(sale) == ()
-    row = await sale.pool.fetchrow("SELECT state, refunded_minor FROM payments")
+    (row,) = await sale.pool.fetch("SELECT state, refunded_minor FROM payments")
     assert tuple(row) == ("refunded", PRICE)
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 import random
+from typing import Any
 from uuid import UUID
 
 import pytest
 import redis.asyncio
 
 from live.domain.channels import ChannelKind
+from live.domain.events import HoldEvent
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
 from live.domain.payment import PaymentState
@@ -54,7 +56,7 @@ async def read_all(outbox: StreamOutbox, show: ShowId) -> list[Batch]:
     return await outbox.read([show], consumer="test", max_entries=1_000, block_ms=1)
 
 
-async def ledger_of(pool: Pool, show: ShowId) -> dict[str, object]:
+async def ledger_of(pool: Pool, show: ShowId) -> dict[str, list[tuple[Any, ...]]]:
     """Everything that settlement writes, without ids and times."""
     queries = {
         "orders": """SELECT buyer, key, state, total_minor, reason FROM orders
@@ -316,13 +318,13 @@ async def test_racing_settlers_never_oversell(
         )
     )
 
-    sold = dict(await pool.fetch("SELECT id, sold FROM offers"))
-    counted = dict(
-        await pool.fetch(
-            """SELECT i.offer, sum(i.qty) FROM order_items i JOIN orders o ON o.id = i.order_id
-               WHERE o.state = 'confirmed' GROUP BY 1"""
-        )
+    offered = await pool.fetch("SELECT id, sold FROM offers")
+    sold = {row["id"]: row["sold"] for row in offered}
+    ordered = await pool.fetch(
+        """SELECT i.offer, sum(i.qty) FROM order_items i JOIN orders o ON o.id = i.order_id
+           WHERE o.state = 'confirmed' GROUP BY 1"""
     )
+    counted = {row["offer"]: row["sum"] for row in ordered}
     assert sold == counted
     assert all(counted[offer] <= 20 for offer in offers)
     assert await pool.fetchval("SELECT count(*) FROM orders") == 60
@@ -343,7 +345,7 @@ async def test_poison_entry_blocks_nobody(pool: Pool, outbox: StreamOutbox, show
     await make_settler(pool, outbox).run_once()
 
     assert [row[0] for row in (await ledger_of(pool, show))["orders"]] == [good.id]
-    poison = await pool.fetchrow("SELECT show, body, reason FROM poison")
+    (poison,) = await pool.fetch("SELECT show, body, reason FROM poison")
     assert poison["show"] == show
     assert bad.key.hex() in poison["body"]
     assert "slot 77" in poison["reason"]
@@ -366,12 +368,12 @@ async def test_closed_waits_for_everything_before_it(
     )
 
     await settler.run_once()
-    before = await pool.fetchrow("SELECT allotted, phase FROM offers")
+    (before,) = await pool.fetch("SELECT allotted, phase FROM offers")
     await other.settle_batches(slow)
     await settler.run_once()
 
     assert tuple(before) == (5, "open")
-    after = await pool.fetchrow(
+    (after,) = await pool.fetch(
         "SELECT f.allotted, f.sold, f.phase, p.allotted FROM offers f JOIN products p USING (sku)"
     )
     assert tuple(after) == (1, 1, "closed", 1)
@@ -416,6 +418,7 @@ async def test_expiry_and_grant_are_told_before_ack(
 
     events = list(announce.by_key().values())
     assert [event.type for event in events] == ["hold.expired", "hold.granted"]
+    assert isinstance(events[0], HoldEvent)
     assert events[0].hold.items[0].offer == offers[0]
     assert {channel.kind for channel, _, _ in announce.events} == {ChannelKind.PERSONAL}
     assert [channel.buyer for channel, _, _ in announce.events[:2]] == [late.id, lucky.id]
@@ -500,7 +503,7 @@ async def test_every_order_of_one_holds_entries_ends_alike(
         entries = [outbox.move(show, kind, buyer, expires_at=1_800_000_000_000) for kind in kinds]
         for place in order:
             await settler.settle_batches([Batch(show, f"{place + 1}-0", (entries[place],))])
-        found = await pool.fetchrow(
+        (found,) = await pool.fetch(
             """SELECT h.state AS hold, o.state AS order, p.state AS payment,
                       (SELECT array_agg(j.kind) FROM money_jobs j
                        WHERE j.payment = p.id AND j.state = 'due') AS due,

@@ -441,8 +441,8 @@ async def test_log_rewritten_under_its_epoch_ends_with_3010(redis_url: str, show
         log = keys.log_key(show, "x:room")
         await admin.delete(log)
         for offset, word in enumerate((b"0", b"1", b"other", b"more"), 1):
-            entry: dict[str, bytes] = {"d": b'{"n":"%b"}' % word, "i": b"", "k": b""}
-            await admin.xadd(log, dict(entry), f"{offset}-0")
+            words = b'{"n":"%b"}' % word
+            await admin.xadd(log, {"d": words, "i": b"", "k": b""}, f"{offset}-0")
         await admin.hset(keys.logs_key(show), mapping={"total": 4, "t:x:room": 4})
 
         await phone.until(lambda phone: phone.closed)

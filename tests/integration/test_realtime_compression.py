@@ -45,7 +45,7 @@ class Listener:
         self.packed = 0
         inner = socket.protocol.receive_data
 
-        def receive_data(data: bytes) -> None:
+        def receive_data(data: bytes | bytearray) -> None:
             self.bytes += len(data)
             inner(data)
 

@@ -245,7 +245,8 @@ async def test_units_come_back_at_most_as_often_as_they_were_sold(sale: Sale) ->
     order = await paid_order(sale, Line(0, 3), Line(1, 2))
     first, second = sale.offers
     await ask(sale, order, wish(1, restock=True, **{first: 2}))
-    for units in ({first: 2}, {second: 3}, {first: 1, second: 3}, {"another": 1}):
+    wrong: list[dict[str, int]] = [{first: 2}, {second: 3}, {first: 1, second: 3}, {"another": 1}]
+    for units in wrong:
         with pytest.raises(Conflict):
             await ask(sale, order, wish(1, restock=True, **units))
     await ask(sale, order, wish(1, restock=True, **{first: 1, second: 2}))

@@ -72,7 +72,8 @@ async def test_goods_come_back_after_their_money(sale: Sale) -> None:
     before = await look(sale, order)
 
     await ask(sale, order, wish(0, restock=True, **{first: 2}))
-    for units in ({first: 2}, {second: 3}, {"another": 1}):
+    wrong: list[dict[str, int]] = [{first: 2}, {second: 3}, {"another": 1}]
+    for units in wrong:
         with pytest.raises(Conflict, match="cannot come back"):
             await ask(sale, order, wish(0, restock=True, **units))
     await ask(sale, order, wish(0, restock=True))

@@ -21,7 +21,7 @@ from live.api.revoked import Revoked
 from live.base.errors import Busy, NotFound
 from live.base.settings import Guests
 from live.domain.caller import ABOVE_ALL, RANKS, Role
-from live.domain.ids import ShowId, buyer_of
+from live.domain.ids import BuyerId, ShowId, buyer_of
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.show_command import Actor
@@ -68,7 +68,7 @@ class Gateway:
         return False
 
 
-def _digest(sub: str) -> bytes:
+def _digest(sub: str) -> BuyerId:
     return buyer_of(sub, secret=SECRET)
 
 

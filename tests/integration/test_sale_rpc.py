@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -25,12 +24,11 @@ from live.domain.order import OrderView
 from live.hosting.views import view_show
 from live.ledger.db.pool import Pool
 from live.ledger.settle.waitlist import WaitlistRows
+from tests.support.answers import Json
 from tests.support.ledger_kit import PRICE
 from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import SandboxServer
 from tests.support.show_states import make_state
-
-Json = dict[str, Any]  # Any: answers are read as a client reads them
 
 
 @dataclass
@@ -212,7 +210,7 @@ async def test_nameless_viewer_may_not_buy(client: Client) -> None:
     """Somebody without a sub watches: error 103 for everything that buys."""
     nobody = replace(viewer(), sub="", buyer=None)
     offer = client.sale.offers[0]
-    requests = {
+    requests: dict[str, Json] = {
         "offer.hold": {"offer": offer, "qty": 1, "key": uuid()},
         "hold.release": {"hold": uuid()},
         "hold.checkout": {"hold": uuid(), "provider": "invoice", "key": uuid()},

@@ -15,11 +15,8 @@ from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.domain.show import ShowStatus
 from live.ledger.db.pool import Pool
-from tests.support.sale_kit import Sale, new_key, open_sale, viewer
+from tests.support.sale_kit import INVOICE, Sale, new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer
-
-CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
-INVOICE = {"token": None, "provider": "invoice", "contact": CONTACT}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 from uuid import uuid4
 
 import orjson
@@ -44,6 +45,18 @@ from tests.support.stock_kit import terms
 SETTLED_S = 10.0  # no wait of a test is longer
 
 
+class ByInvoice(TypedDict):
+    """How `pay` and `buy` are told of payment on delivery."""
+
+    token: None
+    provider: str
+    contact: bytes
+
+
+CONTACT = b'{"name": "Ada", "address": "1 Mill Lane"}'
+INVOICE: ByInvoice = {"token": None, "provider": "invoice", "contact": CONTACT}
+
+
 @dataclass(slots=True)
 class StaticRoom:
     state: ShowState | None
@@ -78,7 +91,7 @@ class Told:
     def types(self, buyer: BuyerId) -> list[str]:
         return [kind for whom, kind, _ in self.events if whom == buyer]
 
-    async def wait_for(self, buyer: BuyerId, kind: str) -> Json:
+    async def wait_for(self, buyer: BuyerId | None, kind: str) -> Json:
         """The first such event, now or later."""
         async with asyncio.timeout(SETTLED_S):
             while True:

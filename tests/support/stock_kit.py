@@ -32,7 +32,7 @@ async def make_due(engine: StockEngine, show: ShowId, who: int, mine: HoldKey) -
     assert (await engine.revert(show, buyer(who), mine, held_until=1)).done
 
 
-def terms(show: ShowId, slot: int = 0, **changes: object) -> OfferTerms:
+def terms(show: ShowId, slot: int = 0, /, **changes: object) -> OfferTerms:
     """An open offer of ten units, at most two for each buyer, held for two minutes."""
     base = OfferTerms(
         id=OfferId(f"o{slot}"),

@@ -1,7 +1,6 @@
 """RPC requests: each bad input is refused by the name of its field, each good one is read."""
 
 import json
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +11,7 @@ from live.api.rpc import fields
 from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import key_text
+from tests.support.answers import Json
 
 KEY = "6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10"
 OTHER = "0d5d6a1f-3b0a-4d9c-9a52-6f1c0f6e7f10"
@@ -19,8 +19,6 @@ HOLD = {"offer": "mug", "qty": 1, "key": KEY}
 CART = {"items": [{"offer": "mug", "qty": 1}, {"offer": "cup", "qty": 2}], "key": KEY}
 CHECKOUT = {"hold": KEY, "provider": "sandbox", "token": "tok_approve", "key": OTHER}
 DIRECT = {"offer": "mug", "qty": 1, "provider": "sandbox", "key": OTHER}
-# Any: these are JSON documents on purpose wrong.
-Json = dict[str, Any]
 
 
 def read(kind: type[msgspec.Struct], data: Json) -> msgspec.Struct:

@@ -17,6 +17,7 @@ from live.domain.outcomes import Outcome
 from live.stock.engine import StockEngine
 from live.stock.keys import GROUP, show_keys
 from live.stock.outbox import Outbox
+from tests.support.answers import entries_by_stream
 from tests.support.servers import Valkey
 from tests.support.stock_kit import buyer, key, one, terms
 
@@ -38,6 +39,12 @@ async def fill(client: redis.asyncio.Redis, show: ShowId, entries: int) -> None:
     await pipe.execute()
 
 
+async def read(client: redis.asyncio.Redis, stream: bytes, count: int) -> list[bytes]:
+    """Entries that a settler is given, by their ids."""
+    reply = await client.xreadgroup(GROUP, "settler", {stream: ">"}, count=count)
+    return [entry for _, found in entries_by_stream(reply) for entry, _ in found]
+
+
 async def test_holds_stop_beyond_the_bound_and_go_on_after_it(
     engine: StockEngine, client: redis.asyncio.Redis, show: ShowId
 ) -> None:
@@ -51,10 +58,10 @@ async def test_holds_stop_beyond_the_bound_and_go_on_after_it(
         await engine.hold(show, buyer(2), mine, one())
     figures = await engine.figures(show)
 
-    delivered = await client.xreadgroup(GROUP, "settler", {outbox: ">"}, count=10)
+    delivered = await read(client, outbox, 10)
     with pytest.raises(Busy, match="ledger"):  # delivered is not settled
         await engine.hold(show, buyer(2), mine, one())
-    await client.xack(outbox, GROUP, *[entry for entry, _ in delivered[0][1]])
+    await client.xack(outbox, GROUP, *delivered)
     caught_up = await engine.hold(show, buyer(2), mine, one())
 
     assert at_the_bound.outcome is Outcome.HELD
@@ -69,8 +76,8 @@ async def test_settled_entries_that_are_kept_for_their_deadlines_do_not_count(
     await engine.apply_offer(terms(show))
     stream = show_keys(show).outbox
     await fill(client, show, BOUND + 100)
-    while delivered := await client.xreadgroup(GROUP, "settler", {stream: ">"}, count=5_000):
-        await client.xack(stream, GROUP, *[entry for entry, _ in delivered[0][1]])
+    while delivered := await read(client, stream, 5_000):
+        await client.xack(stream, GROUP, *delivered)
 
     answer = await engine.hold(show, buyer(1), key(), one())
 

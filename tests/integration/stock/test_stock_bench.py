@@ -7,6 +7,7 @@ from live.base.errors import EngineError
 from live.domain.ids import ShowId
 from live.tools.bench.stock import run
 from live.tools.bench.stock_rivals import Naive, Postgres
+from tests.support.answers import Json
 from tests.support.servers import Valkey
 
 GOALS = {
@@ -22,15 +23,15 @@ async def test_bench_reports_rows_and_goals_and_leaves_nothing(
     stock_server: Valkey, database_url: str, show: ShowId
 ) -> None:
     """The object of the public contract, with every goal; no key of the bench stays."""
-    report = await run(stock_server.url, database_url, rounds=1, scale=20)
+    report: Json = await run(stock_server.url, database_url, rounds=1, scale=20)
 
     assert report["bench"] == "stock" and report["machine"]
-    rows = {row["name"]: row for row in report["rows"]}  # type: ignore[attr-defined]  # a list
+    rows = {row["name"]: row for row in report["rows"]}
     for name in ("engine_500", "naive_redis_py_500", "postgres_skip_locked_500"):
         assert rows[name]["holds_per_second"] > 0
     assert 80 < rows["memory"]["bytes_per_hold"] < 200
     goals = report["goals"]
-    assert {goal["id"] for goal in goals} == GOALS  # type: ignore[attr-defined]  # a list
+    assert {goal["id"] for goal in goals} == GOALS
     client = redis.asyncio.Redis.from_url(stock_server.url)
     assert await client.keys("live:{bench*") == []
     await client.aclose()

@@ -71,7 +71,7 @@ class Host:
         version = self.offer.version + 1
         self.offer = terms(
             self.offer.show,
-            **{  # type: ignore[arg-type]  # names are checked by replace
+            **{
                 "allotted": ALLOTTED,
                 "phase": self.offer.phase,
                 "closes_at": self.offer.closes_at,

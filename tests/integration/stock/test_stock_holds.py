@@ -271,7 +271,7 @@ async def test_scheduled_offer_opens_on_time_by_itself(engine: StockEngine, show
     opens_at = now_ms() + 300
     await engine.apply_offer(terms(show, phase=Phase.SCHEDULED, opens_at=opens_at))
 
-    answers = []
+    answers: list[HoldAnswer] = []
     while not answers or answers[-1].outcome is not Outcome.HELD:
         answers.append(await engine.hold(show, buyer(1), key(), one()))
         assert now_ms() < opens_at + 2_000

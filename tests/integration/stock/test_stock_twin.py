@@ -34,7 +34,7 @@ class Twin:
         self.client = client
 
     async def __call__(self, body: str, *args: bytes | int) -> list[object]:
-        reply = await self.client.eval(scripts._read("_records") + body, 0, *args)  # type: ignore[no-untyped-call, misc]  # redis-py types it as sync or async
+        reply = await self.client.eval(scripts._read("_records") + body, 0, *args)
         assert isinstance(reply, list)
         return reply
 
