@@ -8,9 +8,31 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-playwright = pytest.importorskip(
+pytest.importorskip(
     "playwright.async_api", reason="the package playwright is missing: no browser tests"
 )
+from playwright.async_api import (  # only where it is there
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Route,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
+
+__all__ = [
+    "Browser",
+    "ConsoleMessage",
+    "Dialog",
+    "Locator",
+    "Page",
+    "Route",
+    "ViewportSize",
+    "expect",
+]
 
 APT_SECONDS = 400
 TEST_SECONDS = APT_SECONDS + 200  # the first test may have to fetch Chromium
@@ -51,11 +73,11 @@ def chromium(pytestconfig: pytest.Config) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser(chromium: str) -> AsyncIterator[object]:
+async def browser(chromium: str) -> AsyncIterator[Browser]:
     """Tests that use it run on the module's loop; each opens contexts of its own."""
     # Chromium's own sandbox refuses to run as root.
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    async with playwright.async_playwright() as driver:
+    async with async_playwright() as driver:
         started = await driver.chromium.launch(executable_path=chromium, args=flags)
         yield started
         await started.close()

@@ -8,6 +8,7 @@ security policy. Pictures of the pages go to `screenshots/`, which git ignores.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -16,18 +17,18 @@ import pytest_asyncio
 from live.api.auth import Authenticator
 from live.base.settings import Guests
 from live.domain.caller import Role
-from tests.acceptance.browser import playwright
+from tests.acceptance.browser import Browser, ConsoleMessage, Locator, Page, ViewportSize, expect
 from tests.acceptance.conftest import SECRET
 from tests.acceptance.page_checks import WATCH_POLICY
+from tests.support.answers import Json
 
-expect = playwright.expect
 expect.set_options(timeout=15_000)  # generous: a busy machine is slow, and a good test ends early
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 GRANT_MS_MAX = 15_000
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1366, "height": 860}
-TABLET = {"width": 834, "height": 1112}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1366, "height": 860}
+TABLET: ViewportSize = {"width": 834, "height": 1112}
 EVIL = "<script>window.evil = 1</script>"
 
 
@@ -35,14 +36,14 @@ EVIL = "<script>window.evil = 1</script>"
 class Visitors:
     """Opens pages and remembers what went wrong on any of them."""
 
-    browser: object
+    browser: Browser
     url: str
     faults: list[str] = field(default_factory=list)
-    pages: list[object] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
     # What a page may complain of: a call that this test wants refused, a network that it cut.
     expected: list[str] = field(default_factory=list)
 
-    async def open(self, path: str, *, wait_for: str, script: str = "", **context: object):
+    async def open(self, path: str, *, wait_for: str, script: str = "", **context: Any) -> Page:
         """A page in a context of its own: another person with another device.
 
         `script` runs before the page's own.
@@ -57,7 +58,7 @@ class Visitors:
         self.pages.append(page)
         return page
 
-    def hear(self, path: str, message) -> None:
+    def hear(self, path: str, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.faults.append(f"{path}: console {message.type}: {message.text}")
 
@@ -72,7 +73,7 @@ class Visitors:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def visitors(browser: object, gateway_url: str) -> AsyncIterator[Visitors]:
+async def visitors(browser: Browser, gateway_url: str) -> AsyncIterator[Visitors]:
     made = Visitors(browser, gateway_url.rstrip("/"))
     yield made
     try:
@@ -94,11 +95,12 @@ class Stage:
     def watch(self) -> str:
         return f"/watch/{self.show}"
 
-    async def call(self, method: str, path: str, body: object) -> dict[str, object]:
+    async def call(self, method: str, path: str, body: object) -> Json:
         headers = {"idempotency-key": str(uuid4())}
         answer = await self.http.request(method, path, json=body, headers=headers)
         assert answer.is_success, (path, answer.text)
-        return answer.json()
+        found: Json = answer.json()
+        return found
 
     async def open_offer(self, **terms: object) -> str:
         body = {"sku": self.sku, "price_minor": 1999, "quantity": 5, "per_buyer_limit": 2}
@@ -123,17 +125,17 @@ async def stage(gateway_url: str, host_token: str) -> AsyncIterator[Stage]:
         yield made
 
 
-async def open_console(visitors: Visitors, stage: Stage, token: str, **context: object):
+async def open_console(visitors: Visitors, stage: Stage, token: str, **context: Any) -> Page:
     path = f"/console?show={stage.show}#token={token}"
     return await visitors.open(path, wait_for="#run-list .product", **context)
 
 
-async def open_viewer(visitors: Visitors, stage: Stage, **context: object):
+async def open_viewer(visitors: Visitors, stage: Stage, **context: Any) -> Page:
     wait_for = "body[data-connection=connected] #status:visible"
     return await visitors.open(stage.watch, wait_for=wait_for, **context)
 
 
-async def open_customer(visitors: Visitors, stage: Stage, **context: object):
+async def open_customer(visitors: Visitors, stage: Stage, **context: Any) -> Page:
     """A viewer whom the shop has signed in: no bound for guests stands in the way."""
     auth = Authenticator(SECRET, guests=Guests.BUY)
     token = auth.mint(role=Role.VIEWER, sub=f"c{uuid4().hex[:10]}", shows=["*"], ttl=3_600)
@@ -141,17 +143,17 @@ async def open_customer(visitors: Visitors, stage: Stage, **context: object):
     return await visitors.open(f"{stage.watch}#token={token}", wait_for=wait_for, **context)
 
 
-async def picture(page, name: str) -> None:
+async def picture(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     await page.wait_for_timeout(300)  # animations come to rest; a picture proves nothing by itself
     await page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def buy_button(page):
+def buy_button(page: Page) -> Locator:
     return page.locator(".offer .buy").first
 
 
-async def write_line(page, text: str, *, name: str = "Noisy") -> None:
+async def write_line(page: Page, text: str, *, name: str = "Noisy") -> None:
     """Say something in a viewer's chat; the page asks for a name before the first line."""
     await page.locator("#say-text").fill(text)
     await page.locator("#say-text").press("Enter")

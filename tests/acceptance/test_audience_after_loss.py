@@ -55,7 +55,7 @@ async def stage(served: Service) -> AsyncIterator[Stage]:
         yield found
 
 
-class Presence(ClientEventHandler):
+class Presence(ClientEventHandler):  # type: ignore[misc]  # the SDK has no types
     """Whether one viewer is in; `lost`: he will not come back by himself."""
 
     def __init__(self) -> None:

@@ -9,14 +9,13 @@ from uuid import uuid4
 import pytest
 
 from live.domain.caller import Role
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, Locator, Page, browser, chromium, expect
 from tests.acceptance.conftest import Service
 from tests.acceptance.page_checks import ACCESSIBILITY
 from tests.acceptance.page_stage import (
     Stage,
     Visitors,
     buy_button,
-    expect,
     open_console,
     open_viewer,
     picture,
@@ -47,7 +46,7 @@ async def prepare(stage: Stage, sku: str, **terms: object) -> str:
     return str((await stage.call("POST", f"/v1/shows/{stage.show}/offers", body))["id"])
 
 
-def line_of(console, title: str):
+def line_of(console: Page, title: str) -> Locator:
     """The one offer of a product in the run of show."""
     return console.locator(".product", has_text=title).locator(".desk-offer")
 

@@ -32,7 +32,7 @@ time.sleep(60)
 """
 
 
-def test_audience_dies_with_a_killed_parent():
+def test_audience_dies_with_a_killed_parent() -> None:
     """After kill -9 of the parent no audience process is left."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -46,7 +46,7 @@ def test_audience_dies_with_a_killed_parent():
         assert gone
 
 
-def test_audience_leaves_when_its_input_ends():
+def test_audience_leaves_when_its_input_ends() -> None:
     """The end of standard input is the end of a controlled audience, on every system."""
     with subprocess.Popen(
         [*AUDIENCE, "--controlled"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -61,7 +61,7 @@ def test_audience_leaves_when_its_input_ends():
         assert child.wait(ENDS_WITHIN) == 1
 
 
-def test_audience_that_finds_nobody_still_gives_its_summary():
+def test_audience_that_finds_nobody_still_gives_its_summary() -> None:
     """No server, no hang: told to stop, it reports no connection and ends well."""
     child = subprocess.run(
         [*AUDIENCE, "--controlled"],
@@ -76,7 +76,7 @@ def test_audience_that_finds_nobody_still_gives_its_summary():
     assert b'"viewers":1' in last
 
 
-def test_load_test_refuses_a_foreign_host():
+def test_load_test_refuses_a_foreign_host() -> None:
     """Locust ends with a clear word before the first user, exit code 2."""
     run = subprocess.run(
         [

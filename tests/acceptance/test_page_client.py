@@ -8,7 +8,7 @@ test_pages_in_browser.py.
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,13 +21,14 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from live.pages.assets import Assets
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, Browser, Page, browser, chromium
+from tests.support.answers import Json
 
 __all__ = ["browser", "chromium"]  # fixtures: imported to be found
 
 pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope="module")]
 
-Answer = Callable[["Line", dict[str, object]], Awaitable[None]]
+Answer = Callable[["Line", Json], Awaitable[None]]
 PAGE = """<!doctype html><html lang="en"><title>client</title>"""
 START = """async (lines) => {
   const { Connection, CallError } = await import("%s");
@@ -45,6 +46,8 @@ START = """async (lines) => {
   connection.start();
 }"""
 
+ASSETS = Assets()
+
 
 @dataclass
 class Line:
@@ -53,10 +56,10 @@ class Line:
     websocket: WebSocket
     number: int  # 1 for the first connection of the test
 
-    async def send(self, *messages: dict[str, object]) -> None:
+    async def send(self, *messages: Mapping[str, object]) -> None:
         await self.websocket.send_text("\n".join(json.dumps(one) for one in messages))
 
-    async def welcome(self, command: dict[str, object], **result: object) -> None:
+    async def welcome(self, command: Json, **result: object) -> None:
         await self.send({"id": command["id"], "connect": {"client": "c", "ping": 25, **result}})
 
 
@@ -65,7 +68,7 @@ class Script:
     """Plays `answer` for each command and remembers what came."""
 
     answer: Answer | None = None
-    heard: list[dict[str, object]] = field(default_factory=list)
+    heard: list[Json] = field(default_factory=list)
     lines: int = 0
 
     async def play(self, websocket: WebSocket) -> None:
@@ -82,8 +85,8 @@ class Script:
         except (WebSocketDisconnect, RuntimeError):
             pass  # the page left, or the script closed the line
 
-    def commands(self, kind: str) -> list[dict[str, object]]:
-        return [one[kind] for one in self.heard if kind in one]  # type: ignore[misc]  # objects
+    def commands(self, kind: str) -> list[Json]:
+        return [one[kind] for one in self.heard if kind in one]
 
 
 async def _page(_request: Request) -> HTMLResponse:
@@ -96,12 +99,11 @@ def script() -> Script:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def page(browser, script: Script) -> AsyncIterator[object]:
-    assets = Assets()
+async def page(browser: Browser, script: Script) -> AsyncIterator[Page]:
     app = Starlette(
         routes=[
             Route("/", _page),
-            Route("/static/{version}/{name:path}", assets.serve),
+            Route("/static/{version}/{name:path}", ASSETS.serve),
             WebSocketRoute("/connection/websocket", script.play),
         ]
     )
@@ -110,21 +112,25 @@ async def page(browser, script: Script) -> AsyncIterator[object]:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     opened = await browser.new_page()
     await opened.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-    opened.start = lambda: opened.evaluate(START % assets.url("client.js"))
     yield opened
     await opened.close()
     server.should_exit = True
     await serving
 
 
-async def until(page, condition: str) -> None:
+async def start(page: Page) -> None:
+    """Make the page's connection."""
+    await page.evaluate(START % ASSETS.url("client.js"))
+
+
+async def until(page: Page, condition: str) -> None:
     await page.wait_for_function(condition, timeout=20_000)
 
 
-async def test_busy_call_is_repeated_with_the_same_key(page, script: Script) -> None:
+async def test_busy_call_is_repeated_with_the_same_key(page: Page, script: Script) -> None:
     """Error 111 is repeated by itself, unchanged; the caller sees the one good answer."""
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if "connect" in command:
             await line.welcome(command)
         elif len(script.commands("rpc")) < 3:
@@ -134,7 +140,7 @@ async def test_busy_call_is_repeated_with_the_same_key(page, script: Script) -> 
             await line.send({"id": command["id"], "rpc": {"data": {"outcome": "held"}}})
 
     script.answer = answer
-    await page.start()
+    await start(page)
     result = await page.evaluate('connection.call("offer.hold", { key: "k1", qty: 1 })')
     assert result == {"outcome": "held"}
     calls = script.commands("rpc")
@@ -142,10 +148,10 @@ async def test_busy_call_is_repeated_with_the_same_key(page, script: Script) -> 
     assert all(call == calls[0] for call in calls)
 
 
-async def test_call_survives_a_lost_line(page, script: Script) -> None:
+async def test_call_survives_a_lost_line(page: Page, script: Script) -> None:
     """The line breaks before the answer: the client returns and repeats the same request."""
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if "connect" in command:
             await line.welcome(command)
         elif line.number == 1:
@@ -154,16 +160,16 @@ async def test_call_survives_a_lost_line(page, script: Script) -> None:
             await line.send({"id": command["id"], "rpc": {"data": {"ok": True}}})
 
     script.answer = answer
-    await page.start()
+    await start(page)
     assert await page.evaluate('connection.call("hold.checkout", { key: "k" })') == {"ok": True}
     first, second = script.commands("rpc")
     assert first == second
 
 
-async def test_final_refusal_is_not_repeated(page, script: Script) -> None:
+async def test_final_refusal_is_not_repeated(page: Page, script: Script) -> None:
     """An error that is not temporary reaches the caller at once, with its code."""
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if "connect" in command:
             await line.welcome(command)
         else:
@@ -171,19 +177,19 @@ async def test_final_refusal_is_not_repeated(page, script: Script) -> None:
             await line.send({"id": command["id"], "error": error})
 
     script.answer = answer
-    await page.start()
+    await start(page)
     code = await page.evaluate('connection.call("offer.hold", {}).catch((error) => error.code)')
     assert code == 1404
     assert len(script.commands("rpc")) == 1
 
 
-async def test_gap_is_recovered_without_a_double(page, script: Script) -> None:
+async def test_gap_is_recovered_without_a_double(page: Page, script: Script) -> None:
     """A missing publication makes the client come back for it; each is handed on once, in order."""
 
-    def pub(offset: int) -> dict[str, object]:
+    def pub(offset: int) -> Json:
         return {"offset": offset, "data": {"n": offset}}
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if "connect" not in command:
             return
         if line.number == 1:
@@ -198,7 +204,7 @@ async def test_gap_is_recovered_without_a_double(page, script: Script) -> None:
         await line.send({"push": {"channel": "show:s", "pub": pub(9)}})
 
     script.answer = answer
-    await page.start()
+    await start(page)
     await until(page, "seen.some(([, n]) => n === 9)")
     assert await page.evaluate("seen") == [
         ["welcome", 0],
@@ -212,11 +218,11 @@ async def test_gap_is_recovered_without_a_double(page, script: Script) -> None:
     assert again["subs"] == {"show:s": {"recover": True, "epoch": "e", "offset": 6}}
 
 
-async def test_messages_of_one_frame_are_all_read(page, script: Script) -> None:
+async def test_messages_of_one_frame_are_all_read(page: Page, script: Script) -> None:
     """What follows the connect answer in its frame finds the client welcomed, a ping included."""
     answered = asyncio.Event()
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if "connect" in command:
             push = {"push": {"channel": "pulse:s", "pub": {"data": {"n": 1}}}}
             result = {"client": "c", "ping": 25, "pong": True, "data": {"n": 0}}
@@ -225,7 +231,7 @@ async def test_messages_of_one_frame_are_all_read(page, script: Script) -> None:
             answered.set()
 
     script.answer = answer
-    await page.start()
+    await start(page)
     await until(page, "seen.length === 3")
     assert await page.evaluate("seen") == [["welcome", 0], ["pulse:s", 1], ["pulse:s", 1]]
     await asyncio.wait_for(answered.wait(), 10)
@@ -233,15 +239,15 @@ async def test_messages_of_one_frame_are_all_read(page, script: Script) -> None:
 
 
 @pytest.mark.parametrize("code", [3503, 3509, 4500])
-async def test_terminal_close_ends_the_connection(page, script: Script, code: int) -> None:
+async def test_terminal_close_ends_the_connection(page: Page, script: Script, code: int) -> None:
     """The client that was thrown out for good does not come back."""
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         await line.welcome(command)
         await line.websocket.close(code, "enough")
 
     script.answer = answer
-    await page.start()
+    await start(page)
     await until(page, 'states.some(([state]) => state === "closed")')
     assert (await page.evaluate("states"))[-1] == ["closed", code]
     rejected = await page.evaluate("connection.connected(1000).catch((error) => error.code)")
@@ -249,22 +255,22 @@ async def test_terminal_close_ends_the_connection(page, script: Script, code: in
     assert script.lines == 1
 
 
-async def test_invalid_token_is_renewed_once(page, script: Script) -> None:
+async def test_invalid_token_is_renewed_once(page: Page, script: Script) -> None:
     """3500 asks for a new token once; refused again, the client stays away."""
 
-    async def answer(line: Line, _command: dict[str, object]) -> None:
+    async def answer(line: Line, _command: Json) -> None:
         await line.websocket.close(3500, "invalid token")
 
     script.answer = answer
-    await page.start()
+    await start(page)
     await until(page, 'states.some(([state]) => state === "closed")')
     assert [one["token"] for one in script.commands("connect")] == ["first", "second"]
 
 
-async def test_expired_token_is_renewed(page, script: Script) -> None:
+async def test_expired_token_is_renewed(page: Page, script: Script) -> None:
     """Error 109 at connect leads to a new token and a new connection."""
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if line.number == 1:
             error = {"code": 109, "message": "token expired"}
             await line.send({"id": command["id"], "error": error})
@@ -272,15 +278,15 @@ async def test_expired_token_is_renewed(page, script: Script) -> None:
             await line.welcome(command, data={"n": 7})
 
     script.answer = answer
-    await page.start()
+    await start(page)
     await until(page, "seen.length === 1")
     assert [one["token"] for one in script.commands("connect")] == ["first", "second"]
 
 
-async def test_temporary_refusal_of_connect_is_tried_again(page, script: Script) -> None:
+async def test_temporary_refusal_of_connect_is_tried_again(page: Page, script: Script) -> None:
     """A busy server at connect is not the end."""
 
-    async def answer(line: Line, command: dict[str, object]) -> None:
+    async def answer(line: Line, command: Json) -> None:
         if line.number == 1:
             error = {"code": 100, "message": "internal", "temporary": True}
             await line.send({"id": command["id"], "error": error})
@@ -288,6 +294,6 @@ async def test_temporary_refusal_of_connect_is_tried_again(page, script: Script)
             await line.welcome(command, data={"n": 1})
 
     script.answer = answer
-    await page.start()
+    await start(page)
     await until(page, "seen.length === 1")
     assert script.lines == 2

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from live.domain.caller import Role
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, Browser, browser, chromium
 from tests.acceptance.conftest import Service
 from tests.support.servers import scratch_directory
 
@@ -93,7 +93,7 @@ async def service(shop: str) -> AsyncIterator[Service]:
 
 
 async def test_page_of_an_allowed_origin_lives_without_a_backend(
-    browser, service: Service, shop: str
+    browser: Browser, service: Service, shop: str
 ) -> None:
     """It gets a guest's token, reads his orders and errors, and has both ways to listen."""
     page = await browser.new_page()
@@ -106,7 +106,9 @@ async def test_page_of_an_allowed_origin_lives_without_a_backend(
     assert "connect" in seen["told"] and seen["opened"]
 
 
-async def test_page_of_another_origin_reads_nothing(browser, service: Service, shop: str) -> None:
+async def test_page_of_another_origin_reads_nothing(
+    browser: Browser, service: Service, shop: str
+) -> None:
     """The same page by another name of this machine is another origin."""
     page = await browser.new_page()
     await page.goto(shop.replace("127.0.0.1", "localhost"))
@@ -116,7 +118,7 @@ async def test_page_of_another_origin_reads_nothing(browser, service: Service, s
 
 
 async def test_page_elsewhere_moves_nothing_with_the_hosts_cookie(
-    browser, service: Service, shop: str
+    browser: Browser, service: Service, shop: str
 ) -> None:
     """The browser sends the cookie along; the show goes on."""
     context = await browser.new_context()

@@ -12,7 +12,7 @@ import re
 import pytest
 
 from live.domain.caller import Role
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, browser, chromium, expect
 from tests.acceptance.conftest import Service, until
 from tests.acceptance.page_checks import ACCESSIBILITY, OVERFLOW
 from tests.acceptance.page_stage import (
@@ -23,7 +23,6 @@ from tests.acceptance.page_stage import (
     Stage,
     Visitors,
     buy_button,
-    expect,
     open_console,
     open_customer,
     open_viewer,
@@ -311,6 +310,7 @@ async def test_arabic_page_runs_from_right_to_left(visitors: Visitors, stage: St
     await expect(buy_button(viewer)).to_have_text("اشترِ")
     card, image = (viewer.locator(one).first for one in (".offer", ".offer .picture"))
     outer, inner = await card.bounding_box(), await image.bounding_box()
+    assert outer is not None and inner is not None
     assert inner["x"] > outer["x"] + outer["width"] / 2
     assert await viewer.evaluate(OVERFLOW) <= 0
     await picture(viewer, "viewer-phone-arabic")
@@ -329,7 +329,7 @@ async def test_markup_is_shown_as_text(visitors: Visitors, stage: Stage, host_to
     await expect(viewer.locator(".offer h3")).to_have_text(f"Moon lamp {EVIL}")
     assert "token" not in console.url
     data = await viewer.locator('script[type="application/ld+json"]').text_content()
-    assert '"price":"19.99"' in data
+    assert data is not None and '"price":"19.99"' in data
     assert await viewer.context.cookies() == []
 
 

@@ -5,18 +5,27 @@ here, by taking over the browser's requests to it.
 """
 
 import base64
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import (
+    TEST_SECONDS,
+    Browser,
+    Page,
+    Route,
+    ViewportSize,
+    browser,
+    chromium,
+    expect,
+)
 from tests.acceptance.page_stage import (
     DESKTOP,
     PHONE,
     TABLET,
     Stage,
     Visitors,
-    expect,
     picture,
     stage,
     visitors,
@@ -60,6 +69,9 @@ FILM = """async ([width, height]) => {
 pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope="module")]
 
 
+Films = dict[tuple[int, int], bytes]  # by their shape
+
+
 class Stream:
     """What the stream's address answers: a film, or 404 while there is none."""
 
@@ -68,7 +80,7 @@ class Stream:
         self.runs = False
         self.asked = 0
 
-    async def answer(self, route) -> None:
+    async def answer(self, route: Route) -> None:
         self.asked += 1
         if self.runs:
             await route.fulfill(body=self.film, content_type="video/webm")
@@ -77,7 +89,7 @@ class Stream:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def films(browser) -> dict[tuple[int, int], bytes]:
+async def films(browser: Browser) -> Films:
     page = await browser.new_page()
     made = {}
     for shape in (TALL, WIDE):
@@ -86,7 +98,7 @@ async def films(browser) -> dict[tuple[int, int], bytes]:
     return made
 
 
-async def watch(visitors: Visitors, stage: Stage, stream: Stream, **context: object):
+async def watch(visitors: Visitors, stage: Stage, stream: Stream, **context: Any) -> Page:
     """Open the viewer page with the stream under our control."""
     visitors.expected = ["404 (Not Found)"]
     page = await visitors.open("/console", wait_for="body", **context)
@@ -104,7 +116,9 @@ async def start(show: Stage) -> None:
     await show.call("POST", f"/v1/shows/{show.show}/start", {})
 
 
-async def test_stream_that_comes_late_is_seen(visitors, stage, films) -> None:
+async def test_stream_that_comes_late_is_seen(
+    visitors: Visitors, stage: Stage, films: Films
+) -> None:
     """Who waited in the lobby sees the video when the show starts, without a reload."""
     stream = Stream(films[WIDE])
     show = await with_video(stage)
@@ -122,7 +136,9 @@ async def test_stream_that_comes_late_is_seen(visitors, stage, films) -> None:
 
 
 @pytest.mark.parametrize("news", ["online", "visibilitychange", "nothing"])
-async def test_broken_stream_comes_back(visitors, stage, films, news: str) -> None:
+async def test_broken_stream_comes_back(
+    visitors: Visitors, stage: Stage, films: Films, news: str
+) -> None:
     """After a failure in mid-show the picture returns: at once with news, else after a while."""
     stream = Stream(films[WIDE])
     stream.runs = True
@@ -142,7 +158,9 @@ async def test_broken_stream_comes_back(visitors, stage, films, news: str) -> No
     await expect(video).to_be_visible()
 
 
-async def test_film_at_its_end_is_asked_for_again(visitors, stage, films) -> None:
+async def test_film_at_its_end_is_asked_for_again(
+    visitors: Visitors, stage: Stage, films: Films
+) -> None:
     """An encoder that was started again ends the old stream; the page goes on with the new one."""
     stream = Stream(films[WIDE])
     stream.runs = True
@@ -171,7 +189,9 @@ SHOWN = """(video) => {
 
 @pytest.mark.parametrize("shape", [TALL, WIDE], ids=["tall", "wide"])
 @pytest.mark.parametrize("size", [PHONE, LANDSCAPE, TABLET, DESKTOP], ids=lambda s: s["width"])
-async def test_picture_is_shown_whole(visitors, stage, films, size, shape) -> None:
+async def test_picture_is_shown_whole(
+    visitors: Visitors, stage: Stage, films: Films, size: ViewportSize, shape: tuple[int, int]
+) -> None:
     """Nothing is cut off; only a tall picture on an upright phone may fill the screen."""
     stream = Stream(films[shape])
     stream.runs = True
@@ -191,7 +211,7 @@ async def test_picture_is_shown_whole(visitors, stage, films, size, shape) -> No
         assert part == pytest.approx(1, abs=0.01)
 
 
-async def test_reduced_motion_stands_still(visitors, stage) -> None:
+async def test_reduced_motion_stands_still(visitors: Visitors, stage: Stage) -> None:
     """Who asked for less motion sees no element that moves by itself."""
     await stage.open_offer()
     page = await visitors.open(stage.watch, wait_for=CONNECTED, reduced_motion="reduce")

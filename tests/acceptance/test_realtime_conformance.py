@@ -54,8 +54,10 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for archive in folder.glob("*.tar.gz"):
             with tarfile.open(archive) as packed:
                 # Safe extraction came with Python 3.11.4; what we unpack is pinned by its version.
-                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-                packed.extractall(folder, **safe)
+                if hasattr(tarfile, "data_filter"):
+                    packed.extractall(folder, filter="data")
+                else:
+                    packed.extractall(folder)
             return next(folder.glob("*/tests")).parent
     pytest.skip(f"the source distribution of {pinned} cannot be fetched here")
 

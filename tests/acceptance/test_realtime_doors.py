@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from live.transport import handshake as front
+from live.transport.plain import PlainHttp
 from tests.acceptance.conftest import until
 from tests.support.raw import Answer, Raw, handshake
 from tests.support.realtime_app import Spawned, build, serving
@@ -160,7 +161,7 @@ async def test_both_hands_share_one_deadline(
             assert self._deadline is not None
             due.append(self._deadline.when())
 
-    class Guard(front.PlainHttp):
+    class Guard(PlainHttp):
         def _expect_head(self) -> None:
             super()._expect_head()
             assert self._deadline is not None

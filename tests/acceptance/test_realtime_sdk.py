@@ -40,7 +40,7 @@ async def leave(client: Client) -> None:
     await connection.wait_closed()
 
 
-class Heard(SubscriptionEventHandler):
+class Heard(SubscriptionEventHandler):  # type: ignore[misc]  # the SDK has no types
     def __init__(self) -> None:
         self.publications: asyncio.Queue[PublicationContext] = asyncio.Queue()
         self.subscribed: asyncio.Queue[SubscribedContext] = asyncio.Queue()

@@ -18,6 +18,7 @@ import jwt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin, Subprotocol
 
 from tests.support.realtime_app import KEY, Spawned
 from tests.support.servers import Valkey
@@ -224,7 +225,7 @@ async def test_protobuf_subprotocol_is_echoed(server: Spawned) -> None:
     """Swift, Java and Dart insist on it."""
     async with connect(
         server.url,
-        subprotocols=["centrifuge-protobuf"],
+        subprotocols=[Subprotocol("centrifuge-protobuf")],
         compression=None,
     ) as connection:
         assert connection.subprotocol == "centrifuge-protobuf"
@@ -239,15 +240,15 @@ async def test_foreign_origin_is_refused(server: Spawned) -> None:
     """403 before anything else; also for null and for a look-alike."""
     for origin in ("https://shop.example", "null", f"http://127.0.0.1:{server.port}.evil.example"):
         with pytest.raises(InvalidStatus) as refused:
-            async with connect(server.url, origin=origin):  # type: ignore[arg-type]
+            async with connect(server.url, origin=Origin(origin)):
                 pass
         assert refused.value.response.status_code == 403
 
 
 async def test_own_origin_is_allowed(server: Spawned) -> None:
     """The page that this server delivered may connect."""
-    origin = f"http://127.0.0.1:{server.port}"
-    async with connect(server.url, origin=origin) as connection:  # type: ignore[arg-type]
+    origin = Origin(f"http://127.0.0.1:{server.port}")
+    async with connect(server.url, origin=origin) as connection:
         await connection.send(CONNECT)
         assert json.loads(await connection.recv())["id"] == 1
 

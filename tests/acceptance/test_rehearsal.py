@@ -10,6 +10,7 @@ import pytest
 
 from live.domain.caller import Role
 from tests.acceptance.conftest import Service, Stage, until
+from tests.support.answers import Json
 from tests.support.wire import Wire, dial
 
 pytestmark = pytest.mark.timeout(90)
@@ -35,7 +36,7 @@ async def rehearse(stage: Stage) -> httpx.Response:
 
 async def enter(
     stage: Stage, sub: str, *, passcode: str | None = None, role: Role = Role.VIEWER
-) -> tuple[Wire, dict[str, object]]:
+) -> tuple[Wire, Json]:
     """Connect; the connection and its reply, which may be an error."""
     data = {"show": stage.show} | ({} if passcode is None else {"passcode": passcode})
     wire = await dial(stage.service.socket_url)
@@ -57,7 +58,7 @@ async def test_only_who_knows_the_passcode_gets_in(rehearsal: Stage) -> None:
     for passcode in (None, "", "wrong"):
         wire, reply = await enter(stage, "ada", passcode=passcode)
         error = reply["error"]
-        assert (error["code"], error["temporary"]) == (1403, True), passcode  # type: ignore[index]
+        assert (error["code"], error["temporary"]) == (1403, True), passcode
         assert 3000 <= (await wire.closed())[0] < 3500, "SDKs come back when it is over"
     wire = await dial(stage.service.socket_url)
     token = stage.service.token(Role.VIEWER, "eve", stage.show)
@@ -76,7 +77,7 @@ async def test_only_who_knows_the_passcode_gets_in(rehearsal: Stage) -> None:
 
     assert (await stage.post(f"/v1/offers/{offer}/open")).status_code == 200
     inside, reply = await enter(stage, "bob", passcode=PASSCODE)
-    show = reply["connect"]["data"]["show"]  # type: ignore[index]
+    show = reply["connect"]["data"]["show"]
     assert (show["status"], [one["id"] for one in show["offers"]]) == ("rehearsal", [offer])
     moderator, reply = await enter(stage, "mo", role=Role.MODERATOR)
     assert "error" not in reply
@@ -122,8 +123,8 @@ async def test_nothing_of_a_rehearsal_stays(rehearsal: Stage) -> None:
         bought = await first.checkout(held["hold"])
         assert bought["outcome"] == "confirmed", bought
     assert await report(stage) == (1, 1, 900)
-    for one in (buyer, other):
-        await one.socket.close()
+    for wire in (buyer, other):
+        await wire.socket.close()
 
     async def audited() -> bool:
         found = stage.service.live("audit", "--json")
@@ -145,7 +146,7 @@ async def test_show_that_has_sold_is_not_rehearsed(rehearsal: Stage) -> None:
     assert (await rehearse(stage)).status_code == 409
 
 
-async def rehearse_purchase(buyer: Wire, offer: str) -> dict[str, object]:
+async def rehearse_purchase(buyer: Wire, offer: str) -> Json:
     """Hold and pay; the repeat of the checkout gets the same order."""
     held = await buyer.hold(offer)
     assert held["outcome"] == "held"

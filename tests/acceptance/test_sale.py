@@ -14,7 +14,7 @@ from tests.acceptance.conftest import Service, Stage, until
 pytestmark = pytest.mark.timeout(60)
 
 
-class Ears(ClientEventHandler):
+class Ears(ClientEventHandler):  # type: ignore[misc]  # the SDK has no types
     """Keeps the events of server-side channels by type."""
 
     def __init__(self) -> None:
@@ -124,7 +124,8 @@ async def test_closed_offer_sells_no_more_and_gives_the_rest_back(stage: Stage) 
         assert paid["outcome"] == "confirmed"
 
     async def is_closed() -> bool:
-        return (await stage.look(offer))["phase"] == "closed"
+        phase: str = (await stage.look(offer))["phase"]
+        return phase == "closed"
 
     await until(is_closed)
     sku = (await stage.look(offer))["sku"]

@@ -5,13 +5,12 @@ import re
 import pytest
 
 from live.domain.caller import Role
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, Dialog, browser, chromium, expect
 from tests.acceptance.conftest import Service
 from tests.acceptance.page_checks import ACCESSIBILITY
 from tests.acceptance.page_stage import (
     Stage,
     Visitors,
-    expect,
     open_console,
     open_viewer,
     stage,
@@ -59,7 +58,7 @@ async def test_link_of_somebody_else_is_asked_about(
     asked: list[str] = []
     answers = [False, True]
 
-    async def answer(dialog) -> None:  # type: ignore[no-untyped-def]  # playwright is optional
+    async def answer(dialog: Dialog) -> None:
         asked.append(dialog.message)
         await (dialog.accept() if answers.pop(0) else dialog.dismiss())
 

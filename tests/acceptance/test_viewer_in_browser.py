@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, Locator, Page, browser, chromium, expect
 from tests.acceptance.conftest import until
 from tests.acceptance.page_checks import ACCESSIBILITY, OVERFLOW
 from tests.acceptance.page_stage import (
@@ -21,7 +21,6 @@ from tests.acceptance.page_stage import (
     Stage,
     Visitors,
     buy_button,
-    expect,
     open_customer,
     open_viewer,
     picture,
@@ -53,7 +52,7 @@ async def rehearse(stage: Stage) -> None:
     await stage.call("POST", f"{path}/start", {"rehearsal": True})
 
 
-def title(page):
+def title(page: Page) -> Locator:
     return page.locator("#sheet-title")
 
 
@@ -191,7 +190,8 @@ async def test_lost_connection_is_told_all_the_time(visitors: Visitors, stage: S
     assert await line.evaluate("(el) => el.closest('dialog') !== null")
 
     async def tried_twice() -> bool:
-        return await viewer.evaluate("window.tries") >= 2
+        tries: int = await viewer.evaluate("window.tries")
+        return tries >= 2
 
     await until(tried_twice, seconds=30)
     assert await viewer.evaluate("window.hidings") == 0
@@ -319,7 +319,7 @@ async def test_orders_have_a_number_and_a_state(visitors: Visitors, stage: Stage
     viewer = await open_viewer(visitors, stage)
     await buy_button(viewer).click()
     await viewer.locator("#pay").click()
-    number = await viewer.locator("#sheet .number strong").text_content()
+    number = await viewer.locator("#sheet .number strong").inner_text()
     await viewer.get_by_role("button", name="Keep watching").click()
     bag = viewer.locator("#bag")
     await bag.click()

@@ -5,14 +5,13 @@ import time
 
 import pytest
 
-from tests.acceptance.browser import TEST_SECONDS, browser, chromium
+from tests.acceptance.browser import TEST_SECONDS, ViewportSize, browser, chromium, expect
 from tests.acceptance.page_stage import (
     DESKTOP,
     PHONE,
     Stage,
     Visitors,
     buy_button,
-    expect,
     open_viewer,
     stage,
     visitors,
@@ -47,7 +46,9 @@ pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope=
 
 
 @pytest.mark.parametrize("script", [NO_STORAGE, FULL_STORAGE], ids=["blocked", "full"])
-async def test_pages_work_where_nothing_is_kept(visitors, stage, host_token, script: str) -> None:
+async def test_pages_work_where_nothing_is_kept(
+    visitors: Visitors, stage: Stage, host_token: str, script: str
+) -> None:
     """A guest watches, writes and buys; a host gets her desk."""
     await stage.open_offer(guests=True)
     page = await visitors.open(stage.watch, wait_for=CONNECTED, script=script)
@@ -91,7 +92,9 @@ async def test_guest_is_led_to_the_shops_log_in(visitors: Visitors, stage: Stage
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-async def test_keyboard_keeps_its_place(visitors: Visitors, stage: Stage, size) -> None:
+async def test_keyboard_keeps_its_place(
+    visitors: Visitors, stage: Stage, size: ViewportSize
+) -> None:
     """From Buy through the sheet and back: the focus is never lost to the page."""
     await stage.open_offer(guests=True, per_buyer_limit=2)
     page = await open_viewer(visitors, stage, viewport=size, script=FAR_AWAY)
