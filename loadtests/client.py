@@ -68,9 +68,9 @@ class Client:
         self._on_publication = on_publication
         self._pong = False
         self._number = 0
-        self._waiting: dict[int, AsyncResult] = {}
+        self._waiting: dict[int, AsyncResult[Frame]] = {}
         self._parts: list[bytes] = []
-        self._opened = AsyncResult()
+        self._opened: AsyncResult[None] = AsyncResult()
         self._sending = RLock()
         self._reading = Event()
         self._reading.set()
@@ -112,6 +112,7 @@ class Client:
             raise NoAnswer(f"no answer to {method} in {COMMAND_SECONDS:.0f} s") from None
         finally:
             self._waiting.pop(number, None)
+        assert frame is not None, "what is waited for is a frame or an error"
         if frame.error is not None:
             error = frame.error
             raise CallFailed(error.code, error.message, temporary=error.temporary)

@@ -41,7 +41,7 @@ def secret() -> str:
 
 def token(role: str, sub: str, shows: list[str]) -> str:
     now = int(time.time())
-    claims = {"sub": sub, "role": role, "shows": shows, "aud": "live"}
+    claims: dict[str, object] = {"sub": sub, "role": role, "shows": shows, "aud": "live"}
     claims |= {"iat": now, "exp": now + TOKEN_SECONDS}
     return jwt.encode(claims, secret(), algorithm="HS256")
 

@@ -6,6 +6,7 @@ does, and the page says why and takes another host.
 """
 
 import sys
+from collections.abc import Mapping
 from uuid import uuid4
 
 import gevent
@@ -32,7 +33,7 @@ def _give_up(text: str, environment: Environment) -> None:
     gevent.spawn_later(0, runner.stop)
 
 
-@events.init.add_listener
+@events.init.add_listener  # type: ignore[untyped-decorator]  # Locust's events have no types
 def _check_target(environment: Environment, **_: object) -> None:
     """Refuse before the first user exists."""
     if environment.host is None:
@@ -44,7 +45,7 @@ def _check_target(environment: Environment, **_: object) -> None:
         _give_up(str(fault), environment)
 
 
-@events.test_start.add_listener
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _bound_run(environment: Environment, **_: object) -> None:
     """End a run that nobody ends, and refuse one with too many users."""
     options = environment.parsed_options
@@ -73,8 +74,9 @@ def prepare(base: str) -> None:
     with requests.Session() as http:
         http.trust_env = False
         http.headers["Authorization"] = f"Bearer {token('host', 'load-host', ['*'])}"
-        product = {"sku": SKU, "title": "Load test item", "price_minor": 1_500}
-        _post(http, f"{base}/v1/products", product | {"currency": "USD", "on_hand": UNITS})
+        product: dict[str, str | int] = {"sku": SKU, "title": "Load test item"}
+        product |= {"price_minor": 1_500, "currency": "USD", "on_hand": UNITS}
+        _post(http, f"{base}/v1/products", product)
         show = {"id": SHOW, "title": "Load test", "currency": "USD"}
         _post(http, f"{base}/v1/shows", show)
         answer = http.get(f"{base}/v1/shows/{SHOW}", timeout=HTTP_SECONDS)
@@ -86,7 +88,7 @@ def prepare(base: str) -> None:
             raise TargetError(f"show {SHOW} is {status}; LIVE_SHOW names another one")
 
 
-def _post(http: requests.Session, url: str, body: dict[str, object]) -> None:
+def _post(http: requests.Session, url: str, body: Mapping[str, str | int]) -> None:
     headers = {"Idempotency-Key": str(uuid4())}
     answer = http.post(url, json=body, headers=headers, timeout=HTTP_SECONDS)
     if not answer.ok and answer.status_code != requests.codes.conflict:  # there already

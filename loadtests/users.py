@@ -129,7 +129,7 @@ class Buyer(Person):
         gevent.joinall(both)
         answers = [one.value for one in both if one.value is not None]
         held = [answer for answer in answers if answer.outcome == "held"]
-        return (held or answers or [None])[0]
+        return next(iter(held or answers), None)
 
     def decide(self, key: str) -> None:
         """Pay, or not."""
@@ -244,4 +244,4 @@ class Host(Person):
                 answer.success()
             else:
                 answer.failure(f"{answer.status_code} {answer.text[:200]}")
-            return answer.ok
+            return bool(answer.ok)
