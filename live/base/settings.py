@@ -42,7 +42,7 @@ class Guests(StrEnum):
 
 
 class Fsync(StrEnum):
-    """Valkey's `appendfsync`: what an answered hold survives (ARCHITECTURE.md)."""
+    """Valkey's `appendfsync`: what an answered hold survives (docs/concepts/purchase.md)."""
 
     ALWAYS = "always"
     EVERYSEC = "everysec"

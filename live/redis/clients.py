@@ -4,7 +4,7 @@ Owns: the connection pools. Always: a command is sent again only where the serve
 nothing (MOVED, ASK, TRYAGAIN, CLUSTERDOWN), within the time of one command; a command whose reply
 was lost is the caller's to judge. Not redis-py's RedisCluster: on every fifth MOVED and on each
 CLUSTERDOWN it cuts all connections, with the commands of others on them, and after a failed one it
-reads the whole COMMAND table again (ARCHITECTURE.md, "Cluster").
+reads the whole COMMAND table again (docs/decisions.md, 5).
 Runs on: the event loop.
 """
 

@@ -4,7 +4,7 @@ Owns: a socket, hiredis' parser and the callbacks that wait for replies.
 Always: each callback is called once, with a reply, a `hiredis.ReplyError`, or `LOST`; after `LOST`
 the command may or may not have run, and only the caller knows whether a repeat is harmless.
 Runs on: the event loop. redis-py's connections cost a task switch per command and retry by
-themselves, which would apply a write twice (ARCHITECTURE.md, "Decided against").
+themselves, which would apply a write twice (docs/decisions.md, 6).
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from tests.support.api_kit import Stage, open_stage
 H, M, S, V = Role.HOST, Role.MODERATOR, Role.SERVICE, Role.VIEWER
 
 # The public contract's column "who", typed from it and not from the code; with two additions that
-# ARCHITECTURE.md explains: a moderator reads his show, and three calls for the console are ours.
+# docs/concepts/access.md explains: a moderator reads his show, and three calls for the console are ours.
 WHO: dict[str, set[Role]] = {
     "POST /v1/products": {H, S},
     "GET /v1/products": {H, M, S},
