@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from live.api.auth import Authenticator
 from live.base.settings import Guests
@@ -184,6 +185,24 @@ async def on_air(service: Service, show: str) -> AsyncIterator[Stage]:
         assert (await found.post(f"/v1/shows/{show}/start")).status_code == 200
         yield found
         await found.post(f"/v1/shows/{show}/end")
+
+
+async def begin(service: Service, show: str) -> None:
+    """Make a show and start it, where nobody is left to end it."""
+    headers = {"authorization": f"Bearer {service.token(Role.HOST, 'host')}"}
+    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as http:
+        body = {"id": show, "title": "A show", "currency": "USD"}
+        assert (await http.post("/v1/shows", json=body)).status_code == 201
+        assert (await http.post(f"/v1/shows/{show}/start")).status_code == 200
+
+
+async def last_word(wire: Wire) -> int:
+    """The code that a viewer is sent away with; 1006: none."""
+    try:
+        while True:
+            await wire.read()
+    except ConnectionClosed as end:
+        return 1006 if end.rcvd is None else end.rcvd.code
 
 
 @pytest.fixture

@@ -8,36 +8,17 @@ import asyncio
 import os
 import signal
 
-import httpx
 import psutil
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from live.domain.caller import Role
-from tests.acceptance.conftest import Service
+from tests.acceptance.conftest import Service, begin, last_word
 from tests.support.servers import scratch_directory
-from tests.support.wire import Wire, join
+from tests.support.wire import join
 
 VIEWERS = 20
 
 pytestmark = pytest.mark.timeout(120)
-
-
-async def begin(service: Service, show: str) -> None:
-    headers = {"authorization": f"Bearer {service.token(Role.HOST, 'host')}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as http:
-        body = {"id": show, "title": "A show", "currency": "USD"}
-        assert (await http.post("/v1/shows", json=body)).status_code == 201
-        assert (await http.post(f"/v1/shows/{show}/start")).status_code == 200
-
-
-async def last_word(wire: Wire) -> int:
-    """The code that a viewer is sent away with; 1006: none."""
-    try:
-        while True:
-            await wire.read()
-    except ConnectionClosed as end:
-        return 1006 if end.rcvd is None else end.rcvd.code
 
 
 def ours(supervisor: int) -> list[psutil.Process]:

@@ -16,8 +16,8 @@ from tests.support.api_kit import Stage, open_stage
 
 H, M, S, V = Role.HOST, Role.MODERATOR, Role.SERVICE, Role.VIEWER
 
-# The public contract's column "who", typed from it and not from the code; with two additions that
-# docs/concepts/access.md explains: a moderator reads his show, and three calls for the console are ours.
+# The public contract's column "who", typed from it and not from the code; with two additions:
+# a moderator reads the show, and three calls for the console are ours (docs/concepts/access.md).
 WHO: dict[str, set[Role]] = {
     "POST /v1/products": {H, S},
     "GET /v1/products": {H, M, S},
