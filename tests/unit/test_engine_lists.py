@@ -30,7 +30,7 @@ def test_every_command_of_the_scripts_is_in_the_list_of_rights() -> None:
 
 def test_rights_stand_in_the_operators_guide() -> None:
     """The line to copy is the list of the code."""
-    assert acl_rule() in (ROOT / "docs" / "operating.md").read_text()
+    assert acl_rule() in (ROOT / "docs" / "how-to" / "engines.md").read_text()
 
 
 def test_dates_of_carried_engines_are_those_of_the_lock() -> None:
