@@ -2,7 +2,8 @@
 
 Orders, their items, payments, money jobs, movements and actions are kept for good: they are the
 books. What goes is memory of calls and deliveries, and what is known of people beyond the books:
-contacts, names in waitlists, holds. How long each is kept stands in `KEPT_DAYS`, and in the README.
+contacts, names in waitlists, holds. How long each is kept stands in `KEPT_DAYS`, and in
+docs/operating.md.
 Always: no row goes that a rebuild, a refund or the audit may still need.
 """
 
