@@ -42,7 +42,8 @@ def test_token_is_taken(name: str, secrets: str) -> None:
 
     caller = Authenticator(SECRET, guests=Guests.OFF).caller(made.stdout.strip())
 
-    assert (caller.sub, caller.role, caller.shows) == ("alice", Role.VIEWER, {"show1"})
+    assert (caller.sub, caller.role) == ("alice", Role.VIEWER)
+    assert caller.shows == {"show1"}
     assert caller.expires_at is not None
 
 

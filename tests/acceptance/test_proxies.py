@@ -18,6 +18,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from live.api.http.deps import GUESTS_BURST
 from live.domain.caller import Role
@@ -61,7 +62,7 @@ class Front:
                 host="127.0.0.1",
                 port=self.proxy.port,
                 local_addr=(address, 0),
-                origin=f"https://{NAME}",  # a NewType of theirs
+                origin=Origin(f"https://{NAME}"),
                 ssl=self.proxy.context,
                 additional_headers=headers,
                 compression=None,

@@ -227,7 +227,7 @@ def events_of_the_code() -> set[str]:
                 and called.value.id == "log"
             ) or (isinstance(called, ast.Name) and called.id == "Seldom")
             if logs and isinstance(first, ast.Constant):
-                found.add(first.value)
+                found.add(str(first.value))
     return found
 
 
