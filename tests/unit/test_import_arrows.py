@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "aio": {"base", "domain"},
     "redis": {"aio", "base", "domain"},
     "protocol": {"base", "domain"},
+    "client": {"base", "domain", "protocol"},
     "fanout": {*FOUNDATION, "protocol"},
     "showlog": {*FOUNDATION, "protocol", "fanout"},
     "connection": {*FOUNDATION, "protocol", "fanout", "showlog"},
@@ -168,13 +169,17 @@ def test_processes_of_a_service_import_no_tools(role: str) -> None:
     assert not [name for name in imported if name.startswith("live.tools.bench.")]
 
 
-def test_domain_needs_no_event_loop() -> None:
-    """The rules import no I/O, no clock and no loop."""
+CLIENT_SHELLS = {"live.client", "live.client.aio", "live.client.green"}
+
+
+def test_rules_need_no_event_loop() -> None:
+    """The domain and the client's core import no I/O, no clock and no loop."""
     forbidden = {"asyncio", "socket", "time", "os", "threading", "redis", "asyncpg", "httpx"}
+    forbidden |= {"gevent", "ssl"}
     found = [
         f"{module} imports {name}"
         for module, tree in SOURCES.items()
-        if _package(module) == "domain"
+        if _package(module) in ("domain", "client") and module not in CLIENT_SHELLS
         for node in ast.walk(tree)
         for name in _outside(node)
         if name in forbidden
