@@ -44,6 +44,7 @@ class Script:
     url: str = ""
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     reject: int = 0  # close code instead of a connect answer
+    ping: int = 0  # seconds that are promised, and never kept
 
     async def handle(self, line: ServerConnection) -> None:
         async for message in line:
@@ -69,7 +70,7 @@ class Script:
                 subs[channel] |= {"was_recovering": True, "recovered": True}
                 subs[channel] |= {"offset": wanted["offset"], "publications": missed}
         self.lines.add(line)
-        reply = {"client": "c", "subs": subs, "data": {"show": {"offers": []}}}
+        reply = {"client": "c", "ping": self.ping, "subs": subs, "data": {"show": {"offers": []}}}
         await line.send(orjson.dumps({"id": number, "connect": reply}).decode())
         self.joined.set()
 
