@@ -17,6 +17,9 @@ from gevent.event import Event
 from locust import User
 from locust.exception import StopUser
 
+from live.client import CallFailed, Connected, Gone, NoAnswer, Published
+from live.client.events import News
+from live.client.green import GreenClient
 from live.domain.channels import ChannelKind, personal_name, wire_name
 from live.domain.ids import ShowId
 from live.tools.demo.seen import (
@@ -27,14 +30,11 @@ from live.tools.demo.seen import (
     read_event,
     read_snapshot,
 )
-from live.tools.demo.wire import Connected, Memory, Publication, may_reconnect, reconnect_seconds
-from loadtests.client import CallFailed, Client, NoAnswer
 from loadtests.guard import SHOW, TargetError, token, ws_url
 
 Result = TypeVar("Result")
 
 TRIES_MAX = 5  # of one question, always with the same key
-CONNECTS_MAX = 20  # in a row without success; then this user is gone
 
 
 class Person(User):
@@ -48,77 +48,65 @@ class Person(User):
 
     def on_start(self) -> None:
         self.sub = f"load-{type(self).__name__.lower()}-{uuid4().hex[:12]}"
-        self.memory = Memory()
         self.offers: dict[str, OfferSeen] = {}
         self.opened = Event()  # an offer of this show is open
         self.news: dict[str, list[EventSeen]] = {}  # of the person's own channel, by hold key
         self.heard = Event()
         try:
-            self.url = ws_url(self.host)
-            self.token = token(self.role, self.sub, [SHOW])
+            self.client = GreenClient(
+                ws_url(self.host),
+                token=token(self.role, self.sub, [SHOW]),
+                data={"show": SHOW},
+                name="loadtest",
+                listener=self.hear,
+                receive_bytes=self.receive_bytes,
+            )
         except TargetError as fault:
             raise StopUser(str(fault)) from fault
-        self.client = self.enter("connect")
+        self._enter("connect")
 
     def on_stop(self) -> None:
         self.leaving = True
-        client: Client | None = getattr(self, "client", None)
+        client: GreenClient | None = getattr(self, "client", None)
         if client is not None:
             client.close()
 
     # -- the line
 
-    def enter(self, name: str) -> Client:
+    def _enter(self, name: str) -> None:
         """Connect and join, as often as it takes, with the pauses of the official SDKs."""
-        for tries in range(CONNECTS_MAX):
-            try:
-                return self.measured(name, self._enter_once)
-            except (NoAnswer, CallFailed, OSError) as fault:
-                if isinstance(fault, CallFailed) and not fault.temporary:
-                    raise StopUser(str(fault)) from fault
-                gevent.sleep(reconnect_seconds(tries, random.random()))
-        raise StopUser(f"no connection in {CONNECTS_MAX} tries")
-
-    def _enter_once(self) -> Client:
-        client = Client(
-            self.url, self.memory, self.on_publication, receive_bytes=self.receive_bytes
-        )
         try:
-            self._take_snapshot(client.join(self.token, SHOW))
-        except BaseException:
-            client.cut()
-            raise
-        return client
+            self.client.stay(lambda: self.measured(name, self.client.connect))
+        except Gone as end:
+            raise StopUser(str(end)) from end
 
-    def line(self) -> Client:
-        """The connection; a new one, with everything missed, where the old one broke."""
+    def line(self) -> GreenClient:
+        """The client, connected again, with everything missed, where the connection broke."""
         if self.client.closed.is_set():
-            if not may_reconnect(self.client.close_code):
-                raise StopUser(f"thrown out: {self.client.close_code} {self.client.close_reason}")
-            gevent.sleep(reconnect_seconds(0, random.random()))
-            self.client = self.enter("reconnect")
+            self._enter("reconnect")
         return self.client
-
-    def _take_snapshot(self, connected: Connected) -> None:
-        for sub in connected.subs.values():
-            if sub.was_recovering:
-                name = "recovery" if sub.recovered else "recovery: snapshot instead"
-                self.fire(name, 0.0)
-        snapshot = read_snapshot(connected.data)
-        if snapshot is not None and snapshot.show is not None:
-            for offer in snapshot.show.offers:
-                self._see(offer)
 
     # -- what is heard
 
-    def on_publication(self, channel: str, publication: Publication, at: float | None) -> None:
-        event = read_event(publication.data)
-        if channel == wire_name(ChannelKind.SHOW, ShowId(SHOW)):
-            if at is not None:
-                self.fire(self.latency_name, at - event.at, kind="PUSH")
+    def hear(self, news: News) -> None:
+        if isinstance(news, Published):
+            self._on_publication(news)
+        elif isinstance(news, Connected):
+            if news.recovered is not None:
+                self.fire("recovery" if news.recovered else "recovery: snapshot instead", 0.0)
+            snapshot = read_snapshot(news.data)
+            if snapshot is not None and snapshot.show is not None:
+                for offer in snapshot.show.offers:
+                    self._see(offer)
+
+    def _on_publication(self, news: Published) -> None:
+        event = read_event(news.data)
+        if news.channel == wire_name(ChannelKind.SHOW, ShowId(SHOW)):
+            if news.at is not None:
+                self.fire(self.latency_name, news.at - event.at, kind="PUSH")
             if event.offer is not None:
                 self._see(event.offer)
-        elif channel == personal_name(self.sub) and event.key:
+        elif news.channel == personal_name(self.sub) and event.key:
             self.news.setdefault(event.key, []).append(event)
             self.heard.set()
 
@@ -161,7 +149,7 @@ class Person(User):
         start = time.perf_counter()
         try:
             result = work()
-        except (NoAnswer, CallFailed, OSError) as fault:
+        except (NoAnswer, CallFailed) as fault:
             self.fire(name, (time.perf_counter() - start) * 1000, fault=fault)
             raise
         self.fire(name, (time.perf_counter() - start) * 1000)

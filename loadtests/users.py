@@ -10,10 +10,11 @@ from locust.clients import HttpSession
 from locust.exception import StopUser
 
 from live.base.errors import BadField
+from live.client import CallFailed, NoAnswer
+from live.client.green import GreenClient
 from live.domain.channels import ChannelKind, wire_name
 from live.domain.ids import ShowId
 from live.tools.demo.seen import AnswerSeen
-from loadtests.client import CallFailed, Client, NoAnswer
 from loadtests.guard import PROVIDER, SHOW, TargetError, http_url, token
 from loadtests.person import Person
 from loadtests.target import SKU
@@ -34,7 +35,7 @@ class Paying:
     known = False
 
     @classmethod
-    def ask_once(cls, client: Client) -> None:
+    def ask_once(cls, client: GreenClient) -> None:
         """Ask with a hold that nobody has: the server looks at the provider before the hold."""
         if cls.known:
             return

@@ -38,7 +38,8 @@ class Stalled(Person):
         client.read_on()
         client.closed.wait(timeout=2.0)
         if client.closed.is_set():
-            self.fire(f"slow reader: closed {client.close_code}", STALL_SECONDS * 1000)
+            code = client.end.code if client.end is not None else 0
+            self.fire(f"slow reader: closed {code}", STALL_SECONDS * 1000)
         else:
             self.fire("slow reader: kept up", STALL_SECONDS * 1000)
 

@@ -29,7 +29,6 @@ if sys.platform != "win32":
     import resource
 
 PROGRESS_SECONDS = 0.25
-SWEEP_SECONDS = 1.0  # how often silent links are looked for
 VIEWERS_MAX = 10_000  # per process; the machine's ports to one address end at about 28,000
 HANDSHAKES_MAX = 64  # under way at once: a crowd walks in, it does not arrive as one packet
 TOKEN_BYTES_MAX = 8_192  # one line of input
@@ -71,7 +70,6 @@ async def perform(
     gc.freeze()  # a full collection over all sockets would be measured as the server's latency
     helpers = [
         asyncio.create_task(_tell_progress(stage)),
-        asyncio.create_task(_sweep(cast)),
         asyncio.create_task(_await_stop(options, stage, commands)),
     ]
     try:
@@ -99,16 +97,6 @@ async def _tell_progress(stage: Stage) -> None:
     while True:
         _write(progress_line(stage.tally))
         await asyncio.sleep(PROGRESS_SECONDS)
-
-
-async def _sweep(cast: list[Viewer]) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        now = loop.time()
-        for viewer in cast:
-            if viewer.link is not None and viewer.link.is_silent(now):
-                viewer.link.cut()
 
 
 def _write(line: bytes) -> None:

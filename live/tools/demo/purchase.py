@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
+from live.client import CallFailed, NoAnswer
 from live.domain.order import OrderState
 from live.domain.outcomes import Outcome
 from live.tools.demo.crowd import Fate
-from live.tools.demo.link import CallFailed, NoAnswer
 from live.tools.demo.seen import AnswerSeen, EventSeen, read_answer, read_order
 from live.tools.demo.tally import Tally, Told, Verdict
 

@@ -1,9 +1,9 @@
 """One simulated viewer: watches, presses Buy, pays or not, comes back after a lost connection.
 
-Owns: the viewer's link over its lives, and his keys until each has a verdict.
+Owns: the viewer's client, and his keys until each has a verdict.
 Always: a key's question is repeated with the same key until it is answered or `TRIES_MAX` is
 reached; only then is it `unknown`. What he was told is written down before anything else happens.
-Runs on: the event loop of its audience process; `on_publication` never awaits.
+Runs on: the event loop of its audience process; `hear` never awaits.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from collections.abc import Callable, Coroutine
 
 import msgspec
 
+from live.client import CallFailed, Client, Connected, Disconnected, NoAnswer, Published
+from live.client.events import News
 from live.domain.channels import ChannelKind, personal_name, wire_name
 from live.domain.offer import Phase
 from live.tools.demo.crowd import Fate, Plan
-from live.tools.demo.link import CallFailed, Link, NoAnswer, open_link
 from live.tools.demo.purchase import Purchase
 from live.tools.demo.seen import EventSeen, OfferSeen, read_event, read_snapshot
 from live.tools.demo.stage import Stage
 from live.tools.demo.tally import Told, Verdict
-from live.tools.demo.wire import Connected, Memory, Publication, may_reconnect, reconnect_seconds
 
-TRIES_MAX = 8  # per question; with the pauses below about 20 s, longer than a restart takes
+TRIES_MAX = 8  # per question; with the pauses below and the client's longer than a restart takes
 PAUSE_SECONDS_MAX = 2.0
 EARLY_CLICK_MS = 20  # an eager viewer's clock runs ahead by this much
 FINISH_SECONDS = 3.0  # what calls under way get after the order to stop
@@ -47,86 +47,62 @@ class Viewer:
         self.tally = stage.tally
         self.offer = stage.offer
         self.over = stage.over
-        self.link: Link | None = None
+        self.client: Client  # from the beginning of `run` on
         self.purchases: dict[str, Purchase] = {}  # by key
         self._token = token
         self._seed = seed
         self._said = 0
         self._rng = random.Random(seed)
-        self._memory = Memory()
-        self._joined = asyncio.Event()
-        self._gone = asyncio.Event()
-        self._close_code = 0
         self._opened = False
+        self._thrown_out = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._faults: list[BaseException] = []
 
     async def run(self) -> None:
         """Watch until told to stop; then leave, with a verdict on every key."""
-        stopping = asyncio.create_task(self.stage.stop.wait())
-        watching = asyncio.create_task(self._watch())
-        self.tally.viewers += 1
-        await asyncio.wait((stopping, watching), return_when=asyncio.FIRST_COMPLETED)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=FINISH_SECONDS)
-        for task in (stopping, watching, *self._tasks):
-            task.cancel()
-        results = await asyncio.gather(stopping, watching, *self._tasks, return_exceptions=True)
-        if self.link is not None:
-            self.link.close()
+        stage = self.stage
+        stage.tally.viewers += 1
+        self.client = Client(
+            stage.url,
+            token=self._token,
+            data={"show": stage.show},
+            name="demo",
+            listener=self.hear,
+            gate=stage.gate,
+        )
+        async with self.client:
+            stopping = asyncio.create_task(stage.stop.wait())
+            thrown_out = asyncio.create_task(self._thrown_out.wait())
+            await asyncio.wait((stopping, thrown_out), return_when=asyncio.FIRST_COMPLETED)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=FINISH_SECONDS)
+            helpers = (stopping, thrown_out, *self._tasks)
+            for task in helpers:
+                task.cancel()
+            results = await asyncio.gather(*helpers, return_exceptions=True)
         for purchase in self.purchases.values():
             purchase.settle(Verdict.UNKNOWN, "unfinished")
         for fault in (*self._faults, *results):
             if isinstance(fault, Exception):
                 raise fault
 
-    # -- the connection, life after life
+    # -- the connection
 
-    async def _watch(self) -> None:
-        tries = 0
-        while True:
-            try:
-                await self._live_once()
-                tries = 0
-            except CallFailed as refusal:
-                self.tally.note_failure(f"connect {refusal.code}")
-                if not refusal.temporary:
-                    return
-            except (NoAnswer, OSError, TimeoutError) as fault:
-                self.tally.note_failure(f"connect {type(fault).__name__}")
-            if not may_reconnect(self._close_code):
-                return
-            await asyncio.sleep(reconnect_seconds(tries, self._rng.random()))
-            tries += 1
-
-    async def _live_once(self) -> None:
-        self._gone.clear()
-        self._close_code = 0
-        async with self.stage.gate:
-            link = await open_link(self.stage.url, self._memory, self)
-            try:
-                connected = await link.join(self._token, self.stage.show)
-            except BaseException:  # also a cancellation: nobody else knows of this connection yet
-                link.cut()
-                raise
-        self.link = link
-        self._welcome(connected)
-        self.tally.connected += 1
-        try:
-            self._joined.set()
-            await self._gone.wait()
-        finally:
-            self._joined.clear()
-            self.tally.connected -= 1
+    def hear(self, news: News) -> None:
+        """Take what the client tells, in the moment in which it is read."""
+        if isinstance(news, Published):
+            self._on_publication(news)
+        elif isinstance(news, Connected):
+            self._welcome(news)
+        elif isinstance(news, Disconnected):
+            self._on_end(news)
 
     def _welcome(self, connected: Connected) -> None:
         tally = self.tally
+        tally.connected += 1
         tally.connects += 1
-        came_back = [sub for sub in connected.subs.values() if sub.was_recovering]
-        if came_back and all(sub.recovered for sub in came_back):
-            tally.recovered += 1
-        elif came_back:
-            tally.restarted += 1
+        tally.recovered += connected.recovered is True
+        tally.restarted += connected.recovered is False
         snapshot = read_snapshot(connected.data)
         if snapshot is None:
             return
@@ -137,25 +113,20 @@ class Viewer:
                 # A grant may have come while nobody listened.
                 self.purchases[hold.hold].tell(EventSeen(type="hold.granted", hold=hold))
 
-    def on_closed(self, code: int, reason: str) -> None:
-        self._close_code = code
-        self._gone.set()
+    def _on_end(self, end: Disconnected) -> None:
+        if end.was_connected:
+            self.tally.connected -= 1
         if not self.stage.stop.is_set():
-            self.tally.closes += 1
-            self.tally.note_failure(f"closed {code}")
-
-    async def linked(self) -> Link:
-        """The link, once there is one."""
-        await self._joined.wait()
-        assert self.link is not None, "joined without a link"
-        return self.link
+            self.tally.closes += end.was_connected
+            self.tally.note_failure(f"{'connect' if end.refused else 'closed'} {end.code}")
+        if end.retry_seconds is None:
+            self._thrown_out.set()
 
     async def ask(self, method: str, data: object) -> bytes:
         """Call until answered, always the same request. Raises CallFailed, or NoAnswer at last."""
         for tries in range(TRIES_MAX):
-            link = await self.linked()
             try:
-                return await link.rpc(method, data)
+                return await self.client.rpc(method, data)
             except NoAnswer:
                 self.tally.note_failure(f"{method} no answer")
             except CallFailed as failure:
@@ -168,20 +139,20 @@ class Viewer:
 
     # -- what he sees
 
-    def on_publication(self, channel: str, publication: Publication, at: float | None) -> None:
+    def _on_publication(self, news: Published) -> None:
         try:
-            event = read_event(publication.data)
+            event = read_event(news.data)
         except msgspec.DecodeError:
             self.tally.note_failure("unreadable event")
             return
-        if channel == personal_name(self.sub):
+        if news.channel == personal_name(self.sub):
             purchase = self.purchases.get(event.key)
             if purchase is not None:
                 purchase.tell(event)
             self.tally.note_outcome(event.type)
         elif event.offer is not None and event.offer.id == self.stage.offer:
-            if event.type == "offer.opened" and at is not None and not self._opened:
-                self.tally.fanout.add(at - event.at)
+            if event.type == "offer.opened" and news.at is not None and not self._opened:
+                self.tally.fanout.add(news.at - event.at)
             self._see_offer(event.offer)
 
     def _see_offer(self, offer: OfferSeen) -> None:
@@ -261,18 +232,17 @@ class Viewer:
         await asyncio.gather(*jobs)
 
     async def _chat(self) -> None:
-        link = await self.linked()
         channel = wire_name(ChannelKind.CHAT, self.stage.show)
         self._said += 1  # each line once: the shop's chat refuses a repeat
         text = CHAT_LINES[(self._said + self._seed) % len(CHAT_LINES)]
         name = CHAT_NAMES[self._seed % len(CHAT_NAMES)]
-        await self._aside("chat", link.publish(channel, {"text": text, "name": name}))
+        await self._aside("chat", self.client.publish(channel, {"text": text, "name": name}))
         self.tally.chat_lines += 1
 
     async def _react(self) -> None:
-        link = await self.linked()
         kind = self._rng.choice(("heart", "fire", "clap"))
-        await self._aside("react", link.rpc("react", {"show": self.stage.show, "kind": kind}))
+        call = self.client.rpc("react", {"show": self.stage.show, "kind": kind})
+        await self._aside("react", call)
         self.tally.reactions += 1
 
     async def _aside(self, name: str, call: Coroutine[None, None, object]) -> None:
@@ -285,5 +255,4 @@ class Viewer:
             self.tally.note_failure(f"{name} no answer")
 
     async def _drop(self) -> None:
-        link = await self.linked()
-        link.cut()
+        self.client.cut()
