@@ -25,9 +25,10 @@ from live.ledger.settle.waiting import Waiting
 from live.redis.memory import SHORT
 from live.run.checks.postgres import PostgresFacts, check_postgres
 from live.run.checks.redis import POLICY, RedisFacts, check_redis
+from live.run.sockets import fits_socket, socket_places
 from live.stock.outbox import Outbox
 from live.tools.engines import postgres, valkey
-from live.tools.engines.home import fits_socket, server_user, socket_places
+from live.tools.engines.home import server_user
 from live.tools.engines.locate import Binary, carried_since
 from live.transport import descriptors
 

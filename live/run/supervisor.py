@@ -29,7 +29,7 @@ from live.base.errors import EngineError, SettingsError
 from live.base.settings import Settings, resolve_secret
 from live.base.telemetry import MULTIPROCESS_ENV, QUIET_ENV
 from live.run.process import PARENT_ENV
-from live.tools.engines.home import Home
+from live.run.sockets import socket_directory
 
 RESTARTS_MAX = 10
 RESTART_WINDOW_S = 60.0
@@ -172,8 +172,8 @@ class Supervisor:
 
     async def _start_sandbox(self, environment: dict[str, str]) -> dict[str, str]:
         """Run the sandbox provider on a unix socket, with books and a key that outlive it."""
-        home = Home(self.settings.data_dir, runtime_dir=self.settings.runtime_dir)
-        path = home.sockets(None) / "sandbox.sock"
+        data, runtime = self.settings.data_dir, self.settings.runtime_dir
+        path = socket_directory(data, user=None, runtime_dir=runtime) / "sandbox.sock"
         own = {
             "LIVE_SANDBOX_URL": f"unix://{path}",
             "LIVE_SANDBOX_KEY": self.settings.sandbox_key or kept_key(self.settings.data_dir),

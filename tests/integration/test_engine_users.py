@@ -20,9 +20,10 @@ import psutil
 import pytest
 
 from live.base.errors import EngineError
+from live.run.sockets import User
 from live.tools.engines import copies
 from live.tools.engines.home import server_user
-from live.tools.engines.locate import User, postgres_candidates, probe, valkey_candidates
+from live.tools.engines.locate import postgres_candidates, probe, valkey_candidates
 from live.tools.engines.process import Launch, start, take_lock
 from tests.support.engine_tools import GONE_SECONDS, Host, as_root, left_of, server_of
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from live.tools.engines.locate import User
+from live.run.sockets import User
 from tests.support.answers import Json
 
 HOST = Path(__file__).with_name("engine_host.py")

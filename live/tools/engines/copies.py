@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from live.tools.engines.locate import Binary, Unusable, User, probe, wheel_folders
+from live.run.sockets import User
+from live.tools.engines.locate import Binary, Unusable, probe, wheel_folders
 
 FOLDER = "live-engines"
 

@@ -11,22 +11,17 @@ widened, ours included.
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import pwd
-import stat
-import subprocess
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from live.base.errors import EngineError
-from live.tools.engines.locate import Binary, User
+from live.run.sockets import User, socket_directory
+from live.tools.engines.locate import Binary
 
-SOCKET_PATH_BYTES_MAX = 103  # macOS: 104 with the closing zero; Linux allows four more
-SOCKET_NAME_LONGEST = ".s.PGSQL.5432"
 OWNER_BYTES_MAX = 4096
 
 
@@ -132,19 +127,10 @@ class Home:
         return _make(self.root / engine)
 
     def sockets(self, user: User | None) -> Path:
-        """Return a short private directory for sockets of a server that runs as `user`.
-
-        Raises EngineError that says what is wrong with each place that was tried.
-        """
-        uid = user.uid if user else os.geteuid()
-        faults: list[str] = []
-        for place in socket_places(self.root, uid=uid, runtime_dir=self.runtime_dir):
-            try:
-                self._sockets.add(_socket_directory(place, uid, user))
-                return place
-            except (OSError, EngineError) as error:
-                faults.append(str(error))
-        raise EngineError(f"no place for the engines' sockets: {'; '.join(faults)}; set TMPDIR")
+        """Return the directory for sockets of a server that runs as `user`. Raises EngineError."""
+        place = socket_directory(self.root, user=user, runtime_dir=self.runtime_dir)
+        self._sockets.add(place)
+        return place
 
 
 def read_record(root: Path) -> Record:
@@ -159,20 +145,6 @@ def read_record(root: Path) -> Record:
             f"{path} cannot be read ({error}); it names the programs that wrote the data "
             f"beside it: restore it, or use another LIVE_DATA_DIR"
         ) from error
-
-
-def socket_places(root: Path, *, uid: int, runtime_dir: Path | None) -> list[Path]:
-    """Return where sockets of a data directory may lie, best first; short, and told by a digest."""
-    name = f"live-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:8]}"
-    places = [Path(tempfile.gettempdir(), f"{name}-{uid}"), Path(f"/tmp/{name}-{uid}")]
-    # Root's runtime directory is closed to the user that Postgres runs as.
-    if runtime_dir is not None and uid == os.geteuid():
-        places.insert(0, runtime_dir / name)
-    return list(dict.fromkeys(places))
-
-
-def fits_socket(place: Path) -> bool:
-    return len(os.fsencode(place / SOCKET_NAME_LONGEST)) <= SOCKET_PATH_BYTES_MAX
 
 
 def server_user() -> User | None:
@@ -192,22 +164,6 @@ def server_user() -> User | None:
     return User(entry.pw_uid, entry.pw_gid)
 
 
-def may_enter(directory: Path, user: User | None) -> bool:
-    """Tell whether a user gets into a directory, by trying."""
-    if user is None:
-        return os.access(directory, os.X_OK)
-    done = subprocess.run(
-        ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(directory)],
-        user=user.uid,
-        group=user.gid,
-        extra_groups=[],
-        cwd="/",
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    return done.returncode == 0
-
-
 def _make(directory: Path) -> Path:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -223,18 +179,3 @@ def _make(directory: Path) -> Path:
             f"run it as that user, or set LIVE_DATA_DIR to a directory of yours"
         )
     return directory
-
-
-def _socket_directory(place: Path, uid: int, user: User | None) -> Path:
-    if not fits_socket(place):
-        raise EngineError(f"{place} is too long for a socket's path")
-    place.mkdir(mode=0o700, exist_ok=True)
-    found = place.lstat()  # not stat: a link planted in a shared directory is not ours
-    if found.st_uid == os.geteuid() != uid and stat.S_ISDIR(found.st_mode):
-        os.chown(place, uid, -1, follow_symlinks=False)
-        found = place.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o077:
-        raise EngineError(f"{place} is not a private directory of user id {uid}")
-    if not may_enter(place, user):
-        raise EngineError(f"{place} is closed to user id {uid}")
-    return place

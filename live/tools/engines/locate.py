@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from live.base.errors import EngineError
+from live.run.sockets import User
 
 VERSION_SECONDS = 10  # `--version` of a server; a cold disk is the slowest part
 
@@ -28,14 +29,6 @@ PACKED = {
 """When the packages that carry our engines were published; a test holds it against uv.lock."""
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """The account that a server runs as where ours is root."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True)

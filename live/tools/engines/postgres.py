@@ -27,10 +27,11 @@ from live.base.errors import EngineError, EngineLoading, reason_of
 from live.base.settings import Settings
 from live.run.checks.postgres import POSTGRES_MIN
 from live.run.checks.waiting import once_loaded
+from live.run.sockets import User, may_enter
 from live.tools.engines import process
 from live.tools.engines.copies import reachable
-from live.tools.engines.home import Home, may_enter, read_record, server_user
-from live.tools.engines.locate import Binary, User, choose, postgres_candidates
+from live.tools.engines.home import Home, read_record, server_user
+from live.tools.engines.locate import Binary, choose, postgres_candidates
 from live.tools.engines.process import Launch, Server
 
 READY_SECONDS = 60  # until it answers at all; it does so before it has recovered

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from live.base.errors import EngineError
-from live.tools.engines.locate import User
+from live.run.sockets import User
 
 STOP_SECONDS = 10  # a clean shutdown takes well under one second; then it is forced
 FORCE_SECONDS = 5
