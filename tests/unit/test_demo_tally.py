@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from live.tools.children import LINE_BYTES_MAX
 from live.tools.demo.report import (
-    LINE_BYTES_MAX,
     TOLD_PER_LINE,
     Progress,
     add_progress,

@@ -22,7 +22,7 @@ from live.domain.ids import AuthorId, ShowId
 from live.showlog.log import Broker
 from live.tools.bench.flooder import floods
 from live.tools.bench.gateways import set_stage
-from live.tools.bench.link import Child, Figures
+from live.tools.bench.link import Figures, OrderedChild
 from live.tools.bench.phone import text_frame
 from live.tools.bench.report import Goal, make_report, print_report
 
@@ -47,10 +47,10 @@ async def run(
         stage = await stack.enter_async_context(set_stage(redis_url, database_url))
         await _fill_chat(stage.broker, stage.show)
         where = (redis_url, database_url, stage.secret, stage.show)
-        server = await Child.start("live.tools.bench.served", "ours", *where, "1")
-        stack.push_async_callback(server.stop)
-        flooder = await Child.start("live.tools.bench.flooder", stage.show)
-        stack.push_async_callback(flooder.stop)
+        server = await OrderedChild.start("live.tools.bench.served", "ours", *where, "1")
+        stack.push_async_callback(server.kill)
+        flooder = await OrderedChild.start("live.tools.bench.flooder", stage.show)
+        stack.push_async_callback(flooder.kill)
         port = int((await server.ask("where"))["port"])
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("floods", total=len(floods(stage.show)))
@@ -81,7 +81,7 @@ async def _fill_chat(broker: Broker, show: ShowId) -> None:
 
 
 async def _measure(
-    server: Child, flooder: Child, name: str, port: int, seconds: float, calm: float
+    server: OrderedChild, flooder: OrderedChild, name: str, port: int, seconds: float, calm: float
 ) -> Figures:
     async with _bystander(port) as bystander:
         await asyncio.sleep(calm)

@@ -19,7 +19,7 @@ from live.fanout.hub import Hub
 from live.ledger.db.migrate import migrate
 from live.showlog.log import Broker
 from live.stock.engine import StockEngine
-from live.tools.bench.link import Child, Figures
+from live.tools.bench.link import Figures, OrderedChild
 from live.tools.bench.offer import endless_offer
 
 Kind = Literal["ours", "packed", "naive"]  # packed: ours with compression, and phones that take it
@@ -65,8 +65,8 @@ class Side:
 
     kind: Kind
     stage: Stage
-    server: Child
-    crowd: Child
+    server: OrderedChild
+    crowd: OrderedChild
     port: int
 
     async def warm_up(self) -> None:
@@ -80,15 +80,15 @@ class Side:
 async def open_side(stage: Stage, kind: Kind, *, holders: int = 1) -> AsyncIterator[Side]:
     """Start both processes; `holders` is how many naive Redis connections there are."""
     where = (stage.redis_url, stage.database_url, stage.secret, stage.show)
-    server = await Child.start("live.tools.bench.served", kind, *where, str(holders))
-    crowd = await Child.start("live.tools.bench.crowd", stage.secret, stage.show, kind)
+    server = await OrderedChild.start("live.tools.bench.served", kind, *where, str(holders))
+    crowd = await OrderedChild.start("live.tools.bench.crowd", stage.secret, stage.show, kind)
     try:
         side = Side(kind, stage, server, crowd, int((await server.ask("where"))["port"]))
         await side.warm_up()
         yield side
     finally:
-        await crowd.stop()
-        await server.stop()
+        await crowd.kill()
+        await server.kill()
 
 
 def raise_file_limit() -> int:

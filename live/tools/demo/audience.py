@@ -20,6 +20,7 @@ import click
 
 from live.domain.ids import ShowId, is_id
 from live.run.process import follow_parent
+from live.tools.children import say, told_lines
 from live.tools.demo.crowd import Crowd, plan_viewer
 from live.tools.demo.report import final_lines, progress_line
 from live.tools.demo.stage import Stage
@@ -31,7 +32,6 @@ if sys.platform != "win32":
 PROGRESS_SECONDS = 0.25
 VIEWERS_MAX = 10_000  # per process; the machine's ports to one address end at about 28,000
 HANDSHAKES_MAX = 64  # under way at once: a crowd walks in, it does not arrive as one packet
-TOKEN_BYTES_MAX = 8_192  # one line of input
 FILES_SPARE = 64  # descriptors beside the viewers' sockets
 
 
@@ -49,7 +49,7 @@ class AudienceOptions:
 
 
 async def perform(
-    options: AudienceOptions, viewers: list[tuple[str, str]], commands: AsyncIterator[str]
+    options: AudienceOptions, viewers: list[tuple[str, str]], orders: AsyncIterator[bytes]
 ) -> Stage:
     """Play all viewers until told to stop (or the time is up); returns what they were told."""
     stage = Stage(
@@ -70,7 +70,7 @@ async def perform(
     gc.freeze()  # a full collection over all sockets would be measured as the server's latency
     helpers = [
         asyncio.create_task(_tell_progress(stage)),
-        asyncio.create_task(_await_stop(options, stage, commands)),
+        asyncio.create_task(_await_stop(options, stage, orders)),
     ]
     try:
         await asyncio.gather(*(viewer.run() for viewer in cast))
@@ -81,12 +81,12 @@ async def perform(
     return stage
 
 
-async def _await_stop(options: AudienceOptions, stage: Stage, commands: AsyncIterator[str]) -> None:
+async def _await_stop(options: AudienceOptions, stage: Stage, orders: AsyncIterator[bytes]) -> None:
     if not options.controlled:
         await asyncio.sleep(options.seconds)
     else:
-        async for line in commands:
-            if line == "stop":
+        async for line in orders:
+            if line == b"stop":
                 break
         else:
             os._exit(1)  # the parent is gone: nobody reads a summary
@@ -95,14 +95,8 @@ async def _await_stop(options: AudienceOptions, stage: Stage, commands: AsyncIte
 
 async def _tell_progress(stage: Stage) -> None:
     while True:
-        _write(progress_line(stage.tally))
+        say(progress_line(stage.tally))
         await asyncio.sleep(PROGRESS_SECONDS)
-
-
-def _write(line: bytes) -> None:
-    # A plain blocking write: the parent reads all the time, and a pipe holds several lines.
-    sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
 
 
 def raise_file_limit(sockets: int) -> None:
@@ -117,33 +111,24 @@ def raise_file_limit(sockets: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _lines(text: str | None) -> AsyncIterator[str]:
-    """Lines of a text, or of standard input without blocking the loop."""
-    if text is not None:
-        for line in text.splitlines():
-            yield line
-        return
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=TOKEN_BYTES_MAX)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while data := await reader.readline():
-        yield data.decode().strip()
+async def _file_lines(text: bytes) -> AsyncIterator[bytes]:
+    for line in text.splitlines():
+        yield line
 
 
-async def _main(options: AudienceOptions, text: str | None) -> None:
-    lines = _lines(text)
+async def _main(options: AudienceOptions, lines: AsyncIterator[bytes]) -> None:
     viewers: list[tuple[str, str]] = []
     async for line in lines:
         if not line:
             break
         if len(viewers) == VIEWERS_MAX:
             raise click.ClickException(f"one process plays at most {VIEWERS_MAX} viewers")
-        sub, token = line.split(" ")
+        sub, token = line.decode().split(" ")
         viewers.append((sub, token))
     raise_file_limit(len(viewers))
     stage = await perform(options, viewers, lines)
     for chunk in final_lines(stage.tally, stage.told):
-        _write(chunk)
+        say(chunk)
 
 
 @click.command(help=__doc__)
@@ -164,8 +149,9 @@ def main(*, tokens_from: str, show: str, **rest: object) -> None:
     if not is_id(show):
         raise click.UsageError(f"{show!r} is no show id")
     options = AudienceOptions(show=ShowId(show), **rest)  # type: ignore[arg-type]  # click has typed them
-    text = None if tokens_from == "stdin" else Path(tokens_from).read_text()
-    asyncio.run(_main(options, text))
+    given = tokens_from != "stdin"
+    lines = _file_lines(Path(tokens_from).read_bytes()) if given else told_lines()
+    asyncio.run(_main(options, lines))
 
 
 if __name__ == "__main__":

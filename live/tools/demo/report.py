@@ -10,7 +10,6 @@ import msgspec
 from live.tools.demo.tally import Tally, Told
 
 TOLD_PER_LINE = 200  # about 40 KB: far below what a reader must buffer for one line
-LINE_BYTES_MAX = 1 << 18
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -64,14 +63,14 @@ def progress_of(tally: Tally) -> Progress:
 
 
 def progress_line(tally: Tally) -> bytes:
-    return _encode(Line(progress=progress_of(tally))) + b"\n"
+    return _encode(Line(progress=progress_of(tally)))
 
 
 def final_lines(tally: Tally, told: Sequence[Told]) -> Iterator[bytes]:
     """Everything the parent needs for the reckoning; the summary is always last."""
     for start in range(0, len(told), TOLD_PER_LINE):
-        yield _encode(Line(told=list(told[start : start + TOLD_PER_LINE]))) + b"\n"
-    yield _encode(Line(summary=tally)) + b"\n"
+        yield _encode(Line(told=list(told[start : start + TOLD_PER_LINE])))
+    yield _encode(Line(summary=tally))
 
 
 def add_progress(parts: Sequence[Progress]) -> Progress:

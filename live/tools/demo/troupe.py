@@ -6,15 +6,15 @@ parent-death signal, or are killed on the way out.
 
 import asyncio
 import os
-import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
 
 from live.base.errors import LiveError
-from live.run.process import PARENT_ENV
-from live.tools.demo.report import LINE_BYTES_MAX, Progress, add_progress, read_line
+from live.tools.children import Child
+from live.tools.demo.report import Progress, add_progress, read_line
 from live.tools.demo.tally import Tally, Told, merge
 
 VIEWERS_PER_PROCESS = 500  # one Python process keeps up with as many without blurring latencies
@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(slots=True, eq=False)
 class _Player:
-    process: asyncio.subprocess.Process
+    child: Child
     reading: asyncio.Task[None] | None = None
     progress: Progress = field(default_factory=Progress)
     told: list[Told] = field(default_factory=list)
@@ -58,13 +58,9 @@ class Troupe:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for player in self._players:
-            if player.process.returncode is None:
-                player.process.kill()
-        for player in self._players:
-            await player.process.wait()
-            if player.reading is not None:
-                await asyncio.gather(player.reading, return_exceptions=True)
+        await asyncio.gather(*(player.child.kill() for player in self._players))
+        readings = [player.reading for player in self._players if player.reading is not None]
+        await asyncio.gather(*readings, return_exceptions=True)
 
     async def start(self, viewers: Sequence[tuple[str, str]]) -> None:
         """Start the processes; `viewers` are (sub, token)."""
@@ -76,30 +72,21 @@ class Troupe:
 
     async def _start_one(self, first: int, viewers: Sequence[tuple[str, str]]) -> None:
         part = self._part
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "live.tools.demo.audience", "--tokens-from", "stdin"),
+        child = await Child.start(
+            "live.tools.demo.audience",
+            *("--tokens-from", "stdin", "--controlled"),
             *("--url", part.url, "--show", part.show, "--offer", part.offer),
             *("--seed", str(part.seed), "--first-index", str(first)),
             *("--limit", str(part.per_buyer_limit), "--sale-seconds", str(part.sale_seconds)),
-            "--controlled",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {PARENT_ENV: str(os.getpid())},
-            limit=LINE_BYTES_MAX,
-            start_new_session=True,  # Ctrl-C is the parent's business
         )
-        player = _Player(process)
+        player = _Player(child)
         self._players.append(player)
         player.reading = asyncio.create_task(self._read(player))
-        assert process.stdin is not None, "a pipe was asked for"
         # Tokens go through the pipe: an argument would show them to everyone on the machine.
-        lines = [f"{sub} {token}\n" for sub, token in viewers]
-        process.stdin.write("".join([*lines, "\n"]).encode())
-        await process.stdin.drain()
+        await child.tell(*(f"{sub} {token}".encode() for sub, token in viewers), b"")
 
     async def _read(self, player: _Player) -> None:
-        assert player.process.stdout is not None, "a pipe was asked for"
-        while line := await player.process.stdout.readline():
+        while line := await player.child.hear():
             said = read_line(line)
             if said.progress is not None:
                 player.progress = said.progress
@@ -115,16 +102,16 @@ class Troupe:
     def check(self) -> None:
         """Raises AudienceError where a process ended on its own."""
         for player in self._players:
-            if player.process.returncode is not None:
-                raise AudienceError(f"an audience process ended with {player.process.returncode}")
+            if player.child.exit_code is not None:
+                raise AudienceError(f"an audience process ended with {player.child.exit_code}")
             if player.reading is not None and player.reading.done():
                 raise AudienceError(f"an audience process fell silent: {player.reading}")
 
     async def stop(self) -> tuple[Tally, list[Told]]:
         """Ask for the summaries and add them up. Raises AudienceError where one is missing."""
         for player in self._players:
-            assert player.process.stdin is not None, "a pipe was asked for"
-            player.process.stdin.write(b"stop\n")
+            with suppress(ConnectionError):  # its summary is missing, which is told below
+                await player.child.tell(b"stop")
         readings = [player.reading for player in self._players if player.reading is not None]
         try:
             async with asyncio.timeout(STOP_SECONDS):
