@@ -6,6 +6,7 @@ them sit viewers who never left: they hear what is published meanwhile, and how 
 """
 
 import asyncio
+import json
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ import pytest
 
 from live.api.auth import Authenticator
 from live.base.settings import Guests
+from live.client import Client, Disconnected, Published
+from live.client.events import News
+from live.client.shell import Listener
 from live.domain.caller import ALL_SHOWS, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
 from live.tools.bench.gateways import Side, Stage, open_side, set_stage
 from tests.support.servers import Postgres
-from tests.support.wire import Wire, join
 
 LAG_SECONDS_MAX = 1.0
 COUNTED_SECONDS = 60
@@ -34,9 +37,10 @@ class Inside:
     """Viewers who are in while the storm goes on."""
 
     stage: Stage
-    wires: list[Wire]
+    clients: list[Client] = field(default_factory=list)
     published: int = 0
     lags: list[float] = field(default_factory=list)
+    ends: list[Disconnected] = field(default_factory=list)
 
     async def publish(self) -> None:
         text = str(time.monotonic_ns())
@@ -49,15 +53,18 @@ class Inside:
             await self.publish()
             await asyncio.sleep(PUBLISH_SECONDS)
 
-    async def hear(self, wire: Wire) -> None:
-        while True:
-            event = await wire.event("announcement")
-            self.lags.append((time.monotonic_ns() - int(event["text"])) / 1e9)
+    def hear(self, news: News) -> None:
+        if isinstance(news, Disconnected):
+            self.ends.append(news)
+        elif isinstance(news, Published):
+            event = json.loads(news.data)
+            if event["type"] == "announcement":
+                self.lags.append((time.monotonic_ns() - int(event["text"])) / 1e9)
 
     async def heard_all(self) -> None:
         """Wait until each has heard each publication."""
         async with asyncio.timeout(COUNTED_SECONDS):
-            while len(self.lags) < self.published * len(self.wires):  # noqa: ASYNC110  # they count
+            while len(self.lags) < self.published * len(self.clients):  # noqa: ASYNC110  # they count
                 await asyncio.sleep(0.01)
 
 
@@ -74,35 +81,35 @@ async def test_everybody_is_back_while_postgres_is_down(
         await crowd.ask("connect", number=viewers, port=side.port)
         await crowd.ask("join")
         await crowd.ask("leave")
-        wires = [
-            await stack.enter_async_context(await _insider(stage, side)) for _ in range(INSIDERS)
-        ]
-        inside = Inside(stage, wires)
+        inside = Inside(stage)
+        for _ in range(INSIDERS):
+            client = _insider(stage, side, inside.hear)
+            inside.clients.append(await stack.enter_async_context(client))
+            await client.connected()
         own_postgres.stop()
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(inside.hear(wire)) for wire in wires]
-            tasks.append(group.create_task(inside.publish_on()))
+            publishing = group.create_task(inside.publish_on())
             await crowd.ask("connect", number=viewers, port=side.port, at_once=viewers)
             await crowd.ask("join", at_once=viewers)
             # Where the machine is slow, the last ones are told to come back; and they do.
             back = await crowd.ask("come_back", port=side.port, at_once=viewers)
-            tasks.pop().cancel()
+            publishing.cancel()
             await inside.heard_all()
-            for task in tasks:
-                task.cancel()
 
         assert back["sent_away"] == 0
+        assert inside.ends == []
         await _count(stage, viewers + INSIDERS)
         assert inside.published > 1
         # The worst of a busy machine proves nothing; half of all being late does.
         assert median(inside.lags) < LAG_SECONDS_MAX
 
 
-async def _insider(stage: Stage, side: Side) -> Wire:
+def _insider(stage: Stage, side: Side, listener: Listener) -> Client:
     auth = Authenticator(stage.secret, guests=Guests.OFF)
     token = auth.mint(role=Role.VIEWER, sub=uuid4().hex, shows=(ALL_SHOWS,), ttl=600)
-    return await join(f"ws://127.0.0.1:{side.port}/connection/websocket", token, stage.show)
+    url = f"ws://127.0.0.1:{side.port}/connection/websocket"
+    return Client(url, token=token, data={"show": stage.show}, listener=listener)
 
 
 async def _count(stage: Stage, expected: int) -> None:

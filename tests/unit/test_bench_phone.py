@@ -7,7 +7,7 @@ import pytest
 
 from live.protocol.deflate import SharedStream
 from live.protocol.shared import Shared
-from live.tools.bench.phone import FIRST_CLICK, REFUSED_SECONDS, Client, PackedClient, Unpacker
+from live.tools.bench.phone import FIRST_CLICK, REFUSED_SECONDS, PackedPhone, Phone, Unpacker
 
 REFUSED = b'{"id":2,"error":{"code":111,"message":"too many","temporary":true}}'
 HELD = b'{"id":3,"rpc":{"data":{"outcome":"held","hold":"x"}}}'
@@ -28,14 +28,14 @@ class Company:
     def fail(self, reason: str) -> None:
         self.fault = reason
 
-    def sent_away(self, client: Client) -> None: ...
+    def sent_away(self, client: Phone) -> None: ...
 
-    def lost(self, client: Client) -> None: ...
+    def lost(self, client: Phone) -> None: ...
 
 
-def clicked(company: Company) -> Client:
+def clicked(company: Company) -> Phone:
     """A phone that waits for the answers to two clicks."""
-    client = Client(company, ear=False)
+    client = Phone(company, ear=False)
     client._pressed = [time.perf_counter()] * (FIRST_CLICK + 2)
     client._take = client._answering
     return client
@@ -63,7 +63,7 @@ def test_other_error_ends_the_measurement() -> None:
 def test_packed_publications_are_read_by_all_of_a_crowd() -> None:
     """Each phone counts what it gets; the stream is inflated once."""
     company, unpacker, stream = Company(), Unpacker(), SharedStream()
-    phones = [PackedClient(company, unpacker, ear=True) for _ in range(3)]
+    phones = [PackedPhone(company, unpacker, ear=True) for _ in range(3)]
     for phone in phones:
         phone._take = phone._listening
     for number in range(60):

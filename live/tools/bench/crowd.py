@@ -19,6 +19,7 @@ import uvloop
 from live.api.auth import Authenticator
 from live.base.errors import EngineError
 from live.base.settings import Guests
+from live.client.frames import encode_command
 from live.domain.caller import ALL_SHOWS, Role
 from live.run.process import follow_parent
 from live.tools.bench.link import Figures, Order, obey
@@ -26,8 +27,8 @@ from live.tools.bench.offer import OFFER
 from live.tools.bench.phone import (
     FIRST_CLICK,
     REFUSED_SECONDS,
-    Client,
-    PackedClient,
+    PackedPhone,
+    Phone,
     Unpacker,
     text_frame,
 )
@@ -49,12 +50,12 @@ class Crowd:
         self._packed = packed
         self._unpacker = Unpacker()
         self.received = 0
-        self.clients: list[Client] = []
+        self.clients: list[Phone] = []
         self.latencies: list[float] = []
         self._deliveries = 0
         self._missing = 0  # of what the present order waits for
-        self._away: list[Client] = []  # who were told to come back later
-        self._leaving: set[Client] = set()  # whose connections are meant to end
+        self._away: list[Phone] = []  # who were told to come back later
+        self._leaving: set[Phone] = set()  # whose connections are meant to end
         self._done: asyncio.Future[None] | None = None
         self._next: Iterator[None] = iter(())
 
@@ -73,13 +74,13 @@ class Crowd:
         if self._done is not None and not self._done.done():
             self._done.set_exception(EngineError(reason))
 
-    def sent_away(self, client: Client) -> None:
+    def sent_away(self, client: Phone) -> None:
         """He was told to come back later."""
         self._leaving.add(client)
         self._away.append(client)
         self.arrived()
 
-    def lost(self, client: Client) -> None:
+    def lost(self, client: Phone) -> None:
         if client not in self._leaving:
             self.fail("the server closed a connection")
 
@@ -136,12 +137,10 @@ class Crowd:
             await self._enter(again, order)
         return {"rounds": float(rounds), "sent_away": float(len(self._away))}
 
-    def _make(self, *, ear: bool) -> Client:
-        return (
-            PackedClient(self, self._unpacker, ear=ear) if self._packed else Client(self, ear=ear)
-        )
+    def _make(self, *, ear: bool) -> Phone:
+        return PackedPhone(self, self._unpacker, ear=ear) if self._packed else Phone(self, ear=ear)
 
-    async def _dial(self, clients: list[Client], order: Order) -> float:
+    async def _dial(self, clients: list[Phone], order: Order) -> float:
         """Open these connections; how long it took."""
         loop = asyncio.get_running_loop()
         started: list[asyncio.Task[object]] = []
@@ -156,7 +155,7 @@ class Crowd:
         await asyncio.gather(*started)
         return took
 
-    async def _enter(self, clients: list[Client], order: Order) -> float:
+    async def _enter(self, clients: list[Phone], order: Order) -> float:
         frames = [self._connect_frame() for _ in clients]
 
         def start() -> Iterator[None]:
@@ -235,7 +234,7 @@ class Crowd:
             "late_p99_ms": _spread(lates)["p99_ms"],
         } | _spread(self.latencies)
 
-    async def _press_on(self, presses: list[Client], rate: int) -> list[float]:
+    async def _press_on(self, presses: list[Phone], rate: int) -> list[float]:
         """Press in this order, with gaps as chance makes them; how late each press was."""
         lates: list[float] = []
         due = time.perf_counter() + random.expovariate(rate)
@@ -262,16 +261,13 @@ class Crowd:
         token = self._auth.mint(
             role=Role.VIEWER, sub=uuid4().hex, shows=(ALL_SHOWS,), ttl=TOKEN_SECONDS
         )
-        text = f'{{"id":1,"connect":{{"token":"{token}","data":{{"show":"{self._show}"}}}}}}'
-        return text_frame(text.encode())
+        fields = {"token": token, "data": {"show": self._show}}
+        return text_frame(encode_command(1, "connect", fields))
 
 
 def _click_frame(number: int) -> bytes:
-    text = (
-        f'{{"id":{number},"rpc":{{"method":"offer.hold","data":'
-        f'{{"offer":"{OFFER}","qty":1,"key":"{uuid4()}"}}}}}}'
-    )
-    return text_frame(text.encode())
+    hold = {"offer": OFFER, "qty": 1, "key": str(uuid4())}
+    return text_frame(encode_command(number, "rpc", {"method": "offer.hold", "data": hold}))
 
 
 def _spread(latencies: list[float]) -> Figures:

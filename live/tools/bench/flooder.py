@@ -13,22 +13,17 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-import orjson
 import uvloop
 
+from live.client.frames import encode_command
 from live.run.process import follow_parent
 from live.tools.bench.link import Figures, Order, obey
-from live.tools.bench.phone import text_frame
+from live.tools.bench.phone import HANDSHAKE, text_frame
 
 DIALS_PER_SECOND: Final = 20
 CHUNK_BYTES: Final = 65_536
 DIAL_SECONDS: Final = 20.0  # a worker that is frozen accepts late
 _MASK: Final = b"\0\0\0\0"
-_HEAD: Final = (
-    b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
-)
 # A repeated line is no ordinary handshake, so the front door leaves it to the plain route.
 _ODD: Final = b"X-Odd: 1\r\nX-Odd: 2\r\n"
 
@@ -51,13 +46,13 @@ class Flood:
 
 
 def _connect(show: str) -> bytes:
-    return text_frame(orjson.dumps({"id": 1, "connect": {"data": {"show": show}}}))
+    return text_frame(encode_command(1, "connect", {"data": {"show": show}}))
 
 
 def _histories(show: str) -> bytes:
     """One message with as many calls as may run at once."""
     asked = {"channel": f"chat:{show}", "limit": 300}
-    return text_frame(b"\n".join(orjson.dumps({"id": n, "history": asked}) for n in range(2, 34)))
+    return text_frame(b"\n".join(encode_command(n, "history", asked) for n in range(2, 34)))
 
 
 def _request(line: str, body: bytes = b"") -> bytes:
@@ -146,7 +141,7 @@ async def _dial(line: "_Line", flood: Flood, port: int) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: line, "127.0.0.1", port)
     if not flood.http:
-        line.transport.write(_HEAD % (_ODD if flood.plain else b""))
+        line.transport.write(HANDSHAKE % (_ODD if flood.plain else b""))
         await line.upgraded.wait()
 
 

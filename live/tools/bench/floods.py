@@ -23,7 +23,7 @@ from live.showlog.log import Broker
 from live.tools.bench.flooder import floods
 from live.tools.bench.gateways import set_stage
 from live.tools.bench.link import Figures, OrderedChild
-from live.tools.bench.phone import text_frame
+from live.tools.bench.phone import HANDSHAKE, text_frame
 from live.tools.bench.report import Goal, make_report, print_report
 
 SECONDS: Final = 4.0  # of each flood
@@ -166,11 +166,7 @@ class _Bystander:
 async def _bystander(port: int) -> AsyncIterator[_Bystander]:
     """A connection that asks while the block runs."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    writer.write(HANDSHAKE % b"")
     await reader.readuntil(b"\r\n\r\n")
     writer.write(text_frame(b'{"id":1,"connect":{}}'))
     found = _Bystander(reader, writer)

@@ -23,7 +23,7 @@ _ANSWER = re.compile(rb'"id":(\d+),"(?:rpc":\{"data":\{"outcome":"held"|(error)"
 _FAULT = re.compile(rb'"error":\{"code":(?!111,)\d+,')
 _ANSWER_BYTES = 64  # at least one less than what it matches, so that none is counted twice
 _PING, _PONG = b"\x81\x02{}", b"\x81\x82\0\0\0\0{}"
-_HEAD = (
+HANDSHAKE = (
     b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
     b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
@@ -54,14 +54,14 @@ class Company(Protocol):
 
     def fail(self, reason: str) -> None: ...
 
-    def sent_away(self, client: "Client") -> None:
+    def sent_away(self, client: "Phone") -> None:
         """It was told to come back later."""
         ...
 
-    def lost(self, client: "Client") -> None: ...
+    def lost(self, client: "Phone") -> None: ...
 
 
-class Client(asyncio.Protocol):
+class Phone(asyncio.Protocol):
     """One phone."""
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Client(asyncio.Protocol):
     # uvloop's transports have the methods of Transport but are no subclass of it.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        transport.write(_HEAD % self.offer)
+        transport.write(HANDSHAKE % self.offer)
 
     def data_received(self, data: bytes) -> None:
         self._take(data)
@@ -206,7 +206,7 @@ class Unpacker:
         return found
 
 
-class PackedClient(Client):
+class PackedPhone(Phone):
     """A phone that takes compressed broadcasts; it reads whole frames."""
 
     __slots__ = ("_unpacker",)
