@@ -2,7 +2,7 @@
 
 Always: a hold request makes no task, no future and no encoder call: it joins the engine's batch,
 and its answer is put together from bytes that were made once per offer.
-Not here: reading the request (api/rpc/fields.py), deciding it (stock).
+Not here: reading the request (api/schema), deciding it (stock).
 """
 
 from collections.abc import Callable, Sequence

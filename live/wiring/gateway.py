@@ -32,7 +32,7 @@ from live.api.ops import Probe, ops_routes
 from live.api.problems import HANDLERS
 from live.api.revoked import Revoked
 from live.api.rpc.methods import SaleRpc
-from live.api.rpc.schema import METHODS
+from live.api.schema.rpc_answers import METHODS
 from live.api.watch import Watch
 from live.base.settings import Compression, Settings, digest_key_of, resolve_secret
 from live.buying.checkout import Checkout

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from live.api.http.bodies import OfferBody
+from live.api.schema.http_requests import OfferBody
 from live.connection.addresses import range_of
 from live.domain.ids import GUEST, GUEST_RANGE_END, buyer_of, new_guest_sub
 from live.ledger.hosting.offer_rows import NewOffer

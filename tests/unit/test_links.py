@@ -5,7 +5,7 @@ import re
 import msgspec
 import pytest
 
-from live.api.http.bodies import ProductBody
+from live.api.schema.http_requests import ProductBody
 from live.domain.links import LINK, LINK_CHARS_MAX, is_link
 
 GOOD = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.api.http.bodies import OfferBody
+from live.api.schema.http_requests import OfferBody
 from live.base.errors import BadField
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId

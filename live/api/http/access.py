@@ -7,12 +7,12 @@ import orjson
 from starlette.responses import Response
 
 from live.api.auth import TOKEN_LIFE_MAX_SECONDS
-from live.api.http.answers import GuestAnswer, Nothing, SessionAnswer, TokenAnswer
-from live.api.http.bodies import Empty, SessionBody, TokenBody, check_sub
 from live.api.http.call import address_of
 from live.api.http.deps import ApiDeps
 from live.api.http.table import ApiCall
 from live.api.problems import BadInput, NotAllowedHere, TooManyRequests
+from live.api.schema.http_answers import GuestAnswer, Nothing, SessionAnswer, TokenAnswer
+from live.api.schema.http_requests import Empty, SessionBody, TokenBody, check_sub
 from live.api.session import (
     CONSOLE_ROLES,
     check_origin,

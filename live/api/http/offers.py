@@ -5,13 +5,13 @@ from typing import cast
 
 from msgspec import UNSET, UnsetType
 
-from live.api.http.answers import OfferPage
-from live.api.http.bodies import Empty, ExtendBody, OfferBody, OfferPatchBody, RestockBody
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
 from live.api.http.shows import note_of
 from live.api.http.table import Answer, ApiCall
 from live.api.problems import BadInput, TooManyRequests
+from live.api.schema.http_answers import OfferPage
+from live.api.schema.http_requests import Empty, ExtendBody, OfferBody, OfferPatchBody, RestockBody
 from live.base.errors import Denied
 from live.domain.ids import OfferId, Sku
 from live.domain.offer import OfferView

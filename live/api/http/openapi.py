@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from live.api.http.bodies import Empty
 from live.api.http.call import BODY_BYTES_MAX, KEY_CHARS_MAX
 from live.api.http.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX
 from live.api.http.table import Endpoint
 from live.api.problems import MEDIA_TYPE, Problem
+from live.api.schema.http_requests import Empty
 from live.domain.ids import SUB_BYTES_MAX
 
 REFS = "#/components/schemas/{name}"

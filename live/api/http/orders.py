@@ -4,13 +4,13 @@ from uuid import UUID
 
 from starlette.responses import Response
 
-from live.api.http.answers import Nothing, OrderPage
-from live.api.http.bodies import CallOffBody, Empty, PaidBody, RefundBody
 from live.api.http.call import read_body
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.api.http.table import ApiCall
 from live.api.problems import BadInput, answer_refused_webhook
+from live.api.schema.http_answers import Nothing, OrderPage
+from live.api.schema.http_requests import CallOffBody, Empty, PaidBody, RefundBody
 from live.base.errors import Denied, NotFound
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, OrderId, ShowId, is_id, is_sub

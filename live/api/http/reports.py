@@ -2,12 +2,12 @@
 
 from msgspec import UNSET, UnsetType
 
-from live.api.http.answers import ActionPage, Nothing, ReportAnswer, Restrictions
-from live.api.http.bodies import Empty, ModerationBody, check_sub
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.api.http.table import ApiCall
 from live.api.problems import BadInput
+from live.api.schema.http_answers import ActionPage, Nothing, ReportAnswer, Restrictions
+from live.api.schema.http_requests import Empty, ModerationBody, check_sub
 from live.chat.moderation import ModerationCommand
 from live.domain.caller import ALL_SHOWS
 from live.domain.ids import ShowId

@@ -8,7 +8,25 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from live.api.http import access, offers, orders, products, reports, shows
-from live.api.http.answers import (
+from live.api.http.call import make_route
+from live.api.http.deps import ApiDeps
+from live.api.http.openapi import openapi
+from live.api.http.table import (
+    ANYONE,
+    BUYERS,
+    CATALOGUE_WRITERS,
+    HOSTS_ANYWHERE,
+    OFFER_HOSTS,
+    OFFER_STAFF,
+    SERVICES,
+    SHOW_HOSTS,
+    SHOW_STAFF,
+    STAFF,
+    WATCHERS,
+    Endpoint,
+)
+from live.api.rpc.asyncapi import asyncapi
+from live.api.schema.http_answers import (
     ActionPage,
     GuestAnswer,
     Nothing,
@@ -21,7 +39,7 @@ from live.api.http.answers import (
     ShowPage,
     TokenAnswer,
 )
-from live.api.http.bodies import (
+from live.api.schema.http_requests import (
     AdjustmentBody,
     AnnouncementBody,
     CallOffBody,
@@ -42,24 +60,6 @@ from live.api.http.bodies import (
     StartBody,
     TokenBody,
 )
-from live.api.http.call import make_route
-from live.api.http.deps import ApiDeps
-from live.api.http.openapi import openapi
-from live.api.http.table import (
-    ANYONE,
-    BUYERS,
-    CATALOGUE_WRITERS,
-    HOSTS_ANYWHERE,
-    OFFER_HOSTS,
-    OFFER_STAFF,
-    SERVICES,
-    SHOW_HOSTS,
-    SHOW_STAFF,
-    STAFF,
-    WATCHERS,
-    Endpoint,
-)
-from live.api.rpc.asyncapi import asyncapi
 from live.domain.offer import OfferView
 from live.domain.order import OrderView
 from live.domain.show import ProductView, ShowView

@@ -2,8 +2,12 @@
 
 from msgspec import UNSET, UnsetType
 
-from live.api.http.answers import ShowPage
-from live.api.http.bodies import (
+from live.api.http.deps import ApiDeps
+from live.api.http.paging import read_cursor, read_limit, write_cursor
+from live.api.http.table import Answer, ApiCall
+from live.api.problems import BadInput
+from live.api.schema.http_answers import ShowPage
+from live.api.schema.http_requests import (
     AnnouncementBody,
     Empty,
     PinsBody,
@@ -12,10 +16,6 @@ from live.api.http.bodies import (
     ShowPatchBody,
     StartBody,
 )
-from live.api.http.deps import ApiDeps
-from live.api.http.paging import read_cursor, read_limit, write_cursor
-from live.api.http.table import Answer, ApiCall
-from live.api.problems import BadInput
 from live.base.errors import Denied
 from live.domain.ids import ShowId, Sku
 from live.domain.show import ShowView

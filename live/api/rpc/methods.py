@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from live.api.join import Snapshot
 from live.api.limits import AddressLimit
-from live.api.rpc import fields
+from live.api.schema import rpc_requests as fields
 from live.base.errors import BadField, Busy, CallError, NotFound, TooManyTries
 from live.buying.checkout import Checkout, Purchase
 from live.buying.hold import HoldDesk, Wanted, require_buyer

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from live.api.join import Snapshot
-from live.api.rpc import fields
+from live.api.schema import rpc_requests as fields
 from live.buying.waitlist import WaitlistAnswer
 from live.domain.hold import HoldItem
 from live.domain.order import OrderView

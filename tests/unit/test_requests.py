@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.api.rpc import fields
+from live.api.schema import rpc_requests as fields
 from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import key_text
