@@ -13,7 +13,8 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from live.api.limits import AddressLimit
-from live.base.errors import BadField, Busy, Denied, NotFound, Rehearsing
+from live.base.decode import read
+from live.base.errors import Busy, Denied, NotFound, Rehearsing
 from live.buying.me import MeView
 from live.connection.addresses import range_of
 from live.domain.caller import Caller
@@ -81,10 +82,7 @@ class _Passcodes:
         """
         if state.status is not ShowStatus.REHEARSAL:
             return
-        try:
-            given = _asked.decode(asked) if asked else None
-        except msgspec.MsgspecError as fault:
-            raise BadField(f"connect data: {fault}") from None
+        given = read(_asked, asked)
         passcode = "" if given is None else given.passcode or ""
         if not passcode:
             raise _rehearsing()

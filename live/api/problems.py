@@ -18,19 +18,12 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from live.api.auth import ExpiredToken, InvalidToken
+from live.api.schema.http_answers import Problem
 from live.base.errors import BadField, Busy, CallError, Conflict, Denied, NotFound, TooManyTries
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
-
-
-class BadInput(BadField):
-    """A field of a body, path or query; `field` is its JSON path such as `skus[2]`, "" for all."""
-
-    def __init__(self, field: str, fault: str) -> None:
-        super().__init__(f"{field}: {fault}" if field else fault)
-        self.field = field
 
 
 class TooManyRequests(Busy):
@@ -55,24 +48,6 @@ class NotAllowedHere(CallError):
     """The address or origin of the request, not the role, stands in the way."""
 
     code: ClassVar[int] = 103
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body of every error answer.
-
-    `reason`: which of the failures with this code it is, a stable word such as `webhook.stale`.
-    """
-
-    title: str
-    status: int
-    detail: str
-    code: int
-    reason: str | None = None
-    type: str = "about:blank"
-    field: str | None = None
-    temporary: bool = False
-    retry_ms: int | None = None
-    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +85,7 @@ def answer_problem(error: CallError) -> Response:
         status=status,
         detail=str(error),
         code=error.code,
-        field=error.field or None if isinstance(error, BadInput) else None,
+        field=error.field or None if isinstance(error, BadField) else None,
         temporary=error.temporary,
         retry_ms=retry_ms,
     )

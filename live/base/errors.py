@@ -63,7 +63,16 @@ class CallError(LiveError):
 
 
 class BadField(CallError):
+    """`field`: the JSON path of what is wrong, such as `items[0].qty`; "" for all of the request.
+
+    One wording for every way to call: the field, a colon, what is wrong with it.
+    """
+
     code = 1400
+
+    def __init__(self, field: str, fault: str) -> None:
+        super().__init__(f"{field or 'request'}: {fault}")
+        self.field = field
 
 
 class NotFound(CallError):

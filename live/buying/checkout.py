@@ -63,6 +63,8 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutAnswer:
+    """`order` once it is committed; `action` where the buyer must go on at the provider."""
+
     outcome: Outcome
     hold: str
     order: OrderView | None = None
@@ -319,7 +321,7 @@ class Checkout:
                 raise
             return answer
         if terms.mode is not Mode.FIRST_PAID:
-            raise BadField("hold: is missing: this offer is sold by holds")
+            raise BadField("hold", "is missing: this offer is sold by holds")
         ways = self._ways_of(call, lines)
         if call.provider.name not in ways:
             return await self._another_way(call, ways)
@@ -373,7 +375,7 @@ class Checkout:
         try:
             amount = total_minor([(line.price_minor, line.qty) for line in priced])
         except ValueError as error:
-            raise BadField(f"qty: {error}") from error
+            raise BadField("qty", str(error)) from error
         return NewPayment(
             id=PaymentId(str(uuid4())),
             order=new_order_id(),

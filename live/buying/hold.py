@@ -66,7 +66,7 @@ class HoldDesk:
         for one in terms:
             self.check_guest(caller, one)
             if one.currency != terms[0].currency:
-                raise BadField("items: offers of two currencies")
+                raise BadField("items", "offers of two currencies")
         return tuple(
             Line(one.slot, item.qty) for one, item in zip(terms, wanted, strict=True)
         ), terms

@@ -40,8 +40,8 @@ class WaysToPay:
 def not_offered(ways: Sequence[str], provider: str = "", *, guest: bool = False) -> BadField:
     """What to tell a buyer who may pay in these ways, and chose `provider`."""
     if guest and provider in NOT_FOR_GUESTS:
-        return BadField(f"provider: guests cannot pay by {provider}: sign in to do so")
-    return BadField(f"provider: is none of {', '.join(ways) or 'those that can be paid with'}")
+        return BadField("provider", f"guests cannot pay by {provider}: sign in to do so")
+    return BadField("provider", f"is none of {', '.join(ways) or 'those that can be paid with'}")
 
 
 def check_contact(provider: str, contact: bytes | None) -> None:
@@ -51,4 +51,4 @@ def check_contact(provider: str, contact: bytes | None) -> None:
     given = {} if contact is None else msgspec.json.decode(contact, type=dict[str, str])
     for name in CONTACT_OF_INVOICE:
         if not given.get(name, "").strip():
-            raise BadField(f"contact.{name}: is needed to pay by invoice")
+            raise BadField(f"contact.{name}", "is needed to pay by invoice")

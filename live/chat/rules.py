@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from live.base.decode import read
 from live.base.errors import BadField, Banned, Busy, Conflict, Denied
 from live.chat.names import looks_like_staff, neutral_name
 from live.chat.store import Admission, Ban, ChatStore, Pace
@@ -52,7 +53,7 @@ class ChatInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reply_to: Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,10}(?![\s\S])")] | None = None
 
 
-_decode = msgspec.json.Decoder(ChatInput).decode
+_decoder = msgspec.json.Decoder(ChatInput)
 
 
 class Chat:
@@ -89,7 +90,7 @@ class Chat:
             raise Conflict("the show is over")
         staff = caller.may_moderate(show)
         if not staff and looks_like_staff(said.name):
-            raise BadField("name: this one is kept for the staff of the show")
+            raise BadField("name", "this one is kept for the staff of the show")
         pace = Pace(
             burst=BURST,
             token_ms=TOKEN_MS,
@@ -153,15 +154,12 @@ class Chat:
 
 def read_input(data: bytes) -> ChatInput:
     """Decode and clean a publication. Raises BadField."""
-    try:
-        said = _decode(data)
-    except msgspec.MsgspecError as error:
-        raise BadField(f"chat: {error}") from None
+    said = read(_decoder, data)
     text, name = clean(said.text), clean(said.name)
     if not 1 <= len(text) <= TEXT_CHARS_MAX:
-        raise BadField(f"text: 1-{TEXT_CHARS_MAX} characters")
+        raise BadField("text", f"1-{TEXT_CHARS_MAX} characters")
     if len(name) > NAME_CHARS_MAX:
-        raise BadField(f"name: {NAME_CHARS_MAX} characters at most")
+        raise BadField("name", f"{NAME_CHARS_MAX} characters at most")
     return ChatInput(text, name, said.reply_to)
 
 

@@ -40,7 +40,7 @@ class ShopWays:
         unknown = sorted(set(wanted) - set(self.names))
         if unknown:
             taken = ", ".join(self.names) or "nothing"
-            raise BadField(f"providers: {unknown[0]} is not taken here, only {taken}")
+            raise BadField("providers", f"{unknown[0]} is not taken here, only {taken}")
 
     def check_price(
         self,
@@ -54,12 +54,12 @@ class ShopWays:
         or where guests could pay by invoice alone."""
         limits = tuple(narrowings)
         if self.names and not narrowed(self.names, limits):
-            raise BadField("providers: the show and its offer have no way to pay in common")
+            raise BadField("providers", "the show and its offer have no way to pay in common")
         if nobody_pays(narrowed(self.names, limits), guests=guests):
-            raise BadField(f"guests: {_FREE_FOR_ALL}")
+            raise BadField("guests", f"{_FREE_FOR_ALL}")
         refusal = self.refusal(price_minor, currency, limits)
         if refusal:
-            raise BadField(f"price_minor: {refusal}")
+            raise BadField("price_minor", refusal)
 
     def refusal(
         self, price_minor: int, currency: str, narrowings: Iterable[Sequence[str]] = ()
@@ -79,9 +79,9 @@ class ShopWays:
                 continue
             limits = (providers, terms.providers)
             if self.names and not narrowed(self.names, limits):
-                raise BadField(f"providers: offer {terms.id} would have no way to pay left")
+                raise BadField("providers", f"offer {terms.id} would have no way to pay left")
             if nobody_pays(narrowed(self.names, limits), guests=terms.guests):
-                raise BadField(f"providers: offer {terms.id} takes guests, and {_FREE_FOR_ALL}")
+                raise BadField("providers", f"offer {terms.id} takes guests, and {_FREE_FOR_ALL}")
             fault = self.refusal(terms.price_minor, terms.currency, limits)
             if fault:
-                raise BadField(f"providers: {fault}, and offer {terms.id} costs such a price")
+                raise BadField("providers", f"{fault}, and offer {terms.id} costs such a price")

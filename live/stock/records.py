@@ -120,12 +120,12 @@ def sum_lines(lines: Sequence[Line]) -> tuple[Line, ...]:
     units: dict[int, int] = {}
     for line in lines:
         if line.qty < 1:
-            raise BadField("qty must be at least 1")
+            raise BadField("qty", "1 at least")
         units[line.slot] = units.get(line.slot, 0) + line.qty
     if not 1 <= len(units) <= CART_LINES_MAX:
-        raise BadField(f"items must name 1 to {CART_LINES_MAX} offers")
+        raise BadField("items", f"1-{CART_LINES_MAX} offers")
     if max(units.values()) > UNITS_MAX:
-        raise BadField(f"qty must be at most {UNITS_MAX}")
+        raise BadField("qty", f"{UNITS_MAX} at most")
     return tuple(Line(slot, qty) for slot, qty in units.items())
 
 

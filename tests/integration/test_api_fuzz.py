@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from live.api.http.routes import ENDPOINTS
 from live.api.http.table import Endpoint
-from live.api.schema.http_requests import Empty
+from live.api.schema.fields import Empty
 from live.domain.caller import Role
 from live.domain.ids import ShowId
 from live.ledger.db.pool import Pool

@@ -93,7 +93,7 @@ async def test_guests_never_have_invoices_as_their_only_way(stage: Stage, show: 
         return answer.status_code
 
     bad = await stage.call("POST", f"{path}/offers", offer(id="bad", guests=True, **invoice))
-    assert (bad.status_code, bad.json()["detail"].partition(":")[0]) == (400, "guests")
+    assert (bad.status_code, bad.json()["field"]) == (400, "guests")
     assert await patched(made, invoice | {"guests": True}) == 400
     assert await patched(made, {"guests": True}) == 200
     assert await patched(made, invoice) == 400

@@ -1,4 +1,4 @@
-"""RPC requests: each bad input is refused by the name of its field, each good one is read."""
+"""Requests: each bad input is refused by the name of its field, each good one is read."""
 
 import json
 
@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.api.schema import rpc_requests as fields
+from live.api.rpc.methods import read_data
+from live.api.schema import http_requests
+from live.api.schema import rpc_requests as rpc
+from live.api.schema.fields import Empty
+from live.base import decode
 from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import key_text
@@ -22,13 +26,13 @@ DIRECT = {"offer": "mug", "qty": 1, "provider": "sandbox", "key": OTHER}
 
 
 def read(kind: type[msgspec.Struct], data: Json) -> msgspec.Struct:
-    return fields.read(msgspec.json.Decoder(kind), json.dumps(data).encode())
+    return decode.read(msgspec.json.Decoder(kind), json.dumps(data).encode())
 
 
 def fault(kind: type[msgspec.Struct], data: Json | bytes) -> str:
     raw = data if isinstance(data, bytes) else json.dumps(data).encode()
     with pytest.raises(BadField) as caught:
-        request = fields.read(msgspec.json.Decoder(kind), raw)
+        request = decode.read(msgspec.json.Decoder(kind), raw)
         for check in ("wanted", "direct", "check"):
             if hasattr(request, check):
                 getattr(request, check)()
@@ -81,43 +85,43 @@ BAD_HOLDS: list[tuple[str, Json, str]] = [
 )
 def test_bad_hold_is_refused_by_field(data: Json, field: str) -> None:
     """The message begins with the name of the field that is wrong."""
-    assert fault(fields.HoldRequest, data).startswith(f"{field}: ")
+    assert fault(rpc.HoldRequest, data).startswith(f"{field}: ")
 
 
 BAD_OTHERS: list[tuple[str, type[msgspec.Struct], Json, str]] = [
-    ("no provider", fields.CheckoutRequest, {"hold": KEY, "key": OTHER}, "provider"),
-    ("no checkout key", fields.CheckoutRequest, {"hold": KEY, "provider": "s"}, "key"),
-    ("nothing to pay", fields.CheckoutRequest, {"provider": "s", "key": KEY}, "hold"),
-    ("hold and offer", fields.CheckoutRequest, CHECKOUT | {"offer": "mug"}, "offer"),
-    ("hold and qty", fields.CheckoutRequest, CHECKOUT | {"qty": 1}, "qty"),
-    ("offer without qty", fields.CheckoutRequest,
+    ("no provider", rpc.CheckoutRequest, {"hold": KEY, "key": OTHER}, "provider"),
+    ("no checkout key", rpc.CheckoutRequest, {"hold": KEY, "provider": "s"}, "key"),
+    ("nothing to pay", rpc.CheckoutRequest, {"provider": "s", "key": KEY}, "hold"),
+    ("hold and offer", rpc.CheckoutRequest, CHECKOUT | {"offer": "mug"}, "offer"),
+    ("hold and qty", rpc.CheckoutRequest, CHECKOUT | {"qty": 1}, "qty"),
+    ("offer without qty", rpc.CheckoutRequest,
      {"offer": "mug", "provider": "s", "key": KEY}, "qty"),
-    ("qty without offer", fields.CheckoutRequest,
+    ("qty without offer", rpc.CheckoutRequest,
      {"qty": 1, "provider": "s", "key": KEY}, "offer"),
-    ("amount smuggled in", fields.CheckoutRequest, CHECKOUT | {"amount_minor": 1}, "amount_minor"),
-    ("token empty", fields.CheckoutRequest, CHECKOUT | {"token": ""}, "token"),
-    ("token with control character", fields.CheckoutRequest, CHECKOUT | {"token": "a\x1b"},
+    ("amount smuggled in", rpc.CheckoutRequest, CHECKOUT | {"amount_minor": 1}, "amount_minor"),
+    ("token empty", rpc.CheckoutRequest, CHECKOUT | {"token": ""}, "token"),
+    ("token with control character", rpc.CheckoutRequest, CHECKOUT | {"token": "a\x1b"},
      "token"),
-    ("token too long", fields.CheckoutRequest, CHECKOUT | {"token": "t" * 513}, "token"),
-    ("contact a text", fields.CheckoutRequest, CHECKOUT | {"contact": "Ada"}, "contact"),
-    ("contact with card", fields.CheckoutRequest, CHECKOUT | {"contact": {"card": "4242"}},
+    ("token too long", rpc.CheckoutRequest, CHECKOUT | {"token": "t" * 513}, "token"),
+    ("contact a text", rpc.CheckoutRequest, CHECKOUT | {"contact": "Ada"}, "contact"),
+    ("contact with card", rpc.CheckoutRequest, CHECKOUT | {"contact": {"card": "4242"}},
      "contact.card"),
-    ("contact with NUL", fields.CheckoutRequest, CHECKOUT | {"contact": {"name": "A\0"}},
+    ("contact with NUL", rpc.CheckoutRequest, CHECKOUT | {"contact": {"name": "A\0"}},
      "contact.name"),
-    ("contact too long", fields.CheckoutRequest,
+    ("contact too long", rpc.CheckoutRequest,
      CHECKOUT | {"contact": {"address": "x" * 1_001}}, "contact.address"),
-    ("hold no UUID", fields.HoldName, {"hold": "x"}, "hold"),
-    ("no hold", fields.HoldName, {}, "hold"),
-    ("neither order nor hold", fields.OrderName, {}, "order"),
-    ("order and hold", fields.OrderName, {"order": KEY, "hold": KEY}, "hold"),
-    ("order no UUID", fields.OrderName, {"order": "1"}, "order"),
-    ("waitlist without key", fields.JoinWaitlist, {"offer": "mug", "qty": 1}, "key"),
-    ("waitlist qty zero", fields.JoinWaitlist, HOLD | {"qty": 0}, "qty"),
-    ("leave nothing", fields.OfferName, {}, "offer"),
-    ("no show", fields.ShowName, {}, "show"),
-    ("show with braces", fields.ShowName, {"show": "{a}"}, "show"),
-    ("unknown reaction", fields.React, {"show": "demo", "kind": "spam"}, "kind"),
-    ("time with a field", fields.Nothing, {"zone": "UTC"}, "zone"),
+    ("hold no UUID", rpc.HoldName, {"hold": "x"}, "hold"),
+    ("no hold", rpc.HoldName, {}, "hold"),
+    ("neither order nor hold", rpc.OrderName, {}, "order"),
+    ("order and hold", rpc.OrderName, {"order": KEY, "hold": KEY}, "hold"),
+    ("order no UUID", rpc.OrderName, {"order": "1"}, "order"),
+    ("waitlist without key", rpc.JoinWaitlist, {"offer": "mug", "qty": 1}, "key"),
+    ("waitlist qty zero", rpc.JoinWaitlist, HOLD | {"qty": 0}, "qty"),
+    ("leave nothing", rpc.OfferName, {}, "offer"),
+    ("no show", rpc.ShowName, {}, "show"),
+    ("show with braces", rpc.ShowName, {"show": "{a}"}, "show"),
+    ("unknown reaction", rpc.React, {"show": "demo", "kind": "spam"}, "kind"),
+    ("time with a field", Empty, {"zone": "UTC"}, "zone"),
 ]  # fmt: skip
 
 
@@ -153,14 +157,14 @@ def test_bad_request_is_refused_by_field(
 )  # fmt: skip
 def test_no_json_object_is_refused(raw: bytes) -> None:
     """Whatever the bytes are, the answer is BadField and the process goes on."""
-    assert fault(fields.HoldRequest, raw)
+    assert fault(rpc.HoldRequest, raw)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """No input raises anything but BadField."""
     try:
-        fields.read(msgspec.json.Decoder(fields.HoldRequest), raw)
+        decode.read(msgspec.json.Decoder(rpc.HoldRequest), raw)
     except BadField:
         pass
 
@@ -178,48 +182,82 @@ def test_any_value_in_a_field_is_read_or_named(value: object, field: str) -> Non
     data = HOLD | {field: value} if field != "items" else {"key": KEY, "items": value}
     raw = json.dumps(data).encode()
     try:
-        request = fields.read(msgspec.json.Decoder(fields.HoldRequest), raw)
+        request = decode.read(msgspec.json.Decoder(rpc.HoldRequest), raw)
         request.wanted()
     except BadField as error:
         # NaN and infinities are no JSON at all.
-        assert str(error).startswith((field, "data"))
+        assert str(error).startswith((field, "request"))
 
 
 def test_good_requests_are_read() -> None:
     """Both forms of a hold and of a checkout, each with its lines."""
-    one = read(fields.HoldRequest, HOLD)
-    cart = read(fields.HoldRequest, CART)
-    paid = read(fields.CheckoutRequest, CHECKOUT | {"contact": {"name": "Ada", "address": "a\nb"}})
-    direct = read(fields.CheckoutRequest, DIRECT)
-    assert isinstance(one, fields.HoldRequest) and isinstance(cart, fields.HoldRequest)
-    assert isinstance(paid, fields.CheckoutRequest) and isinstance(direct, fields.CheckoutRequest)
-    assert one.wanted() == (fields.Item("mug", 1),)
+    one = read(rpc.HoldRequest, HOLD)
+    cart = read(rpc.HoldRequest, CART)
+    paid = read(rpc.CheckoutRequest, CHECKOUT | {"contact": {"name": "Ada", "address": "a\nb"}})
+    direct = read(rpc.CheckoutRequest, DIRECT)
+    assert isinstance(one, rpc.HoldRequest) and isinstance(cart, rpc.HoldRequest)
+    assert isinstance(paid, rpc.CheckoutRequest) and isinstance(direct, rpc.CheckoutRequest)
+    assert one.wanted() == (rpc.Item(offer="mug", qty=1),)
     assert [item.qty for item in cart.wanted()] == [1, 2]
     assert paid.direct() is None
-    assert direct.direct() == fields.Item("mug", 1)
+    assert direct.direct() == rpc.Item(offer="mug", qty=1)
 
 
 @pytest.mark.parametrize("qty", [1, QTY_MAX])
 def test_quantities_at_the_bounds_are_read(qty: int) -> None:
     """The limits themselves are allowed."""
-    request = read(fields.HoldRequest, HOLD | {"qty": qty})
-    assert isinstance(request, fields.HoldRequest)
+    request = read(rpc.HoldRequest, HOLD | {"qty": qty})
+    assert isinstance(request, rpc.HoldRequest)
     assert request.wanted()[0].qty == qty
 
 
 @pytest.mark.parametrize("raw", [b"", b"null", b"{}"])
 def test_absent_data_is_an_empty_request(raw: bytes) -> None:
-    """Clients send nothing, null or {} where a call takes no fields."""
-    assert fields.read(msgspec.json.Decoder(fields.Nothing), raw) == fields.Nothing()
+    """Clients send nothing, null or {} where a method takes no fields."""
+    assert read_data(msgspec.json.Decoder(Empty), raw) == Empty()
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b'{"seconds": 1.0}', None),
+        (b'{"seconds": 1.5}', "seconds"),
+        (b'{"seconds": 0.0}', "seconds"),
+        (b'{"seconds": 1.0, "x": 2.0}', "x"),
+        (b'{"seconds": 1.0} x', "request"),
+        (b"null", "request"),
+    ],
+    ids=["whole", "part", "out of range", "no field", "no JSON", "null"],
+)
+def test_whole_float_is_an_integer_where_a_call_says_so(raw: bytes, field: str | None) -> None:
+    """JSON Schema takes 1.0 for an integer, and so do the HTTP calls; all else is told as ever."""
+    decoder = msgspec.json.Decoder(http_requests.ExtendBody)
+    if field is None:
+        assert decode.read(decoder, raw, whole_floats=True).seconds == 1
+    else:
+        with pytest.raises(BadField, match=f"^{field}: "):
+            decode.read(decoder, raw, whole_floats=True)
+    with pytest.raises(BadField):
+        decode.read(decoder, raw)
+
+
+def test_fault_of_the_whole_has_no_field() -> None:
+    """What is no JSON has nothing that could be named; a field is told apart from its fault."""
+    with pytest.raises(BadField, match=r"^request: is no JSON$") as whole:
+        decode.read(msgspec.json.Decoder(Empty), b"{")
+    with pytest.raises(BadField) as part:
+        decode.read(msgspec.json.Decoder(rpc.HoldName), b'{"hold": "x"}')
+    assert (whole.value.field, part.value.field) == ("", "hold")
+    assert str(part.value) == "hold: has a wrong form"
 
 
 def test_long_field_name_is_cut_in_the_answer() -> None:
     """An answer does not echo kilobytes of the client's own text."""
-    assert len(fault(fields.Nothing, {"x" * 50_000: 1})) < 300
+    assert len(fault(Empty, {"x" * 50_000: 1})) < 300
 
 
 @pytest.mark.parametrize(
-    "kind", [fields.HoldRequest, fields.CheckoutRequest, fields.JoinWaitlist, fields.React]
+    "kind", [rpc.HoldRequest, rpc.CheckoutRequest, rpc.JoinWaitlist, rpc.React]
 )
 def test_published_patterns_are_those_of_json_schema(kind: type[msgspec.Struct]) -> None:
     r"""Clients check with the patterns of our documents: `\A` and `\Z` mean nothing to them."""
@@ -231,7 +269,7 @@ def test_published_patterns_are_those_of_json_schema(kind: type[msgspec.Struct])
 def test_key_in_capitals_is_the_same_key() -> None:
     """A UUID may be written either way; the answer writes it small."""
     raw = bytes.fromhex(KEY.replace("-", ""))
-    request = read(fields.HoldName, {"hold": KEY.upper()})
-    assert isinstance(request, fields.HoldName)
+    request = read(rpc.HoldName, {"hold": KEY.upper()})
+    assert isinstance(request, rpc.HoldName)
     assert bytes.fromhex(request.hold.replace("-", "")) == raw
     assert key_text(raw) == KEY

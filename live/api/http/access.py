@@ -10,9 +10,10 @@ from live.api.auth import TOKEN_LIFE_MAX_SECONDS
 from live.api.http.call import address_of
 from live.api.http.deps import ApiDeps
 from live.api.http.table import ApiCall
-from live.api.problems import BadInput, NotAllowedHere, TooManyRequests
-from live.api.schema.http_answers import GuestAnswer, Nothing, SessionAnswer, TokenAnswer
-from live.api.schema.http_requests import Empty, SessionBody, TokenBody, check_sub
+from live.api.problems import NotAllowedHere, TooManyRequests
+from live.api.schema.fields import Empty, Nothing, check_sub
+from live.api.schema.http_answers import GuestAnswer, SessionAnswer, TokenAnswer
+from live.api.schema.http_requests import SessionBody, TokenBody
 from live.api.session import (
     CONSOLE_ROLES,
     check_origin,
@@ -21,7 +22,7 @@ from live.api.session import (
     session_token,
     start_session,
 )
-from live.base.errors import CallError, Denied
+from live.base.errors import BadField, CallError, Denied
 from live.base.settings import Guests
 from live.connection.addresses import range_of
 from live.domain.caller import ALL_SHOWS, RANKS, Caller, Role
@@ -88,7 +89,7 @@ async def make_token(deps: ApiDeps, call: ApiCall[TokenBody]) -> TokenAnswer:
             role=Role(body.role), sub=body.sub, shows=body.shows, ttl=body.ttl_seconds
         )
     except ValueError as error:  # all else is bounded: this many shows make too long a token
-        raise BadInput("shows", str(error)) from None
+        raise BadField("shows", str(error)) from None
     return TokenAnswer(token)
 
 

@@ -8,7 +8,6 @@ not stored: a repeat makes an equal one).
 
 import asyncio
 import hashlib
-import re
 
 import asyncpg
 import msgspec
@@ -22,7 +21,6 @@ from live.api.auth import ConsoleSession, InvalidToken
 from live.api.http.deps import ApiDeps
 from live.api.http.table import Access, Answer, ApiCall, B, Endpoint, Where
 from live.api.problems import (
-    BadInput,
     TooLarge,
     TooSlow,
     WrongMediaType,
@@ -31,7 +29,8 @@ from live.api.problems import (
     answer_unavailable,
 )
 from live.api.session import SAFE_METHODS, check_origin, renew_session, session_token
-from live.base.errors import CallError, Denied, NotFound
+from live.base.decode import read
+from live.base.errors import BadField, CallError, Denied, NotFound
 from live.base.failpoint import failpoint
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, ShowId, is_id, is_sub
@@ -46,18 +45,16 @@ BODY_BYTES_MAX = 64 * 1024
 BODY_SECONDS = 5.0  # below what the guard of the connection gives it (transport/http_guard.py)
 KEY_CHARS_MAX = 255
 
-_FIELD = re.compile(r"^(?P<fault>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
-_NAMED = re.compile(r"field `(?P<name>[^`]*)`")
-
 
 def make_route(deps: ApiDeps, endpoint: Endpoint[B]) -> Route:
     """One route of the application."""
 
     name = f"{endpoint.method} {endpoint.path}"
+    decoder = msgspec.json.Decoder(endpoint.body)
 
     async def handle(request: Request) -> Response:
         try:
-            return await _run(deps, endpoint, request)
+            return await _run(deps, endpoint, decoder, request)
         except CallError as error:
             if isinstance(error, Denied):
                 log.info("call_denied", call=name, address=address_of(request), why=str(error))
@@ -83,7 +80,9 @@ _OUR_FAULTS = (
 )
 
 
-async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Response:
+async def _run(
+    deps: ApiDeps, endpoint: Endpoint[B], decoder: msgspec.json.Decoder[B], request: Request
+) -> Response:
     session = _session_of(deps, endpoint.access, request)
     caller = session.caller if session else await _authenticate(deps, endpoint.access, request)
     _check_path(request)
@@ -97,7 +96,7 @@ async def _run(deps: ApiDeps, endpoint: Endpoint[B], request: Request) -> Respon
             address=address_of(request),
             call=_call_key(endpoint, caller, request, raw),
         ),
-        body=_decode(endpoint.body, raw, request),
+        body=_decode(decoder, raw, request),
         path=request.path_params,
         query=_query(endpoint, request),
         request=request,
@@ -188,55 +187,19 @@ async def read_body(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> byt
     return b"".join(parts)
 
 
-def _decode(kind: type[B], raw: bytes, request: Request) -> B:
-    if not raw:
-        raw = b"{}"
-    elif request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+def _decode(decoder: msgspec.json.Decoder[B], raw: bytes, request: Request) -> B:
+    """Raises BadField and, for a body that is not said to be JSON, WrongMediaType."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if raw and kind != "application/json":
         # A form of another site can send text/plain without asking first, but not this.
         raise WrongMediaType("the body must be application/json")
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.ValidationError as error:
-        if "got `float`" in str(error):
-            return _decode_whole_numbers(kind, raw)
-        raise _bad_input(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadInput("", "the body is no JSON") from None
-
-
-def _decode_whole_numbers(kind: type[B], raw: bytes) -> B:
-    """The same for a client that writes 1 as `1.0`, which JSON Schema takes for an integer."""
-    try:
-        return msgspec.convert(_whole(msgspec.json.decode(raw)), type=kind)
-    except msgspec.ValidationError as error:
-        raise _bad_input(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # behind the number
-        raise BadInput("", "the body is no JSON") from None
-
-
-def _whole(value: object) -> object:
-    """The value with each whole float as an integer. Raises RecursionError for an endless nest."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {name: _whole(one) for name, one in value.items()}
-    return [_whole(one) for one in value] if isinstance(value, list) else value
-
-
-def _bad_input(text: str) -> BadInput:
-    """Find the field's name in what msgspec says."""
-    found = _FIELD.match(text)
-    fault, path = (text, "") if found is None else (found["fault"], found["path"] or "")
-    named = _NAMED.search(fault)
-    if named is not None:
-        path = f"{path}.{named['name']}" if path else named["name"]
-    return BadInput(path, fault)
+    return read(decoder, raw, whole_floats=True)
 
 
 def _query(endpoint: Endpoint[B], request: Request) -> dict[str, str]:
     for name in request.query_params:
         if name not in endpoint.query:
-            raise BadInput(name, "unknown query parameter")
+            raise BadField(name, "unknown query parameter")
     return dict(request.query_params)
 
 
@@ -247,10 +210,10 @@ def _call_key(
         return None
     key = request.headers.get("idempotency-key", "")
     if len(key) > KEY_CHARS_MAX or not key.isascii() or not key.isprintable():
-        raise BadInput("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
+        raise BadField("Idempotency-Key", f"1-{KEY_CHARS_MAX} printable ASCII characters")
     if not key:
         if endpoint.key_needed:
-            raise BadInput("Idempotency-Key", "this call needs the header")
+            raise BadField("Idempotency-Key", "this call needs the header")
         return None
     digest = hashlib.sha256(b"\n".join((b"POST", request.url.path.encode(), raw))).digest()
     return CallKey(f"{caller.role.value}:{caller.sub}", key, digest)

@@ -9,10 +9,11 @@ from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
 from live.api.http.shows import note_of
 from live.api.http.table import Answer, ApiCall
-from live.api.problems import BadInput, TooManyRequests
+from live.api.problems import TooManyRequests
+from live.api.schema.fields import Empty
 from live.api.schema.http_answers import OfferPage
-from live.api.schema.http_requests import Empty, ExtendBody, OfferBody, OfferPatchBody, RestockBody
-from live.base.errors import Denied
+from live.api.schema.http_requests import ExtendBody, OfferBody, OfferPatchBody, RestockBody
+from live.base.errors import BadField, Denied
 from live.domain.ids import OfferId, Sku
 from live.domain.offer import OfferView
 from live.domain.show import ShowStatus
@@ -49,7 +50,7 @@ async def list_offers(deps: ApiDeps, call: ApiCall[Empty]) -> OfferPage:
     show, caller = call.show_id, call.caller
     cursor = read_cursor(call.query)
     if cursor and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= SLOT_DIGITS_MAX):
-        raise BadInput("cursor", "not a cursor of this list")
+        raise BadField("cursor", "not a cursor of this list")
     limit = read_limit(call.query)
     if not caller.sub and not deps.guest_reads.take(call.actor.address, now=time.monotonic()):
         raise TooManyRequests("too many calls without a token from this address", retry_ms=1_000)
@@ -74,7 +75,7 @@ async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> Answer:
     }
     changes = cast(OfferChanges, named)  # the body has these fields, with these types, and no more
     if not changes:
-        raise BadInput("", "name at least one field to change")
+        raise BadField("", "name at least one field to change")
     return _answer(await deps.host.edit_offer(call.offer_id, changes, call.actor), call.offer_id)
 
 

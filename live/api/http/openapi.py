@@ -9,8 +9,9 @@ import msgspec
 from live.api.http.call import BODY_BYTES_MAX, KEY_CHARS_MAX
 from live.api.http.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX
 from live.api.http.table import Endpoint
-from live.api.problems import MEDIA_TYPE, Problem
-from live.api.schema.http_requests import Empty
+from live.api.problems import MEDIA_TYPE
+from live.api.schema.fields import Empty
+from live.api.schema.http_answers import Problem
 from live.domain.ids import SUB_BYTES_MAX
 
 REFS = "#/components/schemas/{name}"

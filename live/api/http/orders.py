@@ -8,10 +8,11 @@ from live.api.http.call import read_body
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.api.http.table import ApiCall
-from live.api.problems import BadInput, answer_refused_webhook
-from live.api.schema.http_answers import Nothing, OrderPage
-from live.api.schema.http_requests import CallOffBody, Empty, PaidBody, RefundBody
-from live.base.errors import Denied, NotFound
+from live.api.problems import answer_refused_webhook
+from live.api.schema.fields import Empty, Nothing
+from live.api.schema.http_answers import OrderPage
+from live.api.schema.http_requests import CallOffBody, PaidBody, RefundBody
+from live.base.errors import BadField, Denied, NotFound
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, OrderId, ShowId, is_id, is_sub
 from live.domain.order import OrderView
@@ -24,9 +25,9 @@ async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
     caller, query = call.caller, call.query
     show, buyer = query.get("show"), query.get("buyer")
     if show is not None and not is_id(show):
-        raise BadInput("show", "1-64 of A-Za-z0-9_-")
+        raise BadField("show", "1-64 of A-Za-z0-9_-")
     if buyer is not None and not is_sub(buyer):
-        raise BadInput("buyer", "1-255 bytes")
+        raise BadField("buyer", "1-255 bytes")
     if caller.role is Role.VIEWER:
         if buyer not in (None, caller.sub):
             raise Denied("a viewer sees his own orders only")
@@ -34,7 +35,7 @@ async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
     elif show is not None and not caller.may_see(ShowId(show)):
         raise Denied("the token does not cover this show")
     elif show is None and not caller.everywhere:
-        raise BadInput("show", "name one that the token covers")
+        raise BadField("show", "name one that the token covers")
     page = await deps.orders.list(
         show=None if show is None else ShowId(show),
         sub=buyer,
@@ -64,9 +65,9 @@ async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
 
 def _wish(body: RefundBody) -> RefundWish:
     if body.items and not body.restock:
-        raise BadInput("items", "only together with restock")
+        raise BadField("items", "only together with restock")
     if len({item.offer for item in body.items}) < len(body.items):
-        raise BadInput("items", "an offer may be named once")
+        raise BadField("items", "an offer may be named once")
     return RefundWish(
         amount_minor=body.amount_minor,
         reason=body.reason,

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from live.api.problems import BadInput
+from live.base.errors import BadField
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
@@ -18,7 +18,7 @@ def read_limit(query: Mapping[str, str]) -> int:
         or len(text) > 4
         or not 1 <= int(text) <= LIMIT_MAX
     ):
-        raise BadInput("limit", f"a whole number from 1 to {LIMIT_MAX}")
+        raise BadField("limit", f"a whole number from 1 to {LIMIT_MAX}")
     return int(text)
 
 
@@ -32,9 +32,9 @@ def read_cursor(query: Mapping[str, str]) -> str:
             raise ValueError
         name = base64.b64decode(text, altchars=b"-_", validate=True).decode()
     except (ValueError, binascii.Error):
-        raise BadInput("cursor", "not a cursor of this list") from None
+        raise BadField("cursor", "not a cursor of this list") from None
     if not name.isprintable():
-        raise BadInput("cursor", "not a cursor of this list")
+        raise BadField("cursor", "not a cursor of this list")
     return name
 
 
@@ -42,7 +42,7 @@ def read_newest_first(query: Mapping[str, str]) -> bool:
     """`order=oldest`, for a machine that copies a list, or `newest`, for a person."""
     order = query.get("order", "oldest")
     if order not in ("oldest", "newest"):
-        raise BadInput("order", "oldest or newest")
+        raise BadField("order", "oldest or newest")
     return order == "newest"
 
 

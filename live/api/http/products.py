@@ -4,8 +4,9 @@ from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
 from live.api.http.shows import NOTE_HEADER
 from live.api.http.table import Answer, ApiCall
+from live.api.schema.fields import Empty
 from live.api.schema.http_answers import ProductPage
-from live.api.schema.http_requests import AdjustmentBody, Empty, ProductBody
+from live.api.schema.http_requests import AdjustmentBody, ProductBody
 from live.domain.ids import Sku
 from live.domain.show import ProductView
 from live.ledger.hosting.catalogue import NewProduct

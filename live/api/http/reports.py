@@ -5,9 +5,10 @@ from msgspec import UNSET, UnsetType
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, read_newest_first, write_cursor
 from live.api.http.table import ApiCall
-from live.api.problems import BadInput
-from live.api.schema.http_answers import ActionPage, Nothing, ReportAnswer, Restrictions
-from live.api.schema.http_requests import Empty, ModerationBody, check_sub
+from live.api.schema.fields import Empty, Nothing, check_sub
+from live.api.schema.http_answers import ActionPage, ReportAnswer, Restrictions
+from live.api.schema.http_requests import ModerationBody
+from live.base.errors import BadField
 from live.chat.moderation import ModerationCommand
 from live.domain.caller import ALL_SHOWS
 from live.domain.ids import ShowId
@@ -23,11 +24,11 @@ async def moderate(deps: ApiDeps, call: ApiCall[ModerationBody]) -> Nothing:
     for name in ("message", "sub"):
         given = getattr(body, name) is not UNSET
         if given != (name == wanted):
-            raise BadInput(name, f"{body.action} needs {wanted} and no other")
+            raise BadField(name, f"{body.action} needs {wanted} and no other")
     if not isinstance(body.sub, UnsetType):
         check_sub("sub", body.sub)
     if body.seconds is not None and body.action not in _WITH_SECONDS:
-        raise BadInput("seconds", f"{body.action} takes none")
+        raise BadField("seconds", f"{body.action} takes none")
     command = ModerationCommand(
         action=body.action,
         message="" if isinstance(body.message, UnsetType) else body.message,
@@ -81,7 +82,7 @@ async def _actions(deps: ApiDeps, call: ApiCall[Empty], log: ShowId) -> ActionPa
     limit = read_limit(call.query)
     cursor = read_cursor(call.query) or "0"
     if not (cursor.isascii() and cursor.isdecimal()) or len(cursor) > 18:
-        raise BadInput("cursor", "not a cursor of this list")
+        raise BadField("cursor", "not a cursor of this list")
     found = await deps.desk.actions(
         log,
         after=int(cursor),

@@ -26,10 +26,10 @@ from live.api.http.table import (
     Endpoint,
 )
 from live.api.rpc.asyncapi import asyncapi
+from live.api.schema.fields import Empty, Nothing
 from live.api.schema.http_answers import (
     ActionPage,
     GuestAnswer,
-    Nothing,
     OfferPage,
     OrderPage,
     ProductPage,
@@ -43,7 +43,6 @@ from live.api.schema.http_requests import (
     AdjustmentBody,
     AnnouncementBody,
     CallOffBody,
-    Empty,
     ExtendBody,
     ModerationBody,
     OfferBody,

@@ -5,18 +5,17 @@ from msgspec import UNSET, UnsetType
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
 from live.api.http.table import Answer, ApiCall
-from live.api.problems import BadInput
+from live.api.schema.fields import Empty
 from live.api.schema.http_answers import ShowPage
 from live.api.schema.http_requests import (
     AnnouncementBody,
-    Empty,
     PinsBody,
     RunOrderBody,
     ShowBody,
     ShowPatchBody,
     StartBody,
 )
-from live.base.errors import Denied
+from live.base.errors import BadField, Denied
 from live.domain.ids import ShowId, Sku
 from live.domain.show import ShowView
 from live.hosting.host import DELAYED_NOTE, Done, new_id
@@ -79,7 +78,7 @@ async def patch_show(deps: ApiDeps, call: ApiCall[ShowPatchBody]) -> Answer:
         }
     )
     if patch.rehearsal_passcode and len(patch.rehearsal_passcode) < PASSCODE_CHARS_MIN:
-        raise BadInput("rehearsal_passcode", f"{PASSCODE_CHARS_MIN} characters at least")
+        raise BadField("rehearsal_passcode", f"{PASSCODE_CHARS_MIN} characters at least")
     return _answer(await deps.host.patch_show(call.show_id, patch, call.actor))
 
 

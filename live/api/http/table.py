@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from starlette.requests import Request
 
 from live.api.http.deps import ApiDeps
-from live.api.schema.http_requests import Body
+from live.api.schema.fields import Body
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, OrderId, ShowId, Sku
 from live.ledger.hosting.show_command import Actor

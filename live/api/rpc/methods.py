@@ -15,7 +15,9 @@ from msgspec import UNSET
 
 from live.api.join import Snapshot
 from live.api.limits import AddressLimit
-from live.api.schema import rpc_requests as fields
+from live.api.schema import rpc_requests as requests
+from live.api.schema.fields import Empty
+from live.base.decode import read
 from live.base.errors import BadField, Busy, CallError, NotFound, TooManyTries
 from live.buying.checkout import Checkout, Purchase
 from live.buying.hold import HoldDesk, Wanted, require_buyer
@@ -104,18 +106,18 @@ class SaleRpc:
         return {
             "time.now": _direct(_time_now),
             "offer.hold": _direct(self.hold),
-            "show.state": _task(fields.ShowName, self.show_state),
-            "hold.release": _task(fields.HoldName, self.release),
-            "hold.checkout": _task(fields.CheckoutRequest, self.pay),
-            "order.get": _task(fields.OrderName, self.order),
-            "waitlist.join": _task(fields.JoinWaitlist, self.join),
-            "waitlist.leave": _task(fields.OfferName, self.leave),
-            "react": _task(fields.React, self.react),
+            "show.state": _task(requests.ShowName, self.show_state),
+            "hold.release": _task(requests.HoldName, self.release),
+            "hold.checkout": _task(requests.CheckoutRequest, self.pay),
+            "order.get": _task(requests.OrderName, self.order),
+            "waitlist.join": _task(requests.JoinWaitlist, self.join),
+            "waitlist.leave": _task(requests.OfferName, self.leave),
+            "react": _task(requests.React, self.react),
         }
 
     def hold(self, call: RpcCall) -> None:
         """The hot path: no task, and the engine's callback answers."""
-        request = fields.read(_HOLD, call.data)
+        request = read_data(_HOLD, call.data)
         caller, show, key = call.caller, _joined(call), _key(request.key)
         wanted = [Wanted(item.offer, item.qty) for item in request.wanted()]
         if request.items is UNSET:
@@ -123,15 +125,15 @@ class SaleRpc:
         else:
             self._desk.submit_cart(caller, show, key, wanted, answer=call.reply, fail=call.fail)
 
-    async def show_state(self, call: RpcCall, request: fields.ShowName) -> object:
+    async def show_state(self, call: RpcCall, request: requests.ShowName) -> object:
         show = _visible(call, request.show)
         return await self._shows.state(call.caller, show, joined=call.show == show)
 
-    async def release(self, call: RpcCall, request: fields.HoldName) -> object:
+    async def release(self, call: RpcCall, request: requests.HoldName) -> object:
         outcome = await self._desk.release(call.caller, _joined(call), _key(request.hold))
         return {"outcome": outcome}
 
-    async def pay(self, call: RpcCall, request: fields.CheckoutRequest) -> object:
+    async def pay(self, call: RpcCall, request: requests.CheckoutRequest) -> object:
         direct = request.direct()
         purchase = Purchase(
             key=_key(request.key),
@@ -154,7 +156,7 @@ class SaleRpc:
         )
         return answer.body()
 
-    async def order(self, call: RpcCall, request: fields.OrderName) -> object:
+    async def order(self, call: RpcCall, request: requests.OrderName) -> object:
         request.check()
         buyer = require_buyer(call.caller)
         if request.order is not UNSET:
@@ -166,16 +168,16 @@ class SaleRpc:
             raise NotFound("unknown order")
         return order
 
-    async def join(self, call: RpcCall, request: fields.JoinWaitlist) -> object:
+    async def join(self, call: RpcCall, request: requests.JoinWaitlist) -> object:
         wanted = Wanted(request.offer, request.qty)
         show, key = _joined(call), _key(request.key)
         return (await self._waitlist.join(call.caller, show, wanted, key)).body()
 
-    async def leave(self, call: RpcCall, request: fields.OfferName) -> object:
+    async def leave(self, call: RpcCall, request: requests.OfferName) -> object:
         await self._waitlist.leave(call.caller, _joined(call), request.offer)
         return {}
 
-    async def react(self, call: RpcCall, request: fields.React) -> object:
+    async def react(self, call: RpcCall, request: requests.React) -> object:
         """Raises Busy beyond what a person taps."""
         show = _visible(call, request.show)
         if show != call.show:
@@ -188,8 +190,13 @@ class SaleRpc:
 
 
 def _time_now(call: RpcCall) -> None:
-    fields.read(_NOTHING, call.data)
+    read_data(_NOTHING, call.data)
     call.reply(b'{"time":%d}' % (time.time_ns() // 1_000_000))
+
+
+def read_data(decoder: msgspec.json.Decoder[Request], data: bytes) -> Request:
+    """Raises BadField. Clients also send null where a call takes no fields."""
+    return read(decoder, b"" if data == b"null" else data)
 
 
 def _joined(call: RpcCall) -> ShowId:
@@ -230,7 +237,7 @@ def _task(kind: type[Request], handle: Callable[[RpcCall, Request], Awaitable[ob
 
     def handler(call: RpcCall) -> Awaitable[object] | None:
         try:
-            request = fields.read(decoder, call.data)
+            request = read_data(decoder, call.data)
         except BadField as error:
             call.fail(error)
             return None
@@ -254,5 +261,5 @@ def _broken(error: Exception) -> Busy:
     return Busy("something broke here; repeat with the same key")
 
 
-_HOLD = msgspec.json.Decoder(fields.HoldRequest)
-_NOTHING = msgspec.json.Decoder(fields.Nothing)
+_HOLD = msgspec.json.Decoder(requests.HoldRequest)
+_NOTHING = msgspec.json.Decoder(Empty)

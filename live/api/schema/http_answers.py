@@ -1,6 +1,8 @@
-"""Answers that are no object of the domain."""
+"""Answers of the HTTP calls that are no object of the domain, the problem document among them."""
 
 from dataclasses import dataclass
+
+import msgspec
 
 from live.domain.ids import ShowId
 from live.domain.offer import OfferView
@@ -10,11 +12,6 @@ from live.ledger.hosting.actions import Action
 from live.ledger.hosting.bans import BanRow
 from live.ledger.hosting.desk_rows import AuditResult, ShowSummary
 from live.ledger.hosting.orders import OfferReport
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """`{}`: done, and nothing to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +99,21 @@ class ReportAnswer:
     average_order_minor: int
     offers: list[OfferReport]
     audit: AuditResult | None
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every error answer.
+
+    `reason`: which of the failures with this code it is, a stable word such as `webhook.stale`.
+    """
+
+    title: str
+    status: int
+    detail: str
+    code: int
+    reason: str | None = None
+    type: str = "about:blank"
+    field: str | None = None
+    temporary: bool = False
+    retry_ms: int | None = None
+    reference: str | None = None

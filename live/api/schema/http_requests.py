@@ -1,109 +1,42 @@
-"""Bodies of requests: strict types, closed field lists, every value bounded.
-
-Always: what passes here fits the columns of the ledger, so a bad request never becomes a database
-error. `bool` is no int and unknown fields are refused (msgspec, strict). Patterns end in `_END`
-because `$` lets a line break through in Python; this form means the same in JSON Schema.
-"""
+"""Requests of the HTTP calls: closed lists of typed, bounded fields."""
 
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 
 from live.api.auth import SHOWS_PER_TOKEN_MAX, TOKEN_BYTES_MAX, TOKEN_LIFE_MAX_SECONDS
-from live.api.problems import BadInput
+from live.api.schema.fields import (
+    Amount,
+    AnnouncementText,
+    Body,
+    Currency,
+    Id,
+    IdOrAll,
+    Language,
+    Limit,
+    Link,
+    Passcode,
+    Providers,
+    Quantity,
+    Reason,
+    ShopKey,
+    Sub,
+    Text,
+    TimeMs,
+    Title,
+)
 from live.domain.hold import CART_LINES_MAX
-from live.domain.ids import SUB_BYTES_MAX, is_sub
-from live.domain.links import LINK, LINK_CHARS_MAX
-from live.domain.money import AMOUNT_MINOR_MAX
 from live.domain.offer import (
     COUNTDOWN_SECONDS_MAX,
     DURATION_SECONDS_MAX,
     HOLD_SECONDS_MAX,
     HOLD_SECONDS_MIN,
-    LIMIT_MAX,
-    PURCHASES_MAX,
-    QUANTITY_MAX,
     Mode,
 )
-from live.domain.show import ANNOUNCEMENT_CHARS_MAX, PINS_MAX, RUN_ORDER_MAX, TITLE_CHARS_MAX
-from live.domain.ways import WAYS_MAX
+from live.domain.show import PINS_MAX, RUN_ORDER_MAX
 
-_END = r"(?![\s\S])"
-TIME_MS_MAX = 253_402_300_799_999  # the last millisecond of the year 9999
 SLOW_MODE_SECONDS_MAX = 3_600
 MODERATION_SECONDS_MAX = 30 * 86_400
-
-Id = Annotated[
-    str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,64}}{_END}", description="1-64 of A-Za-z0-9_-")
-]
-Title = Annotated[
-    str,
-    Meta(min_length=1, max_length=TITLE_CHARS_MAX, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}"),
-]
-Text = Annotated[str, Meta(pattern=rf"^[^\u0000]*{_END}", max_length=5_000)]
-Passcode = Annotated[str, Meta(max_length=64, pattern=rf"^[^\u0000]*{_END}")]
-Reason = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=rf"^[^\u0000-\u001f\u007f]+{_END}")
-]
-Link = Annotated[
-    str,
-    Meta(
-        max_length=LINK_CHARS_MAX,
-        pattern=rf"^({LINK})?{_END}",
-        description="an http(s) address without a user, or a path of this server; empty: none",
-    ),
-]
-Currency = Annotated[str, Meta(pattern=rf"^[A-Z]{{3}}{_END}", description="ISO 4217")]
-Language = Annotated[
-    str,
-    Meta(
-        pattern=rf"^[A-Za-z]{{2,8}}(-[A-Za-z0-9]{{1,8}})*{_END}",
-        max_length=35,
-        description="BCP 47",
-    ),
-]
-Limit = Annotated[
-    int,
-    Meta(
-        ge=1,
-        le=LIMIT_MAX,
-        description="units that one buyer may have, held or bought,"
-        f" in at most {PURCHASES_MAX} holds and purchases",
-    ),
-]
-Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units")]
-Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
-Providers = Annotated[
-    list[Id],
-    Meta(max_length=WAYS_MAX, description="ways to pay; empty: no narrower than the show or shop"),
-]
-TimeMs = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="Unix ms")]
-Key = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[\u0021-\u007e]+{_END}")]
-Sub = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=SUB_BYTES_MAX,
-        pattern=rf"^[^\u0000-\u001f\u007f-\u009f]+{_END}",
-        description="1-255 bytes of UTF-8",
-    ),
-]
-
-
-def check_sub(field: str, sub: str) -> None:
-    """Raises BadInput for a name that is too long; a pattern cannot count bytes."""
-    if not is_sub(sub):
-        raise BadInput(field, f"1-{SUB_BYTES_MAX} bytes of UTF-8, no control characters")
-
-
-# mypy wants the options on every class, not on the base alone.
-class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every request body."""
-
-
-class Empty(Body, frozen=True, kw_only=True):
-    """A call without fields; an empty body is as good as `{}`."""
 
 
 class ProductBody(Body, frozen=True, kw_only=True):
@@ -120,7 +53,7 @@ class AdjustmentBody(Body, frozen=True, kw_only=True):
     sku: Id
     delta: Annotated[int, Meta(ge=-(10**9), le=10**9)]
     reason: Reason
-    key: Key
+    key: ShopKey
 
 
 class ShowBody(Body, frozen=True, kw_only=True):
@@ -131,7 +64,7 @@ class ShowBody(Body, frozen=True, kw_only=True):
     starts_at: TimeMs | None = None
     playback_url: Link = ""
     paid_partnership: bool = False
-    providers: Providers = []
+    providers: Providers = field(default_factory=list)
 
 
 class ShowPatchBody(Body, frozen=True, kw_only=True):
@@ -159,7 +92,7 @@ class PinsBody(Body, frozen=True, kw_only=True):
 
 
 class AnnouncementBody(Body, frozen=True, kw_only=True):
-    text: Annotated[str, Meta(max_length=ANNOUNCEMENT_CHARS_MAX, pattern=rf"^[^\u0000]*{_END}")]
+    text: AnnouncementText
     until: TimeMs | None = None
 
 
@@ -175,7 +108,7 @@ class OfferBody(Body, frozen=True, kw_only=True):
     duration_seconds: Annotated[int, Meta(ge=1, le=DURATION_SECONDS_MAX)] | None = None
     waitlist: bool = True
     guests: bool = False
-    providers: Providers = []
+    providers: Providers = field(default_factory=list)
 
 
 class OfferPatchBody(Body, frozen=True, kw_only=True):
@@ -217,7 +150,7 @@ class ModerationBody(Body, frozen=True, kw_only=True):
 
 class ReturnedItem(Body, frozen=True, kw_only=True):
     offer: Id
-    qty: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+    qty: Quantity
 
 
 class RefundBody(Body, frozen=True, kw_only=True):
@@ -226,10 +159,12 @@ class RefundBody(Body, frozen=True, kw_only=True):
     `amount_minor` 0 with `restock`: units alone.
     """
 
-    amount_minor: Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX)] | None = None
+    amount_minor: Amount | None = None
     reason: Reason
     restock: bool = False
-    items: Annotated[list[ReturnedItem], Meta(max_length=CART_LINES_MAX)] = []
+    items: Annotated[list[ReturnedItem], Meta(max_length=CART_LINES_MAX)] = field(
+        default_factory=list
+    )
 
 
 class CallOffBody(Body, frozen=True, kw_only=True):
@@ -250,7 +185,7 @@ class TokenBody(Body, frozen=True, kw_only=True):
     role: Literal["viewer", "moderator", "host"]
     sub: Sub
     shows: Annotated[
-        list[Annotated[str, Meta(pattern=rf"^([A-Za-z0-9_-]{{1,64}}|\*){_END}")]],
+        list[IdOrAll],
         Meta(min_length=1, max_length=SHOWS_PER_TOKEN_MAX),
     ]
     ttl_seconds: Annotated[int, Meta(ge=1, le=TOKEN_LIFE_MAX_SECONDS)]

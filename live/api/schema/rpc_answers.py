@@ -1,7 +1,7 @@
-"""Requests and answers of the RPC methods as types, for the AsyncAPI document.
+"""Answers of the RPC methods as types, for the AsyncAPI document.
 
 Hold answers are written by hand on the hot path (buying/hold.py); a test holds them against the
-classes here.
+class here.
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import msgspec
 
 from live.api.join import Snapshot
-from live.api.schema import rpc_requests as fields
+from live.api.schema import rpc_requests as requests
+from live.api.schema.fields import Empty, Nothing
+from live.buying.checkout import CheckoutAnswer
 from live.buying.waitlist import WaitlistAnswer
 from live.domain.hold import HoldItem
 from live.domain.order import OrderView
 from live.domain.outcomes import Outcome
-from live.domain.payment import Action
 
 
 class TimeAnswer(msgspec.Struct):
@@ -42,33 +43,19 @@ class HoldAnswer(msgspec.Struct, omit_defaults=True):
     reason: str | None = None
 
 
-class CheckoutAnswer(msgspec.Struct, omit_defaults=True):
-    """`order` once it is committed; `action` where the buyer must go on at the provider."""
-
-    outcome: Outcome
-    hold: str
-    order: OrderView | None = None
-    action: Action | None = None
-    reason: str | None = None
-
-
 class OutcomeAnswer(msgspec.Struct):
     outcome: Outcome
 
 
-class Nothing(msgspec.Struct):
-    pass
-
-
 METHODS: Mapping[str, tuple[type, type]] = {
-    "time.now": (fields.Nothing, TimeAnswer),
-    "show.state": (fields.ShowName, Snapshot),
-    "offer.hold": (fields.HoldRequest, HoldAnswer),
-    "hold.release": (fields.HoldName, OutcomeAnswer),
-    "hold.checkout": (fields.CheckoutRequest, CheckoutAnswer),
-    "order.get": (fields.OrderName, OrderView),
-    "waitlist.join": (fields.JoinWaitlist, WaitlistAnswer),
-    "waitlist.leave": (fields.OfferName, Nothing),
-    "react": (fields.React, Nothing),
+    "time.now": (Empty, TimeAnswer),
+    "show.state": (requests.ShowName, Snapshot),
+    "offer.hold": (requests.HoldRequest, HoldAnswer),
+    "hold.release": (requests.HoldName, OutcomeAnswer),
+    "hold.checkout": (requests.CheckoutRequest, CheckoutAnswer),
+    "order.get": (requests.OrderName, OrderView),
+    "waitlist.join": (requests.JoinWaitlist, WaitlistAnswer),
+    "waitlist.leave": (requests.OfferName, Nothing),
+    "react": (requests.React, Nothing),
 }
 """Each method's request and answer."""

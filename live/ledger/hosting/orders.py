@@ -163,7 +163,7 @@ class OrderRows:
         for an order that nobody has paid, and for more units than can come back.
         """
         if wish.amount_minor is not None and wish.amount_minor < (0 if wish.restock else 1):
-            raise BadField("amount_minor must be above 0, or 0 where only units come back")
+            raise BadField("amount_minor", "above 0, or 0 where only units come back")
         detail: dict[str, object] = {"reason": wish.reason, "restock": wish.restock}
         if wish.items:
             detail["items"] = {item.offer: item.qty for item in wish.items}
@@ -291,7 +291,7 @@ def _cursor_uuid(cursor: str) -> UUID | None:
     try:
         return UUID(cursor)
     except ValueError as error:
-        raise BadField("cursor is not one that a list gave") from error
+        raise BadField("cursor", "not a cursor of this list") from error
 
 
 _ORDER = f"""

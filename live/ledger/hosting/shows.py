@@ -402,7 +402,7 @@ async def give_back_draft(connection: Connection, offer: OfferId) -> None:
 
 async def _demand_products(connection: Connection, skus: Sequence[Sku]) -> None:
     if len(set(skus)) != len(skus):
-        raise BadField("skus: a product may be named once")
+        raise BadField("skus", "a product may be named once")
     rows = await connection.fetch("SELECT sku FROM products WHERE sku = ANY($1)", list(skus))
     missing = sorted(set(skus) - {row["sku"] for row in rows})
     if missing:

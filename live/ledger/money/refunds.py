@@ -112,7 +112,7 @@ async def _take_back(
     elif whole:
         units = outside
     else:
-        raise BadField("items: say which units came back, a part of the money does not tell")
+        raise BadField("items", "say which units came back, a part of the money does not tell")
     await connection.execute(
         _RETURN, order, wish.reason, list(units), list(units.values()), request
     )
