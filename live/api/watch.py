@@ -15,9 +15,9 @@ from live.base.errors import is_bug
 from live.base.redis_url import NodeUrl
 from live.ledger.db import metrics
 from live.ledger.db.pool import Pool
-from live.ledger.settle.waiting import Waiting
+from live.ledger.settle.waiting import OutboxAge
 from live.redis.clients import Clients
-from live.redis.memory import REFUSED, SHORT, USED_RATIO, Memory
+from live.redis.memory import REFUSED, SHORT, USED_RATIO, MemoryUse
 from live.stock.outbox import Outbox
 
 LOOK_SECONDS = 5.0  # several looks a scrape
@@ -40,7 +40,7 @@ class Watch:
             redis_url, seconds=ANSWER_SECONDS, connect_seconds=ANSWER_SECONDS, decode=True
         )
         self._outbox = Outbox(redis_url)
-        self._waiting = Waiting(pool, self._outbox)
+        self._waiting = OutboxAge(pool, self._outbox)
         self._refused = 0.0  # as of the last look
         self._task: asyncio.Task[None] | None = None
 
@@ -73,7 +73,7 @@ class Watch:
         the limit it may be either at the moment of looking."""
         nodes = sorted(self._clients.nodes.all())
         found = await asyncio.gather(*map(self._memory_of, nodes), return_exceptions=True)
-        told = [one for one in found if isinstance(one, Memory)]
+        told = [one for one in found if isinstance(one, MemoryUse)]
         if not told:
             return
         fullest = max(told, key=lambda one: one.ratio)
@@ -102,8 +102,8 @@ class Watch:
         elif before and not warning:
             log.info("settlement.goes_on")
 
-    async def _memory_of(self, node: NodeUrl) -> Memory:
-        return Memory.of(await self._clients.at(node).info("memory"))
+    async def _memory_of(self, node: NodeUrl) -> MemoryUse:
+        return MemoryUse.of(await self._clients.at(node).info("memory"))
 
     def _tell(self, source: str, warning: str) -> str:
         """Note a warning, or "" for none; returns the one before."""

@@ -26,7 +26,7 @@ from live.buying.rehearsal import REASON, rehearsed_order
 from live.buying.waiters import OrderWaiters, Waiter
 from live.buying.ways import WaysToPay, check_contact, not_offered
 from live.domain.caller import Caller
-from live.domain.hold import HoldAnswer, HoldState, Line
+from live.domain.hold import HoldDecision, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text, new_order_id
 from live.domain.money import total_minor
 from live.domain.offer import Mode
@@ -477,7 +477,7 @@ class Checkout:
         return call.says(Outcome.PROCESSING)
 
     async def _give_back(
-        self, call: _Call, payment: Payment, lines: tuple[Line, ...], sold: HoldAnswer
+        self, call: _Call, payment: Payment, lines: tuple[Line, ...], sold: HoldDecision
     ) -> CheckoutAnswer | None:
         """The units are gone and the money goes back; None where they were sold after all.
 

@@ -16,7 +16,7 @@ from live.buying.forgotten import OldPurchases
 from live.buying.offers import OfferBook
 from live.buying.ports import SaleStock
 from live.domain.caller import Caller
-from live.domain.hold import HoldAnswer, HoldState, Line
+from live.domain.hold import HoldDecision, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.offer import OfferTerms
 from live.domain.outcomes import Outcome
@@ -91,7 +91,7 @@ class HoldDesk:
             self.check_guest(caller, terms)
         qty = wanted.qty
 
-        def done(found: HoldAnswer | CallError) -> None:
+        def done(found: HoldDecision | CallError) -> None:
             if isinstance(found, CallError):
                 fail(found)
             elif found.outcome is Outcome.HELD:
@@ -118,7 +118,7 @@ class HoldDesk:
         buyer = require_buyer(caller)
         lines, terms = self.lines(caller, show, wanted)
 
-        def done(found: HoldAnswer | CallError) -> None:
+        def done(found: HoldDecision | CallError) -> None:
             if isinstance(found, CallError):
                 fail(found)
             elif found.outcome is Outcome.HELD:
@@ -135,7 +135,7 @@ class HoldDesk:
         self._stock.submit_hold(show, buyer, key, lines, done)
 
     def _told(
-        self, refused: HoldAnswer, failed: OfferTerms, answer: Answer, fail: Fail
+        self, refused: HoldDecision, failed: OfferTerms, answer: Answer, fail: Fail
     ) -> Callable[[Outcome | CallError], None]:
         """Answers as the ledger says, which knows purchases that the engine forgot."""
 
@@ -154,7 +154,7 @@ class HoldDesk:
             return Outcome.ALREADY_RELEASED if moved.repeat else Outcome.RELEASED
         return _RELEASE_OUTCOMES[moved.state]
 
-    def _held(self, answer: HoldAnswer, key: HoldKey, terms: OfferTerms, qty: int) -> bytes:
+    def _held(self, answer: HoldDecision, key: HoldKey, terms: OfferTerms, qty: int) -> bytes:
         pieces = self._pieces_of(terms)
         return b'{"outcome":"held","hold":"%b%b%d%b%d,"left":%d}' % (
             key_text(key).encode(),
@@ -165,7 +165,7 @@ class HoldDesk:
             answer.left,
         )
 
-    def _refused(self, answer: HoldAnswer, failed: OfferTerms) -> bytes:
+    def _refused(self, answer: HoldDecision, failed: OfferTerms) -> bytes:
         outcome, left = answer.outcome, answer.left
         if outcome is Outcome.PAUSED and failed.sold_out:
             # The host said so, whatever is left; the engine only knows that it pauses.
@@ -214,7 +214,7 @@ def _make_pieces(terms: OfferTerms) -> _Pieces:
 
 
 def _held_cart(
-    answer: HoldAnswer, key: HoldKey, terms: tuple[OfferTerms, ...], lines: tuple[Line, ...]
+    answer: HoldDecision, key: HoldKey, terms: tuple[OfferTerms, ...], lines: tuple[Line, ...]
 ) -> bytes:
     items = [
         {"offer": one.id, "qty": line.qty, "price_minor": one.price_minor}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from live.base.errors import CallError
-from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
+from live.domain.hold import HoldDecision, HoldState, Line, LiveHold, Waiting
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.offer import Stock
 from live.domain.order import OrderView
@@ -86,7 +86,7 @@ class SaleStock(Protocol):
         buyer: BuyerId,
         key: HoldKey,
         lines: Sequence[Line],
-        done: Callable[[HoldAnswer | CallError], None],
+        done: Callable[[HoldDecision | CallError], None],
     ) -> None: ...
 
     async def begin(
@@ -111,7 +111,7 @@ class SaleStock(Protocol):
 
     async def peek(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
-    ) -> HoldAnswer: ...
+    ) -> HoldDecision: ...
 
     async def sell(
         self,
@@ -121,7 +121,7 @@ class SaleStock(Protocol):
         lines: Sequence[Line],
         *,
         payment: str,
-    ) -> HoldAnswer: ...
+    ) -> HoldDecision: ...
 
     async def refuse(
         self,

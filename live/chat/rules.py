@@ -24,7 +24,7 @@ from msgspec import Meta
 from live.base.decode import read
 from live.base.errors import BadField, Banned, Busy, Conflict, Denied
 from live.chat.names import looks_like_staff, neutral_name
-from live.chat.store import Admission, Ban, ChatStore, Pace
+from live.chat.store import Ban, ChatAdmission, ChatStore, Pace
 from live.domain.caller import Caller, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatAuthor, ChatMessage, StaffMessage
@@ -136,7 +136,7 @@ class Chat:
             show, [Ban(self._digest_of(row.sub), row.kind, row.until, row.rank) for row in rows]
         )
 
-    async def _admit(self, show: ShowId, buyer: BuyerId, text: str, pace: Pace) -> Admission:
+    async def _admit(self, show: ShowId, buyer: BuyerId, text: str, pace: Pace) -> ChatAdmission:
         digest = hashlib.blake2b(_folded(text).encode(), digest_size=8).hexdigest()
         for _ in range(2):
             admission = await self._store.admit(
@@ -212,7 +212,7 @@ _STAFF: dict[Role, Literal["host", "moderator", "bot"]] = {
 }
 
 
-def _refuse(admission: Admission) -> None:
+def _refuse(admission: ChatAdmission) -> None:
     wait_ms = int(admission.detail) if admission.detail.isdecimal() else 0
     match admission.code:
         case "ok" | "shadow" | "sampled":

@@ -36,7 +36,7 @@ class Ban:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RecentLine:
     """One of the last messages; `rank` is its author's."""
 
     text: str
@@ -56,7 +56,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class ChatAdmission:
     """`code` as in admit.lua; `detail` is the message's id, or milliseconds."""
 
     code: str
@@ -78,7 +78,7 @@ class ChatStore:
 
     async def admit(
         self, show: ShowId, buyer: BuyerId, *, text: str, digest: str, pace: Pace
-    ) -> Admission:
+    ) -> ChatAdmission:
         """Raises Busy where Redis does not answer."""
         try:
             reply = await self._ask(show, buyer, text, digest, pace)
@@ -86,7 +86,7 @@ class ChatStore:
             # Not repeated here: if only the answer was lost, it would count as a second message.
             raise Busy("chat cannot be reached") from error
         code, detail = cast(list[str], reply)
-        return Admission(code, detail)
+        return ChatAdmission(code, detail)
 
     async def _ask(
         self, show: ShowId, buyer: BuyerId, text: str, digest: str, pace: Pace
@@ -146,7 +146,7 @@ class ChatStore:
 
         return cast(list[str | None], await self._clients.run(show, read))
 
-    async def find_message(self, show: ShowId, message: str) -> Line | None:
+    async def find_message(self, show: ShowId, message: str) -> RecentLine | None:
         """One of the last messages."""
         if not _is_message(message):
             return None
@@ -155,7 +155,7 @@ class ChatStore:
             return await redis.xrange(_recent_key(show), message, message)
 
         found = cast(list[tuple[str, dict[str, str]]], await self._clients.run(show, read))
-        return Line(found[0][1]["text"], int(found[0][1]["rank"])) if found else None
+        return RecentLine(found[0][1]["text"], int(found[0][1]["rank"])) if found else None
 
     async def drop_message(self, show: ShowId, message: str) -> None:
         """Forget a deleted message, so that it cannot be pinned."""

@@ -33,7 +33,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldAnswer:
+class HoldDecision:
     """The engine's decision on a hold request.
 
     `slot` is the first offer that failed (a refusal) or the first line's (held); `left` is that

@@ -6,7 +6,7 @@ The ledger's `PaymentRows` and stock's `StockEngine` fit these as they are.
 from collections.abc import Sequence
 from typing import Protocol
 
-from live.domain.hold import HoldAnswer, HoldState, Line
+from live.domain.hold import HoldDecision, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.payment import (
     Action,
@@ -163,7 +163,7 @@ class Stock(Protocol):
         lines: Sequence[Line],
         *,
         payment: str,
-    ) -> HoldAnswer: ...
+    ) -> HoldDecision: ...
 
     async def refuse(
         self,

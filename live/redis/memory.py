@@ -24,7 +24,7 @@ REFUSED: Final = Counter(
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryUse:
     """Bytes; `limit` 0: none."""
 
     used: int

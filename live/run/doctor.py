@@ -21,7 +21,7 @@ from live.base.redis_url import is_cluster
 from live.base.settings import REDIS_SCHEMES, SECRET_BYTES_MIN, Settings
 from live.ledger.db.fitness import check_ledger, more_than_needed
 from live.ledger.db.pool import DATABASE_ERRORS, make_pool
-from live.ledger.settle.waiting import Waiting
+from live.ledger.settle.waiting import OutboxAge
 from live.redis.memory import SHORT
 from live.run.checks.postgres import PostgresFacts, check_postgres
 from live.run.checks.redis import POLICY, RedisFacts, check_redis
@@ -44,7 +44,7 @@ _ASKED = ("redis", "postgres", "ledger")  # without these nobody can be asked wh
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing looked at. `fix` is "" where there is nothing to do.
 
     `stops`: not ok, and the service does not start, or sells nothing.
@@ -57,12 +57,12 @@ class Finding:
     stops: bool = True
 
 
-def examine(settings: Settings, faults: tuple[str, ...] = ()) -> list[Finding]:
+def examine(settings: Settings, faults: tuple[str, ...] = ()) -> list[Diagnosis]:
     """Look at everything, whatever is found first; the order is the order of start-up.
 
     `faults` of the environment were found when the settings were read.
     """
-    findings = [Finding("settings", False, one, "mend that variable") for one in faults]
+    findings = [Diagnosis("settings", False, one, "mend that variable") for one in faults]
     findings += [_python(), _files(), _data_dir(settings), _secret(settings)]
     findings += examine_settings(settings)
     if settings.redis_url is None:
@@ -77,9 +77,9 @@ def examine(settings: Settings, faults: tuple[str, ...] = ()) -> list[Finding]:
     return findings
 
 
-def examine_engines(settings: Settings) -> list[Finding]:
+def examine_engines(settings: Settings) -> list[Diagnosis]:
     """Of those engines that have a URL: what they are, and what of it is worth a word."""
-    findings: list[Finding] = []
+    findings: list[Diagnosis] = []
     servers: list[RedisFacts] = []
     database: PostgresFacts | None = None
     if settings.redis_url is not None:
@@ -93,13 +93,13 @@ def examine_engines(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     version = ".".join(map(str, sys.version_info[:3]))
     ok = sys.version_info[:2] >= PYTHON_MIN
-    return Finding("python", ok, version, "" if ok else "install Python 3.11 or later")
+    return Diagnosis("python", ok, version, "" if ok else "install Python 3.11 or later")
 
 
-def _files() -> Finding:
+def _files() -> Diagnosis:
     """By the rule of the gateways, which raise the soft limit themselves."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = descriptors.reachable(soft, hard)
@@ -107,76 +107,78 @@ def _files() -> Finding:
     fix = f"raise the hard limit to {descriptors.WANTED}, else fewer connections are let in: "
     fix += f"LimitNOFILE={descriptors.WANTED}, or as root ulimit -n {descriptors.WANTED}"
     detail = "unlimited" if limit == descriptors.UNLIMITED else f"up to {limit} for each process"
-    return Finding("open files", ok, detail, "" if ok else fix, stops=False)
+    return Diagnosis("open files", ok, detail, "" if ok else fix, stops=False)
 
 
-def examine_settings(settings: Settings) -> list[Finding]:
+def examine_settings(settings: Settings) -> list[Diagnosis]:
     """What of the settings is worth a word, and stops nothing."""
     findings = [_payments(settings)]
     for name, nearest in settings.unknown:
         fix = f"did you mean {nearest}? " if nearest else ""
         fix += "nothing here reads this variable"
-        findings.append(Finding("settings", False, f"{name} is unknown", fix, stops=False))
+        findings.append(Diagnosis("settings", False, f"{name} is unknown", fix, stops=False))
     return findings
 
 
-def _payments(settings: Settings) -> Finding:
+def _payments(settings: Settings) -> Diagnosis:
     ways = settings.ways_to_pay
     if not ways and (settings.redis_url is None or settings.database_url is None):
         ways = ("sandbox",)  # which `live serve` starts beside embedded engines
     fix = "" if ways else "set LIVE_PROVIDERS, LIVE_STRIPE_KEY or LIVE_SANDBOX_URL"
     detail = ", ".join(ways) or "none: nothing can be paid"
-    return Finding("ways to pay", bool(ways), detail, fix, stops=False)
+    return Diagnosis("ways to pay", bool(ways), detail, fix, stops=False)
 
 
-def _data_dir(settings: Settings) -> Finding:
+def _data_dir(settings: Settings) -> Diagnosis:
     path = settings.data_dir
     if not path.exists():
         above = next(parent for parent in path.absolute().parents if parent.exists())
         ok = os.access(above, os.W_OK | os.X_OK)
         fix = f"make {above} writable, or set LIVE_DATA_DIR"
-        return Finding("data directory", ok, f"{path} (not made yet)", "" if ok else fix)
+        return Diagnosis("data directory", ok, f"{path} (not made yet)", "" if ok else fix)
     found = path.stat()
     if found.st_uid != os.geteuid():
         detail = f"{path} belongs to user id {found.st_uid}, this runs as {os.geteuid()}"
-        return Finding("data directory", False, detail, "run as that user, or set LIVE_DATA_DIR")
+        return Diagnosis("data directory", False, detail, "run as that user, or set LIVE_DATA_DIR")
     if found.st_mode & 0o022:
         detail = f"{path} can be written by others (mode {found.st_mode & 0o777:o})"
-        return Finding("data directory", False, detail, f"chmod go-w {path}")
-    return Finding("data directory", True, f"{path} (mode {found.st_mode & 0o777:o})")
+        return Diagnosis("data directory", False, detail, f"chmod go-w {path}")
+    return Diagnosis("data directory", True, f"{path} (mode {found.st_mode & 0o777:o})")
 
 
-def _secret(settings: Settings) -> Finding:
+def _secret(settings: Settings) -> Diagnosis:
     if settings.secret is not None:
         short = len(settings.secret.encode()) < SECRET_BYTES_MIN
         detail = f"LIVE_SECRET is shorter than {SECRET_BYTES_MIN} bytes"
         fix = "set it to the output of: openssl rand -base64 36"
-        return Finding("secret", False, detail, fix) if short else Finding("secret", True, "set")
+        return (
+            Diagnosis("secret", False, detail, fix) if short else Diagnosis("secret", True, "set")
+        )
     if settings.database_url is not None:
-        return Finding("secret", False, "not set", "set LIVE_SECRET, as a database is configured")
+        return Diagnosis("secret", False, "not set", "set LIVE_SECRET, as a database is configured")
     return _secret_file(settings.data_dir / "secret")
 
 
-def _secret_file(path: Path) -> Finding:
+def _secret_file(path: Path) -> Diagnosis:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return Finding("secret", True, f"{path} will be made at the first start")
+        return Diagnosis("secret", True, f"{path} will be made at the first start")
     except OSError as error:
-        return Finding("secret", False, f"{path}: {error.strerror}", "run as the owner of it")
+        return Diagnosis("secret", False, f"{path}: {error.strerror}", "run as the owner of it")
     if found.st_mode & 0o077:
-        return Finding("secret", False, f"{path} can be read by others", f"chmod 600 {path}")
+        return Diagnosis("secret", False, f"{path} can be read by others", f"chmod 600 {path}")
     if found.st_size < SECRET_BYTES_MIN:
         fix = f"remove {path}: the next start makes a new one (old tokens end)"
-        return Finding("secret", False, f"{path} is too short", fix)
-    return Finding("secret", True, str(path))
+        return Diagnosis("secret", False, f"{path} is too short", fix)
+    return Diagnosis("secret", True, str(path))
 
 
-def _failed(name: str, error: EngineError) -> Finding:
-    return Finding(name, False, error.fault, error.fix or "see what it says")
+def _failed(name: str, error: EngineError) -> Diagnosis:
+    return Diagnosis(name, False, error.fault, error.fix or "see what it says")
 
 
-def _redis(url: str, settings: Settings) -> tuple[list[Finding], list[RedisFacts]]:
+def _redis(url: str, settings: Settings) -> tuple[list[Diagnosis], list[RedisFacts]]:
     if urlsplit(url).scheme not in REDIS_SCHEMES:
         return [], []  # a fault of the settings, and told as one
     try:
@@ -185,60 +187,60 @@ def _redis(url: str, settings: Settings) -> tuple[list[Finding], list[RedisFacts
         return [_failed("redis", error)], []
     if not is_cluster(url):
         return _about("", servers[0], settings), servers
-    findings = [Finding("redis", True, f"a cluster of {len(servers)} nodes, all slots covered")]
+    findings = [Diagnosis("redis", True, f"a cluster of {len(servers)} nodes, all slots covered")]
     for facts in servers:
         node = f" {urlsplit(facts.url).netloc.rpartition('@')[2]}"
         findings += _about(node, facts, settings)
     return findings, servers
 
 
-def _about(node: str, facts: RedisFacts, settings: Settings) -> list[Finding]:
+def _about(node: str, facts: RedisFacts, settings: Settings) -> list[Diagnosis]:
     return [_answers(node, facts), _durability(node, facts, settings), _memory(node, facts)]
 
 
-def _answers(node: str, facts: RedisFacts) -> Finding:
-    return Finding(f"redis{node}", True, f"{facts.family} {facts.version}, {POLICY}")
+def _answers(node: str, facts: RedisFacts) -> Diagnosis:
+    return Diagnosis(f"redis{node}", True, f"{facts.family} {facts.version}, {POLICY}")
 
 
-def _durability(node: str, facts: RedisFacts, settings: Settings) -> Finding:
+def _durability(node: str, facts: RedisFacts, settings: Settings) -> Diagnosis:
     name = f"redis durability{node}"
     wanted = settings.appendfsync.value
     if facts.appendfsync == "":
         detail = "the server does not tell; ask its operator what an answered hold survives"
-        return Finding(name, True, detail)
+        return Diagnosis(name, True, detail)
     if facts.appendfsync == "off":
         fix = f"set appendonly yes and appendfsync {wanted}"
         detail = "append-only is off: what was answered is lost with the process"
-        return Finding(name, False, detail, fix, stops=False)
+        return Diagnosis(name, False, detail, fix, stops=False)
     ok = facts.appendfsync in ("always", wanted)
     fix = "" if ok else f"set appendfsync {wanted}, or LIVE_APPENDFSYNC={facts.appendfsync}"
-    return Finding(name, ok, f"appendfsync {facts.appendfsync}", fix, stops=False)
+    return Diagnosis(name, ok, f"appendfsync {facts.appendfsync}", fix, stops=False)
 
 
-def _memory(node: str, facts: RedisFacts) -> Finding:
+def _memory(node: str, facts: RedisFacts) -> Diagnosis:
     """Full: the service would start, and nobody could buy; that is no better than a fault."""
     used, limit, ratio = facts.memory.used, facts.memory.limit, facts.memory.ratio
     detail = f"{_mb(used)} MB used, " + (f"{ratio:.0%} of {_mb(limit)} MB" if limit else "no limit")
     if ratio >= 1:
         detail = f"full, nothing new is held: {detail}"
     fix = "" if ratio <= SHORT else "raise maxmemory, or give the server more of it"
-    return Finding(f"redis memory{node}", not fix, detail, fix, stops=ratio >= 1)
+    return Diagnosis(f"redis memory{node}", not fix, detail, fix, stops=ratio >= 1)
 
 
 def _mb(size: int) -> str:
     return f"{size / 1e6:,.1f}"
 
 
-def _settlement(redis_url: str, database_url: str) -> Finding:
+def _settlement(redis_url: str, database_url: str) -> Diagnosis:
     try:
         oldest_s = asyncio.run(_oldest_s(redis_url, database_url))
     except (EngineError, *DATABASE_ERRORS) as error:
-        return Finding("settlement", False, f"cannot be asked: {reason_of(error)}", stops=False)
+        return Diagnosis("settlement", False, f"cannot be asked: {reason_of(error)}", stops=False)
     if oldest_s <= WAITS_SECONDS:
-        return Finding("settlement", True, "nothing waits for the ledger")
+        return Diagnosis("settlement", True, "nothing waits for the ledger")
     detail = f"orders have waited {oldest_s:,.0f} s for the ledger"
     fix = "start a settler (live serve --role settler), or see in its log why it does not settle"
-    return Finding("settlement", False, detail, fix, stops=False)
+    return Diagnosis("settlement", False, detail, fix, stops=False)
 
 
 async def _oldest_s(redis_url: str, database_url: str) -> float:
@@ -246,28 +248,28 @@ async def _oldest_s(redis_url: str, database_url: str) -> float:
     try:
         await outbox.open()
         async with make_pool(database_url, size=1) as pool:
-            return await Waiting(pool, outbox, shows_a_look=SHOWS_ASKED_MAX).oldest_s()
+            return await OutboxAge(pool, outbox, shows_a_look=SHOWS_ASKED_MAX).oldest_s()
     finally:
         await outbox.close()
 
 
-def _postgres(url: str, settings: Settings) -> tuple[list[Finding], PostgresFacts | None]:
+def _postgres(url: str, settings: Settings) -> tuple[list[Diagnosis], PostgresFacts | None]:
     try:
         facts = check_postgres(url)
     except EngineError as error:
         return [_failed("postgres", error)], None
-    findings = [Finding("postgres", True, facts.version), _connections(facts, settings)]
+    findings = [Diagnosis("postgres", True, facts.version), _connections(facts, settings)]
     try:
         asyncio.run(check_ledger(url))
     except EngineError as error:
         findings.append(_failed("ledger", error))
     else:
-        findings.append(Finding("ledger", True, "all migrations, and the rights that it takes"))
+        findings.append(Diagnosis("ledger", True, "all migrations, and the rights that it takes"))
         findings += _spare_rights(url)
     return findings, facts
 
 
-def _spare_rights(url: str) -> list[Finding]:
+def _spare_rights(url: str) -> list[Diagnosis]:
     """Of a lesser account: what it could do to the ledger that the service never does."""
     role, spare = asyncio.run(more_than_needed(url))
     if not spare:
@@ -277,7 +279,7 @@ def _spare_rights(url: str) -> list[Finding]:
         detail += f" and {len(spare) - SPARE_TOLD_MAX} more"
     fix = f"run `live migrate --grant {role}` as the role that owns the tables; what stays comes by"
     fix += " another role or PUBLIC"
-    return [Finding("postgres rights", False, detail, fix, stops=False)]
+    return [Diagnosis("postgres rights", False, detail, fix, stops=False)]
 
 
 def connections_wanted(settings: Settings) -> int:
@@ -285,15 +287,15 @@ def connections_wanted(settings: Settings) -> int:
     return settings.database_pool * (settings.workers + 2) + 1
 
 
-def _connections(facts: PostgresFacts, settings: Settings) -> Finding:
+def _connections(facts: PostgresFacts, settings: Settings) -> Diagnosis:
     wanted = connections_wanted(settings)
     detail = f"{facts.connections} for this role; this machine may take {wanted}"
     fix = "raise max_connections or the role's limit, or lower LIVE_DATABASE_POOL or LIVE_WORKERS"
     ok = facts.connections >= wanted
-    return Finding("postgres connections", ok, detail, "" if ok else fix, stops=False)
+    return Diagnosis("postgres connections", ok, detail, "" if ok else fix, stops=False)
 
 
-def _clocks(servers: list[RedisFacts], database: PostgresFacts | None) -> Finding:
+def _clocks(servers: list[RedisFacts], database: PostgresFacts | None) -> Diagnosis:
     """Of all engines against each other, as seen from here."""
     ahead = {
         f"Redis {urlsplit(one.url).netloc.rpartition('@')[2]}": one.ahead_ms for one in servers
@@ -305,16 +307,16 @@ def _clocks(servers: list[RedisFacts], database: PostgresFacts | None) -> Findin
     detail = ", ".join(f"{name.strip()} {ms:+} ms" for name, ms in ahead.items())
     ok = apart <= SKEW_MS_MAX and off <= OWN_SKEW_MS_MAX
     fix = "let one time service (NTP) keep all machines: offers open and close by these clocks"
-    return Finding("clocks", ok, f"{detail} against here", "" if ok else fix, stops=False)
+    return Diagnosis("clocks", ok, f"{detail} against here", "" if ok else fix, stops=False)
 
 
-def _embedded_valkey(settings: Settings) -> list[Finding]:
+def _embedded_valkey(settings: Settings) -> list[Diagnosis]:
     return _embedded(
         "valkey", lambda: valkey.choose_binary(settings.data_dir, settings), valkey.FIXES
     )
 
 
-def _embedded_postgres(settings: Settings) -> list[Finding]:
+def _embedded_postgres(settings: Settings) -> list[Diagnosis]:
     def choose() -> Binary:
         server_user()  # as root there must be somebody for it to run as
         # As ourselves, not as that user: for him a copy might have to be made.
@@ -323,29 +325,29 @@ def _embedded_postgres(settings: Settings) -> list[Finding]:
     return _embedded("postgres", choose, postgres.FIXES)
 
 
-def _embedded(name: str, choose: Callable[[], Binary], fixes: str) -> list[Finding]:
+def _embedded(name: str, choose: Callable[[], Binary], fixes: str) -> list[Diagnosis]:
     try:
         binary = choose()
     except EngineError as error:
-        return [Finding(name, False, str(error), fixes)]
-    findings = [Finding(name, True, str(binary))]
+        return [Diagnosis(name, False, str(error), fixes)]
+    findings = [Diagnosis(name, True, str(binary))]
     since = carried_since(binary)
     if since is not None:
         findings.append(age(name, binary, since, today=datetime.now(UTC).date()))
     return findings
 
 
-def age(name: str, binary: Binary, since: date, *, today: date) -> Finding:
+def age(name: str, binary: Binary, since: date, *, today: date) -> Diagnosis:
     detail = f"{binary.numbers} was packed on {since}"
     ok = (today - since).days <= AGE_DAYS_MAX
     fix = "take a newer package, or an engine of your own that is kept up to date"
-    return Finding(f"{name} age", ok, detail, "" if ok else fix, stops=False)
+    return Diagnosis(f"{name} age", ok, detail, "" if ok else fix, stops=False)
 
 
-def _sockets(settings: Settings) -> Finding:
+def _sockets(settings: Settings) -> Diagnosis:
     places = socket_places(settings.data_dir, uid=os.geteuid(), runtime_dir=settings.runtime_dir)
     short = [place for place in places if fits_socket(place) and place.parent.is_dir()]
     if not short:
         detail = f"too long or missing: {', '.join(map(str, places))}"
-        return Finding("sockets", False, detail, "set TMPDIR to a short path")
-    return Finding("sockets", True, str(short[0]))
+        return Diagnosis("sockets", False, detail, "set TMPDIR to a short path")
+    return Diagnosis("sockets", True, str(short[0]))

@@ -32,7 +32,7 @@ from live.redis.clients import Clients
 from live.redis.subscribers import Subscribers
 from live.showlog import keys
 from live.showlog.disconnects import Kick, Kicks
-from live.showlog.room import Announcement, ShowRoom, decode_state
+from live.showlog.room import LogMessage, ShowRoom, decode_state
 from live.showlog.room import parse_message as parse
 from live.showlog.store import COMMAND_SECONDS, Retention, Store
 
@@ -411,7 +411,7 @@ class Broker:
             if room is None:
                 return
             message = parse(raw)
-            if not isinstance(message, Announcement):
+            if not isinstance(message, LogMessage):
                 room.pass_on(message)
             elif not room.apply(message):
                 self._fill(room)
@@ -511,7 +511,7 @@ class Broker:
             metrics.LOST_LOGS.inc()
             self._hub.lose(topic)
 
-    def _tap(self, show: ShowId, announcement: Announcement) -> None:
+    def _tap(self, show: ShowId, announcement: LogMessage) -> None:
         if self._taps:
             buyer = BuyerId(bytes.fromhex(announcement.log.removeprefix("me:")))
             kind = _event_type(announcement.data).type

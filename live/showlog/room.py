@@ -24,7 +24,7 @@ BUFFERED_MAX = 10_000  # announcements kept while a room opens or fills a gap; t
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class LogMessage:
     """One message of a show's pub/sub channel that moves a log (or the state alone: offset 0)."""
 
     log: str
@@ -63,7 +63,7 @@ def decode_state(data: bytes) -> ShowState:
     return _decode_state(data)
 
 
-def parse_message(raw: bytes) -> Announcement | Passing:
+def parse_message(raw: bytes) -> LogMessage | Passing:
     """Read what publish.lua and `publish_pulse` announce. Raises ValueError."""
     head, _, body = raw.partition(b"\n")
     words = head.decode().split(" ")
@@ -77,7 +77,7 @@ def parse_message(raw: bytes) -> Announcement | Passing:
     _, log, epoch, total, offset, data_len, info_len = words
     data_end = int(data_len)
     info_end = data_end + int(info_len)
-    return Announcement(
+    return LogMessage(
         log,
         epoch,
         int(total),
@@ -96,7 +96,7 @@ class ShowRoom:
         show: ShowId,
         *,
         deliver: Callable[[Topic, Entry], None],
-        tap: Callable[[ShowId, Announcement], None],
+        tap: Callable[[ShowId, LogMessage], None],
     ) -> None:
         self.show = show
         self.epoch = ""
@@ -107,7 +107,7 @@ class ShowRoom:
         self.stock: dict[int, Stock] = {}
         self.pulse: Pulse | None = None
         # Announcements that wait until the room knows where it stands; None while it does.
-        self.held: list[Announcement] | None = []
+        self.held: list[LogMessage] | None = []
         self.claimed_at = -math.inf  # when a client last made us look at the log
         self.on_state: Callable[[ShowState | None, ShowState], None] | None = None
         self.on_alone: Callable[[str, Topic, Entry], None] | None = None
@@ -139,7 +139,7 @@ class ShowRoom:
                 return False
         return True
 
-    def apply(self, announcement: Announcement) -> bool:
+    def apply(self, announcement: LogMessage) -> bool:
         """Take one announcement. False: something before it is missing, the room must be filled."""
         if self.held is not None:
             self.held.append(announcement)
@@ -156,7 +156,7 @@ class ShowRoom:
             self.take_state(decode_state(announcement.state))
         return announcement.offset == 0 or self._advance(announcement)
 
-    def _advance(self, announcement: Announcement) -> bool:
+    def _advance(self, announcement: LogMessage) -> bool:
         self.tops[announcement.log] = max(self.tops.get(announcement.log, 0), announcement.offset)
         topic = self.topics.get(announcement.log)
         if topic is not None and announcement.offset > topic.top:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from live.base.errors import Busy, CallError, Conflict
-from live.domain.hold import HoldAnswer, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.outcomes import Outcome
 
 HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE, FORGOTTEN = b"HhCUMF"
@@ -43,9 +43,9 @@ def failure(code: int) -> CallError:
     return Busy("this offer is not loaded yet")
 
 
-def refused(code: int, slot: int, left: int) -> HoldAnswer:
+def refused(code: int, slot: int, left: int) -> HoldDecision:
     """The answer for a code of REFUSALS."""
-    return HoldAnswer(
+    return HoldDecision(
         REFUSALS[code],
         slot,
         left,
@@ -65,9 +65,9 @@ class BatchReader:
         self._offers = offers
         self._details = details
         self._at = 0
-        self._shared: dict[tuple[int, int], HoldAnswer] = {}
+        self._shared: dict[tuple[int, int], HoldDecision] = {}
 
-    def answer(self, code: int, lines: tuple[Line, ...]) -> HoldAnswer | CallError:
+    def answer(self, code: int, lines: tuple[Line, ...]) -> HoldDecision | CallError:
         """Must be called for the requests in their order: details are read as they come."""
         slot = lines[0].slot
         if len(lines) == 1 and code != LIVE:
@@ -78,19 +78,19 @@ class BatchReader:
             slot = int.from_bytes(self._take(2), "big")
         return self._make(code, slot, lines)
 
-    def _make(self, code: int, slot: int, lines: tuple[Line, ...]) -> HoldAnswer | CallError:
+    def _make(self, code: int, slot: int, lines: tuple[Line, ...]) -> HoldDecision | CallError:
         ttl, left = self._offers.get(slot, (0, 0))
         if code == LIVE:
             until = int.from_bytes(self._take(6), "big")
-            return HoldAnswer(Outcome.HELD, slot, left, until, repeat=True)
+            return HoldDecision(Outcome.HELD, slot, left, until, repeat=True)
         if code == HELD:
             if len(lines) > 1:
                 ttl = min(self._offers[line.slot][0] for line in lines)
-            answer = HoldAnswer(Outcome.HELD, slot, left, self._now + 1000 * ttl)
+            answer = HoldDecision(Outcome.HELD, slot, left, self._now + 1000 * ttl)
         elif code in REFUSALS:
             answer = refused(code, slot, left)
         elif code in REPEATS:
-            answer = HoldAnswer(REPEATS[code], slot, left, 0, repeat=True)
+            answer = HoldDecision(REPEATS[code], slot, left, 0, repeat=True)
         else:
             return failure(code)
         if len(lines) == 1:

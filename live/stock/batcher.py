@@ -19,7 +19,7 @@ import structlog
 
 from live.base.errors import Busy, CallError, EngineError
 from live.base.redis_url import NodeUrl
-from live.domain.hold import HoldAnswer, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import ShowId
 from live.redis.connection import LOST, Address, Reply, Wire
 from live.redis.memory import note_refusal
@@ -27,7 +27,7 @@ from live.redis.nodes import REDIRECTIONS
 from live.redis.scripts import script
 from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
-from live.stock.calls import Calls
+from live.stock.calls import StockCalls
 from live.stock.keys import show_keys
 from live.stock.records import read_offers_now
 
@@ -42,11 +42,11 @@ RECONNECT_SECONDS: Final = 0.02  # also before a slot that moves is asked again
 BEHIND: Final = b"B"  # hold.lua names the bound
 PREFIXES_MAX: Final = 1_024  # shows with a ready-made command head; more are made anew
 
-Done = Callable[[HoldAnswer | CallError], None]
+Done = Callable[[HoldDecision | CallError], None]
 log = structlog.get_logger()
 
 
-class Request(NamedTuple):
+class QueuedHold(NamedTuple):
     packed: bytes
     lines: tuple[Line, ...]
     done: Done
@@ -57,7 +57,7 @@ class Request(NamedTuple):
 class Batch:
     __slots__ = ("deadline", "epoch", "requests", "sent_at", "show", "timer")
 
-    def __init__(self, show: ShowId, requests: list[Request], deadline: float) -> None:
+    def __init__(self, show: ShowId, requests: list[QueuedHold], deadline: float) -> None:
         self.show = show
         self.requests = requests
         self.deadline = deadline
@@ -76,13 +76,13 @@ class Lane:
 
 
 class Batcher:
-    def __init__(self, calls: Calls, reap: Callable[[ShowId], Awaitable[object]]) -> None:
+    def __init__(self, calls: StockCalls, reap: Callable[[ShowId], Awaitable[object]]) -> None:
         self._calls = calls
         self._nodes = calls.nodes
         self._reap = reap
         self._lanes: dict[NodeUrl, list[Lane]] = {}
-        self._queues: dict[ShowId, deque[Request]] = {}
-        self._again: dict[ShowId, list[Request]] = {}  # wait for a reap that is under way
+        self._queues: dict[ShowId, deque[QueuedHold]] = {}
+        self._again: dict[ShowId, list[QueuedHold]] = {}  # wait for a reap that is under way
         self._queued = 0  # in the queues and for a reap
         self._flushing = False
         self._sweeping: asyncio.TimerHandle | None = None
@@ -134,7 +134,7 @@ class Batcher:
         queue = self._queues.get(show)
         if queue is None:
             queue = self._queues[show] = deque()
-        queue.append(Request(packed, lines, done, self._loop.time()))
+        queue.append(QueuedHold(packed, lines, done, self._loop.time()))
         self._queued += 1
         if not self._flushing:
             self._flushing = True
@@ -176,7 +176,7 @@ class Batcher:
     def _all_lanes(self) -> list[Lane]:
         return [lane for lanes in self._lanes.values() for lane in lanes]
 
-    def _deadline_of(self, requests: list[Request]) -> float:
+    def _deadline_of(self, requests: list[QueuedHold]) -> float:
         waited_until = requests[0].since + DEADLINE_SECONDS
         return max(waited_until, self._loop.time() + LAST_CHANCE_SECONDS)
 
@@ -262,7 +262,7 @@ class Batcher:
             except Exception:  # one buyer's broken callback must not cost the batch its answers
                 log.exception("a hold's callback failed", show=batch.show)
 
-    def _try_again(self, show: ShowId, request: Request) -> None:
+    def _try_again(self, show: ShowId, request: QueuedHold) -> None:
         """Units are due to come free: reap, then ask once more before saying no."""
         if show not in self._again:
             self._again[show] = []
@@ -282,13 +282,13 @@ class Batcher:
             self._requeue(show, again)
             self._kick()
 
-    def _requeue(self, show: ShowId, requests: list[Request]) -> None:
+    def _requeue(self, show: ShowId, requests: list[QueuedHold]) -> None:
         """Put requests back in front of their show's queue, in their order."""
         if requests:
             self._queues.setdefault(show, deque()).extendleft(reversed(requests))
             self._queued += len(requests)
 
-    def _move_on(self, show: ShowId, requests: list[Request]) -> None:
+    def _move_on(self, show: ShowId, requests: list[QueuedHold]) -> None:
         """Nothing ran: the show's slot is on another node, or on its way. Ask again in a moment."""
         oldest = self._loop.time() - DEADLINE_SECONDS
         self._fail((one for one in requests if one.since <= oldest), "Redis does not answer")
@@ -301,14 +301,14 @@ class Batcher:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
-    def _take_off(self, lane: Lane) -> list[Request]:
+    def _take_off(self, lane: Lane) -> list[QueuedHold]:
         batch, lane.batch = lane.batch, None
         assert batch is not None
         if batch.timer is not None:
             batch.timer.cancel()
         return batch.requests
 
-    def _fail(self, requests: Iterable[Request], text: str) -> None:
+    def _fail(self, requests: Iterable[QueuedHold], text: str) -> None:
         for request in requests:
             metrics.BUSY.labels(text).inc()
             try:

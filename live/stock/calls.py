@@ -41,7 +41,7 @@ def ignore_loss(show: ShowId, stock_epoch: int) -> None:
     """For who only looks: the keeper notices a loss by itself."""
 
 
-class Calls:
+class StockCalls:
     def __init__(self, url: str, *, on_lost: OnLost = ignore_loss) -> None:
         self.nodes = Nodes(url)
         self._on_lost = on_lost

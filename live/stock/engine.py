@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from live.base.errors import Busy, CallError, NotFound, StockLost
-from live.domain.hold import HoldAnswer, HoldState, Line, LiveHold, Waiting
+from live.domain.hold import HoldDecision, HoldState, Line, LiveHold, Waiting
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import OfferTerms, Stock
 from live.domain.outcomes import Outcome
@@ -29,13 +29,13 @@ from live.domain.stock import (
 from live.redis.connection import Reply
 from live.stock.answers import CONFLICT, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
 from live.stock.batcher import Batcher
-from live.stock.calls import RUN_ID, Calls, OnLost, ignore_loss
+from live.stock.calls import RUN_ID, OnLost, StockCalls, ignore_loss
 from live.stock.keys import GROUP, show_keys
 from live.stock.loading import load_show
 from live.stock.records import (
     STATES,
     WAITING,
-    Record,
+    HoldRecord,
     pack_lines,
     pack_offer,
     pack_request,
@@ -56,7 +56,7 @@ class StockEngine:
     each time that somebody is refused because of it; it must return at once."""
 
     def __init__(self, url: str, *, on_lost: OnLost = ignore_loss) -> None:
-        self._calls = Calls(url, on_lost=on_lost)
+        self._calls = StockCalls(url, on_lost=on_lost)
         self._batcher = Batcher(self._calls, self._reap)
 
     async def open(self) -> None:
@@ -193,7 +193,7 @@ class StockEngine:
         buyer: BuyerId,
         key: HoldKey,
         lines: Sequence[Line],
-        done: Callable[[HoldAnswer | CallError], None],
+        done: Callable[[HoldDecision | CallError], None],
     ) -> None:
         """Decide a hold in the next batch; `done` is called once. Raises BadField at once."""
         summed = sum_lines(lines)
@@ -201,10 +201,10 @@ class StockEngine:
 
     async def hold(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
-    ) -> HoldAnswer:
-        future: asyncio.Future[HoldAnswer] = asyncio.get_running_loop().create_future()
+    ) -> HoldDecision:
+        future: asyncio.Future[HoldDecision] = asyncio.get_running_loop().create_future()
 
-        def done(answer: HoldAnswer | CallError) -> None:
+        def done(answer: HoldDecision | CallError) -> None:
             if future.done():  # the caller went away
                 return
             if isinstance(answer, CallError):
@@ -293,7 +293,7 @@ class StockEngine:
 
     async def peek(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line]
-    ) -> HoldAnswer:
+    ) -> HoldDecision:
         """Whether these units could be sold to this buyer for this key now; a known key is told
         what became of it. HELD says yes, nothing is held. Raises Conflict for a key of another
         request.
@@ -313,7 +313,7 @@ class StockEngine:
         lines: Sequence[Line],
         *,
         payment: str = "",
-    ) -> HoldAnswer:
+    ) -> HoldDecision:
         """Sell to a buyer who has paid: CONFIRMED, or a refusal and his money must go back, as it
         must where this raises Conflict: the key is another request's, or the payment was refused.
         """
@@ -445,7 +445,9 @@ _BEGIN: Final = {
 _NO_HOLD: Final = "this hold is not known"
 
 
-def _as_transition(status: str, record: Record, wanted: str, *, repeat: bool = False) -> Transition:
+def _as_transition(
+    status: str, record: HoldRecord, wanted: str, *, repeat: bool = False
+) -> Transition:
     return Transition(status == wanted, STATES[status], record.lines, repeat)
 
 
@@ -456,18 +458,18 @@ def _given_back(reply: list[object], wanted: str) -> Transition:
     return _as_transition(status, _record(reply[1]), wanted, repeat=repeat)
 
 
-def _sale(reply: list[object]) -> HoldAnswer:
+def _sale(reply: list[object]) -> HoldDecision:
     """Read the reply of peek or sell."""
     code, slot, left = as_bytes(reply[0])[0], as_number(reply[1]), as_number(reply[2])
     if code in REFUSALS:
         return refused(code, slot, left)
     if code in REPEATS:
-        return HoldAnswer(REPEATS[code], slot, left, 0, repeat=True)
+        return HoldDecision(REPEATS[code], slot, left, 0, repeat=True)
     if code not in b"HS":
         # A live hold has this key: it is sold by its own checkout, not by this one.
         raise failure(CONFLICT if code == LIVE else code)
     outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
-    return HoldAnswer(outcome, slot, left, 0)
+    return HoldDecision(outcome, slot, left, 0)
 
 
 def _no_place(code: int) -> WaitAnswer:
@@ -477,7 +479,7 @@ def _no_place(code: int) -> WaitAnswer:
     return WaitAnswer(outcome, 0, reason=REASONS.get(code, ""))
 
 
-def _record(packed: object) -> Record:
+def _record(packed: object) -> HoldRecord:
     """The record in a reply. Raises NotFound where there is none, or only a place in a waitlist."""
     records = list(read_records(as_bytes(packed)))
     if not records or records[0].state == WAITING:

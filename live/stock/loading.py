@@ -14,7 +14,7 @@ from live.domain.hold import HoldState
 from live.domain.ids import GUEST, GUEST_RANGE_END, BuyerId, ShowId
 from live.domain.offer import Phase, Stock
 from live.domain.stock import RebuiltEnd, RebuiltWaiting, ShowStock
-from live.stock.calls import RUN_ID, Calls
+from live.stock.calls import RUN_ID, StockCalls
 from live.stock.keys import GROUP, ShowKeys, show_keys, staging_keys
 from live.stock.records import (
     COUNTER_BITS,
@@ -33,14 +33,14 @@ ENDED_ROOM: Final = 16  # of a buyer's records, kept free of purchases that are 
 STAGING_SECONDS: Final = 3_600  # what a rebuild that died left behind goes away by itself
 
 
-async def load_show(calls: Calls, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None:
+async def load_show(calls: StockCalls, show: ShowId, stock: ShowStock, *, fence: int = 0) -> None:
     """Raises Busy where Redis does not answer; the next try starts over."""
     staged = await stage(calls, show, stock)
     failpoint("rebuild.staged")
     await swap_in(calls, staged, show, stock, fence=fence)
 
 
-async def stage(calls: Calls, show: ShowId, stock: ShowStock) -> ShowKeys:
+async def stage(calls: StockCalls, show: ShowId, stock: ShowStock) -> ShowKeys:
     """Write the stock where nobody reads it."""
     staged = staging_keys(show, stock.stock_epoch)
     await _write(calls, show, b"HSET", staged.offers, _offers(stock))
@@ -52,7 +52,7 @@ async def stage(calls: Calls, show: ShowId, stock: ShowStock) -> ShowKeys:
 
 
 async def swap_in(
-    calls: Calls, staged: ShowKeys, show: ShowId, stock: ShowStock, *, fence: int = 0
+    calls: StockCalls, staged: ShowKeys, show: ShowId, stock: ShowStock, *, fence: int = 0
 ) -> None:
     """Make what was staged the stock of the show."""
     k = show_keys(show)
@@ -71,7 +71,11 @@ async def swap_in(
 
 
 async def _write(
-    calls: Calls, show: ShowId, command: bytes, key: bytes, pairs: Iterator[tuple[bytes, bytes]]
+    calls: StockCalls,
+    show: ShowId,
+    command: bytes,
+    key: bytes,
+    pairs: Iterator[tuple[bytes, bytes]],
 ) -> None:
     while chunk := list(itertools.islice(pairs, CHUNK)):
         await calls.send(command, key, *itertools.chain.from_iterable(chunk), show=show)

@@ -20,7 +20,7 @@ from live.base.errors import Busy, EngineError, OutboxLost, reason_of
 from live.domain.hold import Movement
 from live.domain.ids import ShowId
 from live.redis.connection import Address, Lost, Wire
-from live.stock.calls import CALL_SECONDS, Calls
+from live.stock.calls import CALL_SECONDS, StockCalls
 from live.stock.keys import GROUP, show_keys
 from live.stock.records import read_entry
 from live.stock.replies import as_bytes, as_list, as_number
@@ -32,7 +32,7 @@ _GROUP: Final = GROUP.encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class OutboxEntry:
     """One entry. `fault` says why it could not be decoded ("" else); it has no movements then."""
 
     show: ShowId
@@ -52,7 +52,7 @@ class Backlog:
 
 class Outbox:
     def __init__(self, url: str) -> None:
-        self._calls = Calls(url)
+        self._calls = StockCalls(url)
         self._reader: Wire | None = None  # reads block, so they have a connection of their own
 
     async def open(self) -> None:
@@ -70,7 +70,7 @@ class Outbox:
 
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
-    ) -> list[Batch]:
+    ) -> list[OutboxEntry]:
         """Entries that no settler had yet, of all shows; waits up to `block_ms` (0: not at all).
 
         What a lost reply carried comes back through `claim`. Raises OutboxLost for the first show
@@ -92,7 +92,7 @@ class Outbox:
                 if str(reply).startswith("NOGROUP") and f"'{stream_key.decode()}'" in str(reply):
                     raise OutboxLost(show)
             raise Busy(f"the outbox cannot be read: {str(reply).partition(' ')[0]}")
-        batches: list[Batch] = []
+        batches: list[OutboxEntry] = []
         for stream in as_list(reply or []):
             key, entries = as_list(stream)
             batches += _batches(by_key[as_bytes(key)], entries)
@@ -100,7 +100,7 @@ class Outbox:
 
     async def _poll(
         self, shows: Sequence[ShowId], group: tuple[bytes, ...], seconds: float
-    ) -> list[Batch]:
+    ) -> list[OutboxEntry]:
         """Look until there is something: one command can wait in one slot of a cluster only.
 
         A blocking read per show would take a connection for each; this takes none, costs a quiet
@@ -123,7 +123,7 @@ class Outbox:
                 return []
             await asyncio.sleep(min(pause, left))
 
-    async def _look(self, show: ShowId, group: tuple[bytes, ...]) -> list[Batch]:
+    async def _look(self, show: ShowId, group: tuple[bytes, ...]) -> list[OutboxEntry]:
         key = show_keys(show).outbox
         try:
             reply = await self._calls.send(b"XREADGROUP", *group, b"STREAMS", key, b">", show=show)
@@ -137,7 +137,7 @@ class Outbox:
 
     async def claim(
         self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
-    ) -> list[Batch]:
+    ) -> list[OutboxEntry]:
         """Entries that some settler took at least `min_idle_ms` ago and never acknowledged."""
         idle, count = b"%d" % min_idle_ms, b"%d" % max_entries
         key = show_keys(show).outbox
@@ -249,7 +249,7 @@ def _entry_order(entry: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _batches(show: ShowId, entries: object) -> list[Batch]:
+def _batches(show: ShowId, entries: object) -> list[OutboxEntry]:
     batches = []
     for item in as_list(entries):
         entry, fields = as_list(item)
@@ -258,10 +258,10 @@ def _batches(show: ShowId, entries: object) -> list[Batch]:
     return batches
 
 
-def _batch(show: ShowId, entry: str, values: list[bytes]) -> Batch:
+def _batch(show: ShowId, entry: str, values: list[bytes]) -> OutboxEntry:
     fields = dict(zip(values[0::2], values[1::2], strict=True))
     try:
-        return Batch(show, entry, read_entry(show, entry, fields))
+        return OutboxEntry(show, entry, read_entry(show, entry, fields))
     except (ValueError, KeyError, IndexError, struct.error) as error:
         # An entry that nobody can read must not stop the ones behind it.
-        return Batch(show, entry, (), fault=f"{type(error).__name__}: {error}")
+        return OutboxEntry(show, entry, (), fault=f"{type(error).__name__}: {error}")

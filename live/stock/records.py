@@ -91,7 +91,7 @@ _PAYING: Final = b"P"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class HoldRecord:
     """One hold or place in a waitlist; `time` is its deadline or its place.
 
     Once it ended: 0; REFUSED, where its money goes back; or until when money may still come for it.
@@ -156,7 +156,7 @@ def pack_record(
     return key + pack_lines(lines) + state + number6(time) + tail
 
 
-def read_records(value: bytes) -> Iterator[Record]:
+def read_records(value: bytes) -> Iterator[HoldRecord]:
     """The mark of those that were dropped is none."""
     at = len(DROPPED) if value.startswith(DROPPED) else 0
     while at < len(value):
@@ -263,14 +263,14 @@ def _read_lines(blob: bytes, at: int) -> tuple[tuple[Line, ...], int]:
     return lines, stop
 
 
-def _read_record(blob: bytes, at: int) -> tuple[Record, int]:
+def _read_record(blob: bytes, at: int) -> tuple[HoldRecord, int]:
     lines, stop = _read_lines(blob, at + 16)
     if stop + 7 > len(blob):
         raise ValueError("a packed record ends too early")
     key, time = HoldKey(blob[at : at + 16]), int.from_bytes(blob[stop + 1 : stop + 7], "big")
     if blob[stop : stop + 1] != _PAYING:
-        return Record(key, lines, chr(blob[stop]), time), stop + 7
+        return HoldRecord(key, lines, chr(blob[stop]), time), stop + 7
     if stop + 13 > len(blob):
         raise ValueError("a packed record ends too early")
     held_until = int.from_bytes(blob[stop + 7 : stop + 13], "big")
-    return Record(key, lines, "P", time, held_until), stop + 13
+    return HoldRecord(key, lines, "P", time, held_until), stop + 13

@@ -15,7 +15,7 @@ from typing import Final
 from live.base.errors import Busy
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.stock import RecordNow, StockSnapshot
-from live.stock.calls import Calls
+from live.stock.calls import StockCalls
 from live.stock.keys import ShowKeys, show_keys
 from live.stock.records import COUNTER_BITS, STATES, WAITING, read_offer, read_records
 from live.stock.replies import as_bytes, as_list
@@ -31,12 +31,12 @@ _STATES: Final = {code: state.value for code, state in STATES.items()} | {
 }
 
 
-async def read_mark(calls: Calls, show: ShowId) -> bytes:
+async def read_mark(calls: StockCalls, show: ShowId) -> bytes:
     """A digest of the show's counters and offers: any movement changes one of them."""
     return _mark(*await _heads(calls, show, show_keys(show)))
 
 
-async def read_snapshot(calls: Calls, show: ShowId) -> StockSnapshot | None:
+async def read_snapshot(calls: StockCalls, show: ShowId) -> StockSnapshot | None:
     """None where something moved while it was read."""
     k = show_keys(show)
     meta, offers = await _heads(calls, show, k)
@@ -63,7 +63,7 @@ async def read_snapshot(calls: Calls, show: ShowId) -> StockSnapshot | None:
 
 
 async def _heads(
-    calls: Calls, show: ShowId, k: ShowKeys
+    calls: StockCalls, show: ShowId, k: ShowKeys
 ) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
     meta = await calls.send(b"HGETALL", k.meta, show=show)
     offers = await calls.send(b"HGETALL", k.offers, show=show)
@@ -83,7 +83,7 @@ def _pairs(reply: object) -> Iterator[tuple[bytes, bytes]]:
     return zip(values[0::2], values[1::2], strict=True)
 
 
-async def _records(calls: Calls, show: ShowId, key: bytes) -> AsyncIterator[RecordNow]:
+async def _records(calls: StockCalls, show: ShowId, key: bytes) -> AsyncIterator[RecordNow]:
     seen: set[bytes] = set()  # a scan may tell a buyer twice
     cursor = b"0"
     while True:
@@ -109,7 +109,7 @@ async def _records(calls: Calls, show: ShowId, key: bytes) -> AsyncIterator[Reco
             return
 
 
-async def _members(calls: Calls, show: ShowId, key: bytes) -> AsyncIterator[tuple[bytes, int]]:
+async def _members(calls: StockCalls, show: ShowId, key: bytes) -> AsyncIterator[tuple[bytes, int]]:
     """Members of a sorted set with their scores, a page at a time."""
     first = 0
     while True:
@@ -128,7 +128,7 @@ async def _members(calls: Calls, show: ShowId, key: bytes) -> AsyncIterator[tupl
 
 
 async def _alarms(
-    calls: Calls, show: ShowId, k: ShowKeys
+    calls: StockCalls, show: ShowId, k: ShowKeys
 ) -> tuple[dict[tuple[BuyerId, HoldKey], int], frozenset[int]]:
     single: dict[tuple[BuyerId, HoldKey], int] = {}
     batches: list[tuple[bytes, int]] = []
@@ -150,7 +150,7 @@ async def _alarms(
 
 
 async def _places(
-    calls: Calls, show: ShowId, key: bytes
+    calls: StockCalls, show: ShowId, key: bytes
 ) -> AsyncIterator[tuple[tuple[int, BuyerId], tuple[int, int]]]:
     async for member, score in _members(calls, show, key):
         slot = score >> COUNTER_BITS

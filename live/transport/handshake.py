@@ -31,7 +31,7 @@ from live.protocol.deflate import answer_offer
 from live.transport.asgi import PATH, PROTOBUF_NAME, choose_codec
 from live.transport.fast.deflated import DeflatedConnection
 from live.transport.fast.light import LightConnection
-from live.transport.fast.line import Line
+from live.transport.fast.line import UpgradedLine
 from live.transport.hosts import Hosts
 from live.transport.http_guard import (
     HEAD_BYTES_MAX,
@@ -168,12 +168,12 @@ class Registry:
         self._door = door
         self._state = state
 
-    def started(self, connection: Line, address: str | None) -> None:
+    def started(self, connection: UpgradedLine, address: str | None) -> None:
         self._door.connections.add(connection)
         connection.counted_as = self._door.gateway.admission.opened(address)
         self._state.connections.add(connection)  # type: ignore[arg-type]  # wants `shutdown` only
 
-    def ended(self, connection: Line) -> None:
+    def ended(self, connection: UpgradedLine) -> None:
         self._door.connections.discard(connection)
         assert connection.counted_as is not None, "it was counted when it started"
         self._door.gateway.admission.closed(connection.counted_as)
@@ -199,7 +199,7 @@ class FrontDoor:
         self._hosts = hosts
         self.proxies = proxies or Proxies()
         self._allowed_origins = allowed_origins
-        self.connections: set[Line] = set()
+        self.connections: set[UpgradedLine] = set()
         self._registry: Registry | None = None  # made by the first connection
 
     def protocol(

@@ -6,7 +6,7 @@ from typing import Final
 
 from live.domain.outcomes import Outcome
 from live.tools.demo.host import LedgerOrder
-from live.tools.demo.tally import Told, Verdict
+from live.tools.demo.tally import KeyVerdict, Told
 
 NEVER_SOLD: Final = frozenset(
     {
@@ -41,9 +41,9 @@ def faults_of(
     standing = {order.order: order.hold for order in kept}
     faults = [f"{hold} has {count} orders" for hold, count in by_hold.items() if count > 1]
     for one in told:
-        if one.verdict is Verdict.OK and standing.get(one.order) != one.key:
+        if one.verdict is KeyVerdict.OK and standing.get(one.order) != one.key:
             faults.append(f"{one.key} was confirmed as {one.order}, which is not in the ledger")
-        if one.verdict is Verdict.REFUSED and one.outcome in NEVER_SOLD and by_hold[one.key]:
+        if one.verdict is KeyVerdict.REFUSED and one.outcome in NEVER_SOLD and by_hold[one.key]:
             faults.append(f"{one.key} was told {one.outcome} and has an order")
     keys = {one.key for one in told}.union(*hostile)
     faults += [f"an order for {hold}, which nobody asked for" for hold in by_hold.keys() - keys]

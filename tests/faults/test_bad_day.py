@@ -27,17 +27,17 @@ import pytest
 
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.tools.demo.crowd import Crowd, plan_viewer
+from live.tools.demo.crowd import CrowdShares, plan_viewer
 from live.tools.demo.host import Host
 from live.tools.demo.stage import Stage as Evening
-from live.tools.demo.viewer import Viewer
+from live.tools.demo.viewer import DemoViewer
 from tests.acceptance.conftest import Service, Stage
 from tests.faults.bad_day import BadDay, runs
 from tests.faults.hostile_crowd import HostileBuyer
 from tests.faults.reckoning import faults_of
 from tests.support.servers import scratch_directory
 
-CROWD = Crowd(buyers=0.95, abandon=0.1, waits=0.4, reaction_ms_max=16_000, think_ms_max=2_000)
+CROWD = CrowdShares(buyers=0.95, abandon=0.1, waits=0.4, reaction_ms_max=16_000, think_ms_max=2_000)
 BUYERS, BUYERS_LONG = 500, 2_000
 HOSTILE = 12  # persons
 LIMIT = 2
@@ -164,7 +164,7 @@ def invite_hostile(
 
 def invite(
     service: Service, show: str, offer: str, seed: int, buyers: int
-) -> tuple[Evening, list[Viewer]]:
+) -> tuple[Evening, list[DemoViewer]]:
     evening = Evening(
         url=service.socket_url,
         show=ShowId(show),
@@ -178,7 +178,7 @@ def invite(
         sub = f"buyer-{seed}-{index}"
         plan = plan_viewer(CROWD, seed=seed, index=index, per_buyer_limit=LIMIT)
         token = service.token(Role.VIEWER, sub, show)
-        cast.append(Viewer(evening, plan, sub, token, seed=index))
+        cast.append(DemoViewer(evening, plan, sub, token, seed=index))
     return evening, cast
 
 
@@ -196,7 +196,7 @@ async def demand(stage: Stage, path: str) -> None:
 
 
 async def end_of_sale(
-    stage: Stage, offers: Sequence[str], evening: Evening, cast: Sequence[Viewer]
+    stage: Stage, offers: Sequence[str], evening: Evening, cast: Sequence[DemoViewer]
 ) -> None:
     """Close the offers when enough was sold; let the buyers hear how their purchases ended."""
     loop = asyncio.get_running_loop()
@@ -217,7 +217,7 @@ async def end_of_sale(
     evening.stop.set()
 
 
-def all_settled(cast: Sequence[Viewer]) -> bool:
+def all_settled(cast: Sequence[DemoViewer]) -> bool:
     return all(purchase.settled for viewer in cast for purchase in viewer.purchases.values())
 
 

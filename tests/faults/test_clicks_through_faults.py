@@ -10,7 +10,7 @@ import pytest
 from live.api.auth import Authenticator
 from live.base.settings import Guests
 from live.domain.caller import ALL_SHOWS, Role
-from live.tools.bench.gateways import Side, Stage, open_side, set_stage
+from live.tools.bench.gateways import BenchStage, Side, open_side, set_stage
 from live.tools.bench.offer import OFFER
 from tests.support.servers import Postgres, Valkey
 from tests.support.wire import Wire, join
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 0.5  # of a client; what he waits for does not come before he
 REPEATS_SECONDS = 20
 
 
-async def viewer(stage: Stage, side: Side) -> Wire:
+async def viewer(stage: BenchStage, side: Side) -> Wire:
     """Join the show as a person of his own."""
     auth = Authenticator(stage.secret, guests=Guests.OFF)
     token = auth.mint(role=Role.VIEWER, sub=uuid4().hex, shows=(ALL_SHOWS,), ttl=600)

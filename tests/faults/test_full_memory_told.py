@@ -16,7 +16,7 @@ import redis
 
 from live.base.settings import Settings
 from live.domain.caller import Role
-from live.run.doctor import Finding, examine_engines
+from live.run.doctor import Diagnosis, examine_engines
 from tests.acceptance.conftest import Service, Stage, on_air, until
 from tests.support.servers import Postgres, Valkey, scratch_directory
 from tests.support.wire import join
@@ -147,7 +147,7 @@ async def _is_told(service: Service, *, full: bool) -> bool:
     return ("redis_memory" in warnings) is full
 
 
-async def _look(service: Service, tmp_path: Path) -> Finding:
+async def _look(service: Service, tmp_path: Path) -> Diagnosis:
     settings = Settings.from_env(service.env | {"LIVE_DATA_DIR": str(tmp_path)})
     found = await asyncio.to_thread(examine_engines, settings)
     return {one.name: one for one in found}["redis memory"]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from live.base.settings import Settings
-from live.run.doctor import Finding, examine
+from live.run.doctor import Diagnosis, examine
 from tests.acceptance.conftest import Service, Stage, on_air, until
 from tests.support.servers import Valkey, scratch_directory
 
@@ -108,7 +108,7 @@ async def test_living_settler_renews_its_beat(settler: Service) -> None:
     await until(later, seconds=SOON_S)
 
 
-async def _doctor(service: Service, tmp_path: Path) -> Finding:
+async def _doctor(service: Service, tmp_path: Path) -> Diagnosis:
     settings = Settings.from_env(service.env | {"LIVE_DATA_DIR": str(tmp_path)})
     found = await asyncio.to_thread(examine, settings)
     return {one.name: one for one in found}["settlement"]

@@ -23,7 +23,7 @@ from live.client.shell import Listener
 from live.domain.caller import ALL_SHOWS, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
-from live.tools.bench.gateways import Side, Stage, open_side, set_stage
+from live.tools.bench.gateways import BenchStage, Side, open_side, set_stage
 from tests.support.servers import Postgres
 
 LAG_SECONDS_MAX = 1.0
@@ -36,7 +36,7 @@ PUBLISH_SECONDS = 0.05
 class Inside:
     """Viewers who are in while the storm goes on."""
 
-    stage: Stage
+    stage: BenchStage
     clients: list[Client] = field(default_factory=list)
     published: int = 0
     lags: list[float] = field(default_factory=list)
@@ -105,14 +105,14 @@ async def test_everybody_is_back_while_postgres_is_down(
         assert median(inside.lags) < LAG_SECONDS_MAX
 
 
-def _insider(stage: Stage, side: Side, listener: Listener) -> Client:
+def _insider(stage: BenchStage, side: Side, listener: Listener) -> Client:
     auth = Authenticator(stage.secret, guests=Guests.OFF)
     token = auth.mint(role=Role.VIEWER, sub=uuid4().hex, shows=(ALL_SHOWS,), ttl=600)
     url = f"ws://127.0.0.1:{side.port}/connection/websocket"
     return Client(url, token=token, data={"show": stage.show}, listener=listener)
 
 
-async def _count(stage: Stage, expected: int) -> None:
+async def _count(stage: BenchStage, expected: int) -> None:
     """Wait until the heartbeats say that so many are in."""
     async with asyncio.timeout(COUNTED_SECONDS):
         while await stage.broker.viewers(stage.show) != expected:  # noqa: ASYNC110  # others count

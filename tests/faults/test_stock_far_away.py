@@ -14,7 +14,7 @@ from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
 from live.redis.connection import Address
 from live.stock.engine import StockEngine
-from live.stock.outbox import Batch, Outbox
+from live.stock.outbox import Outbox, OutboxEntry
 from tests.support.servers import Valkey
 from tests.support.slow_link import SlowLink
 from tests.support.stock_kit import buyer, key, one, terms
@@ -85,7 +85,7 @@ async def test_reader_of_the_outbox_far_away_comes_back(
     link.heal()
     await sold_again(engine, show, 1)
 
-    found: list[Batch] = []
+    found: list[OutboxEntry] = []
     async with asyncio.timeout(BACK_SECONDS):
         while not found:
             try:

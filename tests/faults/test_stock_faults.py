@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from live.base.errors import Busy, CallError
-from live.domain.hold import HoldAnswer, HoldState, Movement, MovementKind
+from live.domain.hold import HoldDecision, HoldState, Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import OfferTerms, Stock
 from live.domain.outcomes import Outcome
@@ -259,7 +259,7 @@ async def test_swallowed_reply_is_repeated_with_the_same_keys(
     proxy.swallow.clear()
     answers = await holds
 
-    assert all(isinstance(a, HoldAnswer) and a.outcome is Outcome.HELD for a in answers)
+    assert all(isinstance(a, HoldDecision) and a.outcome is Outcome.HELD for a in answers)
     assert (await engine.figures(show)).offers[0] == Stock(UNITS - 99, 99, 0)
     await client.close()
     await proxy.close()
@@ -282,7 +282,7 @@ async def test_swallowed_reply_of_a_step_moves_units_once(
     client = StockEngine(proxy.url)
     await client.open()
     await client.figures(show)
-    steps: dict[str, Callable[[], Awaitable[BeginAnswer | HoldAnswer | Transition]]] = {
+    steps: dict[str, Callable[[], Awaitable[BeginAnswer | HoldDecision | Transition]]] = {
         "begin": lambda: client.begin(show, who, mine, window_ms=60_000),
         "confirm": lambda: client.confirm(show, who, mine, one()),
         "release": lambda: client.release(show, who, mine),

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from live.tools.demo import purchase
-from live.tools.demo.crowd import Crowd, Fate, Plan, plan_viewer
+from live.tools.demo.crowd import CrowdShares, Fate, Plan, plan_viewer
 from live.tools.demo.stage import Stage
-from live.tools.demo.tally import Told, Verdict
-from live.tools.demo.viewer import Viewer
+from live.tools.demo.tally import KeyVerdict, Told
+from live.tools.demo.viewer import DemoViewer
 from tests.support.answers import Json
 from tests.support.demo_script import (
     OFFER,
@@ -31,7 +31,7 @@ from tests.support.demo_script import (
 )
 
 PLAN = replace(
-    plan_viewer(Crowd(), seed=1, index=1, per_buyer_limit=2),
+    plan_viewer(CrowdShares(), seed=1, index=1, per_buyer_limit=2),
     buys=True,
     qty=1,
     clicks_same_key=1,
@@ -90,7 +90,7 @@ async def play(
             sale_seconds=1.0,
             gate=asyncio.Semaphore(1),
         )
-        running = asyncio.create_task(Viewer(stage, plan, SUB, "token", seed=1).run())
+        running = asyncio.create_task(DemoViewer(stage, plan, SUB, "token", seed=1).run())
         await asyncio.wait_for(script.joined.wait(), PATIENCE)
         await script.offer("opened", "open")
         await until(lambda: done(stage))
@@ -104,7 +104,7 @@ async def test_buyer_who_pays_is_told_of_an_order() -> None:
     played = await play(Script({"offer.hold": held, "hold.checkout": confirmed}), PLAN)
 
     (word,) = played.told
-    assert (word.verdict, word.order) == (Verdict.OK, "o1")
+    assert (word.verdict, word.order) == (KeyVerdict.OK, "o1")
     assert [word.key] == played.script.keys("offer.hold")
     tally = played.stage.tally
     assert (tally.held, tally.confirmed, tally.confirmed_units, tally.unknown) == (1, 1, 1, 0)
@@ -120,7 +120,7 @@ async def test_unanswered_hold_is_repeated_with_its_key(fault: Exception) -> Non
 
     first, second = script.keys("offer.hold")
     assert first == second
-    assert [word.verdict for word in played.told] == [Verdict.OK]
+    assert [word.verdict for word in played.told] == [KeyVerdict.OK]
     assert played.stage.tally.held == 1
 
 
@@ -129,7 +129,7 @@ async def test_opening_that_was_missed_is_recovered_but_not_measured() -> None:
     script = Script({"offer.hold": held, "hold.checkout": confirmed})
     async with server(script):
         stage = Stage(script.url, SHOW, OFFER, 2, 1.0, asyncio.Semaphore(1))
-        viewer = Viewer(stage, PLAN, SUB, "token", seed=1)
+        viewer = DemoViewer(stage, PLAN, SUB, "token", seed=1)
         running = asyncio.create_task(viewer.run())
         await asyncio.wait_for(script.joined.wait(), PATIENCE)
         await until(lambda: stage.tally.connected)
@@ -150,7 +150,7 @@ async def test_opening_that_was_missed_is_recovered_but_not_measured() -> None:
     }
     assert stage.tally.recovered == 1
     assert stage.tally.fanout.count == 0
-    assert [word.verdict for word in stage.told] == [Verdict.OK]
+    assert [word.verdict for word in stage.told] == [KeyVerdict.OK]
 
 
 async def test_order_confirmed_by_event_alone_counts() -> None:
@@ -168,7 +168,7 @@ async def test_order_confirmed_by_event_alone_counts() -> None:
 
     played = await play(script, PLAN)
 
-    assert [(word.verdict, word.order) for word in played.told] == [(Verdict.OK, "o7")]
+    assert [(word.verdict, word.order) for word in played.told] == [(KeyVerdict.OK, "o7")]
     assert played.stage.tally.confirmed == 1
 
 
@@ -191,7 +191,7 @@ async def test_checkout_that_stays_open_is_repeated_with_its_key(
     first, second = script.keys("hold.checkout")
     assert first == second
     assert played.stage.tally.declined == 1
-    assert [word.verdict for word in played.told] == [Verdict.REFUSED]
+    assert [word.verdict for word in played.told] == [KeyVerdict.REFUSED]
 
 
 async def test_order_is_looked_up_where_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ async def test_order_is_looked_up_where_nobody_tells(monkeypatch: pytest.MonkeyP
 
     played = await play(script, PLAN)
 
-    assert [(word.verdict, word.order) for word in played.told] == [(Verdict.OK, "o3")]
+    assert [(word.verdict, word.order) for word in played.told] == [(KeyVerdict.OK, "o3")]
 
 
 async def test_declined_buyer_gives_his_units_back() -> None:
@@ -222,7 +222,9 @@ async def test_declined_buyer_gives_his_units_back() -> None:
 
     played = await play(script, replace(PLAN, fate=Fate.DECLINE))
 
-    assert [(word.verdict, word.outcome) for word in played.told] == [(Verdict.REFUSED, "released")]
+    assert [(word.verdict, word.outcome) for word in played.told] == [
+        (KeyVerdict.REFUSED, "released")
+    ]
     assert played.stage.tally.declined == 1
     assert script.keys("hold.release") == script.keys("offer.hold")
 
@@ -246,7 +248,7 @@ async def test_sold_out_buyer_pays_what_the_waitlist_grants() -> None:
 
     played = await play(script, replace(PLAN, waits=True), done=lambda stage: len(stage.told) == 2)
 
-    assert {word.verdict for word in played.told} == {Verdict.OK, Verdict.REFUSED}
+    assert {word.verdict for word in played.told} == {KeyVerdict.OK, KeyVerdict.REFUSED}
     assert script.keys("waitlist.join") != script.keys("offer.hold")
     tally = played.stage.tally
     assert (tally.refused, tally.waitlisted, tally.granted, tally.confirmed) == (1, 1, 1, 1)
@@ -284,7 +286,7 @@ async def test_error_is_a_refusal_and_not_repeated() -> None:
     played = await play(Script({"offer.hold": broken}), PLAN)
 
     assert [(word.verdict, word.outcome) for word in played.told] == [
-        (Verdict.REFUSED, "error 1404")
+        (KeyVerdict.REFUSED, "error 1404")
     ]
     assert len(played.script.asked) == 1
 
@@ -300,7 +302,7 @@ async def test_hold_without_an_end_is_unknown() -> None:
     played = await play(script, PLAN, done=lambda stage: script.asked)
 
     assert [(word.verdict, word.outcome) for word in played.told] == [
-        (Verdict.UNKNOWN, "unfinished")
+        (KeyVerdict.UNKNOWN, "unfinished")
     ]
 
 
@@ -309,7 +311,7 @@ async def test_viewer_thrown_out_for_good_stays_out() -> None:
     script = Script(reject=3500)
     async with server(script):
         stage = Stage(script.url, SHOW, OFFER, 2, 1.0, asyncio.Semaphore(1))
-        await asyncio.wait_for(Viewer(stage, PLAN, SUB, "token", seed=1).run(), PATIENCE)
+        await asyncio.wait_for(DemoViewer(stage, PLAN, SUB, "token", seed=1).run(), PATIENCE)
 
     assert len(script.connects) == 1
     assert stage.tally.failures["closed 3500"] == 1

@@ -13,7 +13,7 @@ import pytest
 
 from live.base.settings import Settings
 from live.ledger.db.migrate import migrate
-from live.run.doctor import Finding, examine, examine_settings
+from live.run.doctor import Diagnosis, examine, examine_settings
 from live.transport import descriptors
 from tests.support.cluster import Cluster
 from tests.support.servers import Postgres, Valkey
@@ -25,7 +25,7 @@ def settings(scratch: Path) -> Settings:
     return Settings(redis_url=None, database_url=None, secret=None, data_dir=data_dir)
 
 
-def look(settings: Settings, name: str) -> Finding:
+def look(settings: Settings, name: str) -> Diagnosis:
     found = {finding.name: finding for finding in examine(settings)}
     return found[name]
 

@@ -25,7 +25,7 @@ from live.ledger.db.fitness import check_ledger, grant, tables
 from live.ledger.db.migrate import migrate
 from live.run.checks.redis_rights import acl_rule
 from live.run.commands.engines import engine_faults
-from live.run.doctor import Finding, examine
+from live.run.doctor import Diagnosis, examine
 from live.tools.engines.embedded import Engines
 from tests.support.cluster import free_ports
 from tests.support.servers import Postgres, Valkey
@@ -36,7 +36,7 @@ def settings_of(valkey: Valkey, database_url: str, **changes: object) -> Setting
     return Settings(database_url=database_url, **(values | changes))  # type: ignore[arg-type]
 
 
-def stops(settings: Settings) -> list[Finding]:
+def stops(settings: Settings) -> list[Diagnosis]:
     """What doctor says keeps the service from starting."""
     return [found for found in examine(settings) if not found.ok and found.stops]
 
@@ -52,7 +52,7 @@ def refusal(settings: Settings) -> str:
     return ""
 
 
-def both_say(settings: Settings, name: str, text: str) -> Finding:
+def both_say(settings: Settings, name: str, text: str) -> Diagnosis:
     """Doctor and start name the same fault; returns doctor's finding."""
     found = stops(settings)
     assert [one.name for one in found] == [name]

@@ -69,7 +69,9 @@ async def test_authorise_repeated_charges_once(provider: Sandbox) -> None:
     assert first.ref is not None
 
 
-async def test_authorise_with_a_lost_reply_is_unknown_and_found_again(provider: Sandbox) -> None:
+async def test_authorise_with_a_lost_reply_is_unknown_and_found_again(
+    provider: Sandbox,
+) -> None:
     """A charge whose answer never comes is `unknown`; a look-up, or a repeat, tells it."""
     request = wanted("tok_timeout_after_charge")
     lost = await provider.authorise(request)

@@ -19,7 +19,7 @@ from live.buying.ways import WaysToPay
 from live.domain.caller import Caller, Role
 from live.domain.channels import Channel
 from live.domain.events import Event
-from live.domain.hold import HoldAnswer, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku, buyer_of
 from live.domain.offer import Mode, OfferTerms, Stock
 from live.domain.outcomes import Outcome
@@ -148,7 +148,7 @@ class Sale:
         assert answer.outcome is Outcome.HELD, answer
         return key
 
-    async def try_hold(self, caller: Caller, key: HoldKey, *lines: Line) -> HoldAnswer:
+    async def try_hold(self, caller: Caller, key: HoldKey, *lines: Line) -> HoldDecision:
         assert caller.buyer is not None
         return await self.stock.hold(self.show, caller.buyer, key, lines)
 

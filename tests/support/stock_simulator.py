@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from live.base.errors import Busy, CallError, Conflict, NotFound
-from live.domain.hold import HoldAnswer, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, Phase
 from live.domain.outcomes import Outcome
@@ -214,10 +214,10 @@ class Simulator(Checks):
             return_exceptions=True,
         )
         for answer, wanted in zip(answers, expected, strict=True):
-            assert isinstance(answer, HoldAnswer | CallError), answer
+            assert isinstance(answer, HoldDecision | CallError), answer
             self._check_hold_answer(answer, wanted)
 
-    def _check_hold_answer(self, answer: HoldAnswer | CallError, wanted: Told) -> None:
+    def _check_hold_answer(self, answer: HoldDecision | CallError, wanted: Told) -> None:
         code, slot, left, until = wanted
         self._count("hold", code)
         if isinstance(answer, CallError):

@@ -3,7 +3,7 @@
 import pytest
 
 from live.tools.demo.host import ItemSeen, LedgerOrder
-from live.tools.demo.tally import Told, Verdict
+from live.tools.demo.tally import KeyVerdict, Told
 from tests.faults.bad_day import FAULTS, plan_day
 from tests.faults.reckoning import faults_of
 
@@ -23,7 +23,7 @@ def test_days_are_bad_and_of_every_kind() -> None:
     assert {(fault.what, fault.victim) for day in days for fault in day} == set(FAULTS)
 
 
-def told(verdict: Verdict, outcome: str, *, order: str = "") -> Told:
+def told(verdict: KeyVerdict, outcome: str, *, order: str = "") -> Told:
     return Told(sub="ada", key="k", qty=1, verdict=verdict, outcome=outcome, order=order)
 
 
@@ -35,7 +35,7 @@ def order(*, state: str = "paid", number: str = "o", hold: str = "k", qty: int =
 @pytest.mark.parametrize("outcome", ["sold_out", "declined", "expired", "released"])
 def test_refused_buyer_with_an_order_is_a_fault(outcome: str) -> None:
     """Whoever was told no in the end has bought nothing; what was taken back does not count."""
-    refused = [told(Verdict.REFUSED, outcome)]
+    refused = [told(KeyVerdict.REFUSED, outcome)]
 
     assert faults_of(refused, [order()], FIVE) == [f"k was told {outcome} and has an order"]
     assert faults_of(refused, [order(state="cancelled")], FIVE) == []
@@ -43,7 +43,7 @@ def test_refused_buyer_with_an_order_is_a_fault(outcome: str) -> None:
 
 def test_broken_promises_are_faults() -> None:
     """Confirmed and not there, there twice, for nobody, and more than there was."""
-    confirmed = [told(Verdict.OK, "confirmed", order="o")]
+    confirmed = [told(KeyVerdict.OK, "confirmed", order="o")]
 
     assert faults_of(confirmed, [order()], FIVE) == []
     assert len(faults_of(confirmed, [], FIVE)) == 1
@@ -54,7 +54,7 @@ def test_broken_promises_are_faults() -> None:
 
 def test_unknown_may_be_sold_once_or_not() -> None:
     """Nobody told him, so both are true to what he knows."""
-    unknown = [told(Verdict.UNKNOWN, "no answer")]
+    unknown = [told(KeyVerdict.UNKNOWN, "no answer")]
 
     assert faults_of(unknown, [], FIVE) == faults_of(unknown, [order()], FIVE) == []
 

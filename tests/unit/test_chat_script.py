@@ -7,7 +7,7 @@ import pytest
 
 from live.base.errors import CallError
 from live.chat.rules import _refuse
-from live.chat.store import Admission
+from live.chat.store import ChatAdmission
 
 SOURCE = resources.files("live.chat").joinpath("lua/admit.lua").read_text()
 HEADER = "\n".join(line for line in SOURCE.splitlines() if line.startswith("-- "))
@@ -28,4 +28,4 @@ def test_refusal_of_the_script_is_an_error_with_a_text(code: str) -> None:
     """A code that nobody translates would let the message through."""
     assert f"'{code}'" in SOURCE or code in HEADER
     with pytest.raises(CallError):
-        _refuse(Admission(code, "1500"))
+        _refuse(ChatAdmission(code, "1500"))

@@ -13,7 +13,7 @@ from live.tools.demo.report import (
     progress_line,
     read_line,
 )
-from live.tools.demo.tally import Histogram, Tally, Told, Verdict, lost_orders, merge
+from live.tools.demo.tally import Histogram, KeyVerdict, Tally, Told, lost_orders, merge
 
 
 def histogram(*samples: float) -> Histogram:
@@ -23,7 +23,7 @@ def histogram(*samples: float) -> Histogram:
     return made
 
 
-def told(key: str, order: str, verdict: Verdict = Verdict.OK) -> Told:
+def told(key: str, order: str, verdict: KeyVerdict = KeyVerdict.OK) -> Told:
     return Told(sub="s" * 255, key=key, qty=1, verdict=verdict, outcome="confirmed", order=order)
 
 
@@ -119,7 +119,7 @@ def test_progress_of_processes_adds_up() -> None:
 def test_order_that_the_ledger_lacks_is_lost() -> None:
     """An acknowledged order counts as lost where it is missing or is another hold's."""
     words = [told("k1", "o1"), told("k2", "o2"), told("k3", "o3")]
-    refused = told("k4", "", Verdict.REFUSED)
+    refused = told("k4", "", KeyVerdict.REFUSED)
 
     lost = lost_orders([*words, refused], {"o1": "k1", "o2": "other"})
 

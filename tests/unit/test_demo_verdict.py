@@ -11,7 +11,7 @@ import pytest
 from live.tools.demo.host import ItemSeen, LedgerOrder
 from live.tools.demo.progress import (
     Display,
-    Figures,
+    OfferFigures,
     Scene,
     milliseconds,
     reckoning_lines,
@@ -20,7 +20,7 @@ from live.tools.demo.progress import (
     scene_rows,
 )
 from live.tools.demo.report import Progress
-from live.tools.demo.tally import Tally, Told, Verdict
+from live.tools.demo.tally import KeyVerdict, Tally, Told
 from live.tools.demo.verdict import Evidence, final_line, reckon
 
 OFFER = "flash-1"
@@ -56,7 +56,7 @@ def told(number: int) -> Told:
         sub="anna",
         key=f"k{number}",
         qty=1,
-        verdict=Verdict.OK,
+        verdict=KeyVerdict.OK,
         outcome="confirmed",
         order=f"o{number}",
     )
@@ -150,7 +150,7 @@ def test_scene_shows_latencies_once_there_are_any() -> None:
     measured = Scene(
         step="open",
         viewers_wanted=5,
-        offer=Figures(phase="open", quantity=9, left=4, held=3, sold=2),
+        offer=OfferFigures(phase="open", quantity=9, left=4, held=3, sold=2),
         audience=Progress(connected=5, opened=5, fanout_p50_ms=1.26, fanout_p99_ms=140.7),
     )
 

@@ -19,7 +19,7 @@ from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.transport.fast.light import LightConnection
-from live.transport.fast.line import Line
+from live.transport.fast.line import UpgradedLine
 from live.transport.fast.toll import LATE_BYTES_MAX
 
 
@@ -85,7 +85,7 @@ class Heard:
 
 
 class Registry:
-    def ended(self, connection: Line) -> None:
+    def ended(self, connection: UpgradedLine) -> None:
         pass
 
 

@@ -16,7 +16,7 @@ from live.redis.scripts import script
 from live.stock.records import (
     COUNTER_BITS,
     UNITS_MAX,
-    Record,
+    HoldRecord,
     number6,
     pack_lines,
     pack_offer,
@@ -47,12 +47,12 @@ def test_requests_are_read_back_as_packed(
     assert list(read_requests(blob)) == requests
 
 
-record = st.builds(Record, sixteen.map(HoldKey), lines, st.sampled_from("HSREXW"), time)
-paying = st.builds(Record, sixteen.map(HoldKey), lines, st.just("P"), time, time)
+record = st.builds(HoldRecord, sixteen.map(HoldKey), lines, st.sampled_from("HSREXW"), time)
+paying = st.builds(HoldRecord, sixteen.map(HoldKey), lines, st.just("P"), time, time)
 
 
 @given(st.lists(record | paying))
-def test_records_are_read_back_as_packed(records: list[Record]) -> None:
+def test_records_are_read_back_as_packed(records: list[HoldRecord]) -> None:
     """Any row of a buyer's records survives the hash value."""
     value = b"".join(
         pack_record(r.key, r.lines, r.state.encode(), r.time, r.held_until) for r in records

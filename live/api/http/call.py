@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from live.api.auth import ConsoleSession, InvalidToken
 from live.api.http.deps import ApiDeps
-from live.api.http.table import Access, Answer, ApiCall, B, Endpoint, Where
+from live.api.http.table import Access, ApiAnswer, ApiCall, B, Endpoint, Where
 from live.api.problems import (
     TooLarge,
     TooSlow,
@@ -243,7 +243,7 @@ _JSON = "application/json"
 def _response(endpoint: Endpoint[B], result: object) -> Response:
     if isinstance(result, Response):
         return result
-    answer = result if isinstance(result, Answer) else Answer(body=result)
+    answer = result if isinstance(result, ApiAnswer) else ApiAnswer(body=result)
     headers = {"Cache-Control": "no-store", **answer.headers}
     return Response(orjson.dumps(answer.body), endpoint.status, headers, _JSON)
 

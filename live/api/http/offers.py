@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
 from live.api.http.shows import note_of
-from live.api.http.table import Answer, ApiCall
+from live.api.http.table import ApiAnswer, ApiCall
 from live.api.problems import TooManyRequests
 from live.api.schema.fields import Empty
 from live.api.schema.http_answers import OfferPage
@@ -24,7 +24,7 @@ from live.ledger.hosting.offer_rows import NewOffer, OfferChanges
 SLOT_DIGITS_MAX = 5  # two bytes, as the stock engine numbers a show's offers
 
 
-async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> Answer:
+async def create_offer(deps: ApiDeps, call: ApiCall[OfferBody]) -> ApiAnswer:
     body = call.body
     name = new_id("offer", call.actor.call) if isinstance(body.id, UnsetType) else body.id
     offer = OfferId(name)
@@ -67,7 +67,7 @@ async def get_offer(deps: ApiDeps, call: ApiCall[Empty]) -> OfferView:
     return (await deps.host.look_at_offer(call.offer_id)).offer(call.offer_id)
 
 
-async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> Answer:
+async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> ApiAnswer:
     named = {
         name: value
         for name in OfferPatchBody.__struct_fields__
@@ -79,35 +79,35 @@ async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> Answer:
     return _answer(await deps.host.edit_offer(call.offer_id, changes, call.actor), call.offer_id)
 
 
-async def mark_sold_out(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def mark_sold_out(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.mark_sold_out(call.offer_id, call.actor), call.offer_id)
 
 
-async def open_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def open_offer(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.open_offer(call.offer_id, call.actor), call.offer_id)
 
 
-async def pause_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def pause_offer(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.pause_offer(call.offer_id, call.actor), call.offer_id)
 
 
-async def resume_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def resume_offer(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.resume_offer(call.offer_id, call.actor), call.offer_id)
 
 
-async def close_offer(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def close_offer(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.close_offer(call.offer_id, call.actor), call.offer_id)
 
 
-async def extend_offer(deps: ApiDeps, call: ApiCall[ExtendBody]) -> Answer:
+async def extend_offer(deps: ApiDeps, call: ApiCall[ExtendBody]) -> ApiAnswer:
     done = await deps.host.extend_offer(call.offer_id, call.body.seconds, call.actor)
     return _answer(done, call.offer_id)
 
 
-async def restock_offer(deps: ApiDeps, call: ApiCall[RestockBody]) -> Answer:
+async def restock_offer(deps: ApiDeps, call: ApiCall[RestockBody]) -> ApiAnswer:
     done = await deps.host.restock_offer(call.offer_id, call.body.quantity, call.actor)
     return _answer(done, call.offer_id)
 
 
-def _answer(done: Done, offer: OfferId) -> Answer:
-    return Answer(body=done.offer(offer), headers=note_of(done))
+def _answer(done: Done, offer: OfferId) -> ApiAnswer:
+    return ApiAnswer(body=done.offer(offer), headers=note_of(done))

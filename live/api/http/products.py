@@ -3,7 +3,7 @@
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
 from live.api.http.shows import NOTE_HEADER
-from live.api.http.table import Answer, ApiCall
+from live.api.http.table import ApiAnswer, ApiCall
 from live.api.schema.fields import Empty
 from live.api.schema.http_answers import ProductPage
 from live.api.schema.http_requests import AdjustmentBody, ProductBody
@@ -12,7 +12,7 @@ from live.domain.show import ProductView
 from live.ledger.hosting.catalogue import NewProduct
 
 
-async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> Answer:
+async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> ApiAnswer:
     body = call.body
     made = await deps.catalogue.create(
         NewProduct(
@@ -28,7 +28,7 @@ async def create_product(deps: ApiDeps, call: ApiCall[ProductBody]) -> Answer:
     )
     # An offer of it may cost something else, so this is told and no more.
     fault = deps.ways.refusal(made.price_minor, made.currency)
-    return Answer(body=made, headers={NOTE_HEADER: fault} if fault else {})
+    return ApiAnswer(body=made, headers={NOTE_HEADER: fault} if fault else {})
 
 
 async def list_products(deps: ApiDeps, call: ApiCall[Empty]) -> ProductPage:

@@ -4,7 +4,7 @@ from msgspec import UNSET, UnsetType
 
 from live.api.http.deps import ApiDeps
 from live.api.http.paging import read_cursor, read_limit, write_cursor
-from live.api.http.table import Answer, ApiCall
+from live.api.http.table import ApiAnswer, ApiCall
 from live.api.schema.fields import Empty
 from live.api.schema.http_answers import ShowPage
 from live.api.schema.http_requests import (
@@ -34,7 +34,7 @@ def note_of(done: Done) -> dict[str, str]:
 PASSCODE_CHARS_MIN = 6
 
 
-async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> Answer:
+async def create_show(deps: ApiDeps, call: ApiCall[ShowBody]) -> ApiAnswer:
     body = call.body
     if body.id is UNSET and not call.caller.everywhere:
         raise Denied("name the show: the token covers certain shows only")
@@ -69,7 +69,7 @@ async def get_show(deps: ApiDeps, call: ApiCall[Empty]) -> ShowView:
     return view_show(done.state, done.stocks, drafts=True)
 
 
-async def patch_show(deps: ApiDeps, call: ApiCall[ShowPatchBody]) -> Answer:
+async def patch_show(deps: ApiDeps, call: ApiCall[ShowPatchBody]) -> ApiAnswer:
     patch = ShowPatch(
         **{
             name: value
@@ -82,38 +82,38 @@ async def patch_show(deps: ApiDeps, call: ApiCall[ShowPatchBody]) -> Answer:
     return _answer(await deps.host.patch_show(call.show_id, patch, call.actor))
 
 
-async def start_show(deps: ApiDeps, call: ApiCall[StartBody]) -> Answer:
+async def start_show(deps: ApiDeps, call: ApiCall[StartBody]) -> ApiAnswer:
     if call.body.rehearsal:
         return _answer(await deps.host.rehearse_show(call.show_id, call.actor))
     return _answer(await deps.host.start_show(call.show_id, call.actor))
 
 
-async def pause_show(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def pause_show(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.pause_show(call.show_id, call.actor))
 
 
-async def resume_show(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def resume_show(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.resume_show(call.show_id, call.actor))
 
 
-async def end_show(deps: ApiDeps, call: ApiCall[Empty]) -> Answer:
+async def end_show(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:
     return _answer(await deps.host.end_show(call.show_id, call.actor))
 
 
-async def set_run_order(deps: ApiDeps, call: ApiCall[RunOrderBody]) -> Answer:
+async def set_run_order(deps: ApiDeps, call: ApiCall[RunOrderBody]) -> ApiAnswer:
     skus = [Sku(sku) for sku in call.body.skus]
     return _answer(await deps.host.set_run_order(call.show_id, skus, call.actor))
 
 
-async def set_pins(deps: ApiDeps, call: ApiCall[PinsBody]) -> Answer:
+async def set_pins(deps: ApiDeps, call: ApiCall[PinsBody]) -> ApiAnswer:
     skus = [Sku(sku) for sku in call.body.skus]
     return _answer(await deps.host.pin(call.show_id, skus, call.actor))
 
 
-async def announce(deps: ApiDeps, call: ApiCall[AnnouncementBody]) -> Answer:
+async def announce(deps: ApiDeps, call: ApiCall[AnnouncementBody]) -> ApiAnswer:
     body = call.body
     return _answer(await deps.host.announce(call.show_id, body.text, body.until, call.actor))
 
 
-def _answer(done: Done) -> Answer:
-    return Answer(body=done.show, headers=note_of(done))
+def _answer(done: Done) -> ApiAnswer:
+    return ApiAnswer(body=done.show, headers=note_of(done))

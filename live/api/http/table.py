@@ -86,7 +86,7 @@ class ApiCall(Generic[B]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ApiAnswer:
     """A handler's answer where the object alone is not enough."""
 
     body: object

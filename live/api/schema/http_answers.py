@@ -8,7 +8,7 @@ from live.domain.ids import ShowId
 from live.domain.offer import OfferView
 from live.domain.order import OrderView
 from live.domain.show import ProductView
-from live.ledger.hosting.actions import Action
+from live.ledger.hosting.actions import HostAction
 from live.ledger.hosting.bans import BanRow
 from live.ledger.hosting.desk_rows import AuditResult, ShowSummary
 from live.ledger.hosting.orders import OfferReport
@@ -55,7 +55,7 @@ class OrderPage:
 class ActionPage:
     """`next` and `cursor` as in a page of orders."""
 
-    items: list[Action]
+    items: list[HostAction]
     next: str | None
     cursor: str
 

@@ -40,7 +40,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class AuditScope:
     """What one run looks at. `afresh`: shows of which nothing that is noted is believed.
 
     `skus` None: all products. `marks`: how far the append-only tables are covered by this run.
@@ -55,12 +55,12 @@ class Work:
     waiting: int = 0  # ended shows that were never proven and have to wait for another run
 
 
-async def everything(pool: Pool) -> Work:
+async def everything(pool: Pool) -> AuditScope:
     """All shows, afresh; noted heads of logs are still held against the logs."""
     marks = await _tops(pool)
     rows = await pool.fetch("SELECT id FROM shows ORDER BY created_at, id", timeout=READ_TIMEOUT_S)
     shows = tuple(ShowId(row["id"]) for row in rows)
-    return Work(
+    return AuditScope(
         shows=shows,
         afresh=frozenset((*shows, CATALOGUE)),
         skus=None,
@@ -70,7 +70,7 @@ async def everything(pool: Pool) -> Work:
     )
 
 
-async def changed(pool: Pool) -> Work:
+async def changed(pool: Pool) -> AuditScope:
     """What changed since it was proven, and the oldest proofs in turn."""
     tops = await _tops(pool)  # first: what comes while we look is looked at next time
     rows = await pool.fetch("SELECT name, mark FROM audit_marks")
@@ -83,7 +83,7 @@ async def changed(pool: Pool) -> Work:
     # A show that was never proven stays so, whatever the marks say: it may wait.
     first = [ShowId(row["id"]) for row in shows if row["first"]]
     named = [ShowId(row["id"]) for row in shows if not row["first"]] + first[:FIRST_MAX]
-    return Work(
+    return AuditScope(
         shows=tuple(dict.fromkeys([*named, *sorted(afresh - {CATALOGUE})])),
         afresh=afresh,
         skus=[row["sku"] for row in skus] if marks else None,
@@ -101,7 +101,12 @@ def _books_since(marks: Mapping[str, int]) -> int:
 
 
 async def remember(
-    pool: Pool, work: Work, proofs: Sequence[Proof], unproven: Sequence[ShowId], *, books: bool
+    pool: Pool,
+    work: AuditScope,
+    proofs: Sequence[Proof],
+    unproven: Sequence[ShowId],
+    *,
+    books: bool,
 ) -> None:
     """Note what was proven, and forget the proof of what was not."""
     await pool.execute(

@@ -24,7 +24,7 @@ from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Stock
 from live.ledger.audit.books import compare_books, unread_books
 from live.ledger.audit.findings import Check, Finding, finding
-from live.ledger.audit.marks import CATALOGUE, Proof, Work, changed, everything, remember
+from live.ledger.audit.marks import CATALOGUE, AuditScope, Proof, changed, everything, remember
 from live.ledger.audit.shop_sql import ORPHANS, SHELVES, SHOP_CHECKS
 from live.ledger.audit.show import (
     NAMED_MAX,
@@ -161,7 +161,7 @@ async def audit(
     return _report(work, extent, notes)
 
 
-async def work_of(pool: Pool, extent: Extent) -> Work:
+async def work_of(pool: Pool, extent: Extent) -> AuditScope:
     """Which shows this extent names. Raises NotFound for one that is not there."""
     if extent.changed:
         return await changed(pool)
@@ -170,7 +170,7 @@ async def work_of(pool: Pool, extent: Extent) -> Work:
         return work
     if extent.show not in work.shows:
         raise NotFound(f"unknown show {extent.show}")
-    return Work(
+    return AuditScope(
         shows=(extent.show,),
         afresh=work.afresh,
         skus=None,
@@ -180,7 +180,7 @@ async def work_of(pool: Pool, extent: Extent) -> Work:
     )
 
 
-def _report(work: Work, extent: Extent, notes: _Notes) -> AuditReport:
+def _report(work: AuditScope, extent: Extent, notes: _Notes) -> AuditReport:
     rest = [
         proof
         for show, proof in work.proofs.items()
@@ -249,7 +249,7 @@ def _audited(offer: LedgerOffer, stock: Stock | None) -> AuditedOffer:
     )
 
 
-async def _check_shop(pool: Pool, work: Work, notes: _Notes) -> list[Proof]:
+async def _check_shop(pool: Pool, work: AuditScope, notes: _Notes) -> list[Proof]:
     """What concerns no single show. Each check is a read of its own: none needs another's."""
     for check in SHOP_CHECKS:
         await _ask(pool, check, notes, NAMED_MAX)
@@ -281,7 +281,7 @@ async def _ask(pool: Pool, check: Check, notes: _Notes, *arguments: object) -> N
 
 
 async def _check_provider(
-    pool: Pool, provider: ProviderAuditPort, work: Work, notes: _Notes
+    pool: Pool, provider: ProviderAuditPort, work: AuditScope, notes: _Notes
 ) -> bool:
     """Whether its books could be read."""
     try:

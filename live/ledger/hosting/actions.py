@@ -20,7 +20,7 @@ LOCK_SPACE = 0x6C61  # first half of the advisory lock that keeps one chain in o
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class HostAction:
     """One row of the log; `detail` is canonical JSON: the request and what it changed."""
 
     id: int
@@ -136,7 +136,7 @@ async def read(
     after: int = 0,
     limit: int = 100,
     newest_first: bool = False,
-) -> list[Action]:
+) -> list[HostAction]:
     """A page of the log in order; `after` is the last id of the page before, 0 on the first."""
     beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
     rows = await connection.fetch(
@@ -148,7 +148,7 @@ async def read(
         limit,
     )
     return [
-        Action(
+        HostAction(
             id=row["id"],
             show=show,
             caller=row["caller"],

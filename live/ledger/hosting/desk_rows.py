@@ -72,7 +72,7 @@ class DeskRows:
 
     async def actions(
         self, show: ShowId, *, after: int, limit: int, newest_first: bool = False
-    ) -> list[actions.Action]:
+    ) -> list[actions.HostAction]:
         """What hosts and moderators did, from behind the row `after` on."""
         async with self._pool.acquire() as connection:
             return await actions.read(

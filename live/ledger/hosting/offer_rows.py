@@ -27,7 +27,7 @@ from live.domain.offer import (
 )
 from live.domain.show import ShowState
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.show_command import Actor, Command, show_command
+from live.ledger.hosting.show_command import Actor, ShowCommand, show_command
 from live.ledger.hosting.shows import give_back_draft
 
 KEEPER = Actor(sub="keeper", role=Role.SERVICE)
@@ -276,14 +276,14 @@ class OfferRows:
     @asynccontextmanager
     async def _command(
         self, offer: OfferId, actor: Actor, action: str, detail: dict[str, object]
-    ) -> AsyncIterator[Command]:
+    ) -> AsyncIterator[ShowCommand]:
         # An offer never changes its show, so this read needs no lock.
         show = await self.show_of(offer)
         logged = {"offer": offer, **detail}
         async with show_command(self._pool, show, actor, action, logged) as command:
             yield command
 
-    async def _next_slot(self, command: Command) -> int:
+    async def _next_slot(self, command: ShowCommand) -> int:
         slot: int = await command.connection.fetchval(
             "SELECT coalesce(max(slot) + 1, 0) FROM offers WHERE show = $1", command.show
         )
@@ -298,7 +298,7 @@ class OfferRows:
             )
         return slot
 
-    async def _allot(self, command: Command, new: NewOffer) -> asyncpg.Record:
+    async def _allot(self, command: ShowCommand, new: NewOffer) -> asyncpg.Record:
         """Take the units from what the product has available; the row of the product."""
         product = await command.connection.fetchrow(
             """SELECT title, image_url, currency, on_hand - allotted AS available
@@ -322,7 +322,7 @@ class OfferRows:
         return product
 
     async def _insert(
-        self, command: Command, new: NewOffer, slot: int, product: asyncpg.Record
+        self, command: ShowCommand, new: NewOffer, slot: int, product: asyncpg.Record
     ) -> None:
         written = await command.connection.fetchval(
             """INSERT INTO offers (id, show, slot, sku, title, image_url, price_minor, currency,
@@ -360,7 +360,7 @@ _SAID = "(announcement_until <= now())"
 _CLOSES = "(phase IN ('scheduled', 'open', 'paused') AND closes_at <= now())"
 
 
-async def _phase(command: Command, offer: OfferId) -> Phase:
+async def _phase(command: ShowCommand, offer: OfferId) -> Phase:
     """Lock the offer against the settler and tell its phase."""
     return Phase(
         await command.connection.fetchval(
@@ -369,7 +369,7 @@ async def _phase(command: Command, offer: OfferId) -> Phase:
     )
 
 
-async def _turn(command: Command, offer: OfferId, then: Phase) -> None:
+async def _turn(command: ShowCommand, offer: OfferId, then: Phase) -> None:
     now = await _phase(command, offer)
     if not may_become(now, then):
         raise Conflict(f"offer {offer} is {now.value} and cannot become {then.value}")
@@ -378,13 +378,15 @@ async def _turn(command: Command, offer: OfferId, then: Phase) -> None:
     )
 
 
-async def _demand(command: Command, offer: OfferId, phases: Sequence[Phase], action: str) -> None:
+async def _demand(
+    command: ShowCommand, offer: OfferId, phases: Sequence[Phase], action: str
+) -> None:
     now = await _phase(command, offer)
     if now not in phases:
         raise Conflict(f"{action}: offer {offer} is {now.value}")
 
 
-async def _set_quantity(command: Command, offer: OfferId, wanted: int) -> None:
+async def _set_quantity(command: ShowCommand, offer: OfferId, wanted: int) -> None:
     """Set a draft's units; the difference comes from the product, or goes back to it."""
     row = await command.connection.fetchrow("SELECT sku, allotted FROM offers WHERE id = $1", offer)
     assert row is not None, "the command has locked it"
@@ -409,7 +411,7 @@ async def _set_quantity(command: Command, offer: OfferId, wanted: int) -> None:
         )
 
 
-async def _log_allotted(command: Command, sku: str, offer: OfferId, quantity: int) -> None:
+async def _log_allotted(command: ShowCommand, sku: str, offer: OfferId, quantity: int) -> None:
     await command.connection.execute(
         "INSERT INTO stock_movements (sku, offer, kind, qty) VALUES ($1, $2, 'allotted', $3)",
         sku,

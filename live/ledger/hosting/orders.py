@@ -39,7 +39,7 @@ class OrderRow:
 
 
 @dataclass(frozen=True, slots=True)
-class OrderPage:
+class FoundOrders:
     """`cursor` is where the next page begins; `more` tells whether there is one now."""
 
     orders: tuple[OrderRow, ...]
@@ -117,7 +117,7 @@ class OrderRows:
         cursor: str | None = None,
         limit: int = 50,
         newest_first: bool = False,
-    ) -> OrderPage:
+    ) -> FoundOrders:
         """Orders of a show, of a person or of both, the oldest first. Raises BadField.
 
         The oldest first they are in the order of their positions, and none is told before all that
@@ -145,7 +145,7 @@ class OrderRows:
         )
         orders = tuple(_order_of(row) for row in rows[:size])
         last = orders[-1].view.order if orders else cursor or _BEFORE_ALL
-        return OrderPage(orders, last, len(rows) > size)
+        return FoundOrders(orders, last, len(rows) > size)
 
     async def views(self, ids: Sequence[UUID]) -> dict[str, OrderRow]:
         rows = await self._pool.fetch(f"{_ORDER} WHERE o.id = ANY($1::uuid[])", ids)

@@ -43,7 +43,7 @@ class DoneBefore(Exception):
 
 
 @dataclass(slots=True)
-class Command:
+class ShowCommand:
     """A change under way: the locked show, and after the block the state that it led to.
 
     The block may set `nothing_done`; then neither version nor audit log move.
@@ -82,7 +82,7 @@ class Command:
 @asynccontextmanager
 async def show_command(
     pool: Pool, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
-) -> AsyncIterator[Command]:
+) -> AsyncIterator[ShowCommand]:
     """Run the block inside the transaction of one command.
 
     Raises NotFound for an unknown show, DoneBefore where the actor's call was done before.
@@ -96,7 +96,7 @@ async def show_command(
 @asynccontextmanager
 async def command_on(
     connection: Connection, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
-) -> AsyncIterator[Command]:
+) -> AsyncIterator[ShowCommand]:
     """The same in a transaction that the caller has begun; `state` is not read."""
     # NO KEY: orders and holds that refer to the show go on being written meanwhile.
     row = await connection.fetchrow(
@@ -108,7 +108,7 @@ async def command_on(
     if not await mark_done(connection, actor.call):
         raise DoneBefore(show)
     status = ShowStatus(row["status"])
-    command = Command(
+    command = ShowCommand(
         connection, show, status, row["frozen"], row["rehearsed"], row["currency"], detail
     )
     yield command

@@ -18,8 +18,8 @@ from live.ledger.db.pool import Connection, Pool
 from live.ledger.hosting import actions, rehearsal
 from live.ledger.hosting.show_command import (
     Actor,
-    Command,
     DoneBefore,
+    ShowCommand,
     read_closed,
     read_running,
     read_show,
@@ -333,7 +333,7 @@ _MAY_START = (ShowStatus.SCHEDULED, ShowStatus.REHEARSAL)
 
 
 async def _set_status(
-    command: Command, action: str, then: ShowStatus, allowed: tuple[ShowStatus, ...]
+    command: ShowCommand, action: str, then: ShowStatus, allowed: tuple[ShowStatus, ...]
 ) -> None:
     if command.status not in allowed:
         raise Conflict(f"{action}: show {command.show} is {command.status.value}")
@@ -342,7 +342,7 @@ async def _set_status(
     )
 
 
-async def _leave_rehearsal(command: Command) -> bool:
+async def _leave_rehearsal(command: ShowCommand) -> bool:
     """Undo a rehearsal's offers; False where none is under way."""
     if command.status is not ShowStatus.REHEARSAL:
         return False
@@ -353,7 +353,7 @@ async def _leave_rehearsal(command: Command) -> bool:
     return True
 
 
-async def _end(command: Command) -> None:
+async def _end(command: ShowCommand) -> None:
     connection, show = command.connection, command.show
     await connection.execute("UPDATE shows SET status = 'ended' WHERE id = $1", show)
     # In the order of ids, as the settler locks them: it settles most when a show ends.

@@ -39,7 +39,7 @@ Identity = tuple[BuyerId, HoldKey]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class OrderVerdict:
     """What the ledger makes of one sale: the row of its order."""
 
     movement: Movement
@@ -164,7 +164,7 @@ def _is_sold_again(one: Movement, row: asyncpg.Record, ours: set[UUID]) -> bool:
 async def _undo(
     connection: Connection,
     show: ShowId,
-    rejected: Sequence[Verdict],
+    rejected: Sequence[OrderVerdict],
     again: Sequence[Movement],
     facts: Sequence[asyncpg.Record],
 ) -> None:
@@ -195,7 +195,7 @@ def _judge(
     ours: set[UUID],
     free: dict[int, int],
     offers: dict[int, OfferFacts],
-) -> Verdict | None:
+) -> OrderVerdict | None:
     """Accept or refuse one sale; None where its order exists. Takes the units out of `free`."""
     assert row is not None, "LOOK returns a row for each sale"
     if row["order_id"] is not None:
@@ -234,11 +234,11 @@ def _refusal(one: Movement, row: asyncpg.Record, ours: set[UUID]) -> str:
 
 def _verdict(
     one: Movement, row: asyncpg.Record, state: str, reason: str, offers: dict[int, OfferFacts]
-) -> Verdict:
+) -> OrderVerdict:
     lines = one.lines
     if row["payment"] is None:
         prices = tuple(offers[line.slot].price_minor for line in lines)
-        return Verdict(
+        return OrderVerdict(
             movement=one,
             order=uuid5(_NAMELESS, f"{one.show}/{one.buyer.hex()}/{one.key.hex()}"),
             payment=None,
@@ -253,7 +253,7 @@ def _verdict(
         )
     job, amount = _job(state, row)
     asked = dict(zip(row["slots"], row["prices_minor"], strict=True))
-    return Verdict(
+    return OrderVerdict(
         movement=one,
         order=row["payment_order"],
         payment=row["payment"],
@@ -283,9 +283,9 @@ def _job(state: str, row: asyncpg.Record) -> tuple[str, int]:
 async def _write(
     connection: Connection,
     show: ShowId,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[OrderVerdict],
     offers: dict[int, OfferFacts],
-) -> list[Verdict]:
+) -> list[OrderVerdict]:
     """Write the orders and what follows; returns those that were really new."""
     rows = await connection.fetch(
         sql.WRITE_ORDERS,
@@ -309,7 +309,10 @@ async def _write(
 
 
 async def _write_rest(
-    connection: Connection, show: ShowId, made: Sequence[Verdict], offers: dict[int, OfferFacts]
+    connection: Connection,
+    show: ShowId,
+    made: Sequence[OrderVerdict],
+    offers: dict[int, OfferFacts],
 ) -> None:
     items = [
         (one, offers[line.slot], line.qty, price)

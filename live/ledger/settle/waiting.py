@@ -18,7 +18,7 @@ SHOWS_A_LOOK_MAX = 200  # three small calls each, pipelined: some milliseconds o
 _UNSETTLED = f"SELECT id FROM (({MOVING}) UNION ({LATE})) AS moving ORDER BY id LIMIT $1"
 
 
-class Waiting:
+class OutboxAge:
     def __init__(
         self, pool: Pool, outbox: OutboxPort, *, shows_a_look: int = SHOWS_A_LOOK_MAX
     ) -> None:

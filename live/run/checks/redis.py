@@ -13,7 +13,7 @@ import redis
 
 from live.base.errors import EngineError, EngineLoading, reason_of
 from live.base.redis_url import SLOTS, NodeUrl, is_cluster, read_slots, seeds_of
-from live.redis.memory import Memory
+from live.redis.memory import MemoryUse
 from live.run.checks.redis_rights import check_rights
 from live.run.checks.urls import numbers, shown
 
@@ -41,7 +41,7 @@ class RedisFacts:
     clustered: bool
     replica: bool
     ahead_ms: int
-    memory: Memory
+    memory: MemoryUse
 
 
 def check_redis(url: str) -> list[RedisFacts]:
@@ -73,7 +73,7 @@ def _read(client: redis.Redis, url: str) -> RedisFacts:
         clustered=bool(info.get("cluster_enabled")),
         replica=info.get("role") == "slave",
         ahead_ms=round((seconds + micros / 1e6 - ours) * 1000),
-        memory=Memory.of(info),
+        memory=MemoryUse.of(info),
     )
 
 

@@ -8,7 +8,7 @@ from live.base.errors import EngineError
 from live.base.settings import Settings
 from live.base.telemetry import set_up_logs
 from live.run.commands.engines import engine_faults, engines_of, prepare
-from live.run.doctor import Finding, examine_engines, examine_settings
+from live.run.doctor import Diagnosis, examine_engines, examine_settings
 from live.run.process import stop_on_signals
 from live.run.supervisor import Supervisor
 from live.tools.engines.embedded import Engines
@@ -40,7 +40,7 @@ def serve(settings: Settings, *, role: str) -> int:
         )
 
 
-def _warn(event: str, finding: Finding) -> None:
+def _warn(event: str, finding: Diagnosis) -> None:
     if not finding.ok:
         log.warning(event, what=finding.name, found=finding.detail, mend=finding.fix)
 

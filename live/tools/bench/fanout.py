@@ -24,10 +24,10 @@ from live.base.errors import EngineError
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
 from live.tools.bench.gateways import (
+    BenchStage,
     Cost,
     Kind,
     Side,
-    Stage,
     open_side,
     raise_file_limit,
     set_stage,
@@ -85,7 +85,7 @@ async def run(
     return make_report("fanout", rows, goals)
 
 
-async def _measure(stages: dict[Kind, Stage], size: int, step: Callable[[], None]) -> Rows:
+async def _measure(stages: dict[Kind, BenchStage], size: int, step: Callable[[], None]) -> Rows:
     """One size: all sides stand side by side, phases alternate between them."""
     rows: Rows = {}
     publish = Publisher(stages["naive"].redis_url)

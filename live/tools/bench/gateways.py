@@ -29,7 +29,7 @@ COMMAND_SECONDS: Final = 10  # what publishes shares its cores with what is meas
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class BenchStage:
     """One show with one offer that does not run out."""
 
     redis_url: str
@@ -40,7 +40,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
+async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[BenchStage]:
     """Migrate, put a show on sale, open a broker to publish with."""
     await migrate(database_url)
     show = ShowId(f"bench-{token_hex(4)}")
@@ -53,7 +53,7 @@ async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
         await engine.install_show(show, stock_epoch=1)
         await engine.apply_offer(terms)
         await broker.publish_state(_state(show, terms), None)
-        yield Stage(redis_url, database_url, show, token_hex(16), broker)
+        yield BenchStage(redis_url, database_url, show, token_hex(16), broker)
     finally:
         await broker.close()
         await engine.close()
@@ -64,7 +64,7 @@ class Side:
     """One server with its crowd."""
 
     kind: Kind
-    stage: Stage
+    stage: BenchStage
     server: OrderedChild
     crowd: OrderedChild
     port: int
@@ -77,7 +77,7 @@ class Side:
 
 
 @asynccontextmanager
-async def open_side(stage: Stage, kind: Kind, *, holders: int = 1) -> AsyncIterator[Side]:
+async def open_side(stage: BenchStage, kind: Kind, *, holders: int = 1) -> AsyncIterator[Side]:
     """Start both processes; `holders` is how many naive Redis connections there are."""
     where = (stage.redis_url, stage.database_url, stage.secret, stage.show)
     server = await OrderedChild.start("live.tools.bench.served", kind, *where, str(holders))

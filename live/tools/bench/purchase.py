@@ -20,10 +20,10 @@ from rich.progress import Progress
 from live.base.errors import EngineError
 from live.tools.bench.gateways import (
     KINDS,
+    BenchStage,
     Cost,
     Kind,
     Side,
-    Stage,
     open_side,
     raise_file_limit,
     set_stage,
@@ -73,7 +73,7 @@ async def run(
 
 
 async def _measure(
-    stage: Stage, measured: Measured, rounds: int, scale: int, step: Callable[[], None]
+    stage: BenchStage, measured: Measured, rounds: int, scale: int, step: Callable[[], None]
 ) -> None:
     async with AsyncExitStack() as stack:
         sides: list[Side] = []

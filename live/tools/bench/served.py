@@ -27,7 +27,7 @@ from live.wiring.gateway import build_gateway
 LAG_STEP_SECONDS = 0.005
 
 
-class Watch:
+class LoopWatch:
     """How late the loop is: what everybody else waits while a pass or a storm goes on."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ async def main(
         compression = "shared" if kind == "packed" else "off"
         work = ours(listener, redis_url, database_url, secret, compression)
     serving = asyncio.ensure_future(work)
-    watch = Watch()
+    watch = LoopWatch()
     watching = asyncio.create_task(watch.run())
 
     async def where(order: Order) -> Figures:

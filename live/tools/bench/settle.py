@@ -33,7 +33,7 @@ from live.ledger.db.migrate import migrate
 from live.ledger.db.pool import Pool, open_pool
 from live.ledger.settle.rebuild import read_show_stock
 from live.ledger.settle.settler import Settler
-from live.stock.calls import Calls
+from live.stock.calls import StockCalls
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 from live.tools.bench.settle_pace import pace
@@ -99,7 +99,7 @@ async def _measure(
     await migrate(database_url)
     pool = await open_pool(database_url, size=4, command_timeout_s=60)
     engine, outbox = StockEngine(redis_url), Outbox(redis_url)
-    commands = Calls(redis_url)
+    commands = StockCalls(redis_url)
     for part in (engine, outbox, commands):
         await part.open()
     show = ShowId(f"bench-{token_hex(4)}")

@@ -13,7 +13,7 @@ from live.base.errors import EngineError
 from live.domain.ids import ShowId
 from live.ledger.db.pool import Pool
 from live.ledger.settle.rebuild import raise_epoch, read_show_stock
-from live.stock.calls import Calls
+from live.stock.calls import StockCalls
 from live.stock.engine import StockEngine
 from live.stock.loading import stage, swap_in
 
@@ -60,7 +60,7 @@ class Rebuilt:
 
 
 async def rebuild(
-    pool: Pool, engine: StockEngine, calls: Calls, show: ShowId, *, scale: int
+    pool: Pool, engine: StockEngine, calls: StockCalls, show: ShowId, *, scale: int
 ) -> Rebuilt:
     """Sell in the ledger alone, then make Redis' stock of it. Raises EngineError."""
     orders = ORDERS // scale
@@ -84,7 +84,7 @@ async def _sell(pool: Pool, show: ShowId, orders: int) -> None:
     await pool.execute("ANALYZE orders, order_items")  # as autovacuum does in the course of a sale
 
 
-async def _once(pool: Pool, calls: Calls, show: ShowId) -> tuple[float, float, float]:
+async def _once(pool: Pool, calls: StockCalls, show: ShowId) -> tuple[float, float, float]:
     begun = time.perf_counter()
     found = await raise_epoch(pool, show)
     read = time.perf_counter()

@@ -23,10 +23,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from live.base.errors import CallError, EngineError
-from live.domain.hold import HoldAnswer, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.outcomes import Outcome
-from live.stock.calls import Calls
+from live.stock.calls import StockCalls
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.records import pack_request
@@ -80,7 +80,7 @@ async def run(
     console = Console(stderr=True)
     engine = StockEngine(redis_url)
     await engine.open()
-    commands = Calls(redis_url)
+    commands = StockCalls(redis_url)
     await commands.open()
     bench = _Bench(engine, commands, rounds, scale)
     naive = {crowd: Naive(redis_url, crowd // scale) for crowd in CROWDS}
@@ -110,7 +110,7 @@ async def run(
 
 
 class _Bench:
-    def __init__(self, engine: StockEngine, commands: Calls, rounds: int, scale: int) -> None:
+    def __init__(self, engine: StockEngine, commands: StockCalls, rounds: int, scale: int) -> None:
         self.engine, self.commands, self.rounds, self.scale = engine, commands, rounds, scale
         self.seconds = SECONDS / scale
         self.names = map(_name, count(1))  # of buyers, each of whom presses once
@@ -157,7 +157,7 @@ class _Bench:
         def press() -> None:
             name, start = next(names), clock()
 
-            def done(answer: HoldAnswer | CallError) -> None:
+            def done(answer: HoldDecision | CallError) -> None:
                 nonlocal running
                 now = clock()
                 latencies.append(now - start)
@@ -285,7 +285,7 @@ class _Bench:
     def _press_at(self, show: ShowId, instant: float, latencies: list[float]) -> None:
         name, clock = next(self.names), time.perf_counter
 
-        def done(answer: HoldAnswer | CallError) -> None:
+        def done(answer: HoldDecision | CallError) -> None:
             latencies.append(clock() - instant)
 
         self.engine.submit_hold(show, BuyerId(name), HoldKey(name), ONE, done)
@@ -358,7 +358,7 @@ def _name(number: int) -> bytes:
     return _NAMES + number.to_bytes(8, "big")
 
 
-async def _decide(commands: Calls, show: ShowId, blob: bytes) -> int:
+async def _decide(commands: StockCalls, show: ShowId, blob: bytes) -> int:
     """One call of the engine's script, without the batcher around it."""
     k = show_keys(show)
     keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.guests)

@@ -21,10 +21,10 @@ import click
 from live.domain.ids import ShowId, is_id
 from live.run.process import follow_parent
 from live.tools.children import say, told_lines
-from live.tools.demo.crowd import Crowd, plan_viewer
+from live.tools.demo.crowd import CrowdShares, plan_viewer
 from live.tools.demo.report import final_lines, progress_line
 from live.tools.demo.stage import Stage
-from live.tools.demo.viewer import Viewer
+from live.tools.demo.viewer import DemoViewer
 
 if sys.platform != "win32":
     import resource
@@ -60,13 +60,13 @@ async def perform(
         sale_seconds=options.sale_seconds,
         gate=asyncio.Semaphore(HANDSHAKES_MAX),
     )
-    crowd = Crowd()
+    crowd = CrowdShares()
     cast = []
     for index, (sub, token) in enumerate(viewers, start=options.first_index):
         plan = plan_viewer(
             crowd, seed=options.seed, index=index, per_buyer_limit=options.per_buyer_limit
         )
-        cast.append(Viewer(stage, plan, sub, token, seed=index))
+        cast.append(DemoViewer(stage, plan, sub, token, seed=index))
     gc.freeze()  # a full collection over all sockets would be measured as the server's latency
     helpers = [
         asyncio.create_task(_tell_progress(stage)),

@@ -20,7 +20,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crowd:
+class CrowdShares:
     """Shares are of all viewers for `buyers`, `chatters`, `reactors`, `dropping`; else of buyers.
 
     Where the figures come from: nowhere in particular. They are set so that a small run meets every
@@ -67,7 +67,7 @@ class Plan:
     drop_at: float | None
 
 
-def plan_viewer(crowd: Crowd, *, seed: int, index: int, per_buyer_limit: int) -> Plan:
+def plan_viewer(crowd: CrowdShares, *, seed: int, index: int, per_buyer_limit: int) -> Plan:
     """Draw one viewer's plan."""
     rng = random.Random(f"{seed}:{index}")
 
@@ -92,7 +92,7 @@ def plan_viewer(crowd: Crowd, *, seed: int, index: int, per_buyer_limit: int) ->
     )
 
 
-def _fate(crowd: Crowd, roll: float) -> Fate:
+def _fate(crowd: CrowdShares, roll: float) -> Fate:
     for fate, share in (
         (Fate.ABANDON, crowd.abandon),
         (Fate.DECLINE, crowd.decline),
@@ -108,7 +108,7 @@ def _moments(rng: random.Random, count: int) -> tuple[float, ...]:
     return tuple(sorted(rng.random() for _ in range(count)))
 
 
-def units_on_sale(crowd: Crowd, viewers: int) -> int:
+def units_on_sale(crowd: CrowdShares, viewers: int) -> int:
     """How many units make the sale tight: well below what the buyers among `viewers` want."""
     return max(3, round(viewers * crowd.buyers * SCARCITY))
 

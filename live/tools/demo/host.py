@@ -53,7 +53,7 @@ class _Orders(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
-class ShowStatus(ShowSeen, frozen=True):
+class HostedShow(ShowSeen, frozen=True):
     id: str = ""
     status: str = ""
 
@@ -107,11 +107,11 @@ class Host:
 
     # -- the show
 
-    async def find_show(self, show: str) -> ShowStatus | None:
+    async def find_show(self, show: str) -> HostedShow | None:
         answer = await self._call("GET", f"/v1/shows/{show}", also=(404,))
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
-        return msgspec.json.decode(answer.content, type=ShowStatus)
+        return msgspec.json.decode(answer.content, type=HostedShow)
 
     async def create_show(self, show: str, *, title: str, currency: str) -> None:
         body = {"id": show, "title": title, "currency": currency, "language": "en"}

@@ -20,7 +20,7 @@ Row = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class OfferFigures:
     """The offer as the service shows it now; `phase` is "" before there is one."""
 
     phase: str = ""
@@ -36,7 +36,7 @@ class Scene:
 
     step: str
     viewers_wanted: int
-    offer: Figures = field(default_factory=Figures)
+    offer: OfferFigures = field(default_factory=OfferFigures)
     audience: Progress = field(default_factory=Progress)
 
 

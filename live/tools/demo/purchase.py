@@ -15,7 +15,7 @@ from live.domain.order import OrderState
 from live.domain.outcomes import Outcome
 from live.tools.demo.crowd import Fate
 from live.tools.demo.seen import AnswerSeen, EventSeen, read_answer, read_order
-from live.tools.demo.tally import Tally, Told, Verdict
+from live.tools.demo.tally import KeyVerdict, Tally, Told
 
 PROVIDER = "sandbox"
 TOKEN_APPROVE, TOKEN_DECLINE = "tok_approve", "tok_decline"
@@ -37,7 +37,7 @@ class Buyer(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Purchase:
+class ViewerPurchase:
     buyer: Buyer
     qty: int
     think_seconds: float
@@ -53,16 +53,16 @@ class Purchase:
         """Hear what the viewer's own channel says about this key."""
         self._news.put_nowait(event)
 
-    def settle(self, verdict: Verdict, outcome: str, *, order: str = "") -> None:
+    def settle(self, verdict: KeyVerdict, outcome: str, *, order: str = "") -> None:
         """Write down what the buyer was told; the first word counts."""
         if self.settled:
             return
         self.settled = True
         tally = self.buyer.tally
-        if verdict is Verdict.OK:
+        if verdict is KeyVerdict.OK:
             tally.confirmed += 1
             tally.confirmed_units += self.qty
-        elif verdict is Verdict.UNKNOWN:
+        elif verdict is KeyVerdict.UNKNOWN:
             tally.unknown += 1
         self.buyer.write_down(
             Told(
@@ -99,7 +99,7 @@ class Purchase:
         if self.outcome:
             self._refuse(self.outcome)
         else:
-            self.settle(Verdict.UNKNOWN, "no answer")
+            self.settle(KeyVerdict.UNKNOWN, "no answer")
 
     async def wait_in_line(self) -> None:
         """Join the waitlist; pay when units are granted."""
@@ -199,7 +199,7 @@ class Purchase:
         if answer.outcome in (Outcome.PROCESSING, Outcome.ACTION_REQUIRED):
             return False
         if answer.outcome == Outcome.CONFIRMED:
-            self.settle(Verdict.OK, answer.outcome, order=answer.order_id)
+            self.settle(KeyVerdict.OK, answer.outcome, order=answer.order_id)
         elif answer.outcome == Outcome.DECLINED:
             self._declined()
         else:
@@ -219,7 +219,7 @@ class Purchase:
     def _heard_verdict(self, event: EventSeen) -> bool:
         match event.type:
             case "order.confirmed" if event.order is not None:
-                self.settle(Verdict.OK, event.type, order=event.order.order)
+                self.settle(KeyVerdict.OK, event.type, order=event.order.order)
             case "order.rejected" | "order.cancelled":
                 self._refuse(event.type)
             case "payment.failed" if self._attempts == 1:
@@ -234,11 +234,11 @@ class Purchase:
         try:
             order = read_order(await self.buyer.ask("order.get", {"hold": self.key}))
         except (NoAnswer, CallFailed) as fault:
-            return self.settle(Verdict.UNKNOWN, f"order.get: {fault}")
+            return self.settle(KeyVerdict.UNKNOWN, f"order.get: {fault}")
         if order.state in (OrderState.REJECTED, OrderState.CANCELLED):
             self._refuse(order.state)
         else:
-            self.settle(Verdict.OK, order.state, order=order.order)
+            self.settle(KeyVerdict.OK, order.state, order=order.order)
 
     async def _let_expire(self) -> None:
         left = self.expires_at / 1000 - time.time() if self.expires_at else 0.0
@@ -265,7 +265,7 @@ class Purchase:
             tally.expired += 1
         elif not self.is_held:
             tally.refused += 1
-        self.settle(Verdict.REFUSED, outcome)
+        self.settle(KeyVerdict.REFUSED, outcome)
 
     async def _ask(self, method: str, data: object) -> AnswerSeen | None:
         """Ask until answered; None without an answer, and then `outcome` names an error if any."""

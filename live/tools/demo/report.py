@@ -32,14 +32,14 @@ class Progress(msgspec.Struct, frozen=True):
     hold_p99_ms: float | None = None
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class ReportLine(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: Progress | None = None
     told: list[Told] | None = None
     summary: Tally | None = None
 
 
 _encode = msgspec.json.Encoder().encode
-read_line = msgspec.json.Decoder(Line).decode
+read_line = msgspec.json.Decoder(ReportLine).decode
 
 
 def progress_of(tally: Tally) -> Progress:
@@ -63,14 +63,14 @@ def progress_of(tally: Tally) -> Progress:
 
 
 def progress_line(tally: Tally) -> bytes:
-    return _encode(Line(progress=progress_of(tally)))
+    return _encode(ReportLine(progress=progress_of(tally)))
 
 
 def final_lines(tally: Tally, told: Sequence[Told]) -> Iterator[bytes]:
     """Everything the parent needs for the reckoning; the summary is always last."""
     for start in range(0, len(told), TOLD_PER_LINE):
-        yield _encode(Line(told=list(told[start : start + TOLD_PER_LINE])))
-    yield _encode(Line(summary=tally))
+        yield _encode(ReportLine(told=list(told[start : start + TOLD_PER_LINE])))
+    yield _encode(ReportLine(summary=tally))
 
 
 def add_progress(parts: Sequence[Progress]) -> Progress:

@@ -16,10 +16,10 @@ from live.domain.caller import ALL_SHOWS, Role
 from live.domain.offer import Phase
 from live.domain.order import OrderState
 from live.tools.demo.addresses import HOST_SUB, addresses
-from live.tools.demo.crowd import Crowd, units_on_sale
+from live.tools.demo.crowd import CrowdShares, units_on_sale
 from live.tools.demo.ear import HostEar
-from live.tools.demo.host import Host, LedgerOrder, ShowStatus
-from live.tools.demo.progress import Display, Figures, Scene
+from live.tools.demo.host import Host, HostedShow, LedgerOrder
+from live.tools.demo.progress import Display, OfferFigures, Scene
 from live.tools.demo.seen import OfferSeen
 from live.tools.demo.service import DemoOptions, FeedItem, Service, Timing, timing
 from live.tools.demo.troupe import AudienceError, Part, Troupe
@@ -127,7 +127,7 @@ class _Stageplay:
             raise ValueError(f"{options.feed} holds no product")
         await self.host.import_products(items)
         item = items[options.seed % len(items)]
-        quantity = units_on_sale(Crowd(), options.viewers)
+        quantity = units_on_sale(CrowdShares(), options.viewers)
         await self.host.ensure_available(item.sku, quantity)
         self.show = show = await self._open_show(items)
         # Now and not only in the end: whoever watches the sale opens the pages before it begins.
@@ -163,7 +163,7 @@ class _Stageplay:
             await self._close_leftovers(found)
         return show
 
-    async def _close_leftovers(self, show: ShowStatus) -> None:
+    async def _close_leftovers(self, show: HostedShow) -> None:
         """Offers of a run that was killed give their stock back."""
         for offer in show.offers:
             if offer.id.startswith(OFFER_PREFIX) and offer.phase not in (
@@ -288,10 +288,10 @@ class _Stageplay:
             await asyncio.sleep(SCENE_SECONDS)
 
 
-def figures(seen: OfferSeen | None) -> Figures:
+def figures(seen: OfferSeen | None) -> OfferFigures:
     if seen is None:
-        return Figures()
-    return Figures(
+        return OfferFigures()
+    return OfferFigures(
         phase=seen.phase,
         quantity=seen.quantity,
         left=seen.left,

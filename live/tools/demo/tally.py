@@ -54,7 +54,7 @@ def add_counts(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
     return total
 
 
-class Verdict(StrEnum):
+class KeyVerdict(StrEnum):
     """What a viewer knows about one of his keys at the end."""
 
     OK = "ok"  # an order was confirmed to him
@@ -69,7 +69,7 @@ class Told:
     sub: str
     key: str
     qty: int
-    verdict: Verdict
+    verdict: KeyVerdict
     outcome: str  # the last word: an outcome, or the reason of the failure
     order: str = ""  # set where `verdict` is OK
 
@@ -134,5 +134,5 @@ def lost_orders(told: Iterable[Told], in_ledger: Mapping[str, str]) -> list[Told
     An order under another key counts as lost, too: that buyer's promise is not there.
     """
     return [
-        one for one in told if one.verdict is Verdict.OK and in_ledger.get(one.order) != one.key
+        one for one in told if one.verdict is KeyVerdict.OK and in_ledger.get(one.order) != one.key
     ]

@@ -18,10 +18,10 @@ from live.client.events import News
 from live.domain.channels import ChannelKind, personal_name, wire_name
 from live.domain.offer import Phase
 from live.tools.demo.crowd import Fate, Plan
-from live.tools.demo.purchase import Purchase
+from live.tools.demo.purchase import ViewerPurchase
 from live.tools.demo.seen import EventSeen, OfferSeen, read_event, read_snapshot
 from live.tools.demo.stage import Stage
-from live.tools.demo.tally import Told, Verdict
+from live.tools.demo.tally import Told, KeyVerdict
 
 TRIES_MAX = 8  # per question; with the pauses below and the client's longer than a restart takes
 PAUSE_SECONDS_MAX = 2.0
@@ -39,7 +39,7 @@ CHAT_LINES = (
 )
 
 
-class Viewer:
+class DemoViewer:
     def __init__(self, stage: Stage, plan: Plan, sub: str, token: str, *, seed: int) -> None:
         self.stage = stage
         self.plan = plan
@@ -48,7 +48,7 @@ class Viewer:
         self.offer = stage.offer
         self.over = stage.over
         self.client: Client  # from the beginning of `run` on
-        self.purchases: dict[str, Purchase] = {}  # by key
+        self.purchases: dict[str, ViewerPurchase] = {}  # by key
         self._token = token
         self._seed = seed
         self._said = 0
@@ -81,7 +81,7 @@ class Viewer:
                 task.cancel()
             results = await asyncio.gather(*helpers, return_exceptions=True)
         for purchase in self.purchases.values():
-            purchase.settle(Verdict.UNKNOWN, "unfinished")
+            purchase.settle(KeyVerdict.UNKNOWN, "unfinished")
         for fault in (*self._faults, *results):
             if isinstance(fault, Exception):
                 raise fault
@@ -197,9 +197,9 @@ class Viewer:
 
     # -- what he does
 
-    def _purchase(self, qty: int) -> Purchase:
+    def _purchase(self, qty: int) -> ViewerPurchase:
         """A new key; it stays on the list until the end."""
-        purchase = Purchase(self, qty, self.plan.think_ms / 1000)
+        purchase = ViewerPurchase(self, qty, self.plan.think_ms / 1000)
         self.purchases[purchase.key] = purchase
         self.tally.keys += 1
         return purchase

@@ -52,7 +52,7 @@ class Charge:
     refunded_minor: int
 
 
-class RefundState(StrEnum):
+class BookedRefundState(StrEnum):
     """pending -> succeeded or failed; succeeded -> failed, when the bank sends it back."""
 
     PENDING = "pending"
@@ -65,7 +65,7 @@ class Refund:
     key: str
     ref: str
     amount_minor: int
-    state: RefundState
+    state: BookedRefundState
     reason: str
 
 
@@ -193,22 +193,22 @@ class Books:
             return self._set(charge, PaymentState.VOIDED, now_ms=now_ms)
 
     def refund(
-        self, name: str, *, amount: int, key: str, state: RefundState, now_ms: int
+        self, name: str, *, amount: int, key: str, state: BookedRefundState, now_ms: int
     ) -> Refund:
         """Make the one refund of a key, in this state; a repeat gets it as it is by now."""
         with _Transaction(self._db):
             charge = self._must_find(name)
             if self._seen(key, f"refund {charge.ref} {amount}"):
                 found = self.find_refund(key)
-                return found or Refund(key, charge.ref, amount, RefundState.SUCCEEDED, "")
+                return found or Refund(key, charge.ref, amount, BookedRefundState.SUCCEEDED, "")
             gone = charge.refunded_minor + self._pending(charge.ref) + amount
             if amount < 1 or charge.state not in _REFUNDABLE or gone > charge.captured_minor:
                 raise Refused(f"refund.{charge.state}")
             self._db.execute(
                 "INSERT INTO refunds (key, ref, amount, state) VALUES (?, ?, ?, ?)",
-                (key, charge.ref, amount, RefundState.PENDING),
+                (key, charge.ref, amount, BookedRefundState.PENDING),
             )
-            if state is not RefundState.PENDING:
+            if state is not BookedRefundState.PENDING:
                 self._decide_refund(charge, key, amount, state, now_ms=now_ms)
             found = self.find_refund(key)
             assert found is not None, "it was written above"
@@ -222,13 +222,13 @@ class Books:
         """Every refund of a charge. Raises Refused for one that is not known."""
         return self._refunds("ref = ?", self._must_find(name).ref)
 
-    def decide_refunds(self, name: str, state: RefundState, *, now_ms: int) -> None:
+    def decide_refunds(self, name: str, state: BookedRefundState, *, now_ms: int) -> None:
         """The buyer's bank has decided on all refunds of a charge that may still change."""
         with _Transaction(self._db):
             charge = self._must_find(name)
             rows = self._db.execute(
                 "SELECT key, amount FROM refunds WHERE ref = ? AND state IN (?, ?)",
-                (charge.ref, RefundState.PENDING, _UNDONE_BY[state]),
+                (charge.ref, BookedRefundState.PENDING, _UNDONE_BY[state]),
             ).fetchall()
             for key, amount in rows:
                 self._decide_refund(self._must_find(name), key, amount, state, now_ms=now_ms)
@@ -284,34 +284,34 @@ class Books:
         # `where` is one of this class' own literals; the value is bound.
         query = f"SELECT key, ref, amount, state, reason FROM refunds WHERE {where} ORDER BY rowid"
         return [
-            Refund(row[0], row[1], row[2], RefundState(row[3]), row[4])
+            Refund(row[0], row[1], row[2], BookedRefundState(row[3]), row[4])
             for row in self._db.execute(query, (value,))
         ]
 
     def _pending(self, ref: str) -> int:
         row = self._db.execute(
             "SELECT coalesce(sum(amount), 0) FROM refunds WHERE ref = ? AND state = ?",
-            (ref, RefundState.PENDING),
+            (ref, BookedRefundState.PENDING),
         ).fetchone()
         return int(row[0])
 
     def _decide_refund(
-        self, charge: Charge, key: str, amount: int, state: RefundState, *, now_ms: int
+        self, charge: Charge, key: str, amount: int, state: BookedRefundState, *, now_ms: int
     ) -> None:
         before = self.find_refund(key)
         assert before is not None, "the caller has read it"
-        reason = "the bank sent it back" if state is RefundState.FAILED else ""
+        reason = "the bank sent it back" if state is BookedRefundState.FAILED else ""
         self._db.execute(
             "UPDATE refunds SET state = ?, reason = ? WHERE key = ?", (state, reason, key)
         )
         refunded = charge.refunded_minor
-        if state is RefundState.SUCCEEDED:
+        if state is BookedRefundState.SUCCEEDED:
             refunded += amount
-        elif before.state is RefundState.SUCCEEDED:
+        elif before.state is BookedRefundState.SUCCEEDED:
             refunded -= amount
         if refunded != charge.refunded_minor:
             self._set(charge, _state_of(charge, refunded), refunded=refunded, now_ms=now_ms)
-        kind = "refund.failed" if state is RefundState.FAILED else "refund.updated"
+        kind = "refund.failed" if state is BookedRefundState.FAILED else "refund.updated"
         self._tell(kind, charge, now_ms)
 
     def _seen(self, key: str, request: str) -> bool:
@@ -365,9 +365,9 @@ _VOIDABLE = frozenset(
 )
 # A bank that sends money back undoes what was paid; nothing undoes a failure.
 _UNDONE_BY = {
-    RefundState.FAILED: RefundState.SUCCEEDED,
-    RefundState.SUCCEEDED: RefundState.PENDING,
-    RefundState.PENDING: RefundState.PENDING,
+    BookedRefundState.FAILED: BookedRefundState.SUCCEEDED,
+    BookedRefundState.SUCCEEDED: BookedRefundState.PENDING,
+    BookedRefundState.PENDING: BookedRefundState.PENDING,
 }
 
 

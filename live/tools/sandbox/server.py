@@ -28,7 +28,7 @@ from starlette.routing import Route
 from live.base.settings import Settings
 from live.domain.money import AMOUNT_MINOR_MAX
 from live.domain.payment import PaymentState
-from live.tools.sandbox.books import Books, Charge, Refund, RefundState, Refused
+from live.tools.sandbox.books import BookedRefundState, Books, Charge, Refund, Refused
 from live.tools.sandbox.hooks import HookRules, HookSender
 
 SLOW_MS = 5_000  # longer than a checkout waits, shorter than the client's own deadline
@@ -46,7 +46,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True):
     refuse_captures: bool = False
     hang_captures: bool = False  # captured, but the answer never comes
     hang_refunds: bool = False  # the same of refunds
-    refunds: RefundState = RefundState.SUCCEEDED  # what becomes of new ones at once
+    refunds: BookedRefundState = BookedRefundState.SUCCEEDED  # what becomes of new ones at once
     slow_ms: int = SLOW_MS
     async_ms: int = ASYNC_MS
     webhook_delay_ms: int = 0
@@ -142,7 +142,7 @@ class Sandbox:
 
     async def decide_refunds(self, request: Request) -> Response:
         """What the buyer's bank does, days later."""
-        state = RefundState(request.query_params.get("state", ""))
+        state = BookedRefundState(request.query_params.get("state", ""))
         self.books.decide_refunds(request.path_params["name"], state, now_ms=_now_ms())
         self.wake()
         return _json({})

@@ -52,10 +52,10 @@ log = structlog.get_logger()
 class Owner(Protocol):
     """What a connection tells the front door."""
 
-    def ended(self, connection: "Line") -> None: ...
+    def ended(self, connection: "UpgradedLine") -> None: ...
 
 
-class Line(asyncio.Protocol):
+class UpgradedLine(asyncio.Protocol):
     """Port of one session and protocol of one transport that has been upgraded."""
 
     __slots__ = (

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from live.base.errors import Busy, CallError
-from live.domain.hold import HoldAnswer
+from live.domain.hold import HoldDecision
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
@@ -18,7 +18,7 @@ from live.stock.outbox import Outbox
 from live.stock.replies import as_bytes
 from tests.support.stock_kit import buyer, key, make_due, one, terms
 
-Answer = HoldAnswer | CallError
+Answer = HoldDecision | CallError
 
 
 class Crowd:
@@ -45,7 +45,7 @@ class Crowd:
         async with asyncio.timeout(10):
             await self.complete.wait()
         return Counter(
-            answer.outcome.value if isinstance(answer, HoldAnswer) else type(answer).__name__
+            answer.outcome.value if isinstance(answer, HoldDecision) else type(answer).__name__
             for answer in self.answers
         )
 

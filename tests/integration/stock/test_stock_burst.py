@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from live.domain.hold import HoldAnswer, MovementKind
+from live.domain.hold import HoldDecision, MovementKind
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import OfferTerms, Phase
 from live.domain.outcomes import Outcome
@@ -38,7 +38,7 @@ class Storm:
 
     async def _buy(self) -> None:
         while not self.stopping:
-            answer: HoldAnswer = await self.engine.hold(
+            answer: HoldDecision = await self.engine.hold(
                 self.show, BuyerId(os.urandom(16)), key(), one()
             )
             self.answers[answer.outcome] += 1

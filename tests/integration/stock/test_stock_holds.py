@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from live.base.errors import BadField, Busy, Conflict
-from live.domain.hold import HoldAnswer, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import ShowId
 from live.domain.offer import Mode, Phase, Stock
 from live.domain.outcomes import Outcome
@@ -153,7 +153,7 @@ async def test_refusal_leaves_nothing_behind(
 
     answer = await engine.hold(show, buyer(1), refused, lines)
 
-    assert answer == HoldAnswer(Outcome.SOLD_OUT, 0, 1, 0)
+    assert answer == HoldDecision(Outcome.SOLD_OUT, 0, 1, 0)
     assert (await engine.figures(show)).last_entry == "0-0"
     assert await engine._calls.send(b"HKEYS", show_keys(show).buyers) == [b"mark"]
     await engine.apply_offer(terms(show, allotted=2, version=2))
@@ -271,7 +271,7 @@ async def test_scheduled_offer_opens_on_time_by_itself(engine: StockEngine, show
     opens_at = now_ms() + 300
     await engine.apply_offer(terms(show, phase=Phase.SCHEDULED, opens_at=opens_at))
 
-    answers: list[HoldAnswer] = []
+    answers: list[HoldDecision] = []
     while not answers or answers[-1].outcome is not Outcome.HELD:
         answers.append(await engine.hold(show, buyer(1), key(), one()))
         assert now_ms() < opens_at + 2_000

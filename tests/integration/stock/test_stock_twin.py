@@ -14,7 +14,7 @@ from live.stock.records import (
     HEAD_OF_LINE,
     MODES,
     PHASES,
-    Record,
+    HoldRecord,
     pack_lines,
     pack_offer,
     pack_record,
@@ -101,7 +101,7 @@ async def test_records_are_found_and_summed_alike(twin: Twin) -> None:
     random = Random(5)
     for _ in range(30):
         records = [
-            Record(
+            HoldRecord(
                 HoldKey(random.randbytes(16)),
                 tuple(
                     Line(slot, random.randint(1, 1000))
@@ -147,7 +147,8 @@ async def test_records_are_found_and_summed_alike(twin: Twin) -> None:
 async def test_record_changed_in_lua_is_read_in_python(twin: Twin) -> None:
     """A new state and time in the middle of a row leave its neighbours alone."""
     records = [
-        Record(HoldKey(bytes([n]) * 16), (Line(n, n + 1), Line(9, 1)), "H", 100) for n in range(3)
+        HoldRecord(HoldKey(bytes([n]) * 16), (Line(n, n + 1), Line(9, 1)), "H", 100)
+        for n in range(3)
     ]
     value = b"".join(pack_record(r.key, r.lines, b"H", 100) for r in records)
 
@@ -159,5 +160,5 @@ async def test_record_changed_in_lua_is_read_in_python(twin: Twin) -> None:
         records[1].key,
     )
 
-    second = Record(records[1].key, records[1].lines, "P", 2**48 - 1, 7)
+    second = HoldRecord(records[1].key, records[1].lines, "P", 2**48 - 1, 7)
     assert list(read_records(changed)) == [records[0], second, records[2]]  # type: ignore[arg-type]  # bytes
