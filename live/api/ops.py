@@ -29,6 +29,7 @@ from live.ledger.db.pool import DATABASE_ERRORS, Pool
 CHECK_SECONDS = 1.0
 SHOWS_TOLD_MAX = 20
 
+_READABLE = "SELECT count(*) FROM shows WHERE false"
 _REBUILDING = "SELECT show, reason FROM stock_doubts ORDER BY created_at LIMIT $1"
 
 
@@ -84,7 +85,7 @@ class Probe:
     async def _ask_postgres(self) -> str:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._pool.fetchval("SELECT count(*) FROM shows WHERE false")
+                await self._pool.fetchval(_READABLE)
         except DATABASE_ERRORS as error:
             return f"no answer: {reason_of(error)}"
         return ""

@@ -27,6 +27,16 @@ READ_TIMEOUT_S = 60.0
 CATALOGUE = ShowId(ALL_SHOWS)
 """The name of the log about products, which is proven like a show's."""
 
+_ALL_SHOWS = "SELECT id FROM shows ORDER BY created_at, id"
+
+_MARKS = "SELECT name, mark FROM audit_marks"
+
+_NOTE_MARKS = """
+INSERT INTO audit_marks (name, mark) SELECT * FROM unnest($1::text[], $2::bigint[])
+ON CONFLICT (name) DO UPDATE SET mark = EXCLUDED.mark"""
+
+_PROOFS = "SELECT show, version, captured, refunded, log_id, log_hash FROM audit_proofs"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
@@ -58,7 +68,7 @@ class AuditScope:
 async def everything(pool: Pool) -> AuditScope:
     """All shows, afresh; noted heads of logs are still held against the logs."""
     marks = await _tops(pool)
-    rows = await pool.fetch("SELECT id FROM shows ORDER BY created_at, id", timeout=READ_TIMEOUT_S)
+    rows = await pool.fetch(_ALL_SHOWS, timeout=READ_TIMEOUT_S)
     shows = tuple(ShowId(row["id"]) for row in rows)
     return AuditScope(
         shows=shows,
@@ -73,7 +83,7 @@ async def everything(pool: Pool) -> AuditScope:
 async def changed(pool: Pool) -> AuditScope:
     """What changed since it was proven, and the oldest proofs in turn."""
     tops = await _tops(pool)  # first: what comes while we look is looked at next time
-    rows = await pool.fetch("SELECT name, mark FROM audit_marks")
+    rows = await pool.fetch(_MARKS)
     marks = {row["name"]: row["mark"] for row in rows}
     since = [marks.get(name, 0) for name in _TABLES]
     again = await pool.fetch(_OLDEST, AGAIN_MAX, AGAIN_AFTER_S)
@@ -124,19 +134,11 @@ async def remember(
         marks["books"] = _now_ms()
         if not work.books_since_ms:
             marks["books in full"] = _now_ms()
-    await pool.execute(
-        """INSERT INTO audit_marks (name, mark) SELECT * FROM unnest($1::text[], $2::bigint[])
-           ON CONFLICT (name) DO UPDATE SET mark = EXCLUDED.mark""",
-        list(marks),
-        list(marks.values()),
-    )
+    await pool.execute(_NOTE_MARKS, list(marks), list(marks.values()))
 
 
 async def _proofs(pool: Pool) -> dict[ShowId, Proof]:
-    rows = await pool.fetch(
-        "SELECT show, version, captured, refunded, log_id, log_hash FROM audit_proofs",
-        timeout=READ_TIMEOUT_S,
-    )
+    rows = await pool.fetch(_PROOFS, timeout=READ_TIMEOUT_S)
     return {
         ShowId(row["show"]): Proof(
             show=ShowId(row["show"]),
@@ -153,9 +155,8 @@ async def _tops(pool: Pool) -> dict[str, int]:
     """The newest row of each append-only table before which none can appear any more."""
     return {
         name: await pool.fetchval(
-            f"""SELECT coalesce((SELECT id FROM {name}
-                    WHERE created_at < now() - interval '{SLACK_S} seconds'
-                    ORDER BY id DESC LIMIT 1), 0)""",
+            _TOP.format(table=name),
+            SLACK_S,
             timeout=READ_TIMEOUT_S,
         )
         for name in _TABLES
@@ -167,6 +168,10 @@ def _now_ms() -> int:
 
 
 _TABLES = ("stock_movements", "payment_entries", "host_actions")
+
+_TOP = """
+SELECT coalesce((SELECT id FROM {table} WHERE created_at < now() - make_interval(secs => $1)
+                 ORDER BY id DESC LIMIT 1), 0)"""
 
 _OLDEST = """
 SELECT show FROM audit_proofs WHERE proven_at < now() - make_interval(secs => $2)

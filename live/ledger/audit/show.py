@@ -34,6 +34,8 @@ READ_TIMEOUT_S = 60.0  # of one query over one show
 NAMED_MAX = 1_000  # of a kind; more would not be read either
 SNAPSHOT_TRIES_MAX = 3  # of a show that moves; the next audit tries again
 
+_VERSION = "SELECT version FROM shows WHERE id = $1"
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerOffer:
@@ -313,7 +315,7 @@ async def _read_rows(
         findings=(*found, *broken),
         totals=Totals(**dict(totals)),
         under_way=await connection.fetchval(IN_FLIGHT, show),
-        version=await connection.fetchval("SELECT version FROM shows WHERE id = $1", show) or 0,
+        version=await connection.fetchval(_VERSION, show) or 0,
         head=head,
     )
 

@@ -33,6 +33,8 @@ ON_SALE = (Phase.SCHEDULED, Phase.OPEN, Phase.PAUSED)
 Identity = tuple[BuyerId, HoldKey]
 Units = tuple[tuple[int, int], ...]
 
+_STOCK_EPOCH = "SELECT stock_epoch FROM shows WHERE id = $1"
+
 
 @dataclass(frozen=True, slots=True)
 class HoldRow:
@@ -61,7 +63,7 @@ class Journal:
 
 async def read_journal(connection: Connection, show: ShowId) -> Journal:
     """Called in a transaction that sees one instant."""
-    epoch = await connection.fetchval("SELECT stock_epoch FROM shows WHERE id = $1", show)
+    epoch = await connection.fetchval(_STOCK_EPOCH, show)
     holds: dict[Identity, HoldRow] = {}
     orders: dict[Identity, Units] = {}
     paying: set[Identity] = set()

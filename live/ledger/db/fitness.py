@@ -54,6 +54,26 @@ JUDGED = {
 }
 """Each table by name, since a right by default is one that nobody thought of."""
 
+_IS_OWNER = """
+SELECT pg_has_role($1::text::name, relowner, 'USAGE')
+FROM pg_class WHERE oid = 'public.orders'::regclass"""
+
+_RIGHTS_BEYOND = """
+SELECT had.name, string_agg(had.right, '/') AS rights
+FROM unnest($1::text[], $2::text[]) AS had (name, "right")
+WHERE has_table_privilege(format('public.%I', had.name), had.right)
+GROUP BY had.name ORDER BY had.name"""
+
+_READABLE = "SELECT EXISTS (SELECT FROM shows)"
+
+_MAY_CREATE = "SELECT has_schema_privilege('public', 'CREATE')"
+
+_RIGHTS_MISSING = """
+SELECT wanted.name, string_agg(wanted.right, '/') AS rights
+FROM unnest($1::text[], $2::text[]) AS wanted (name, "right")
+WHERE NOT has_table_privilege(format('public.%I', wanted.name), wanted.right)
+GROUP BY wanted.name ORDER BY wanted.name"""
+
 
 @cache
 def tables() -> tuple[str, ...]:
@@ -86,24 +106,13 @@ async def more_than_needed(url: str) -> tuple[str, list[str]]:
 
 async def _owns(connection: Connection, role: str) -> bool:
     """Whether a role is the tables' owner, is a member of it, or may do everything anyway."""
-    return bool(
-        await connection.fetchval(
-            """SELECT pg_has_role($1::text::name, relowner, 'USAGE')
-               FROM pg_class WHERE oid = 'public.orders'::regclass""",
-            role,
-        )
-    )
+    return bool(await connection.fetchval(_IS_OWNER, role))
 
 
 async def _beyond(connection: Connection) -> list[str]:
     spare = [(name, one) for name in tables() for one in RIGHTS if one not in rights_on(name)]
     rows = await connection.fetch(
-        """SELECT had.name, string_agg(had.right, '/') AS rights
-           FROM unnest($1::text[], $2::text[]) AS had (name, "right")
-           WHERE has_table_privilege(format('public.%I', had.name), had.right)
-           GROUP BY had.name ORDER BY had.name""",
-        [name for name, _ in spare],
-        [right for _, right in spare],
+        _RIGHTS_BEYOND, [name for name, _ in spare], [right for _, right in spare]
     )
     return [f"{row['rights']} {row['name']}" for row in rows]
 
@@ -116,7 +125,7 @@ async def check_ledger(url: str, *, used: bool = False) -> None:
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
     try:
         await _check(connection)
-        if used and not await connection.fetchval("SELECT EXISTS (SELECT FROM shows)"):
+        if used and not await connection.fetchval(_READABLE):
             raise EngineError("this ledger is empty: no show was ever made in it, nothing to prove")
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
@@ -140,7 +149,7 @@ async def _check(connection: Connection) -> None:
 
 
 async def _who_may_migrate(connection: Connection, role: str) -> str:
-    if await connection.fetchval("SELECT has_schema_privilege('public', 'CREATE')"):
+    if await connection.fetchval(_MAY_CREATE):
         return ""
     return (
         f", as another role or after GRANT CREATE ON SCHEMA public TO {role}: "
@@ -151,12 +160,7 @@ async def _who_may_migrate(connection: Connection, role: str) -> str:
 async def _lacking(connection: Connection, names: Iterable[str]) -> list[str]:
     wanted = [(name, right) for name in names for right in rights_on(name)]
     rows = await connection.fetch(
-        """SELECT wanted.name, string_agg(wanted.right, '/') AS rights
-           FROM unnest($1::text[], $2::text[]) AS wanted (name, "right")
-           WHERE NOT has_table_privilege(format('public.%I', wanted.name), wanted.right)
-           GROUP BY wanted.name ORDER BY wanted.name""",
-        [name for name, _ in wanted],
-        [right for _, right in wanted],
+        _RIGHTS_MISSING, [name for name, _ in wanted], [right for _, right in wanted]
     )
     return [f"{row['rights']} {row['name']}" for row in rows]
 

@@ -15,6 +15,33 @@ from live.ledger.db.pool import Connection, Pool
 ABANDONED_S = 30.0  # far above any HTTP call's deadline
 KEPT_HOURS = 24
 
+_BEGIN = """
+INSERT INTO idempotency AS i (caller, key, request) VALUES ($1, $2, $3)
+ON CONFLICT (caller, key) DO UPDATE SET created_at =
+    CASE WHEN i.status IS NULL AND i.request = $3
+              AND i.created_at < now() - make_interval(secs => $4)
+         THEN now() ELSE i.created_at END
+RETURNING request, status, body, created_at = now() AS taken"""
+
+_FINISH = """
+UPDATE idempotency SET status = $3, body = $4
+WHERE caller = $1 AND key = $2 AND status IS NULL"""
+
+_FORGET = """
+WITH unmarked AS (
+    DELETE FROM idempotency
+    WHERE caller = $1 AND key = $2 AND status IS NULL AND NOT done
+)
+UPDATE idempotency SET created_at = now() - make_interval(secs => $3)
+WHERE caller = $1 AND key = $2 AND status IS NULL AND done"""
+
+_SWEEP = "DELETE FROM idempotency WHERE created_at < now() - make_interval(hours => $1)"
+
+_WAS_DONE = """
+SELECT done FROM idempotency WHERE caller = $1 AND key = $2 AND request = $3 FOR UPDATE"""
+
+_MARK_DONE = "UPDATE idempotency SET done = true WHERE caller = $1 AND key = $2"
+
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
@@ -45,18 +72,7 @@ class IdempotencyRows:
         Raises Conflict for the same key with another request, InFlight while the first call runs.
         """
         # The no-op update makes the row of a repeat come back, in one statement.
-        row = await self._pool.fetchrow(
-            """INSERT INTO idempotency AS i (caller, key, request) VALUES ($1, $2, $3)
-               ON CONFLICT (caller, key) DO UPDATE SET created_at =
-                   CASE WHEN i.status IS NULL AND i.request = $3
-                             AND i.created_at < now() - make_interval(secs => $4)
-                        THEN now() ELSE i.created_at END
-               RETURNING request, status, body, created_at = now() AS taken""",
-            call.caller,
-            call.key,
-            call.request,
-            ABANDONED_S,
-        )
+        row = await self._pool.fetchrow(_BEGIN, call.caller, call.key, call.request, ABANDONED_S)
         assert row is not None, "an upsert returns its row"
         if row["request"] != call.request:
             raise Conflict("this Idempotency-Key was used with another request")
@@ -67,35 +83,15 @@ class IdempotencyRows:
         return None
 
     async def finish(self, call: CallKey, status: int, body: bytes) -> None:
-        await self._pool.execute(
-            """UPDATE idempotency SET status = $3, body = $4
-               WHERE caller = $1 AND key = $2 AND status IS NULL""",
-            call.caller,
-            call.key,
-            status,
-            body,
-        )
+        await self._pool.execute(_FINISH, call.caller, call.key, status, body)
 
     async def forget(self, call: CallKey) -> None:
         """Give the key back, so that a repeat is tried anew; what was done stays marked."""
-        await self._pool.execute(
-            """WITH unmarked AS (
-                   DELETE FROM idempotency
-                   WHERE caller = $1 AND key = $2 AND status IS NULL AND NOT done
-               )
-               UPDATE idempotency SET created_at = now() - make_interval(secs => $3)
-               WHERE caller = $1 AND key = $2 AND status IS NULL AND done""",
-            call.caller,
-            call.key,
-            2 * ABANDONED_S,
-        )
+        await self._pool.execute(_FORGET, call.caller, call.key, 2 * ABANDONED_S)
 
     async def sweep(self) -> None:
         """Delete answers older than a day."""
-        await self._pool.execute(
-            "DELETE FROM idempotency WHERE created_at < now() - make_interval(hours => $1)",
-            KEPT_HOURS,
-        )
+        await self._pool.execute(_SWEEP, KEPT_HOURS)
 
 
 async def mark_done(connection: Connection, call: CallKey | None) -> bool:
@@ -106,18 +102,9 @@ async def mark_done(connection: Connection, call: CallKey | None) -> bool:
     """
     if call is None:
         return True
-    before = await connection.fetchval(
-        "SELECT done FROM idempotency WHERE caller = $1 AND key = $2 AND request = $3 FOR UPDATE",
-        call.caller,
-        call.key,
-        call.request,
-    )
+    before = await connection.fetchval(_WAS_DONE, call.caller, call.key, call.request)
     if before is None:
         raise Conflict("another call with this Idempotency-Key has failed: repeat it")
     if not before:
-        await connection.execute(
-            "UPDATE idempotency SET done = true WHERE caller = $1 AND key = $2",
-            call.caller,
-            call.key,
-        )
+        await connection.execute(_MARK_DONE, call.caller, call.key)
     return not before

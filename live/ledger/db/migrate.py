@@ -22,6 +22,10 @@ TIMEOUT_S = 60.0  # above every file's own statement_timeout
 
 _NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql\Z")
 
+_APPLIED = "SELECT name, checksum FROM public.migrations"
+
+_NOTE_APPLIED = "INSERT INTO migrations (name, checksum) VALUES ($1, $2)"
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -98,7 +102,7 @@ async def _known(connection: Connection) -> dict[str, str] | None:
     if await connection.fetchval("SELECT to_regclass('public.migrations')") is None:
         return None
     try:
-        rows = await connection.fetch("SELECT name, checksum FROM public.migrations")
+        rows = await connection.fetch(_APPLIED)
     except asyncpg.InsufficientPrivilegeError as error:
         role = await connection.fetchval("SELECT current_user::text")
         raise EngineError(
@@ -122,11 +126,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         try:
             async with connection.transaction():
                 await connection.execute(migration.sql)
-                await connection.execute(
-                    "INSERT INTO migrations (name, checksum) VALUES ($1, $2)",
-                    migration.name,
-                    migration.checksum,
-                )
+                await connection.execute(_NOTE_APPLIED, migration.name, migration.checksum)
             return
         except asyncpg.LockNotAvailableError:
             if not left:

@@ -18,6 +18,29 @@ from live.ledger.db.pool import Connection
 GENESIS = b""  # what the first row of a show has before it
 LOCK_SPACE = 0x6C61  # first half of the advisory lock that keeps one chain in one line
 
+_LOCK_LOG = "SELECT pg_advisory_xact_lock($1, hashtext($2))"
+
+_LAST_HASH = """
+SELECT clock_timestamp() AS now, (
+           SELECT hash FROM host_actions WHERE show = $1 ORDER BY id DESC LIMIT 1
+       ) AS hash"""
+
+_APPEND = """
+INSERT INTO host_actions
+    (show, caller, role, action, detail, address, created_at, previous, hash)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
+
+_HASH_OF = "SELECT hash FROM host_actions WHERE id = $1"
+
+_NEXT_ENTRIES = """
+SELECT id, show, caller, role, action, detail, address, created_at, previous, hash
+FROM host_actions WHERE show = $1 AND id > $2 ORDER BY id"""
+
+_PAGE = """
+SELECT id, caller, role, action, detail, address, created_at
+FROM host_actions WHERE show = $1 AND ($2::bigint = 0 OR id {beyond} $2)
+ORDER BY id {order} LIMIT $3"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAction:
@@ -49,21 +72,14 @@ async def append(
     address: str = "",
 ) -> None:
     """Add one row to the show's chain. The caller's transaction makes it last, or not be at all."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", LOCK_SPACE, show)
+    await connection.execute(_LOCK_LOG, LOCK_SPACE, show)
     # A statement of its own: its snapshot must be younger than the lock.
-    head = await connection.fetchrow(
-        """SELECT clock_timestamp() AS now, (
-                      SELECT hash FROM host_actions WHERE show = $1 ORDER BY id DESC LIMIT 1
-                  ) AS hash""",
-        show,
-    )
+    head = await connection.fetchrow(_LAST_HASH, show)
     assert head is not None, "a SELECT without FROM has one row"
     previous = head["hash"] or GENESIS
     text = canonical(detail)
     await connection.execute(
-        """INSERT INTO host_actions
-               (show, caller, role, action, detail, address, created_at, previous, hash)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+        _APPEND,
         show,
         caller,
         role,
@@ -109,17 +125,12 @@ async def walk(
 ) -> Walk:
     """Walk the show's chain from behind `after`. `noted`: a row that must be there as it was,
     because somebody remembered it outside of the log."""
-    known = await connection.fetchval("SELECT hash FROM host_actions WHERE id = $1", noted.id)
+    known = await connection.fetchval(_HASH_OF, noted.id)
     if noted.id and known != noted.hash:
         return Walk(noted.id, after)
     head = after
     async with connection.transaction():
-        cursor = connection.cursor(
-            """SELECT id, show, caller, role, action, detail, address, created_at, previous, hash
-               FROM host_actions WHERE show = $1 AND id > $2 ORDER BY id""",
-            show,
-            after.id,
-        )
+        cursor = connection.cursor(_NEXT_ENTRIES, show, after.id)
         async for row in cursor:
             fields = tuple(row[name] for name in _COVERED)
             fits = row["hash"] == _hash(row["previous"], fields, row["created_at"])
@@ -139,14 +150,7 @@ async def read(
 ) -> list[HostAction]:
     """A page of the log in order; `after` is the last id of the page before, 0 on the first."""
     beyond, order = ("<", "DESC") if newest_first else (">", "ASC")
-    rows = await connection.fetch(
-        f"""SELECT id, caller, role, action, detail, address, created_at
-            FROM host_actions WHERE show = $1 AND ($2::bigint = 0 OR id {beyond} $2)
-            ORDER BY id {order} LIMIT $3""",
-        show,
-        after,
-        limit,
-    )
+    rows = await connection.fetch(_PAGE.format(beyond=beyond, order=order), show, after, limit)
     return [
         HostAction(
             id=row["id"],

@@ -11,6 +11,22 @@ from live.ledger.hosting.show_command import Actor, show_command
 
 _HIGHER = "somebody who stands higher than you decided that"
 
+_LIST = """
+SELECT sub, kind, floor(extract(epoch FROM until) * 1000)::bigint AS until, rank
+FROM bans WHERE show = $1 AND (until IS NULL OR until > now())"""
+
+_SET = """
+INSERT INTO bans (show, sub, kind, until, rank)
+VALUES ($1, $2, $3, now() + make_interval(secs => $4), $5)
+ON CONFLICT (show, sub, kind) DO UPDATE
+    SET until = excluded.until, rank = excluded.rank
+    WHERE bans.rank <= excluded.rank OR bans.until < now()
+RETURNING true"""
+
+_LIFT = """
+DELETE FROM bans WHERE show = $1 AND sub = $2 AND kind = ANY($3)
+RETURNING rank, until IS NULL OR until > now() AS counts"""
+
 
 @dataclass(frozen=True, slots=True)
 class BanRow:
@@ -26,11 +42,7 @@ class BanRows:
 
     async def in_force(self, show: ShowId) -> list[BanRow]:
         """Restrictions in force."""
-        rows = await self._pool.fetch(
-            """SELECT sub, kind, floor(extract(epoch FROM until) * 1000)::bigint AS until, rank
-               FROM bans WHERE show = $1 AND (until IS NULL OR until > now())""",
-            show,
-        )
+        rows = await self._pool.fetch(_LIST, show)
         return [BanRow(**dict(row)) for row in rows]
 
     async def set(
@@ -43,17 +55,7 @@ class BanRows:
         detail: dict[str, object] = {"sub": sub, "seconds": seconds}
         async with show_command(self._pool, show, actor, f"chat.{kind}", detail) as command:
             done = await command.connection.fetchval(
-                """INSERT INTO bans (show, sub, kind, until, rank)
-                   VALUES ($1, $2, $3, now() + make_interval(secs => $4), $5)
-                   ON CONFLICT (show, sub, kind) DO UPDATE
-                       SET until = excluded.until, rank = excluded.rank
-                       WHERE bans.rank <= excluded.rank OR bans.until < now()
-                   RETURNING true""",
-                show,
-                sub,
-                kind,
-                seconds,
-                RANKS[actor.role],
+                _SET, show, sub, kind, seconds, RANKS[actor.role]
             )
             if done is None:
                 raise Denied(_HIGHER)
@@ -62,12 +64,6 @@ class BanRows:
         """End restrictions. Raises Denied where one of them is of somebody who stands higher."""
         detail: dict[str, object] = {"sub": sub, "kinds": list(kinds)}
         async with show_command(self._pool, show, actor, "chat.lift", detail) as command:
-            gone = await command.connection.fetch(
-                """DELETE FROM bans WHERE show = $1 AND sub = $2 AND kind = ANY($3)
-                   RETURNING rank, until IS NULL OR until > now() AS counts""",
-                show,
-                sub,
-                list(kinds),
-            )
+            gone = await command.connection.fetch(_LIFT, show, sub, list(kinds))
             if any(row["counts"] and row["rank"] > RANKS[actor.role] for row in gone):
                 raise Denied(_HIGHER)

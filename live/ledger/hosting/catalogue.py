@@ -26,6 +26,23 @@ PAGE_MAX = 201  # a page of the API and the row that tells of a next one
 IMPORT_ROWS_MAX = 50_000  # one transaction; beyond it a feed is better split
 DELTA_MAX = 10**9
 
+_CREATE = """
+INSERT INTO products
+(sku, title, description, image_url, price_minor, currency, on_hand)
+VALUES ($1, $2, $3, $4, $5, $6, $7)"""
+
+_LOCK = "SELECT 1 FROM products WHERE sku = $1 FOR NO KEY UPDATE"
+
+_ADJUST = """
+UPDATE products SET on_hand = on_hand + $2
+WHERE sku = $1 AND on_hand + $2 >= allotted RETURNING sku"""
+
+_MOVE_ONCE = """
+INSERT INTO stock_movements (sku, kind, qty, reason, key)
+VALUES ($1, 'adjusted', $2, $3, $4) ON CONFLICT (key) DO NOTHING RETURNING id"""
+
+_MOVED_BEFORE = "SELECT sku, qty FROM stock_movements WHERE key = $1"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewProduct:
@@ -96,12 +113,7 @@ class Catalogue:
             if not await mark_done(connection, actor.call if actor else None):
                 return await self._read(connection, product.sku)
             try:
-                await connection.execute(
-                    """INSERT INTO products
-                       (sku, title, description, image_url, price_minor, currency, on_hand)
-                       VALUES ($1, $2, $3, $4, $5, $6, $7)""",
-                    *_columns(product),
-                )
+                await connection.execute(_CREATE, *_columns(product))
             except asyncpg.UniqueViolationError:
                 raise Conflict(f"product {product.sku} exists") from None
             await connection.execute(_MOVEMENTS, [product.sku], [product.on_hand], "created")
@@ -125,10 +137,7 @@ class Catalogue:
             written = await connection.fetch(_UPSERT, *map(list, zip(*rows, strict=True)))
             new = [row for row in written if row["created"]]
             await connection.execute(
-                _MOVEMENTS,
-                [row["sku"] for row in new],
-                [row["on_hand"] for row in new],
-                "imported",
+                _MOVEMENTS, [row["sku"] for row in new], [row["on_hand"] for row in new], "imported"
             )
         return Imported(created=len(new), kept=len(written) - len(new))
 
@@ -141,19 +150,12 @@ class Catalogue:
         the key was used for something else.
         """
         async with self._pool.acquire() as connection, connection.transaction():
-            found = await connection.fetchval(
-                "SELECT 1 FROM products WHERE sku = $1 FOR NO KEY UPDATE", sku
-            )
+            found = await connection.fetchval(_LOCK, sku)
             if found is None:
                 raise NotFound(f"unknown product {sku}")
             if await self._is_repeat(connection, sku, delta=delta, reason=reason, key=key):
                 return await self._read(connection, sku)
-            changed = await connection.fetchval(
-                """UPDATE products SET on_hand = on_hand + $2
-                   WHERE sku = $1 AND on_hand + $2 >= allotted RETURNING sku""",
-                sku,
-                delta,
-            )
+            changed = await connection.fetchval(_ADJUST, sku, delta)
             if changed is None:
                 raise Conflict(f"{delta} would take {sku} below what offers were allotted")
             detail = {"sku": sku, "delta": delta, "reason": reason}
@@ -165,19 +167,10 @@ class Catalogue:
     ) -> bool:
         """Write the movement, or find that this key wrote it before."""
         # The INSERT waits for another transaction with the same key, so exactly one moves stock.
-        written = await connection.fetchval(
-            """INSERT INTO stock_movements (sku, kind, qty, reason, key)
-               VALUES ($1, 'adjusted', $2, $3, $4) ON CONFLICT (key) DO NOTHING RETURNING id""",
-            sku,
-            delta,
-            reason,
-            key,
-        )
+        written = await connection.fetchval(_MOVE_ONCE, sku, delta, reason, key)
         if written is not None:
             return False
-        first = await connection.fetchrow(
-            "SELECT sku, qty FROM stock_movements WHERE key = $1", key
-        )
+        first = await connection.fetchrow(_MOVED_BEFORE, key)
         if first is None or (first["sku"], first["qty"]) != (sku, delta):
             raise Conflict(f"key {key} was used for another adjustment")
         return True

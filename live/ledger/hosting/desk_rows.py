@@ -12,6 +12,25 @@ from live.ledger.db.pool import Pool
 from live.ledger.hosting import actions
 from live.ledger.hosting.bans import BanRow, BanRows
 
+_SHOWS = """
+SELECT id, title, status,
+       floor(extract(epoch FROM starts_at) * 1000)::bigint AS starts_at,
+       floor(extract(epoch FROM created_at) * 1000)::bigint AS created_at
+FROM shows
+WHERE ($1::text[] IS NULL OR id = ANY($1))
+  AND ($2::text IS NULL OR (shows.created_at, id) <
+       (SELECT c.created_at, c.id FROM shows c WHERE c.id = $2))
+ORDER BY shows.created_at DESC, id DESC LIMIT $3"""
+
+_LATEST_AUDIT = """
+SELECT floor(extract(epoch FROM at) * 1000)::bigint AS at, findings, in_flight
+FROM audit_results"""
+
+_NOTE_AUDIT = """
+INSERT INTO audit_results (findings, in_flight) VALUES ($1, $2)
+ON CONFLICT (only_one) DO UPDATE
+SET at = now(), findings = excluded.findings, in_flight = excluded.in_flight"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowSummary:
@@ -42,19 +61,7 @@ class DeskRows:
         self, *, only: Sequence[str] | None, after: ShowId | None, limit: int
     ) -> list[ShowSummary]:
         """Shows, the newest first, from behind `after` on. `only` None: all there are."""
-        rows = await self._pool.fetch(
-            """SELECT id, title, status,
-                      floor(extract(epoch FROM starts_at) * 1000)::bigint AS starts_at,
-                      floor(extract(epoch FROM created_at) * 1000)::bigint AS created_at
-               FROM shows
-               WHERE ($1::text[] IS NULL OR id = ANY($1))
-                 AND ($2::text IS NULL OR (shows.created_at, id) <
-                      (SELECT c.created_at, c.id FROM shows c WHERE c.id = $2))
-               ORDER BY shows.created_at DESC, id DESC LIMIT $3""",
-            only,
-            after,
-            limit,
-        )
+        rows = await self._pool.fetch(_SHOWS, only, after, limit)
         return [
             ShowSummary(
                 id=ShowId(row["id"]),
@@ -81,18 +88,9 @@ class DeskRows:
 
     async def last_audit(self) -> AuditResult | None:
         """None before the first one."""
-        row = await self._pool.fetchrow(
-            """SELECT floor(extract(epoch FROM at) * 1000)::bigint AS at, findings, in_flight
-               FROM audit_results"""
-        )
+        row = await self._pool.fetchrow(_LATEST_AUDIT)
         return None if row is None else AuditResult(row["at"], row["findings"], row["in_flight"])
 
 
 async def note_audit(pool: Pool, *, findings: int, in_flight: int) -> None:
-    await pool.execute(
-        """INSERT INTO audit_results (findings, in_flight) VALUES ($1, $2)
-           ON CONFLICT (only_one) DO UPDATE
-           SET at = now(), findings = excluded.findings, in_flight = excluded.in_flight""",
-        findings,
-        in_flight,
-    )
+    await pool.execute(_NOTE_AUDIT, findings, in_flight)

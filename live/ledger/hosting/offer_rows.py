@@ -27,6 +27,7 @@ from live.domain.offer import (
 )
 from live.domain.show import ShowState
 from live.ledger.db.pool import Pool
+from live.ledger.hosting import offer_sql as sql
 from live.ledger.hosting.show_command import Actor, ShowCommand, show_command
 from live.ledger.hosting.shows import give_back_draft
 
@@ -76,7 +77,7 @@ class OfferRows:
 
     async def show_of(self, offer: OfferId) -> ShowId:
         """Raises NotFound."""
-        show = await self._pool.fetchval("SELECT show FROM offers WHERE id = $1", offer)
+        show = await self._pool.fetchval(sql.SHOW_OF, offer)
         if show is None:
             raise NotFound(f"unknown offer {offer}")
         return ShowId(show)
@@ -114,18 +115,7 @@ class OfferRows:
             now = await _phase(command, offer)
             if now not in (Phase.DRAFT, Phase.SCHEDULED):  # a paused offer is resumed
                 raise Conflict(f"offer.open: offer {offer} is {now.value}")
-            # A second "open" during the countdown opens at once.
-            await command.connection.execute(
-                """UPDATE offers SET version = version + 1,
-                       phase = CASE WHEN begin > now() THEN 'scheduled' ELSE 'open' END,
-                       opens_at = begin,
-                       closes_at = begin + make_interval(secs => duration_seconds)
-                   FROM (SELECT now() + make_interval(secs => CASE WHEN phase = 'draft'
-                                THEN countdown_seconds ELSE 0 END) AS begin
-                         FROM offers WHERE id = $1) AS start
-                   WHERE id = $1""",
-                offer,
-            )
+            await command.connection.execute(sql.OPEN, offer)
         return command.state
 
     async def edit(self, offer: OfferId, changes: OfferChanges, actor: Actor) -> ShowState:
@@ -144,7 +134,7 @@ class OfferRows:
             # Names of columns from a closed set; the values are parameters.
             sets = [f"{name} = ${place}" for place, name in enumerate(changes, start=2)]
             await command.connection.execute(
-                f"UPDATE offers SET {', '.join(sets)}, version = version + 1 WHERE id = $1",
+                sql.EDIT.format(columns=", ".join(sets)),
                 offer,
                 *changes.values(),
             )
@@ -154,11 +144,7 @@ class OfferRows:
         """Stop selling and say so as "sold out"; what is held may be paid, `resume` sells on."""
         async with self._command(offer, actor, "offer.sold_out", {}) as command:
             await _demand(command, offer, (Phase.OPEN, Phase.PAUSED), "offer.sold_out")
-            await command.connection.execute(
-                """UPDATE offers SET phase = 'paused', sold_out = true, version = version + 1
-                   WHERE id = $1""",
-                offer,
-            )
+            await command.connection.execute(sql.MARK_SOLD_OUT, offer)
         return command.state
 
     async def pause(self, offer: OfferId, actor: Actor) -> ShowState:
@@ -172,12 +158,7 @@ class OfferRows:
             now = await _phase(command, offer)
             if now is not Phase.PAUSED:
                 raise Conflict(f"offer.resume: offer {offer} is {now.value}")
-            # One that was paused during its countdown opens now, not at a time gone by.
-            await command.connection.execute(
-                """UPDATE offers SET phase = 'open', sold_out = false, version = version + 1,
-                       opens_at = least(opens_at, now()) WHERE id = $1""",
-                offer,
-            )
+            await command.connection.execute(sql.RESUME, offer)
         return command.state
 
     async def close(self, offer: OfferId, actor: Actor) -> ShowState:
@@ -194,13 +175,7 @@ class OfferRows:
         async with self._command(offer, actor, "offer.extend", {"seconds": seconds}) as command:
             await _demand(command, offer, _ON_SALE, "offer.extend")
             moved = await command.connection.fetchval(
-                """UPDATE offers SET closes_at = closes_at + make_interval(secs => $2),
-                       version = version + 1
-                   WHERE id = $1 AND closes_at + make_interval(secs => $2)
-                         <= now() + make_interval(secs => $3) RETURNING id""",
-                offer,
-                seconds,
-                DURATION_SECONDS_MAX,
+                sql.EXTEND, offer, seconds, DURATION_SECONDS_MAX
             )
             if moved is None:
                 raise Conflict(
@@ -213,22 +188,10 @@ class OfferRows:
         detail: dict[str, object] = {"quantity": quantity}
         async with self._command(offer, actor, "offer.restock", detail) as command:
             await _demand(command, offer, (Phase.DRAFT, *_ON_SALE), "offer.restock")
-            sku = await command.connection.fetchval(
-                """UPDATE offers SET quantity = quantity + $2, allotted = allotted + $2,
-                       version = version + 1
-                   WHERE id = $1 AND quantity + $2 <= $3 RETURNING sku""",
-                offer,
-                quantity,
-                QUANTITY_MAX,
-            )
+            sku = await command.connection.fetchval(sql.RESTOCK, offer, quantity, QUANTITY_MAX)
             if sku is None:
                 raise Conflict(f"an offer may have {QUANTITY_MAX} units")
-            taken = await command.connection.fetchval(
-                """UPDATE products SET allotted = allotted + $2
-                   WHERE sku = $1 AND on_hand - allotted >= $2 RETURNING sku""",
-                sku,
-                quantity,
-            )
+            taken = await command.connection.fetchval(sql.ALLOT, sku, quantity)
             if taken is None:
                 raise Conflict(f"fewer than {quantity} units of {sku} are available")
             await _log_allotted(command, sku, offer, quantity)
@@ -236,38 +199,18 @@ class OfferRows:
 
     async def due(self) -> list[ShowId]:
         """Shows with an offer whose opening or closing time has come, or an announcement's end."""
-        rows = await self._pool.fetch(
-            f"""SELECT show FROM offers WHERE {_OPENS}
-                UNION SELECT show FROM offers WHERE {_CLOSES}
-                UNION SELECT id FROM shows WHERE {_SAID}"""
-        )
+        rows = await self._pool.fetch(sql.DUE)
         return [ShowId(row["show"]) for row in rows]
 
     async def advance(self, show: ShowId) -> ShowState | None:
         """Open, close and take down what is due by the clock; None where another one was first."""
         async with show_command(self._pool, show, KEEPER, "offer.schedule", {}) as command:
-            await command.connection.execute(
-                f"""SELECT FROM offers WHERE show = $1 AND ({_OPENS} OR {_CLOSES})
-                    ORDER BY id FOR NO KEY UPDATE""",
-                show,
-            )
-            closing = await command.connection.fetch(
-                f"""UPDATE offers SET phase = 'closing', version = version + 1
-                    WHERE show = $1 AND {_CLOSES} RETURNING id""",
-                show,
-            )
-            opened = await command.connection.fetch(
-                f"""UPDATE offers SET phase = 'open', version = version + 1
-                    WHERE show = $1 AND {_OPENS} RETURNING id""",
-                show,
-            )
+            await command.connection.execute(sql.LOCK_DUE, show)
+            closing = await command.connection.fetch(sql.CLOSE_DUE, show)
+            opened = await command.connection.fetch(sql.OPEN_DUE, show)
             command.detail["opened"] = [row["id"] for row in opened]
             command.detail["closing"] = [row["id"] for row in closing]
-            said = await command.connection.fetchval(
-                f"""UPDATE shows SET announcement = NULL, announcement_until = NULL
-                    WHERE id = $1 AND {_SAID} RETURNING id""",
-                show,
-            )
+            said = await command.connection.fetchval(sql.TAKE_DOWN_ANNOUNCEMENT, show)
             if said is not None:
                 command.detail["announcement"] = "over"
             command.nothing_done = not (opened or closing or said)
@@ -284,14 +227,10 @@ class OfferRows:
             yield command
 
     async def _next_slot(self, command: ShowCommand) -> int:
-        slot: int = await command.connection.fetchval(
-            "SELECT coalesce(max(slot) + 1, 0) FROM offers WHERE show = $1", command.show
-        )
+        slot: int = await command.connection.fetchval(sql.NEXT_SLOT, command.show)
         if slot >= OFFERS_PER_SHOW_MAX:
             raise Conflict(f"a show may have {OFFERS_PER_SHOW_MAX} offers")
-        ahead: int = await command.connection.fetchval(
-            "SELECT count(*) FROM offers WHERE show = $1 AND phase <> 'closed'", command.show
-        )
+        ahead: int = await command.connection.fetchval(sql.COUNT_AHEAD, command.show)
         if ahead >= OFFERS_AHEAD_MAX:
             raise Conflict(
                 f"a show may have {OFFERS_AHEAD_MAX} offers that are not closed: close some first"
@@ -300,11 +239,7 @@ class OfferRows:
 
     async def _allot(self, command: ShowCommand, new: NewOffer) -> asyncpg.Record:
         """Take the units from what the product has available; the row of the product."""
-        product = await command.connection.fetchrow(
-            """SELECT title, image_url, currency, on_hand - allotted AS available
-               FROM products WHERE sku = $1 FOR NO KEY UPDATE""",
-            new.sku,
-        )
+        product = await command.connection.fetchrow(sql.LOCK_PRODUCT, new.sku)
         if product is None:
             raise NotFound(f"unknown product {new.sku}")
         if product["currency"] != command.currency:
@@ -316,21 +251,14 @@ class OfferRows:
             raise Conflict(
                 f"quantity: {new.quantity} asked, {product['available']} of {new.sku} available"
             )
-        await command.connection.execute(
-            "UPDATE products SET allotted = allotted + $2 WHERE sku = $1", new.sku, new.quantity
-        )
+        await command.connection.execute(sql.ALLOT, new.sku, new.quantity)
         return product
 
     async def _insert(
         self, command: ShowCommand, new: NewOffer, slot: int, product: asyncpg.Record
     ) -> None:
         written = await command.connection.fetchval(
-            """INSERT INTO offers (id, show, slot, sku, title, image_url, price_minor, currency,
-                   mode, quantity, allotted, per_buyer_limit, hold_seconds, waitlist, guests,
-                   countdown_seconds, duration_seconds, providers)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16,
-                       $17)
-               ON CONFLICT (id) DO NOTHING RETURNING id""",
+            sql.CREATE,
             new.id,
             command.show,
             slot,
@@ -355,27 +283,17 @@ class OfferRows:
 
 _ON_SALE = (Phase.SCHEDULED, Phase.OPEN, Phase.PAUSED)
 
-_OPENS = "(phase = 'scheduled' AND opens_at <= now())"
-_SAID = "(announcement_until <= now())"
-_CLOSES = "(phase IN ('scheduled', 'open', 'paused') AND closes_at <= now())"
-
 
 async def _phase(command: ShowCommand, offer: OfferId) -> Phase:
     """Lock the offer against the settler and tell its phase."""
-    return Phase(
-        await command.connection.fetchval(
-            "SELECT phase FROM offers WHERE id = $1 FOR NO KEY UPDATE", offer
-        )
-    )
+    return Phase(await command.connection.fetchval(sql.LOCK_PHASE, offer))
 
 
 async def _turn(command: ShowCommand, offer: OfferId, then: Phase) -> None:
     now = await _phase(command, offer)
     if not may_become(now, then):
         raise Conflict(f"offer {offer} is {now.value} and cannot become {then.value}")
-    await command.connection.execute(
-        "UPDATE offers SET phase = $2, version = version + 1 WHERE id = $1", offer, then.value
-    )
+    await command.connection.execute(sql.SET_PHASE, offer, then.value)
 
 
 async def _demand(
@@ -388,33 +306,18 @@ async def _demand(
 
 async def _set_quantity(command: ShowCommand, offer: OfferId, wanted: int) -> None:
     """Set a draft's units; the difference comes from the product, or goes back to it."""
-    row = await command.connection.fetchrow("SELECT sku, allotted FROM offers WHERE id = $1", offer)
+    row = await command.connection.fetchrow(sql.SKU_AND_ALLOTTED, offer)
     assert row is not None, "the command has locked it"
     more = wanted - row["allotted"]
-    moved = await command.connection.fetchval(
-        """UPDATE products SET allotted = allotted + $2
-           WHERE sku = $1 AND on_hand - allotted >= $2 RETURNING sku""",
-        row["sku"],
-        more,
-    )
+    moved = await command.connection.fetchval(sql.ALLOT, row["sku"], more)
     if moved is None:
         raise Conflict(f"quantity: fewer than {more} more units of {row['sku']} are available")
-    await command.connection.execute("UPDATE offers SET allotted = $2 WHERE id = $1", offer, wanted)
+    await command.connection.execute(sql.SET_ALLOTTED, offer, wanted)
     if more:
         await command.connection.execute(
-            """INSERT INTO stock_movements (sku, offer, kind, qty, reason)
-               VALUES ($1, $2, $3, $4, 'draft edited')""",
-            row["sku"],
-            offer,
-            "allotted" if more > 0 else "given_back",
-            more,
+            sql.LOG_EDITED, row["sku"], offer, "allotted" if more > 0 else "given_back", more
         )
 
 
 async def _log_allotted(command: ShowCommand, sku: str, offer: OfferId, quantity: int) -> None:
-    await command.connection.execute(
-        "INSERT INTO stock_movements (sku, offer, kind, qty) VALUES ($1, $2, 'allotted', $3)",
-        sku,
-        offer,
-        quantity,
-    )
+    await command.connection.execute(sql.LOG_ALLOTTED, sku, offer, quantity)

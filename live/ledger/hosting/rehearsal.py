@@ -13,21 +13,50 @@ from live.base.errors import Conflict
 from live.domain.offer import Phase
 from live.ledger.db.pool import Connection
 
+_READY = """
+SELECT rehearsal_passcode IS NOT NULL AS has_passcode,
+       EXISTS (SELECT FROM offers WHERE show = $1 AND opens_at IS NOT NULL) AS has_sold
+FROM shows WHERE id = $1"""
+
+_BEGIN = "UPDATE shows SET rehearsed = true WHERE id = $1"
+
+_OPENED = """
+SELECT id, sku, phase, quantity FROM offers WHERE show = $1 AND opens_at IS NOT NULL
+ORDER BY id FOR NO KEY UPDATE"""
+
+_RESET_OFFER = """
+UPDATE offers SET phase = $2, opens_at = NULL, closes_at = NULL,
+    version = version + 1 WHERE id = $1"""
+
+_END = """
+UPDATE shows SET rehearsed = false
+WHERE id = $1 AND rehearsed AND status <> 'rehearsal' RETURNING id"""
+
+_FORGET_HOLDS = "DELETE FROM holds WHERE show = $1"
+
+_FORGET_WAITLIST = "DELETE FROM waitlist WHERE show = $1"
+
+_ALLOT_AGAIN = """
+UPDATE products p SET allotted = p.allotted + f.quantity FROM offers f
+WHERE p.sku = $1 AND f.id = $2 AND p.on_hand - p.allotted >= f.quantity
+RETURNING f.quantity"""
+
+_RESTORE_ALLOTTED = "UPDATE offers SET allotted = quantity WHERE id = $1"
+
+_LOG_ALLOTTED = """
+INSERT INTO stock_movements (sku, offer, kind, qty, reason)
+VALUES ($1, $2, 'allotted', $3, 'rehearsal ended')"""
+
 
 async def begin(connection: Connection, show: str) -> None:
     """Mark the show. Raises Conflict without a passcode, or where something was on sale."""
-    ready = await connection.fetchrow(
-        """SELECT rehearsal_passcode IS NOT NULL AS has_passcode,
-                  EXISTS (SELECT FROM offers WHERE show = $1 AND opens_at IS NOT NULL) AS has_sold
-           FROM shows WHERE id = $1""",
-        show,
-    )
+    ready = await connection.fetchrow(_READY, show)
     assert ready is not None, "the command has locked the show"
     if not ready["has_passcode"]:
         raise Conflict("set rehearsal_passcode first: a rehearsal is for those who know it")
     if ready["has_sold"]:
         raise Conflict("an offer of this show was opened before: it cannot be rehearsed any more")
-    await connection.execute("UPDATE shows SET rehearsed = true WHERE id = $1", show)
+    await connection.execute(_BEGIN, show)
 
 
 async def leave(connection: Connection, show: str) -> list[str]:
@@ -36,19 +65,14 @@ async def leave(connection: Connection, show: str) -> list[str]:
     An offer that was closed in the rehearsal has given its units back to the product, and gets
     them again where nobody else has taken them meanwhile.
     """
-    opened = await connection.fetch(
-        """SELECT id, sku, phase, quantity FROM offers WHERE show = $1 AND opens_at IS NOT NULL
-           ORDER BY id FOR NO KEY UPDATE""",
-        show,
-    )
+    opened = await connection.fetch(_OPENED, show)
     lost: list[str] = []
     for offer in opened:
         closed = offer["phase"] == Phase.CLOSED.value
         if closed and not await _allot_again(connection, offer["id"], offer["sku"]):
             lost.append(offer["id"])
         await connection.execute(
-            """UPDATE offers SET phase = $2, opens_at = NULL, closes_at = NULL,
-                   version = version + 1 WHERE id = $1""",
+            _RESET_OFFER,
             offer["id"],
             Phase.CLOSED.value if offer["id"] in lost else Phase.DRAFT.value,
         )
@@ -60,34 +84,18 @@ async def forget(connection: Connection, show: str) -> bool:
 
     Called in the transaction that raises the stock epoch: the next life begins without it.
     """
-    over = await connection.fetchval(
-        """UPDATE shows SET rehearsed = false
-           WHERE id = $1 AND rehearsed AND status <> 'rehearsal' RETURNING id""",
-        show,
-    )
+    over = await connection.fetchval(_END, show)
     if over is None:
         return False
-    await connection.execute("DELETE FROM holds WHERE show = $1", show)
-    await connection.execute("DELETE FROM waitlist WHERE show = $1", show)
+    await connection.execute(_FORGET_HOLDS, show)
+    await connection.execute(_FORGET_WAITLIST, show)
     return True
 
 
 async def _allot_again(connection: Connection, offer: str, sku: str) -> bool:
-    taken = await connection.fetchval(
-        """UPDATE products p SET allotted = p.allotted + f.quantity FROM offers f
-           WHERE p.sku = $1 AND f.id = $2 AND p.on_hand - p.allotted >= f.quantity
-           RETURNING f.quantity""",
-        sku,
-        offer,
-    )
+    taken = await connection.fetchval(_ALLOT_AGAIN, sku, offer)
     if taken is None:
         return False
-    await connection.execute("UPDATE offers SET allotted = quantity WHERE id = $1", offer)
-    await connection.execute(
-        """INSERT INTO stock_movements (sku, offer, kind, qty, reason)
-           VALUES ($1, $2, 'allotted', $3, 'rehearsal ended')""",
-        sku,
-        offer,
-        taken,
-    )
+    await connection.execute(_RESTORE_ALLOTTED, offer)
+    await connection.execute(_LOG_ALLOTTED, sku, offer, taken)
     return True

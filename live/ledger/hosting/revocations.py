@@ -19,6 +19,33 @@ from live.ledger.hosting.show_command import Actor, command_on
 PAGE_ROWS = 5_000
 OVERLAP_SECONDS = 30  # a row is stamped when its transaction begins; none here is open for longer
 
+_ADD = """
+INSERT INTO revocations (sub, token, show, rank, before, until)
+VALUES ($1, $2, $3, $4, $5, to_timestamp($6))
+ON CONFLICT (sub, token, show, rank) DO UPDATE SET
+    before = greatest(revocations.before, excluded.before),
+    until = greatest(revocations.until, excluded.until),
+    changed_at = now()"""
+
+_CHANGED = """
+SELECT sub, token, show, rank, before, changed_at,
+       floor(extract(epoch FROM until))::bigint AS until
+FROM revocations
+WHERE until > now() AND ($1::timestamptz IS NULL
+      OR changed_at > $1::timestamptz - make_interval(secs => $2))
+ORDER BY changed_at"""
+
+_SWEEP = """
+WITH old AS (
+    SELECT ctid FROM revocations WHERE until < now() LIMIT $1
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM revocations r USING old WHERE r.ctid = old.ctid RETURNING 1
+)
+SELECT count(*) FROM gone"""
+
+_RUNNING = "SELECT id FROM shows WHERE status IN ('rehearsal', 'live', 'paused') ORDER BY id"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
@@ -67,13 +94,7 @@ class RevocationRows:
     async def add(self, found: Sequence[Revocation], *, on: Connection | None = None) -> None:
         """Note them; `on` the connection of a transaction that says more about it, if given."""
         await (on or self._pool).executemany(
-            """INSERT INTO revocations (sub, token, show, rank, before, until)
-               VALUES ($1, $2, $3, $4, $5, to_timestamp($6))
-               ON CONFLICT (sub, token, show, rank) DO UPDATE SET
-                   before = greatest(revocations.before, excluded.before),
-                   until = greatest(revocations.until, excluded.until),
-                   changed_at = now()""",
-            [(one.sub, one.token, one.show, one.rank, one.before, one.until) for one in found],
+            _ADD, [(one.sub, one.token, one.show, one.rank, one.before, one.until) for one in found]
         )
 
     async def changed_since(
@@ -84,17 +105,7 @@ class RevocationRows:
         Only in pages from the server, so a night of log-outs is never in memory twice.
         """
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-            cursor = connection.cursor(
-                """SELECT sub, token, show, rank, before, changed_at,
-                          floor(extract(epoch FROM until))::bigint AS until
-                   FROM revocations
-                   WHERE until > now() AND ($1::timestamptz IS NULL
-                         OR changed_at > $1::timestamptz - make_interval(secs => $2))
-                   ORDER BY changed_at""",
-                since,
-                OVERLAP_SECONDS,
-                prefetch=PAGE_ROWS,
-            )
+            cursor = connection.cursor(_CHANGED, since, OVERLAP_SECONDS, prefetch=PAGE_ROWS)
             async for row in cursor:
                 values = dict(row)
                 changed_at = values.pop("changed_at")
@@ -102,16 +113,7 @@ class RevocationRows:
 
     async def sweep(self, limit: int) -> int:
         """Delete up to `limit` of those that concern no living token; returns how many."""
-        gone = await self._pool.fetchval(
-            """WITH old AS (
-                   SELECT ctid FROM revocations WHERE until < now() LIMIT $1
-                   FOR UPDATE SKIP LOCKED
-               ), gone AS (
-                   DELETE FROM revocations r USING old WHERE r.ctid = old.ctid RETURNING 1
-               )
-               SELECT count(*) FROM gone""",
-            limit,
-        )
+        gone = await self._pool.fetchval(_SWEEP, limit)
         return int(gone)
 
 
@@ -130,9 +132,7 @@ async def _note(
 
 
 async def _note_everywhere(connection: Connection, actor: Actor, detail: dict[str, object]) -> None:
-    running = await connection.fetch(
-        "SELECT id FROM shows WHERE status IN ('rehearsal', 'live', 'paused') ORDER BY id"
-    )
+    running = await connection.fetch(_RUNNING)
     await _note(connection, [ShowId(row["id"]) for row in running], actor, detail)
     await actions.append(
         connection,

@@ -23,6 +23,16 @@ from live.ledger.db.idempotency import CallKey, mark_done
 from live.ledger.db.pool import Connection, Pool
 from live.ledger.hosting import actions
 
+_LOCK = "SELECT status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE"
+
+_NEXT_VERSION = "UPDATE shows SET version = version + 1 WHERE id = $1"
+
+_EXISTS = "SELECT EXISTS (SELECT FROM shows WHERE id = $1)"
+
+_PRODUCTS = """
+SELECT sku, title, image_url, price_minor, currency FROM products
+WHERE sku = ANY($1) ORDER BY array_position($1, sku)"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
@@ -99,10 +109,7 @@ async def command_on(
 ) -> AsyncIterator[ShowCommand]:
     """The same in a transaction that the caller has begun; `state` is not read."""
     # NO KEY: orders and holds that refer to the show go on being written meanwhile.
-    row = await connection.fetchrow(
-        "SELECT status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE",
-        show,
-    )
+    row = await connection.fetchrow(_LOCK, show)
     if row is None:
         raise NotFound(f"unknown show {show}")
     if not await mark_done(connection, actor.call):
@@ -114,7 +121,7 @@ async def command_on(
     yield command
     if command.nothing_done:
         return
-    await connection.execute("UPDATE shows SET version = version + 1 WHERE id = $1", show)
+    await connection.execute(_NEXT_VERSION, show)
     await actions.append(
         connection,
         show=show,
@@ -174,9 +181,7 @@ async def read_closed(
         before,
         limit,
     )
-    if not rows and not await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM shows WHERE id = $1)", show
-    ):
+    if not rows and not await connection.fetchval(_EXISTS, show):
         raise NotFound(f"unknown show {show}")
     return [_terms(row) for row in rows]
 
@@ -192,11 +197,7 @@ async def read_running(pool: Pool, *, limit: int) -> list[ShowState]:
 async def _pinned(connection: Connection | Pool, skus: Sequence[str]) -> tuple[ProductCard, ...]:
     if not skus:
         return ()
-    rows = await connection.fetch(
-        """SELECT sku, title, image_url, price_minor, currency FROM products
-           WHERE sku = ANY($1) ORDER BY array_position($1, sku)""",
-        skus,
-    )
+    rows = await connection.fetch(_PRODUCTS, skus)
     return tuple(ProductCard(**dict(row)) for row in rows)
 
 

@@ -16,6 +16,7 @@ from live.domain.show import ShowState, ShowStatus
 from live.ledger.db.idempotency import mark_done
 from live.ledger.db.pool import Connection, Pool
 from live.ledger.hosting import actions, rehearsal
+from live.ledger.hosting import show_sql as sql
 from live.ledger.hosting.show_command import (
     Actor,
     DoneBefore,
@@ -26,7 +27,6 @@ from live.ledger.hosting.show_command import (
     show_command,
 )
 from live.ledger.hosting.show_lists import KEPT, SHOWS_MAX
-from live.ledger.money.invoices import UNPAID
 
 log = structlog.get_logger()
 
@@ -114,26 +114,15 @@ class ShowRows:
 
     async def note_carried(self, show: ShowId, version: int) -> None:
         """Remember that Redis knows a show, of which nothing moves, up to this version."""
-        await self._pool.execute(
-            """UPDATE shows SET carried_version = $2, retired_at = NULL
-               WHERE id = $1 AND carried_version < $2""",
-            show,
-            version,
-        )
+        await self._pool.execute(sql.NOTE_CARRIED, show, version)
 
     async def note_retired(self, show: ShowId, stock_epoch: int) -> None:
         """Remember that what Redis has of the show in this life was given an end."""
-        await self._pool.execute(
-            """UPDATE shows SET retired_at = now()
-               WHERE id = $1 AND stock_epoch = $2 AND status = 'ended'
-                 AND NOT EXISTS (SELECT FROM stock_doubts WHERE show = $1)""",
-            show,
-            stock_epoch,
-        )
+        await self._pool.execute(sql.NOTE_RETIRED, show, stock_epoch)
 
     async def doubt(self, show: ShowId, reason: str) -> None:
         """Have the show's stock made again, unless somebody is at it; `/readyz` tells of it."""
-        await self._pool.execute(_DOUBT, show, reason)
+        await self._pool.execute(sql.DOUBT, show, reason)
 
     async def list_running(self, *, limit: int = 50) -> list[ShowState]:
         """Shows on air, the newest first, without their offers; for the front page."""
@@ -150,7 +139,7 @@ class ShowRows:
 
     async def status(self, show: ShowId) -> ShowStatus:
         """Raises NotFound."""
-        found = await self._pool.fetchval("SELECT status FROM shows WHERE id = $1", show)
+        found = await self._pool.fetchval(sql.STATUS, show)
         if found is None:
             raise NotFound(f"unknown show {show}")
         return ShowStatus(found)
@@ -158,13 +147,7 @@ class ShowRows:
     async def sum_orders(self, show: ShowId) -> tuple[int, int]:
         """Orders that stand and what they brought in, less refunds and unpaid invoices; read once a
         second."""
-        row = await self._pool.fetchrow(
-            f"""SELECT count(*) AS orders,
-                      coalesce(sum(total_minor - refunded_minor)
-                               FILTER (WHERE NOT {UNPAID}), 0)::bigint AS revenue_minor
-               FROM orders o WHERE show = $1 AND state NOT IN ('cancelled', 'rejected')""",
-            show,
-        )
+        row = await self._pool.fetchrow(sql.SUM_ORDERS, show)
         assert row is not None, "an aggregate without GROUP BY has one row"
         return row["orders"], row["revenue_minor"]
 
@@ -174,10 +157,7 @@ class ShowRows:
             if not await mark_done(connection, actor.call):
                 raise DoneBefore(new.id)
             created = await connection.fetchval(
-                """INSERT INTO shows (id, title, currency, language, playback_url,
-                                      paid_partnership, starts_at, providers)
-                   VALUES ($1, $2, $3, $4, $5, $6, to_timestamp($7::bigint / 1000.0), $8)
-                   ON CONFLICT (id) DO NOTHING RETURNING id""",
+                sql.CREATE,
                 new.id,
                 new.title,
                 new.currency,
@@ -215,13 +195,7 @@ class ShowRows:
             if patch.configures and patch.frozen is not False:
                 command.refuse_frozen()
             await command.connection.execute(
-                """UPDATE shows SET title = coalesce($2, title),
-                       playback_url = coalesce($3, playback_url), frozen = coalesce($4, frozen),
-                       slow_mode_seconds = coalesce($5, slow_mode_seconds),
-                       rehearsal_passcode = nullif(coalesce($6, rehearsal_passcode), ''),
-                       starts_at = coalesce(to_timestamp($7::bigint / 1000.0), starts_at),
-                       providers = coalesce($8, providers)
-                   WHERE id = $1""",
+                sql.PATCH,
                 show,
                 patch.title,
                 patch.playback_url,
@@ -274,9 +248,7 @@ class ShowRows:
         async with show_command(self._pool, show, actor, "show.run_order", detail) as command:
             command.refuse_frozen()
             await _demand_products(command.connection, skus)
-            await command.connection.execute(
-                "UPDATE shows SET run_order = $2 WHERE id = $1", show, list(skus)
-            )
+            await command.connection.execute(sql.SET_RUN_ORDER, show, list(skus))
         return command.state
 
     async def pin(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> ShowState:
@@ -285,9 +257,7 @@ class ShowRows:
         async with show_command(self._pool, show, actor, "show.pin", detail) as command:
             command.refuse_ended()
             await _demand_products(command.connection, skus)
-            await command.connection.execute(
-                "UPDATE shows SET pins = $2 WHERE id = $1", show, list(skus)
-            )
+            await command.connection.execute(sql.SET_PINS, show, list(skus))
         return command.state
 
     async def announce(self, show: ShowId, text: str, until: int | None, actor: Actor) -> ShowState:
@@ -295,13 +265,7 @@ class ShowRows:
         detail: dict[str, object] = {"text": text, "until": until}
         async with show_command(self._pool, show, actor, "show.announce", detail) as command:
             command.refuse_ended()
-            await command.connection.execute(
-                """UPDATE shows SET announcement = nullif($2, ''),
-                       announcement_until = to_timestamp($3::bigint / 1000.0) WHERE id = $1""",
-                show,
-                text,
-                until if text else None,
-            )
+            await command.connection.execute(sql.ANNOUNCE, show, text, until if text else None)
         return command.state
 
     async def log_action(
@@ -324,11 +288,6 @@ class ShowRows:
         return command.state
 
 
-_DOUBT = """
-INSERT INTO stock_doubts (show, reason) SELECT $1, $2
-WHERE NOT EXISTS (SELECT FROM leases WHERE name = 'rebuild:' || $1 AND until > now())
-ON CONFLICT DO NOTHING"""
-
 _MAY_START = (ShowStatus.SCHEDULED, ShowStatus.REHEARSAL)
 
 
@@ -337,9 +296,7 @@ async def _set_status(
 ) -> None:
     if command.status not in allowed:
         raise Conflict(f"{action}: show {command.show} is {command.status.value}")
-    await command.connection.execute(
-        "UPDATE shows SET status = $2 WHERE id = $1", command.show, then.value
-    )
+    await command.connection.execute(sql.SET_STATUS, command.show, then.value)
 
 
 async def _leave_rehearsal(command: ShowCommand) -> bool:
@@ -355,21 +312,10 @@ async def _leave_rehearsal(command: ShowCommand) -> bool:
 
 async def _end(command: ShowCommand) -> None:
     connection, show = command.connection, command.show
-    await connection.execute("UPDATE shows SET status = 'ended' WHERE id = $1", show)
-    # In the order of ids, as the settler locks them: it settles most when a show ends.
-    await connection.execute(
-        """SELECT FROM offers WHERE show = $1 AND phase <> 'closed'
-           ORDER BY id FOR NO KEY UPDATE""",
-        show,
-    )
-    await connection.execute(
-        """UPDATE offers SET phase = 'closing', version = version + 1
-           WHERE show = $1 AND phase IN ('scheduled', 'open', 'paused')""",
-        show,
-    )
-    drafts = await connection.fetch(
-        "SELECT id FROM offers WHERE show = $1 AND phase = 'draft' ORDER BY sku", show
-    )
+    await connection.execute(sql.SET_STATUS, show, ShowStatus.ENDED.value)
+    await connection.execute(sql.LOCK_OFFERS, show)
+    await connection.execute(sql.BEGIN_CLOSING, show)
+    drafts = await connection.fetch(sql.DRAFTS, show)
     for draft in drafts:
         await give_back_draft(connection, OfferId(draft["id"]))
 
@@ -379,31 +325,17 @@ async def give_back_draft(connection: Connection, offer: OfferId) -> None:
 
     Everything else closes through the stream (see the settler): only there it is known what sold.
     """
-    row = await connection.fetchrow(
-        "SELECT sku, allotted FROM offers WHERE id = $1 FOR NO KEY UPDATE", offer
-    )
+    row = await connection.fetchrow(sql.LOCK_DRAFT, offer)
     assert row is not None, "the caller read it under the show's lock"
-    await connection.execute(
-        """UPDATE offers SET phase = 'closed', allotted = 0, version = version + 1
-           WHERE id = $1 AND phase = 'draft'""",
-        offer,
-    )
-    await connection.execute(
-        "UPDATE products SET allotted = allotted - $2 WHERE sku = $1", row["sku"], row["allotted"]
-    )
-    await connection.execute(
-        """INSERT INTO stock_movements (sku, offer, kind, qty, reason)
-           VALUES ($1, $2, 'given_back', $3, 'draft closed')""",
-        row["sku"],
-        offer,
-        -row["allotted"],
-    )
+    await connection.execute(sql.CLOSE_DRAFT, offer)
+    await connection.execute(sql.GIVE_UNITS_BACK, row["sku"], row["allotted"])
+    await connection.execute(sql.LOG_GIVEN_BACK, row["sku"], offer, -row["allotted"])
 
 
 async def _demand_products(connection: Connection, skus: Sequence[Sku]) -> None:
     if len(set(skus)) != len(skus):
         raise BadField("skus", "a product may be named once")
-    rows = await connection.fetch("SELECT sku FROM products WHERE sku = ANY($1)", list(skus))
+    rows = await connection.fetch(sql.KNOWN_PRODUCTS, list(skus))
     missing = sorted(set(skus) - {row["sku"] for row in rows})
     if missing:
         raise NotFound(f"unknown product {missing[0]}")

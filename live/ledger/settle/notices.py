@@ -35,6 +35,8 @@ PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 5.0
 
 log = structlog.get_logger()
 
+_DELETE = "DELETE FROM notices WHERE id = ANY($1::bigint[])"
+
 
 class NoticeSender:
     def __init__(self, pool: Pool, announce: AnnouncePort, *, lease_s: float = LEASE_S) -> None:
@@ -84,7 +86,7 @@ class NoticeSender:
         await asyncio.gather(
             *(self._send_in_order(mine, orders, done, failed, gate) for mine in by_buyer.values())
         )
-        await self._pool.execute("DELETE FROM notices WHERE id = ANY($1::bigint[])", done)
+        await self._pool.execute(_DELETE, done)
         metrics.NOTICES.labels("sent").inc(len(done))
         await self._count_tries(rows, done, failed)
         return len(rows)

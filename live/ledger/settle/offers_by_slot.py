@@ -14,6 +14,10 @@ from live.ledger.db.pool import Pool
 
 SHOWS_MAX = 2_000  # the oldest show is forgotten first; it is only a cache
 
+_OFFERS = """
+SELECT id, slot, sku, price_minor, currency, phase = 'draft' AS draft
+FROM offers WHERE show = $1"""
+
 
 @dataclass(frozen=True, slots=True)
 class OfferFacts:
@@ -34,11 +38,7 @@ class OffersBySlot:
         known = self._shows.get(show)
         if known is not None and slots <= known.keys():
             return known
-        rows = await self._pool.fetch(
-            """SELECT id, slot, sku, price_minor, currency, phase = 'draft' AS draft
-               FROM offers WHERE show = $1""",
-            show,
-        )
+        rows = await self._pool.fetch(_OFFERS, show)
         if len(self._shows) >= SHOWS_MAX:
             self._shows.pop(next(iter(self._shows)))
         self._shows[show] = {row["slot"]: _facts(row) for row in rows if not row["draft"]}

@@ -40,6 +40,12 @@ PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may 
 
 log = structlog.get_logger()
 
+_NEXT_EPOCH = """
+UPDATE shows SET stock_epoch = stock_epoch + 1, retired_at = NULL
+WHERE id = $1 RETURNING stock_epoch"""
+
+_EPOCH = "SELECT stock_epoch FROM shows WHERE id = $1"
+
 
 async def needs_rebuild(stock: StockPort, show: ShowId) -> bool:
     """Whether Redis does not know this show in the life and on the run that it was installed."""
@@ -154,11 +160,7 @@ async def raise_epoch(
     async def work(connection: Connection) -> ShowStock:
         if lease is not None:
             await lease.demand(connection)
-        raised = await connection.fetchval(
-            """UPDATE shows SET stock_epoch = stock_epoch + 1, retired_at = NULL
-               WHERE id = $1 RETURNING stock_epoch""",
-            show,
-        )
+        raised = await connection.fetchval(_NEXT_EPOCH, show)
         if raised is None:
             raise NotFound(f"unknown show {show}")
         await rehearsal.forget(connection, show)
@@ -192,7 +194,7 @@ async def read_show_stock(pool: Pool, show: ShowId) -> ShowStock:
     """What the ledger says about a show's stock now; changes nothing. Raises NotFound."""
 
     async def work(connection: Connection) -> ShowStock:
-        epoch = await connection.fetchval("SELECT stock_epoch FROM shows WHERE id = $1", show)
+        epoch = await connection.fetchval(_EPOCH, show)
         if epoch is None:
             raise NotFound(f"unknown show {show}")
         return await _read(connection, show, epoch)

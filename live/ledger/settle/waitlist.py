@@ -9,6 +9,10 @@ from uuid import UUID
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId
 from live.ledger.db.pool import Pool
 
+_ASK = """
+INSERT INTO waitlist (show, offer, buyer, sub, key, qty)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"""
+
 
 class WaitlistRows:
     def __init__(self, pool: Pool) -> None:
@@ -18,13 +22,4 @@ class WaitlistRows:
         self, show: ShowId, offer: OfferId, buyer: BuyerId, sub: str, key: HoldKey, qty: int
     ) -> None:
         """Note the wish; a repeat of (show, buyer, key) changes nothing."""
-        await self._pool.execute(
-            """INSERT INTO waitlist (show, offer, buyer, sub, key, qty)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING""",
-            show,
-            offer,
-            buyer,
-            sub,
-            UUID(bytes=key),
-            qty,
-        )
+        await self._pool.execute(_ASK, show, offer, buyer, sub, UUID(bytes=key), qty)
