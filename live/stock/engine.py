@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from live.base.errors import Busy, CallError, NotFound, StockLost
-from live.domain.hold import HoldDecision, HoldState, Line, LiveHold, Waiting
+from live.base.errors import Busy, CallError, StockLost
+from live.domain.hold import HoldDecision, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import OfferTerms, Stock
 from live.domain.outcomes import Outcome
@@ -27,24 +27,28 @@ from live.domain.stock import (
     WaitAnswer,
 )
 from live.redis.connection import Reply
-from live.stock.answers import CONFLICT, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
+from live.stock.answers import CONFLICT, failure
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, OnLost, StockCalls, ignore_loss
 from live.stock.keys import GROUP, show_keys
 from live.stock.loading import load_show
+from live.stock.looks import read_buyer, read_figures, read_missing
 from live.stock.records import (
-    STATES,
-    WAITING,
-    HoldRecord,
     pack_lines,
     pack_offer,
     pack_request,
-    read_records,
-    read_stock,
     sum_lines,
 )
 from live.stock.replies import as_bytes, as_list, as_number, as_numbers
 from live.stock.snapshot import read_mark, read_snapshot
+from live.stock.transitions import (
+    BEGIN,
+    given_back,
+    hold_record,
+    no_place,
+    sale_decision,
+    transition,
+)
 
 REAP_ROUNDS_MAX: Final = 64  # x 512 holds: a backlog that the next call, 100 ms later, goes on with
 OTHER_UNITS: Final = chr(CONFLICT)
@@ -119,16 +123,7 @@ class StockEngine:
 
     async def figures(self, show: ShowId) -> ShowFigures:
         """Raises Busy, too, where Redis lost any part of the show's stock."""
-        k = show_keys(show)
-        keys = (k.meta, k.offers, k.outbox, k.wait, k.buyers, k.deadlines, k.guests, k.refused)
-        at, last, *rest = as_list(await self._calls.run("figures", show, keys))
-        offers: dict[int, Stock] = {}
-        waiting: dict[int, int] = {}
-        for slot_bytes, packed, count in zip(rest[0::3], rest[1::3], rest[2::3], strict=True):
-            slot = int.from_bytes(as_bytes(slot_bytes), "big")
-            offers[slot] = read_stock(as_bytes(packed))
-            waiting[slot] = as_number(count)
-        return ShowFigures(as_number(at), as_bytes(last).decode(), offers, waiting)
+        return await read_figures(self._calls, show)
 
     async def snapshot(self, show: ShowId) -> StockSnapshot | None:
         """All that Redis has of this show, as of one instant; None where it moved meanwhile."""
@@ -144,35 +139,7 @@ class StockEngine:
         Raises Busy where it does not answer. None, although the show is not known: the whole
         server is another one, or restarted.
         """
-        k = show_keys(show)
-        looks = {
-            "meta": (b"HGET", k.meta, b"stock_epoch"),
-            "buyers": (b"HGET", k.buyers, b"mark"),
-            "deadlines": (b"ZSCORE", k.deadlines, b"mark"),
-            "wait": (b"ZSCORE", k.wait, b"mark"),
-            "guests": (b"HGET", k.guests, b"mark"),
-            "refused": (b"ZSCORE", k.refused, b"mark"),
-        }
-        found = {name: await self._calls.send(*look, show=show) for name, look in looks.items()}
-        lost = [name for name, value in found.items() if value is None]
-        wanted = await self._calls.send(b"HGET", k.meta, b"offers", show=show)
-        known = as_number(await self._calls.send(b"HLEN", k.offers, show=show))
-        if wanted is not None and known < int(as_bytes(wanted)):
-            lost.append("offers")
-        if not await self._has_group(show):
-            lost.append("outbox")
-        return tuple(lost)
-
-    async def _has_group(self, show: ShowId) -> bool:
-        try:
-            groups = await self._calls.send(
-                b"XINFO", b"GROUPS", show_keys(show).outbox, show=show
-            )  # fmt: skip
-        except Busy as error:
-            if "ERR" not in str(error):  # no such key
-                raise
-            return False
-        return bool(as_list(groups))
+        return await read_missing(self._calls, show)
 
     async def retire_show(self, show: ShowId, *, stock_epoch: int, seconds: int) -> bool | None:
         """Let all that Redis has of a show end by itself; it is over and settled.
@@ -220,17 +187,17 @@ class StockEngine:
     ) -> BeginAnswer:
         """held -> paying; the deadline moves once to now + window, never closer."""
         reply = as_list(await self._run("begin", show, buyer, key, b"%d" % window_ms))
-        status, record = as_bytes(reply[0]).decode(), _record(reply[1])
+        status, record = as_bytes(reply[0]).decode(), hold_record(reply[1])
         if status != "P":
-            return BeginAnswer(_BEGIN[status], record.lines, 0)
-        return BeginAnswer(_BEGIN[status], record.lines, record.time, record.held_until)
+            return BeginAnswer(BEGIN[status], record.lines, 0)
+        return BeginAnswer(BEGIN[status], record.lines, record.time, record.held_until)
 
     async def revert(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
     ) -> Transition:
         """paying -> held, because the payment failed; never beyond the deadline from before it."""
         reply = as_list(await self._run("revert", show, buyer, key, b"%d" % held_until))
-        return _as_transition(as_bytes(reply[0]).decode(), _record(reply[1]), "H")
+        return transition(as_bytes(reply[0]).decode(), hold_record(reply[1]), "H")
 
     async def confirm(
         self,
@@ -250,18 +217,18 @@ class StockEngine:
         reply = as_list(await self._sale("confirm", show, buyer, key, paid, payment.encode()))
         if reply[0] == OTHER_UNITS.encode():
             raise failure(CONFLICT)
-        return _as_transition(as_bytes(reply[0]).decode(), _record(reply[1]), "S")
+        return transition(as_bytes(reply[0]).decode(), hold_record(reply[1]), "S")
 
     async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
         """held -> left, or to the waitlist; a paying one keeps its units."""
-        return _given_back(as_list(await self._run("release", show, buyer, key)), "R")
+        return given_back(as_list(await self._run("release", show, buyer, key)), "R")
 
     async def cancel(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str = ""
     ) -> Transition:
         """sold -> left, or to the waitlist: this payment's capture was refused for good."""
         reply = await self._sale("cancel", show, buyer, key, payment.encode())
-        return _given_back(as_list(reply), "X")
+        return given_back(as_list(reply), "X")
 
     async def retake(
         self,
@@ -287,7 +254,7 @@ class StockEngine:
             raise failure(CONFLICT)
         if not packed and status == "U":
             return Transition(False, HoldState.EXPIRED, sum_lines(lines))
-        return _as_transition(status, _record(packed), "S")
+        return transition(status, hold_record(packed), "S")
 
     # First paid
 
@@ -301,7 +268,7 @@ class StockEngine:
         k = show_keys(show)
         keys = (k.meta, k.offers, k.buyers, k.deadlines)
         packed = pack_lines(sum_lines(lines))
-        return _sale(
+        return sale_decision(
             await self._ask(show, lambda: self._calls.run("peek", show, keys, buyer, key, packed))
         )
 
@@ -319,7 +286,7 @@ class StockEngine:
         """
         packed = pack_lines(sum_lines(lines))
         args = (buyer, key, packed, payment.encode())
-        return _sale(await self._ask(show, lambda: self._sale("sell", show, *args)))
+        return sale_decision(await self._ask(show, lambda: self._sale("sell", show, *args)))
 
     async def refuse(
         self,
@@ -350,7 +317,7 @@ class StockEngine:
         packed = pack_lines(sum_lines([line]))
         reply = await self._ask(show, lambda: self._run("look", show, buyer, key, packed))
         code = as_bytes(reply[0])[0]
-        return None if code == ord("W") else _no_place(code)
+        return None if code == ord("W") else no_place(code)
 
     async def join_waitlist(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
@@ -364,7 +331,7 @@ class StockEngine:
             return WaitAnswer(Outcome.WAITLISTED, position)
         if code in b"Hh":
             return WaitAnswer(Outcome.HELD, 0, expires_at)
-        return _no_place(code)
+        return no_place(code)
 
     async def leave_waitlist(self, show: ShowId, buyer: BuyerId, slot: int) -> bool:
         """Give up a place; False where there is none."""
@@ -372,23 +339,7 @@ class StockEngine:
 
     async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerState:
         """Live holds, places in waitlists, and what was sold; one read."""
-        k = show_keys(show)
-        reply = as_list(await self._calls.run("buyer", show, (k.meta, k.buyers, k.wait), buyer))
-        now, positions = as_number(reply[0]), iter(reply[2:])
-        holds: list[LiveHold] = []
-        waiting: list[Waiting] = []
-        sold: list[HoldKey] = []
-        for record in read_records(as_bytes(reply[1])):
-            if record.state == WAITING:
-                line = record.lines[0]
-                place = as_number(next(positions))
-                waiting.append(Waiting(line.slot, record.key, line.qty, place))
-            elif record.state == "P" or (record.state == "H" and record.time > now):
-                state = STATES[record.state]
-                holds.append(LiveHold(record.key, state, record.lines, record.time))
-            elif record.state == "S":
-                sold.append(record.key)
-        return BuyerState(tuple(holds), tuple(waiting), tuple(sold))
+        return await read_buyer(self._calls, show, buyer)
 
     # Time
 
@@ -433,55 +384,3 @@ class StockEngine:
         k = show_keys(show)
         keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests)
         return await self._calls.run(name, show, keys, *args)
-
-
-_BEGIN: Final = {
-    "P": Outcome.HELD,
-    "E": Outcome.EXPIRED,
-    "R": Outcome.ALREADY_RELEASED,
-    "X": Outcome.ALREADY_RELEASED,
-    "S": Outcome.CONFIRMED,
-}
-_NO_HOLD: Final = "this hold is not known"
-
-
-def _as_transition(
-    status: str, record: HoldRecord, wanted: str, *, repeat: bool = False
-) -> Transition:
-    return Transition(status == wanted, STATES[status], record.lines, repeat)
-
-
-def _given_back(reply: list[object], wanted: str) -> Transition:
-    """Read the reply of release or cancel, which count their movements."""
-    status = as_bytes(reply[0]).decode()
-    repeat = status == wanted and not as_number(reply[2])
-    return _as_transition(status, _record(reply[1]), wanted, repeat=repeat)
-
-
-def _sale(reply: list[object]) -> HoldDecision:
-    """Read the reply of peek or sell."""
-    code, slot, left = as_bytes(reply[0])[0], as_number(reply[1]), as_number(reply[2])
-    if code in REFUSALS:
-        return refused(code, slot, left)
-    if code in REPEATS:
-        return HoldDecision(REPEATS[code], slot, left, 0, repeat=True)
-    if code not in b"HS":
-        # A live hold has this key: it is sold by its own checkout, not by this one.
-        raise failure(CONFLICT if code == LIVE else code)
-    outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
-    return HoldDecision(outcome, slot, left, 0)
-
-
-def _no_place(code: int) -> WaitAnswer:
-    outcome = REFUSALS.get(code) or REPEATS.get(code)
-    if outcome is None:
-        raise failure(code)
-    return WaitAnswer(outcome, 0, reason=REASONS.get(code, ""))
-
-
-def _record(packed: object) -> HoldRecord:
-    """The record in a reply. Raises NotFound where there is none, or only a place in a waitlist."""
-    records = list(read_records(as_bytes(packed)))
-    if not records or records[0].state == WAITING:
-        raise NotFound(_NO_HOLD)
-    return records[0]
