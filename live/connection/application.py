@@ -46,7 +46,8 @@ from live.protocol.commands import (
     UnsubscribeResult,
 )
 from live.protocol.limits import DEFAULT, Limits
-from live.protocol.session import Port, Session
+from live.protocol.port import Port
+from live.protocol.session import Session
 from live.showlog.disconnects import Kick
 from live.showlog.log import Broker
 from live.showlog.ports import Authenticate, OnEnter, OnJoin, RpcHandler

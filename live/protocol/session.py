@@ -1,8 +1,8 @@
 """One connection's state machine: commands in, replies out, no I/O.
 
 Owns: what the protocol says about a connection - connect first and once, commands in order, bounds
-on how many, pings, time limits. Knows no socket and no loop: bytes arrive by `receive`, leave by
-the port, and time passes when somebody calls `wake`.
+on how many (budget.py), pings, time limits. Knows no socket and no loop: bytes arrive by `receive`,
+leave by the port, and time passes when somebody calls `wake`.
 Always: nothing is written after `close`; the application hears `gone` exactly once per session; an
 ordered command starts only when the one before it has been answered; a session that has ended keeps
 nothing of the application's, so that no cycle holds what a viewer left behind.
@@ -18,10 +18,10 @@ from uuid import uuid4
 
 from live.base.errors import BadField
 from live.protocol import codes
+from live.protocol.budget import Budget
 from live.protocol.codec import Codec, FrameError, TextError
 from live.protocol.codes import Close, Failure
 from live.protocol.commands import (
-    Body,
     Command,
     ConnectRequest,
     ConnectResult,
@@ -42,30 +42,7 @@ from live.protocol.commands import (
     UnsubscribeRequest,
 )
 from live.protocol.limits import DEFAULT, Limits
-from live.protocol.shared import Shared
-
-
-class Port(Protocol):
-    """The way out of one connection. No method blocks or raises, also when the peer is gone."""
-
-    @property
-    def compresses(self) -> bool:
-        """Whether it takes the packed form of what many get."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send one message."""
-        ...
-
-    def write_shared(self, frame: Shared) -> None:
-        """Send one message that many connections get; the port takes the form it needs."""
-        ...
-
-    def close(self, close: Close) -> None: ...
-
-    def buffered(self) -> int:
-        """Bytes that the peer has not taken yet."""
-        ...
+from live.protocol.port import Port
 
 
 class App(Protocol):
@@ -103,10 +80,10 @@ class Session:
     """`attachment` belongs to the application; None until it sets it."""
 
     __slots__ = (
+        "_budget",
         "_busy",
         "_clock",
         "_errors",
-        "_excess",
         "_expires_at",
         "_leaving",
         "_limits",
@@ -115,8 +92,6 @@ class Session:
         "_pong_by",
         "_pumping",
         "_queue",
-        "_refilled_at",
-        "_tokens",
         "address",
         "alarm_at",
         "app",
@@ -155,14 +130,13 @@ class Session:
         self._queue: deque[Command] | None = None  # made when a command has to wait
         self._outstanding = 0
         self._errors: deque[float] | None = None  # made by the first error
-        self._tokens = limits.commands_burst
-        self._refilled_at = clock()
-        self._excess = 0
+        now = clock()
+        self._budget = Budget(limits, now)
         self._expires_at = 0.0  # 0: never
         self._leaving: Close | None = None  # how to end behind the last reply; None: not at all
         self._pong_by = 0.0  # 0: no pong is due
         # Until it is open, the first alarm is the stale one.
-        self._ping_at = self._refilled_at + limits.stale_seconds
+        self._ping_at = now + limits.stale_seconds
 
     @property
     def closed(self) -> bool:
@@ -240,7 +214,7 @@ class Session:
             return
         message = self.codec.reply(command, result)
         if type(result) is not ConnectResult:  # once a connection, and nobody can ask for more
-            self._charge(len(message))
+            self._budget.charge(len(message))
         self.port.write(message)
         self.start_next()
 
@@ -320,7 +294,7 @@ class Session:
             self._take_first(command)
         elif type(body) is ConnectRequest:
             self.close(codes.BAD_FRAME)
-        elif not self._pay(_price(body, self._limits)):
+        elif not self._budget.pay(self._clock(), self._budget.price(body)):
             self._refuse_excess(command)
         elif self.state is State.CONNECTING or (self._busy and type(body) in _ORDERED):
             self._wait(command)
@@ -333,7 +307,7 @@ class Session:
             self.close(codes.BAD_FRAME)
         elif self._pong_by:
             self._pong_by = 0.0
-        elif not self._pay():
+        elif not self._budget.pay(self._clock()):
             self._refuse_excess(command)
 
     def _take_first(self, command: Command) -> None:
@@ -380,43 +354,18 @@ class Session:
 
     def _dispatch_late(self, command: Command) -> None:
         """Start a command that was paid for earlier, unless answers have cost too much since."""
-        self._refill()
-        if self._tokens < 0.0:
+        if self._budget.owes(self._clock()):
             self._write_error(command.id, codes.TOO_MANY_REQUESTS)
         else:
             self._dispatch(command)
 
-    def _pay(self, price: float = 1.0) -> bool:
-        """Take tokens of the bucket; False when they are not there."""
-        self._refill()
-        paid = self._tokens >= price
-        if paid:
-            self._tokens -= price
-        return paid
-
-    def _refill(self) -> None:
-        now = self._clock()
-        limits = self._limits
-        filled = self._tokens + (now - self._refilled_at) * limits.commands_per_second
-        self._refilled_at = now
-        if filled >= limits.commands_burst:
-            filled = limits.commands_burst
-            self._excess = 0
-        self._tokens = filled
-
-    def _charge(self, size: int) -> None:
-        """Let a long answer cost what it takes to send; the bucket may owe."""
-        unit = self._limits.reply_bytes_per_command
-        if size > unit:
-            self._tokens -= size / unit - 1.0
-
     def _answer(self, message: bytes) -> None:
-        self._charge(len(message))
+        self._budget.charge(len(message))
         self.port.write(message)
 
     def _refuse_excess(self, command: Command) -> None:
-        self._excess += 1
-        if self._excess > self._limits.excess_max:
+        self._budget.excess += 1
+        if self._budget.excess > self._limits.excess_max:
             self.close(codes.FLOOD)
         elif command.id:
             self._write_error(command.id, codes.TOO_MANY_REQUESTS)
@@ -444,15 +393,6 @@ class Session:
         self._queue = None
         self.app.gone(self)
         self.attachment = None
-
-
-def _price(body: Body, limits: Limits) -> float:
-    """What a command costs before it is known how long its answer is."""
-    if type(body) is not HistoryRequest:
-        return 1.0
-    most = limits.history_entries_max
-    entries = body.limit if 0 <= body.limit < most else most
-    return min(1.0 + entries / limits.history_entries_per_command, limits.commands_burst)
 
 
 def _bad_request(body: Malformed) -> Failure:

@@ -20,7 +20,8 @@ from live.fanout.hub import Hub
 from live.protocol import codes
 from live.protocol.codec import Codec
 from live.protocol.codes import Close
-from live.protocol.session import Port, Session
+from live.protocol.port import Port
+from live.protocol.session import Session
 from live.protocol.shared import frame_header
 from live.showlog.log import Broker
 from live.transport import asgi
