@@ -6,22 +6,14 @@ or anybody could fill the ledger by asking.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.offers import OfferBook
 from live.buying.ports import SaleStock
 from live.domain.caller import Caller
-from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId
+from live.domain.ids import HoldKey, ShowId
 from live.domain.outcomes import Outcome
-
-
-class WaitlistRows(Protocol):
-    """The ledger's waitlist. A repeat of (show, buyer, key) changes nothing."""
-
-    async def ask(
-        self, show: ShowId, offer: OfferId, buyer: BuyerId, sub: str, key: HoldKey, qty: int
-    ) -> None: ...
+from live.ledger.settle.waitlist import WaitlistRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Moved(Protocol):
     def state(self) -> HoldState: ...
 
 
-class Stock(Protocol):
+class PaidStock(Protocol):
     """The transitions that follow money. Raise Busy (nothing changed), NotFound, and Conflict: the
     key is another purchase's, so the money must go back."""
 

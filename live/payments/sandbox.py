@@ -69,7 +69,7 @@ class _Event(msgspec.Struct):
     ref: str
 
 
-class Sandbox:
+class SandboxProvider:
     """The provider `sandbox`. `webhook_keys`: all keys that may sign its events just now."""
 
     name = "sandbox"

@@ -40,7 +40,7 @@ from live.payments.port import (
     Verdict,
     authorise_request,
 )
-from live.payments.ports import Rows, Stock
+from live.payments.ports import PaidStock, Rows
 
 LEASE_MS = 20_000  # longer than any one provider call, so nobody else takes over a live one
 TAKE_MAX = 32  # payments and jobs taken at a time, of each
@@ -70,7 +70,7 @@ class PaymentWorker:
     def __init__(
         self,
         rows: Rows,
-        stock: Stock,
+        stock: PaidStock,
         providers: Mapping[str, Provider],
         *,
         lease_ms: int = LEASE_MS,

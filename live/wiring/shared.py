@@ -8,7 +8,7 @@ from live.base.settings import Settings
 from live.payments.breaker import GuardedProvider
 from live.payments.invoice import Invoice
 from live.payments.port import Provider
-from live.payments.sandbox import Sandbox
+from live.payments.sandbox import SandboxProvider
 
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
@@ -32,12 +32,14 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
     return {name: GuardedProvider(provider) for name, provider in found.items()}
 
 
-def sandbox_of(url: str, key: str) -> Sandbox:
+def sandbox_of(url: str, key: str) -> SandboxProvider:
     """The sandbox's client; `unix:///path` names a socket."""
     path = url.removeprefix("unix://")
     if path != url:
-        return Sandbox("http://localhost", key=key, uds=path)  # a name that servers of ours go by
-    return Sandbox(url, key=key)
+        return SandboxProvider(
+            "http://localhost", key=key, uds=path
+        )  # a name that servers of ours go by
+    return SandboxProvider(url, key=key)
 
 
 def books_of(providers: Mapping[str, Provider]) -> list[Provider]:
@@ -52,7 +54,9 @@ def unread_of(providers: Mapping[str, Provider]) -> dict[str, str]:
 
 STRIPE = "stripe"  # `Stripe.name`, without what it imports
 _GIVES_BOOKS = {
-    Sandbox.name: "set LIVE_SANDBOX_URL and LIVE_SANDBOX_KEY, or LIVE_DATA_DIR to where they are",
+    SandboxProvider.name: (
+        "set LIVE_SANDBOX_URL and LIVE_SANDBOX_KEY, or LIVE_DATA_DIR to where they are"
+    ),
     STRIPE: "set LIVE_STRIPE_KEY and LIVE_STRIPE_WEBHOOK_SECRET",
 }
 

@@ -16,7 +16,7 @@ from live.domain.order import RefundState
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.invoice import Invoice
 from live.payments.port import AuthoriseRequest, MoneyRequest, Provider, Verdict
-from live.payments.sandbox import Sandbox
+from live.payments.sandbox import SandboxProvider
 from tests.support.sandbox import KEY, SandboxServer, running_sandbox
 from tests.support.stripe_server import StripeServer
 
@@ -60,7 +60,7 @@ def sandbox_bench(server: SandboxServer) -> Bench:
             await client.post(f"/pay/{ref}?approve={'yes' if verb == 'approve' else 'no'}")
 
     return Bench(
-        Sandbox("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=TIMEOUT_S),
+        SandboxProvider("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=TIMEOUT_S),
         approve="tok_approve",
         decline="tok_decline",
         action="tok_action_required",

@@ -9,13 +9,13 @@ import pytest
 
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.port import AuthoriseRequest, MoneyRequest, Verdict
-from live.payments.sandbox import Sandbox
+from live.payments.sandbox import SandboxProvider
 from tests.support.sandbox import KEY, SandboxServer
 
 
 @pytest.fixture
-async def provider(server: SandboxServer) -> AsyncIterator[Sandbox]:
-    provider = Sandbox("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=0.5)
+async def provider(server: SandboxServer) -> AsyncIterator[SandboxProvider]:
+    provider = SandboxProvider("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=0.5)
     yield provider
     await provider.close()
     await server.misbehave()
@@ -53,7 +53,7 @@ def money(request: AuthoriseRequest, amount: int, *, key: str = "") -> MoneyRequ
     ],
 )
 async def test_authorise_answers_by_token(
-    provider: Sandbox, token: str | None, state: PaymentState
+    provider: SandboxProvider, token: str | None, state: PaymentState
 ) -> None:
     """Each token ends as its name says; a token that is none is declined."""
     said = await provider.authorise(wanted(token))
@@ -61,7 +61,7 @@ async def test_authorise_answers_by_token(
     assert (said.action is not None) == (state is PaymentState.ACTION_REQUIRED)
 
 
-async def test_authorise_repeated_charges_once(provider: Sandbox) -> None:
+async def test_authorise_repeated_charges_once(provider: SandboxProvider) -> None:
     """The same payment asked for twice is one charge with one ref."""
     request = wanted("tok_approve")
     first, second = await asyncio.gather(provider.authorise(request), provider.authorise(request))
@@ -70,7 +70,7 @@ async def test_authorise_repeated_charges_once(provider: Sandbox) -> None:
 
 
 async def test_authorise_with_a_lost_reply_is_unknown_and_found_again(
-    provider: Sandbox,
+    provider: SandboxProvider,
 ) -> None:
     """A charge whose answer never comes is `unknown`; a look-up, or a repeat, tells it."""
     request = wanted("tok_timeout_after_charge")
@@ -83,21 +83,21 @@ async def test_authorise_with_a_lost_reply_is_unknown_and_found_again(
     assert repeated == found
 
 
-async def test_look_up_of_nothing_says_created(provider: Sandbox) -> None:
+async def test_look_up_of_nothing_says_created(provider: SandboxProvider) -> None:
     """A payment that the provider never heard of is as it was created."""
     said = await provider.look_up(PaymentId(str(uuid4())), None)
     assert said.state is PaymentState.CREATED
 
 
 async def test_authorise_when_provider_is_down_is_unknown(
-    provider: Sandbox, server: SandboxServer
+    provider: SandboxProvider, server: SandboxServer
 ) -> None:
     """An answer of 500 says nothing about the charge."""
     await server.misbehave(down=True)
     assert (await provider.authorise(wanted("tok_approve"))).state is PaymentState.UNKNOWN
 
 
-async def test_capture_and_refunds_add_up(provider: Sandbox) -> None:
+async def test_capture_and_refunds_add_up(provider: SandboxProvider) -> None:
     """Capture once, refund in parts up to the capture, and not one unit more."""
     request = wanted("tok_approve")
     await provider.authorise(request)
@@ -115,7 +115,7 @@ async def test_capture_and_refunds_add_up(provider: Sandbox) -> None:
     assert truth.state is PaymentState.REFUNDED
 
 
-async def test_refund_repeated_with_its_key_happens_once(provider: Sandbox) -> None:
+async def test_refund_repeated_with_its_key_happens_once(provider: SandboxProvider) -> None:
     """The key of a refund, not its amount, makes it another one."""
     request = wanted("tok_approve")
     await provider.authorise(request)
@@ -125,7 +125,7 @@ async def test_refund_repeated_with_its_key_happens_once(provider: Sandbox) -> N
     assert (await provider.look_up(request.payment, None)).refunded_minor == 100
 
 
-async def test_void_frees_and_then_capture_is_refused(provider: Sandbox) -> None:
+async def test_void_frees_and_then_capture_is_refused(provider: SandboxProvider) -> None:
     """After a void no money can be taken; voiding twice is fine."""
     request = wanted("tok_approve")
     await provider.authorise(request)
@@ -136,7 +136,7 @@ async def test_void_frees_and_then_capture_is_refused(provider: Sandbox) -> None
     assert captured.verdict is Verdict.REFUSED
 
 
-async def test_books_survive_a_kill(provider: Sandbox, server: SandboxServer) -> None:
+async def test_books_survive_a_kill(provider: SandboxProvider, server: SandboxServer) -> None:
     """What was charged before kill -9 is charged afterwards, and the key still holds."""
     request = wanted("tok_approve")
     before = await provider.authorise(request)
@@ -147,7 +147,7 @@ async def test_books_survive_a_kill(provider: Sandbox, server: SandboxServer) ->
 
 async def test_calls_with_a_wrong_key_do_nothing(server: SandboxServer) -> None:
     """Another bearer key is refused and charges nothing."""
-    stranger = Sandbox("http://sandbox", key="another-key", uds=str(server.uds))
+    stranger = SandboxProvider("http://sandbox", key="another-key", uds=str(server.uds))
     request = wanted("tok_approve")
     said = await stranger.authorise(request)
     await stranger.close()
@@ -156,7 +156,7 @@ async def test_calls_with_a_wrong_key_do_nothing(server: SandboxServer) -> None:
         assert (await client.get(f"/v1/charges/{request.payment}")).status_code == 404
 
 
-async def test_list_pages_through_all_charges(provider: Sandbox) -> None:
+async def test_list_pages_through_all_charges(provider: SandboxProvider) -> None:
     """Every charge appears on exactly one page."""
     made = {(await _charged(provider)).payment for _ in range(5)}
     seen: list[str] = []
@@ -172,7 +172,7 @@ async def test_list_pages_through_all_charges(provider: Sandbox) -> None:
 
 
 async def test_action_is_finished_at_the_providers_page(
-    provider: Sandbox, server: SandboxServer
+    provider: SandboxProvider, server: SandboxServer
 ) -> None:
     """The redirect leads to a page; approving there authorises the payment."""
     request = wanted("tok_action_required")
@@ -189,7 +189,7 @@ async def test_sigterm_ends_it_even_while_calls_hang(tmp_path: Path) -> None:
     """A hanging call does not keep the process."""
     server = SandboxServer(tmp_path)
     server.start()
-    provider = Sandbox("http://sandbox", key=KEY, uds=str(server.uds))
+    provider = SandboxProvider("http://sandbox", key=KEY, uds=str(server.uds))
     hanging = asyncio.create_task(provider.authorise(wanted("tok_timeout_after_charge")))
     await _charge_appears(provider)
     await asyncio.to_thread(server.stop)
@@ -202,7 +202,7 @@ async def test_second_process_waits_for_the_books(tmp_path: Path) -> None:
     first, second = SandboxServer(tmp_path), SandboxServer(tmp_path)
     first.start()
     second.launch()
-    provider = Sandbox("http://sandbox", key=KEY, uds=str(first.uds))
+    provider = SandboxProvider("http://sandbox", key=KEY, uds=str(first.uds))
     before = await provider.authorise(request := wanted("tok_approve"))
 
     await asyncio.to_thread(first.stop)
@@ -220,20 +220,20 @@ async def test_waiting_process_ends_when_it_is_told(tmp_path: Path) -> None:
     first.start()
     second.launch()
     second.stop()
-    provider = Sandbox("http://sandbox", key=KEY, uds=str(first.uds))
+    provider = SandboxProvider("http://sandbox", key=KEY, uds=str(first.uds))
     assert (await provider.authorise(wanted("tok_approve"))).state is PaymentState.AUTHORISED
     await provider.close()
     await asyncio.to_thread(first.stop)
 
 
-async def _charge_appears(provider: Sandbox) -> None:
+async def _charge_appears(provider: SandboxProvider) -> None:
     async with asyncio.timeout(5):
         # The other process tells nobody when it has charged, so it is asked.
         while not (await provider.list_charges(cursor=None, limit=1)).charges:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
-async def _charged(provider: Sandbox) -> AuthoriseRequest:
+async def _charged(provider: SandboxProvider) -> AuthoriseRequest:
     request = wanted("tok_approve")
     await provider.authorise(request)
     return request

@@ -45,7 +45,7 @@ from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.shows import ShowRows
 from live.payments.invoice import Invoice
-from live.payments.sandbox import Sandbox
+from live.payments.sandbox import SandboxProvider
 from live.showlog.disconnects import Kick
 from live.showlog.log import Broker
 from live.stock.engine import StockEngine
@@ -53,7 +53,7 @@ from tests.support.answers import Json, entries
 
 SECRET = "a secret that is long enough for HS256"
 TILLS: Mapping[str, Till] = {
-    "sandbox": Sandbox("http://sandbox", key="of nobody"),
+    "sandbox": SandboxProvider("http://sandbox", key="of nobody"),
     "invoice": Invoice(),
 }
 

@@ -32,7 +32,7 @@ from live.ledger.settle.settler import Settler
 from live.payments.breaker import GuardedProvider
 from live.payments.invoice import Invoice
 from live.payments.port import Provider
-from live.payments.sandbox import Sandbox
+from live.payments.sandbox import SandboxProvider
 from live.payments.worker import PaymentWorker
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
@@ -128,7 +128,7 @@ class Sale:
     outbox: Outbox
     payments: PaymentRows
     orders: OrderRows
-    provider: Sandbox
+    provider: SandboxProvider
     server: SandboxServer
     waiters: OrderWaiters
     told: Told
@@ -299,7 +299,9 @@ async def open_sale(
     told = Told(waiters)
     notices = NoticeSender(pool, told)
     settler = Settler(pool, outbox, told, _no_mismatch, on_settled=notices.wake)
-    provider = Sandbox("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=provider_timeout_s)
+    provider = SandboxProvider(
+        "http://sandbox", key=KEY, uds=str(server.uds), timeout_s=provider_timeout_s
+    )
     providers: dict[str, Provider] = {
         "sandbox": GuardedProvider(provider),
         "invoice": GuardedProvider(Invoice()),
