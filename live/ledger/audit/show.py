@@ -27,7 +27,7 @@ from live.ledger.hosting import actions
 from live.ledger.hosting.actions import NO_ROWS, ChainHead
 from live.ledger.hosting.show_command import read_show
 from live.ledger.ports import AuditedStockPort, Figures, OutboxPort, StatesPort
-from live.ledger.settle.settler import entry_key
+from live.ledger.settle.closings import entry_key
 
 LOOK_EVERY_S = 0.1
 READ_TIMEOUT_S = 60.0  # of one query over one show

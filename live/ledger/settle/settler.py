@@ -5,7 +5,8 @@ does nothing, so a settler may die anywhere and another one claims what it left.
 can never be settled is put aside with an alarm and blocks nobody. The shows of one Redis server
 never wait for those of another.
 Runs on: one task per Redis server and process; several processes share one consumer group.
-Not here: what a movement means in rows (settlement.py, journal.py) and to its buyer (hold_news.py).
+Not here: what a movement means in rows (settlement.py, journal.py) and to its buyer (hold_news.py),
+and when an offer is closed (closings.py).
 """
 
 import asyncio
@@ -23,16 +24,17 @@ import structlog
 
 from live.base.errors import Busy, OutboxLost, is_bug
 from live.base.failpoint import failpoint
-from live.domain.hold import Movement, MovementKind
+from live.domain.hold import Movement
 from live.domain.ids import ShowId
 from live.ledger.db import metrics
 from live.ledger.db.pool import Connection, Pool, in_transaction, is_transient
 from live.ledger.hosting.show_lists import LATE, MOVING
 from live.ledger.ports import AnnouncePort, OnMismatch, OutboxBatch, OutboxPort
 from live.ledger.settle import sql
+from live.ledger.settle.closings import Closings, entry_key
 from live.ledger.settle.hold_news import HoldNews
 from live.ledger.settle.offers_by_slot import OfferFacts, OffersBySlot
-from live.ledger.settle.settlement import Settled, close_offers, settle
+from live.ledger.settle.settlement import Settled, settle
 
 SHOWS_EVERY_S = 0.2  # with BLOCK_MS: a new show is noticed within 0.5 s
 BLOCK_MS = 200
@@ -113,8 +115,7 @@ class Settler:
         self._all = _Place()  # duties about no place
         self._places: dict[str, _Place] = {}
         self._absent: dict[ShowId, float] = {}  # until when we do not look again
-        # By (show, entry): the slots of all offers that the entry closes.
-        self._closings: dict[tuple[ShowId, str], list[int]] = {}
+        self._closings = Closings(pool, outbox)
         self._mismatches: dict[ShowId, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -182,7 +183,7 @@ class Settler:
         place.left = batches
         await self.settle_batches(batches)
         place.left = []
-        await self._try_closings(shows)
+        await self._closings.attempt(shows)
         if place.due("trim", TRIM_EVERY_S):
             await self._trim(place.turn("trim", shows))
         if place.due("consumers", CONSUMERS_EVERY_S):
@@ -217,7 +218,7 @@ class Settler:
 
     async def _read(self, place: _Place, shows: Sequence[ShowId]) -> list[OutboxBatch]:
         """New entries of all shows. A show that Redis lost must not stop the others."""
-        block_ms = CLOSING_BLOCK_MS if self._closings else BLOCK_MS
+        block_ms = CLOSING_BLOCK_MS if self._closings.waiting else BLOCK_MS
         rest = list(shows)
         for _ in range(LOST_A_READ_MAX):
             try:
@@ -265,7 +266,7 @@ class Settler:
             )
             fresh = await self._read_some(place, [show], 1)
             await self.settle_batches([*claimed, *fresh])
-            await self._try_closings([show])
+            await self._closings.attempt([show])
             if await self._outbox.first_unsettled(show) is None:
                 return
         raise Busy("the outbox of this show does not come to its end")
@@ -305,7 +306,7 @@ class Settler:
         self._count(show, movements, done)
         await self._news.tell(movements, offers)
         failpoint("settle.announced")
-        await self._acknowledge(show, chunk)
+        await self._closings.acknowledge(show, chunk)
 
     async def _commit(
         self, show: ShowId, movements: Sequence[Movement], offers: dict[int, OfferFacts]
@@ -372,44 +373,6 @@ class Settler:
                 "settler.on_mismatch_failed", show=show, error=repr(error), exc_info=is_bug(error)
             )
 
-    async def _acknowledge(self, show: ShowId, chunk: Sequence[OutboxBatch]) -> None:
-        entries = []
-        for batch in chunk:
-            closed = [one for one in batch.movements if one.kind is MovementKind.CLOSED]
-            if closed:
-                slots = [line.slot for one in closed for line in one.lines]
-                self._closings[(show, batch.entry)] = slots
-            else:
-                entries.append(batch.entry)
-        if entries:
-            await self._outbox.ack(show, entries)
-            failpoint("settle.acknowledged")
-
-    async def _try_closings(self, shows: Sequence[ShowId]) -> None:
-        """Close offers whose `closed` entry is now the oldest that is not settled."""
-        mine = [one for one in self._closings if one[0] in shows]
-        in_order = sorted(mine, key=lambda one: (one[0], entry_key(one[1])))
-        for show, entry in in_order:
-            first = await self._outbox.first_unsettled(show)
-            if first is not None and entry_key(first) < entry_key(entry):
-                continue
-            slots = self._closings.get((show, entry))
-            if slots is None:
-                continue  # a drain, which runs beside this loop, has closed it
-            await self._close(show, slots)
-            failpoint("close.committed")
-            await self._outbox.ack(show, [entry])
-            failpoint("close.acknowledged")
-            self._closings.pop((show, entry), None)
-
-    async def _close(self, show: ShowId, slots: Sequence[int]) -> None:
-        async def work(connection: Connection) -> None:
-            await close_offers(connection, show, slots)
-            failpoint("close.before_commit")
-
-        await in_transaction(self._pool, work)
-        log.info("settler.closed", show=show, slots=slots)
-
     async def _claimed(self, shows: Sequence[ShowId]) -> list[OutboxBatch]:
         """Entries that a dead settler left, and our own that failed."""
         found: list[OutboxBatch] = []
@@ -424,7 +387,7 @@ class Settler:
             except Busy:
                 self._leave_out(show)
                 continue
-            found += [one for one in batches if (show, one.entry) not in self._closings]
+            found += [one for one in batches if (show, one.entry) not in self._closings.waiting]
         return found
 
     async def _trim(self, shows: Sequence[ShowId]) -> None:
@@ -446,12 +409,6 @@ def _body(one: Movement) -> str:
         "expires_at": one.expires_at,
     }
     return orjson.dumps(body).decode()
-
-
-def entry_key(entry: str) -> tuple[int, int]:
-    """Stream ids compare as two numbers, not as text."""
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number or 0)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
