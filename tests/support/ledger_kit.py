@@ -348,3 +348,23 @@ def uuid_of(key: bytes) -> UUID:
 
 def failpoint_environment(name: str) -> dict[str, str]:
     return {**os.environ, "LIVE_FAILPOINT": name}
+
+
+def make_settler(
+    pool: Pool,
+    outbox: StreamOutbox,
+    *,
+    announce: Announced | None = None,
+    mismatches: Mismatches | None = None,
+) -> Settler:
+    return Settler(
+        pool,
+        outbox,
+        announce or Announced(),
+        mismatches or Mismatches(),
+        claim_min_idle_ms=1,
+    )  # fmt: skip
+
+
+async def read_all(outbox: StreamOutbox, show: ShowId) -> list[Batch]:
+    return await outbox.read([show], consumer="test", max_entries=1_000, block_ms=1)
