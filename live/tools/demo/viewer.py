@@ -21,7 +21,7 @@ from live.tools.demo.crowd import Fate, Plan
 from live.tools.demo.purchase import ViewerPurchase
 from live.tools.demo.seen import EventSeen, OfferSeen, read_event, read_snapshot
 from live.tools.demo.stage import Stage
-from live.tools.demo.tally import Told, KeyVerdict
+from live.tools.demo.tally import KeyVerdict, Told
 
 TRIES_MAX = 8  # per question; with the pauses below and the client's longer than a restart takes
 PAUSE_SECONDS_MAX = 2.0
