@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from live.api.rpc.schema import METHODS
+from live.api.schema.rpc_answers import METHODS
 
 import live.api.auth
 import live.api.problems
