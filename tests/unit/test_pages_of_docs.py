@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from live.api.schema.rpc_answers import METHODS
 
 import live.api.auth
 import live.api.problems
+from live.api.schema.rpc_answers import METHODS
 from live.base.errors import CallError
 from live.base.settings import known_variables
 from live.domain.outcomes import Outcome
