@@ -30,9 +30,10 @@ from live.domain.hold import HoldDecision, HoldState, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text, new_order_id
 from live.domain.money import total_minor
 from live.domain.offer import Mode
-from live.domain.order import OrderState, OrderView
+from live.domain.order import NOT_KEPT, OrderView
 from live.domain.outcomes import Outcome
 from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState, log_ids
+from live.domain.payment_states import AWAITING_MONEY, GIVEN_UP, SECURED
 from live.domain.show import ShowStatus
 from live.domain.ways import open_to
 from live.payments.port import Authorisation, Provider, authorise_request
@@ -408,7 +409,7 @@ class Checkout:
         reason = said.reason
         if state is PaymentState.DECLINED:
             call.on_declined()
-        if state in _OVER:
+        if state in GIVEN_UP:
             await self._revert(payment)
             failpoint("checkout.after_revert")
             reason = call.failure = reason or state.value
@@ -418,7 +419,7 @@ class Checkout:
             payment.id, state, ref=said.ref, reason=reason, action=said.action, notify=notify
         )
         failpoint("checkout.after_record")
-        if state in _SECURED:
+        if state in SECURED:
             return await self._secure(call, payment)
         if state is PaymentState.UNKNOWN:
             await self._payments.postpone(payment.id, ms=SOON_MS)
@@ -509,7 +510,7 @@ class Checkout:
         for payment in payments:
             if payment.attempt == call.purchase.key:
                 return await self._truth(call, payment)
-        if payments and payments[0].state not in _OVER:
+        if payments and payments[0].state not in GIVEN_UP:
             return call.says(Outcome.PROCESSING)
         return call.says(Outcome.PROCESSING if outcome is Outcome.CONFIRMED else outcome)
 
@@ -526,10 +527,10 @@ class Checkout:
             order = await self._orders.of_hold(call.show, call.buyer, call.hold)
             if order is not None:
                 return _order_answer(order)
-        if payment.state in _OVER:
+        if payment.state in GIVEN_UP:
             outcome = _WORDS.get(payment.reason, Outcome.DECLINED)
             return call.says(outcome, reason=payment.reason)
-        if payment.state in _UNDECIDED:
+        if payment.state in AWAITING_MONEY:
             return call.says(Outcome.PROCESSING)
         with self._waiters.expect(call.show, call.buyer, call.hold) as waiter:
             order = await self._orders.of_hold(call.show, call.buyer, call.hold)
@@ -561,14 +562,12 @@ def _not_offered(call: _Call, ways: Sequence[str]) -> BadField:
 
 
 def _order_answer(order: OrderView) -> CheckoutAnswer:
-    gone = order.state in (OrderState.REJECTED, OrderState.CANCELLED)
+    gone = order.state in NOT_KEPT
     outcome = Outcome.REJECTED if gone else Outcome.CONFIRMED
     return CheckoutAnswer(outcome=outcome, hold=order.hold, order=order)
 
 
 _SOLD = frozenset({Outcome.HELD, Outcome.CONFIRMED})
-# Authorised, or beyond: the settler may have been faster than our own row.
-_SECURED = frozenset({PaymentState.AUTHORISED, PaymentState.CAPTURING, PaymentState.CAPTURED})
 _ANSWERS = {
     PaymentState.DECLINED: Outcome.DECLINED,
     PaymentState.ACTION_REQUIRED: Outcome.ACTION_REQUIRED,
@@ -576,14 +575,5 @@ _ANSWERS = {
     PaymentState.UNKNOWN: Outcome.PROCESSING,
     PaymentState.VOIDED: Outcome.DECLINED,
 }
-_OVER = frozenset({PaymentState.DECLINED, PaymentState.VOIDED})
-_UNDECIDED = frozenset(
-    {
-        PaymentState.CREATED,
-        PaymentState.AUTHORISING,
-        PaymentState.UNKNOWN,
-        PaymentState.ACTION_REQUIRED,
-    }
-)
 # A void keeps the refusal that caused it as its reason, in the words of the contract.
 _WORDS = {outcome.value: outcome for outcome in Outcome}

@@ -15,7 +15,7 @@ import structlog
 from live.base.errors import Busy, CallError, Conflict, is_bug
 from live.buying.ports import SaleOrders
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.order import OrderState
+from live.domain.order import NOT_KEPT
 from live.domain.outcomes import Outcome
 
 READS_MAX: Final = 4
@@ -65,5 +65,5 @@ class OldPurchases:
             return Outcome.CLOSED
         if {(item.offer, item.qty) for item in order.items} != set(bought):
             raise Conflict("this key was used for another request")
-        gone = order.state in (OrderState.CANCELLED, OrderState.REJECTED)
+        gone = order.state in NOT_KEPT
         return Outcome.ALREADY_RELEASED if gone else Outcome.CONFIRMED

@@ -22,6 +22,16 @@ class OrderState(StrEnum):
     REJECTED = "rejected"
 
 
+NOT_KEPT = frozenset({OrderState.CANCELLED, OrderState.REJECTED})
+"""The promise was taken back; an order in any other state stands."""
+
+ENDED = NOT_KEPT | {OrderState.REFUNDED}
+"""Nothing that happens to its payment moves such an order."""
+
+CANCELLABLE = frozenset({OrderState.CONFIRMED, OrderState.PAID})
+"""Redis may tell of such an order that its units came back."""
+
+
 class RefundState(StrEnum):
     """due -> done, or failed: then the host asks anew or calls it off (called_off, final).
 

@@ -20,7 +20,8 @@ class PaymentState(StrEnum):
     """created -> authorising -> authorised -> capturing -> captured -> ... -> refunded.
 
     Aside: `declined` and `voided` are final; `unknown` (a call was lost) and `action_required` (the
-    buyer must finish at the provider) are settled by the payment worker.
+    buyer must finish at the provider) are settled by the payment worker. Sets of states and the
+    steps between them are in payment_states.py.
     """
 
     CREATED = "created"
@@ -34,23 +35,6 @@ class PaymentState(StrEnum):
     VOIDED = "voided"
     UNKNOWN = "unknown"
     ACTION_REQUIRED = "action_required"
-
-
-ACTIVE_STATES = frozenset(
-    {
-        PaymentState.CREATED,
-        PaymentState.AUTHORISING,
-        PaymentState.AUTHORISED,
-        PaymentState.UNKNOWN,
-        PaymentState.ACTION_REQUIRED,
-        PaymentState.CAPTURING,
-        PaymentState.CAPTURED,
-    }
-)
-"""States in which a second payment for the same hold is not allowed."""
-
-FINAL_STATES = frozenset({PaymentState.DECLINED, PaymentState.VOIDED, PaymentState.REFUNDED})
-"""States that nothing leaves: no money is held or owed any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ docs/operating.md.
 Always: no row goes that a rebuild, a refund or the audit may still need.
 """
 
-from live.ledger.audit.sql import STANDS
 from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.db.pool import Pool
+from live.ledger.db.states import STANDS
 from live.ledger.hosting.revocations import RevocationRows
 
 HOUSEKEEPING_EVERY_S = 600.0

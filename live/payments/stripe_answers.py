@@ -3,6 +3,7 @@
 from stripe import PaymentIntent, Refund
 
 from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
+from live.domain.payment_states import GIVEN_UP
 from live.payments.port import (
     REASON_CHARS_MAX,
     REFUND_STATES,
@@ -52,7 +53,7 @@ def authorisation(intent: PaymentIntent, refunded: int) -> Authorisation:
     return Authorisation(
         state=state,
         ref=intent.id,
-        reason=_failure(intent) if state in (PaymentState.VOIDED, PaymentState.DECLINED) else "",
+        reason=_failure(intent) if state in GIVEN_UP else "",
         action=action,
         captured_minor=_captured(intent),
         refunded_minor=from_stripe(refunded, currency),

@@ -22,7 +22,6 @@ from live.domain.hold import HoldState, Line
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import (
-    FINAL_STATES,
     JobKind,
     MoneyJob,
     Payment,
@@ -31,6 +30,7 @@ from live.domain.payment import (
     log_ids,
     refund_key,
 )
+from live.domain.payment_states import FINAL, NOTHING_HELD
 from live.payments.metrics import DECISIONS, JOBS, REFUSED_VOIDS
 from live.payments.port import (
     Authorisation,
@@ -182,7 +182,7 @@ class PaymentWorker:
                 if truth.state is PaymentState.PARTIALLY_REFUNDED:
                     await self._rows.doubt_refunds(payment.id)
                 state = await self._record(payment, truth, PaymentState.AUTHORISED)
-                if state in FINAL_STATES:
+                if state in FINAL:
                     # Somebody gave it up meanwhile; recording has asked for the void.
                     self.wake()
                     return f"void: authorised when it was {state}"
@@ -393,7 +393,7 @@ class PaymentWorker:
 
     async def _end_paying(self, payment: Payment) -> None:
         """Nobody pays for this hold any more: it is as before, or its record may be forgotten."""
-        if payment.mode is not Mode.HOLD or payment.state in FINAL_STATES:
+        if payment.mode is not Mode.HOLD or payment.state in FINAL:
             return  # a payment that was over may have been followed by another one
         try:
             await self._stock.revert(
@@ -430,7 +430,7 @@ def _is_done(job: MoneyJob, truth: Authorisation) -> bool:
         case JobKind.CAPTURE:
             return truth.captured_minor >= job.amount_minor
         case JobKind.VOID:
-            return truth.state in _NOTHING_HELD
+            return truth.state in NOTHING_HELD
         case JobKind.REFUND:
             raise AssertionError("a payment has many refunds, and this is about all of them")
 
@@ -449,6 +449,3 @@ async def _refund(provider: Provider, request: MoneyRequest) -> CaptureResult:
 
 _CALLS = {JobKind.CAPTURE: _capture, JobKind.VOID: _void, JobKind.REFUND: _refund}
 _SOLD = frozenset({Outcome.HELD, Outcome.CONFIRMED})
-_NOTHING_HELD = frozenset(
-    {PaymentState.VOIDED, PaymentState.DECLINED, PaymentState.CREATED, PaymentState.REFUNDED}
-)

@@ -5,9 +5,11 @@ from uuid import UUID
 
 import asyncpg
 
+from live.domain.payment_states import GIVEN_UP
 from live.ledger.audit.findings import Finding, finding
-from live.ledger.audit.shop_sql import DUE_S, IN_TIME, UNDECIDED, UNDECIDED_S
+from live.ledger.audit.shop_sql import DUE_S, IN_TIME, UNDECIDED_S
 from live.ledger.db.pool import Pool
+from live.ledger.db.states import AWAITING_MONEY
 from live.ledger.ports import ProviderAuditPort, ProviderCharge
 
 PAGE = 500
@@ -22,7 +24,7 @@ SELECT p.id, p.state, p.amount_minor, p.currency, p.provider, p.provider_ref,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'captured'), 0)::bigint AS captured,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS refunded,
        p.updated_at > now() - interval '30 seconds'
-           OR p.state IN {UNDECIDED} AND p.state <> 'authorised'
+           OR p.state IN {AWAITING_MONEY}
               AND p.created_at > now() - interval '{UNDECIDED_S} seconds'
            OR p.refunds_news_at > now() - interval '{DUE_S} seconds'
            OR EXISTS (SELECT FROM money_jobs
@@ -156,7 +158,7 @@ def _difference(provider: str, charge: ProviderCharge, row: asyncpg.Record | Non
             f"captured {charge.captured_minor} and refunded {charge.refunded_minor} there, "
             f"{row['captured']} and {row['refunded']} here"
         )
-    if charge.state.value == "authorised" and row["state"] in ("declined", "voided"):
+    if charge.state.value == "authorised" and row["state"] in GIVEN_UP:
         return f"authorised there, {row['state']} here"
     if charge.captured_minor and row["provider_ref"] not in (None, charge.ref):
         return f"is charge {charge.ref} there, {row['provider_ref']} here"

@@ -1,10 +1,14 @@
 """The audit's own SQL about the payments of one show, as of one instant."""
 
 from live.domain.payment import INVOICE
+from live.domain.payment_states import GIVEN_UP, SECURED
 from live.ledger.audit.findings import Check
-from live.ledger.audit.sql import STANDS
+from live.ledger.db.states import OVER, STANDS, UNDECIDED, texts
 
 REFUSED_S = 300  # a refused capture cancels its order within seconds; a rebuild may lie between
+
+# Kinds of entries that tell of a decision of the provider.
+_DECIDED = "{" + ",".join(texts(GIVEN_UP | SECURED)) + "}"
 
 # A payment's money by its entries, and the order that owns it. Joined as sets: a show may have
 # 200,000 payments.
@@ -80,7 +84,7 @@ MONEY_CHECKS = (
          FROM money
          WHERE CASE state
                WHEN 'created' THEN kinds <> '{{}}'
-               WHEN 'authorising' THEN kinds && '{{authorised,declined,voided,captured}}'
+               WHEN 'authorising' THEN kinds && '{_DECIDED}'
                WHEN 'authorised' THEN NOT kinds @> '{{authorised}}' OR captured > 0
                WHEN 'capturing' THEN NOT kinds @> '{{authorised}}' OR captured > 0
                WHEN 'captured' THEN captured = 0 AND amount_minor > 0 OR refunded > 0
@@ -129,7 +133,7 @@ MONEY_CHECKS = (
     Check(
         "job_amount",
         "P5",
-        """-- What is asked of a provider is the payment's own sum, and what was done shows in it.
+        f"""-- What is asked of a provider is the payment's own sum, and what was done shows in it.
         SELECT 'payment ' || p.id AS name,
                'its ' || j.kind || ' of ' || j.amount_minor || ' is ' || j.state
                    || ', the payment is ' || p.state || ' over ' || p.amount_minor
@@ -139,8 +143,7 @@ MONEY_CHECKS = (
           AND (j.kind <> 'refund' AND j.amount_minor <> p.amount_minor
                OR j.kind = 'capture' AND j.state = 'done' AND p.captured_minor < p.amount_minor
                OR j.kind = 'void' AND j.state = 'done'
-                  AND p.state NOT IN ('declined', 'voided', 'captured', 'partially_refunded',
-                                      'refunded')
+                  AND p.state NOT IN {OVER}
                OR j.kind = 'refund' AND j.state IN ('due', 'done') AND p.refunds_news_at IS NULL
                   AND j.amount_minor > p.captured_minor - CASE WHEN j.state = 'due'
                                                           THEN p.refunded_minor ELSE 0 END)
@@ -174,8 +177,7 @@ MONEY_CHECKS = (
 
 # An invoice that nobody has paid yet is at rest: it may be so for weeks.
 IN_FLIGHT = f"""
-SELECT EXISTS (SELECT FROM payments WHERE show = $1 AND (state IN
-               ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+SELECT EXISTS (SELECT FROM payments WHERE show = $1 AND (state IN {UNDECIDED}
                OR state = 'capturing' AND provider <> '{INVOICE}'))
     OR EXISTS (SELECT FROM orders o JOIN money_jobs j ON j.payment = o.payment
                WHERE o.show = $1 AND j.state = 'due')

@@ -21,6 +21,7 @@ from live.base.errors import Busy
 from live.domain.ids import ShowId
 from live.domain.money import amount_text
 from live.domain.offer import OfferTerms
+from live.domain.payment_states import MAY_HOLD_MONEY
 from live.domain.show import ShowState
 from live.ledger.audit import repair_sql as sql
 from live.ledger.audit.books import charge_pages, our_id
@@ -28,7 +29,7 @@ from live.ledger.audit.run import EVERYTHING, Extent, work_of
 from live.ledger.audit.show import Prover, told_differs
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.show_command import read_show
-from live.ledger.money.late_money import MAY_HOLD_MONEY, void_given_up
+from live.ledger.money.late_money import void_given_up
 from live.ledger.ports import AuditedStockPort, OutboxPort, ProviderAuditPort, StatesPort, StockPort
 from live.ledger.settle.rebuild import read_terms, rebuild_show
 from live.ledger.settle.settler import Settler

@@ -1,10 +1,9 @@
 """What a repair does in Postgres. Each statement tells what it did as `done`, and is repeatable."""
 
 from live.domain.payment import INVOICE
-from live.ledger.audit.shop_sql import HANGING, LEASE_S_MAX, UNDECIDED
-from live.ledger.audit.sql import STANDS
+from live.ledger.audit.shop_sql import HANGING, LEASE_S_MAX
+from live.ledger.db.states import FINAL, MONEY_MOVED, STANDS, UNDECIDED
 from live.ledger.money.late_money import DUE_AGAIN
-from live.ledger.money.refund_turns import MONEY_MOVED
 
 _NO_ORDER = f"""NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.payment = p.id
                             AND o.state {STANDS})"""
@@ -52,14 +51,14 @@ MONEY = (
            OR o.refunded_minor <> least(n.refunded_minor, o.total_minor))
       AND p.refunds_news_at IS NULL AND p.updated_at < now() - make_interval(secs => $1)
     RETURNING 'payment ' || p.id || ': its refunds are looked up one by one' AS done""",
-    """-- Voids that were refused. (A refund that failed is the host's to decide on, and the
+    f"""-- Voids that were refused. (A refund that failed is the host's to decide on, and the
     -- provider would only repeat its answer.)
     UPDATE money_jobs j
     SET state = 'due', due_at = now(), created_at = now(), reason = 'repair: asked again'
     FROM payments p
     WHERE p.id = j.payment AND j.kind = 'void' AND j.state = 'failed' AND p.captured_minor = 0
       AND p.updated_at < now() - make_interval(secs => $1)
-      AND p.state NOT IN ('voided', 'declined', 'refunded')
+      AND p.state NOT IN {FINAL}
     RETURNING 'payment ' || j.payment || ': its void was asked for again' AS done""",
     f"""-- An order that stands is paid for, an invoice when the shop says so. A capture that
     -- was done before is not done twice, because the provider knows its key.

@@ -5,8 +5,7 @@ so it costs what is under way and not what has been. Only `ORPHANS` read everyth
 """
 
 from live.ledger.audit.findings import Check
-from live.ledger.audit.sql import STANDS
-from live.ledger.money.refund_turns import MONEY_MOVED
+from live.ledger.db.states import MONEY_MOVED, STANDS, UNDECIDED
 
 # The longest way of paying takes ten minutes, and the payment worker looks at least every five:
 # what is not decided after half an hour will not be without a person.
@@ -26,8 +25,6 @@ UNSENT_S = 1_800  # a notice waits for Redis only, and is tried every few second
 IN_TIME = f"""(created_at >= now() - interval '{DUE_S} seconds'
     OR coalesce(pending_at >= now() - interval '{PENDING_S} seconds', false))"""
 """A condition on due money jobs: nobody need worry yet."""
-
-UNDECIDED = "('created', 'authorising', 'authorised', 'unknown', 'action_required')"
 
 _AT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
 
@@ -77,7 +74,7 @@ SHOP_CHECKS = (
         FROM money_jobs j JOIN payments p ON p.id = j.payment
         WHERE j.kind = 'refund' AND j.state = 'failed'
            OR j.kind = 'void' AND j.state = 'failed'
-              AND p.state NOT IN ('voided', 'refunded', 'captured', 'partially_refunded')
+              AND p.state <> 'voided' AND p.state NOT IN {MONEY_MOVED}
         LIMIT $1""",
     ),
     Check(

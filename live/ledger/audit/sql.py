@@ -5,8 +5,7 @@ has, never what the shop has: it begins at the show's offers, orders or payments
 """
 
 from live.ledger.audit.findings import Check
-
-STANDS = "NOT IN ('cancelled', 'rejected')"
+from live.ledger.db.states import OWNED, STANDS
 
 # Units sold by movements; orders that stand; allotted as the host decided it.
 OFFERS = f"""
@@ -257,8 +256,7 @@ SHOW_CHECKS = (
                     ELSE 'stands on a payment that is ' || p.state END AS text
         FROM orders o LEFT JOIN payments p ON p.id = o.payment AND p.order_id = o.id
         WHERE o.show = $1 AND o.state {STANDS}
-          AND (p.id IS NULL OR p.state NOT IN
-               ('capturing', 'captured', 'partially_refunded', 'refunded'))
+          AND (p.id IS NULL OR p.state NOT IN {OWNED})
         LIMIT $2""",
     ),
     Check(

@@ -18,9 +18,8 @@ from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import OfferTerms, Phase
 from live.domain.stock import OfferNow, RecordNow, StockSnapshot
 from live.ledger.audit.findings import Finding, finding
-from live.ledger.audit.shop_sql import UNDECIDED
-from live.ledger.audit.sql import STANDS
 from live.ledger.db.pool import Connection
+from live.ledger.db.states import STANDS, UNDECIDED
 from live.ledger.settle.rebuild import read_terms
 
 COUNTER_BITS = 40  # of `seq`: above them stands the life of the stock

@@ -79,8 +79,8 @@ OVERCOMMITTED = Counter(
 )
 
 # There before they count: a series that begins at 1 has no increase, so no alarm would go off.
-for _state in ("confirmed", "cancelled"):
-    SETTLED.labels(_state)
+SETTLED.labels("confirmed")
+SETTLED.labels("cancelled")
 for _result in ("sent", "failed"):
     NOTICES.labels(_result)
 for _where in _PLACES:

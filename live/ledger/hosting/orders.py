@@ -18,6 +18,7 @@ from live.domain.hold import HoldItem
 from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.order import OrderState, OrderView
 from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.db.states import STANDS
 from live.ledger.hosting.show_command import Actor, DoneBefore, command_on
 from live.ledger.money import invoices, refunds
 from live.ledger.money.invoices import UNPAID
@@ -319,7 +320,7 @@ SELECT s.currency,
            AS revenue_minor,
        coalesce(sum(o.total_minor) FILTER (WHERE {UNPAID}), 0)::bigint AS unpaid_minor
 FROM shows s
-LEFT JOIN orders o ON o.show = s.id AND o.state NOT IN ('cancelled', 'rejected')
+LEFT JOIN orders o ON o.show = s.id AND o.state {STANDS}
 WHERE s.id = $1 GROUP BY s.id"""
 
 # Items at their prices; a refund is of the order and lowers the show's revenue only.
@@ -329,5 +330,5 @@ SELECT f.id, f.title, f.allotted, f.sold, count(o.id) AS orders,
            ::bigint AS revenue_minor
 FROM offers f
 LEFT JOIN order_items i ON i.offer = f.id
-LEFT JOIN orders o ON o.id = i.order_id AND o.state NOT IN ('cancelled', 'rejected')
+LEFT JOIN orders o ON o.id = i.order_id AND o.state {STANDS}
 WHERE f.show = $1 GROUP BY f.id ORDER BY f.slot"""

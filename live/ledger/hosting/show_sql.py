@@ -1,5 +1,6 @@
 """The statements of shows.py, in its order."""
 
+from live.ledger.db.states import STANDS
 from live.ledger.money.invoices import UNPAID
 
 NOTE_CARRIED = """
@@ -22,7 +23,7 @@ SUM_ORDERS = f"""
 SELECT count(*) AS orders,
        coalesce(sum(total_minor - refunded_minor)
                 FILTER (WHERE NOT {UNPAID}), 0)::bigint AS revenue_minor
-FROM orders o WHERE show = $1 AND state NOT IN ('cancelled', 'rejected')"""
+FROM orders o WHERE show = $1 AND state {STANDS}"""
 
 CREATE = """
 INSERT INTO shows (id, title, currency, language, playback_url,

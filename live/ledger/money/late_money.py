@@ -10,8 +10,9 @@ Called by: PaymentRows (what was recorded, webhooks), repair (the books).
 from collections.abc import Sequence
 from uuid import UUID
 
-from live.domain.payment import PaymentState
+from live.domain.payment_states import GIVEN_UP
 from live.ledger.db.pool import Pool
+from live.ledger.db.states import texts
 
 # The job is made or, where it was done already, due again. One that is due or that was refused
 # comes back to the worker by itself.
@@ -20,24 +21,12 @@ ON CONFLICT (payment) WHERE kind = 'void' DO UPDATE
 SET state = 'due', due_at = now(), created_at = now(), tries = 0, reason = EXCLUDED.reason
 WHERE money_jobs.state = 'done'"""
 
-GIVEN_UP = "('declined', 'voided')"
-
-MAY_HOLD_MONEY = frozenset(
-    {
-        PaymentState.AUTHORISED,
-        PaymentState.AUTHORISING,
-        PaymentState.ACTION_REQUIRED,
-        PaymentState.UNKNOWN,
-    }
-)
-"""What a provider may say of a charge that has, or may come to have, money set aside."""
-
-# Charges in a provider's books, by our id and its own: arrays $1 and $2.
+# Charges in a provider's books, by our id and its own: arrays $1 and $2; $3 states given up.
 _VOID = f"""
 WITH found AS (
     SELECT p.id, p.state, p.amount_minor, n.ref
     FROM unnest($1::uuid[], $2::text[]) AS n(id, ref) JOIN payments p ON p.id = n.id
-    WHERE p.state IN {GIVEN_UP}
+    WHERE p.state = ANY($3::text[])
 ), learnt AS (
     UPDATE payments p SET provider_ref = f.ref FROM found f
     WHERE p.id = f.id AND p.provider_ref IS NULL
@@ -50,5 +39,6 @@ RETURNING payment"""
 
 async def void_given_up(pool: Pool, charges: Sequence[tuple[UUID, str]]) -> list[UUID]:
     """Ask for the voids of those of these charges that we gave up; (our id, the provider's)."""
-    rows = await pool.fetch(_VOID, [one for one, _ in charges], [ref for _, ref in charges])
+    ours, refs = [one for one, _ in charges], [ref for _, ref in charges]
+    rows = await pool.fetch(_VOID, ours, refs, texts(GIVEN_UP))
     return [row["payment"] for row in rows]

@@ -6,10 +6,12 @@ none of these, also long after its end: stock that Redis forgot is rebuilt, its 
 Voids and refunds need no stock and keep no show.
 """
 
+from live.ledger.db.states import UNDECIDED
+
 # One row a show, or several; each part reads a partial index of what is open, never the history.
-OPEN_MONEY = """
+OPEN_MONEY = f"""
 SELECT show FROM payments
-WHERE state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+WHERE state IN {UNDECIDED}
 UNION ALL
 SELECT p.show FROM money_jobs j JOIN payments p ON p.id = j.payment
 WHERE j.kind = 'capture' AND j.state = 'due'

@@ -1,4 +1,4 @@
-"""How payments are read and written: columns, transitions, and the statement that moves a row."""
+"""How payments are read and written: columns, and the statements that open, find and move rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,35 +11,10 @@ from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.offer import Mode
 from live.domain.order import OrderState
 from live.domain.payment import Action, NewPayment, Payment, PaymentId, PaymentState, PricedLine
+from live.domain.payment_states import GIVEN_UP, MAY_HOLD_MONEY, NEXT, states_before
 from live.ledger.db.arrays import array_text
-from live.ledger.money.late_money import DUE_AGAIN, GIVEN_UP, MAY_HOLD_MONEY
-
-S = PaymentState
-_OPEN = {S.AUTHORISED, S.ACTION_REQUIRED, S.UNKNOWN, S.DECLINED, S.VOIDED, S.AUTHORISING}
-MONEY = {S.CAPTURED, S.REFUNDED}
-
-NEXT: Mapping[PaymentState, frozenset[PaymentState]] = {
-    S.CREATED: frozenset(_OPEN | MONEY),
-    S.AUTHORISING: frozenset((_OPEN | MONEY) - {S.AUTHORISING}),
-    S.UNKNOWN: frozenset((_OPEN | MONEY) - {S.UNKNOWN}),
-    S.ACTION_REQUIRED: frozenset((_OPEN | MONEY) - {S.ACTION_REQUIRED}),
-    S.AUTHORISED: frozenset(MONEY | {S.CAPTURING, S.VOIDED}),
-    S.CAPTURING: frozenset(MONEY | {S.VOIDED}),
-    S.CAPTURED: frozenset({S.REFUNDED}),
-    S.PARTIALLY_REFUNDED: frozenset({S.REFUNDED}),
-    S.REFUNDED: frozenset(),
-    S.DECLINED: frozenset(),
-    S.VOIDED: frozenset(),
-}
-"""What may follow what. Steps may be skipped forward (a webhook overtakes our own call) and are
-never taken back, so the last state depends on what happened and not on its order. What went back in
-part is told refund by refund (refund_turns.py), never as a step of the payment."""
-
-
-def states_before(state: PaymentState) -> list[str]:
-    """All states from which a payment may go to `state`."""
-    return [before.value for before, after in NEXT.items() if state in after]
-
+from live.ledger.db.states import ENDED, FINAL, MONEY_STEPS, NOT_KEPT, texts
+from live.ledger.money.late_money import DUE_AGAIN
 
 COLUMNS = """
     p.id, p.order_id, p.show, p.buyer, p.sub, p.hold, p.attempt, p.mode, p.slots, p.quantities,
@@ -101,15 +76,15 @@ FIND = f"""
 SELECT n.wanted, {COLUMNS}, EXISTS (
            SELECT FROM payments a
            WHERE a.show = n.show AND a.buyer = n.buyer AND a.hold = n.hold
-             AND a.state NOT IN ('declined', 'voided', 'refunded')) AS active
+             AND a.state NOT IN {FINAL}) AS active
 FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::uuid[], $5::uuid[])
      AS n(wanted, show, buyer, hold, attempt)
 CROSS JOIN LATERAL (
     SELECT * FROM payments
     WHERE show = n.show AND buyer = n.buyer AND hold = n.hold
-      AND (attempt = n.attempt OR state NOT IN ('declined', 'voided', 'refunded')
+      AND (attempt = n.attempt OR state NOT IN {FINAL}
            OR EXISTS (SELECT FROM orders x WHERE x.id = payments.order_id))
-    ORDER BY attempt = n.attempt DESC, state NOT IN ('declined', 'voided', 'refunded') DESC
+    ORDER BY attempt = n.attempt DESC, state NOT IN {FINAL} DESC
     LIMIT 1
 ) p
 LEFT JOIN orders o ON o.id = p.order_id"""
@@ -121,7 +96,7 @@ LOCK = "SELECT 1 FROM payments WHERE id = $1 FOR NO KEY UPDATE"
 # Move one payment. `old` locks the row, so everything else decides on its newest version.
 #   $1 id  $2 new state  $3 states it may come from  $4 ref  $5 reason  $6 action
 #   $7 amount captured (NULL: all of it; `refunded` is all of it)  $8 entry kind  $9 notify
-MOVE = """
+MOVE = f"""
 WITH old AS (
     SELECT id, state, amount_minor, captured_minor, refunded_minor
     FROM payments WHERE id = $1 FOR NO KEY UPDATE
@@ -152,7 +127,7 @@ WITH old AS (
 ), entries AS (
     INSERT INTO payment_entries (payment, kind, amount_minor, detail)
     SELECT id, $8, CASE WHEN $8 = 'authorised' THEN amount_minor ELSE 0 END, $5
-    FROM moved WHERE $8 NOT IN ('captured', 'refunded')
+    FROM moved WHERE $8 NOT IN {MONEY_STEPS}
     UNION ALL
     SELECT id, 'captured', captured_more, $5 FROM moved WHERE captured_more > 0
     UNION ALL
@@ -169,7 +144,7 @@ WITH old AS (
         refunded_minor = least(m.refunded_minor, o.total_minor)
     FROM moved m
     WHERE o.id = m.order_id AND (m.captured_minor > 0 OR m.state = 'captured')  -- 0: it was free
-      AND o.state IN ('confirmed', 'paid', 'partially_refunded')
+      AND o.state NOT IN {ENDED}
     RETURNING o.id, o.show, o.buyer
 ), refund_told AS (
     INSERT INTO notices (show, buyer, kind, order_id)
@@ -180,7 +155,7 @@ WITH old AS (
     INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
     SELECT m.id, 'refund', m.captured_minor, 'captured for an order that was not kept', 'lost'
     FROM moved m JOIN orders o ON o.id = m.order_id
-    WHERE m.captured_more > 0 AND m.refunded_minor = 0 AND o.state IN ('cancelled', 'rejected')
+    WHERE m.captured_more > 0 AND m.refunded_minor = 0 AND o.state IN {NOT_KEPT}
     ON CONFLICT DO NOTHING
 )
 SELECT coalesce((SELECT state FROM moved), (SELECT state FROM old)) AS state"""
@@ -191,6 +166,7 @@ SELECT coalesce((SELECT state FROM moved), (SELECT state FROM old)) AS state"""
 # money for one whose void was asked for before it came.
 #   arrays: $1 id  $2 new state  $3 ref  $4 reason  $5 action  $6 entry kind  $7 notify
 #   $8 allowed steps, as `from>to`  $9 states in which the provider may hold money
+#   $10 states given up
 MOVE_MANY = f"""
 WITH n AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
@@ -217,7 +193,7 @@ WITH n AS (
     INSERT INTO money_jobs (payment, kind, amount_minor, reason)
     SELECT old.id, 'void', old.amount_minor, n.state || ' when it was ' || old.state
     FROM old JOIN n ON n.id = old.id
-    WHERE (old.state IN {GIVEN_UP} OR old.voiding) AND n.state = ANY($9::text[])
+    WHERE (old.state = ANY($10::text[]) OR old.voiding) AND n.state = ANY($9::text[])
     {DUE_AGAIN}
 ), entries AS (
     INSERT INTO payment_entries (payment, kind, amount_minor, detail)
@@ -234,6 +210,7 @@ FROM old JOIN n ON n.id = old.id LEFT JOIN moved ON moved.id = old.id"""
 
 STEPS = [f"{before}>{after}" for before, states in NEXT.items() for after in states]
 
+S = PaymentState
 ENTRY_KIND: Mapping[PaymentState, str | None] = {
     S.CREATED: None,
     S.AUTHORISING: None,
@@ -375,7 +352,8 @@ def move_many_arguments(steps: Sequence[Step]) -> tuple[object, ...]:
         [ENTRY_KIND[one.state] for one in steps],
         [one.notify for one in steps],
         STEPS,
-        [state.value for state in MAY_HOLD_MONEY],
+        texts(MAY_HOLD_MONEY),
+        texts(GIVEN_UP),
     )
 
 
@@ -392,7 +370,7 @@ def move_arguments(
     return (
         UUID(payment),
         state.value,
-        states_before(state),
+        texts(states_before(state)),
         ref,
         reason,
         None if action is None else orjson.dumps(action).decode(),

@@ -26,9 +26,11 @@ from live.domain.payment import (
     ProviderRefund,
     RefundNews,
 )
+from live.domain.payment_states import AWAITING_MONEY, MONEY_STEPS
 from live.ledger.db import metrics
 from live.ledger.db.group_commit import GroupCommit
 from live.ledger.db.pool import DATA_FAULTS, DATABASE_ERRORS, Connection, Pool, in_transaction
+from live.ledger.db.states import UNDECIDED, texts
 from live.ledger.money import money_jobs, refund_turns, webhook_events
 from live.ledger.money import payment_sql as sql
 
@@ -142,7 +144,7 @@ class PaymentRows:
             found: str | None = await connection.fetchval(sql.MOVE, *arguments)
             return found
 
-        if state in sql.MONEY:
+        if state in MONEY_STEPS:
             arguments = sql.move_arguments(
                 payment, state, ref, reason, action, amount_minor, notify
             )
@@ -209,14 +211,13 @@ class PaymentRows:
     async def take_due(self, *, lease_ms: int, limit: int) -> list[Payment]:
         """Lease undecided payments whose lease ran out; `tries` counts how often.
 
-        Undecided: created, authorising, unknown, action_required, or authorised with neither an
-        order nor a void job, which decide what becomes of it.
+        Undecided: in a state of that set, with neither an order nor a void job, which decide what
+        becomes of it.
         """
         rows = await self._pool.fetch(
             f"""WITH due AS (
                     SELECT id FROM payments d
-                    WHERE state IN ('created', 'authorising', 'authorised', 'unknown',
-                                    'action_required')
+                    WHERE state IN {UNDECIDED}
                       AND lease_until <= now()
                       AND NOT EXISTS (SELECT FROM orders WHERE id = d.order_id)
                       AND NOT EXISTS (SELECT FROM money_jobs
@@ -252,8 +253,7 @@ class PaymentRows:
         found = await self._pool.fetchval(
             """WITH free AS (
                    UPDATE payments SET voiding = true
-                   WHERE id = $1 AND (state IN ('created', 'authorising', 'unknown',
-                                                'action_required')
+                   WHERE id = $1 AND (state = ANY($4::text[])
                                       OR state = 'authorised' AND NOT $3)
                    RETURNING id, amount_minor
                ), asked AS (
@@ -265,6 +265,7 @@ class PaymentRows:
             UUID(payment),
             reason,
             unless_authorised,
+            texts(AWAITING_MONEY),
         )
         return found is not None
 

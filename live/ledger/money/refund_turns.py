@@ -17,10 +17,8 @@ import asyncpg
 from live.domain.order import RefundState
 from live.domain.payment import JobKind, MoneyJob, ProviderRefund, RefundNews, refund_key
 from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.db.states import MONEY_MOVED, STANDS
 from live.ledger.money import payment_sql as sql
-
-MONEY_MOVED = "('captured', 'partially_refunded', 'refunded')"
-"""States of a payment in which there may be refunds."""
 
 AT_PROVIDER = "refunded at the provider"
 NOT_THERE = "the provider has no such refund"
@@ -270,7 +268,7 @@ SELECT id FROM changed"""
 # So much has gone back: $1 payment  $2 in all  $3 why. Entries, payment and order say so
 # afterwards, whatever they said before. Money that came back to us is the only step that is ever
 # taken back; it leaves entries of both ways, and the buyer had been told that he was paid.
-_SET_REFUNDED = """
+_SET_REFUNDED = f"""
 WITH entered AS (
     SELECT $2 - coalesce(sum(amount_minor), 0)::bigint AS more FROM payment_entries
     WHERE payment = $1 AND kind = 'refunded'
@@ -288,14 +286,14 @@ WITH entered AS (
                      ELSE 'refunded' END
     FROM payments p
     WHERE p.id = $1 AND o.id = p.order_id
-      AND o.state IN ('confirmed', 'paid', 'partially_refunded', 'refunded')
+      AND o.state {STANDS}
     RETURNING o.id, o.show, o.buyer
 ), told AS (
     INSERT INTO notices (show, buyer, kind, order_id, body)
     SELECT o.show, o.buyer, n.kind, o.id, n.body::jsonb
     FROM ordered o, entered e
     JOIN (VALUES (1, 'order.refunded', NULL), (-1, 'refund.failed', NULL),
-                 (-1, 'refund.failed', '{"told": true}')) AS n(way, kind, body)
+                 (-1, 'refund.failed', '{{"told": true}}')) AS n(way, kind, body)
       ON n.way = sign(e.more)
 )
 INSERT INTO payment_entries (payment, kind, amount_minor, detail)

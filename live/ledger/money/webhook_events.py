@@ -6,16 +6,16 @@ Called by: PaymentRows.
 
 from uuid import UUID
 
+from live.domain.payment_states import AWAITING_PROVIDER, GIVEN_UP
 from live.ledger.db.pool import Pool
-from live.ledger.money.late_money import DUE_AGAIN, GIVEN_UP
-
-_WAITING = "('authorising', 'unknown', 'action_required')"
+from live.ledger.db.states import texts
+from live.ledger.money.late_money import DUE_AGAIN
 
 # Remember a webhook. Its payment is due now if it waits for the provider: created and authorised
 # are in the hands of a checkout, which is faster than the event and keeps its lease.
 # News of a refund makes somebody look up all refunds of its payment.
 #   $1 provider  $2 event  $3 kind  $4 our id  $5 ref  $6 it tells of money set aside
-#   $7 it tells of a refund
+#   $7 it tells of a refund  $8 states that wait for the provider  $9 states given up
 _NOTE = f"""
 WITH found AS (
     SELECT id, state, amount_minor FROM payments
@@ -26,18 +26,18 @@ WITH found AS (
     ON CONFLICT DO NOTHING RETURNING id
 ), due AS (
     UPDATE payments
-    SET lease_until = CASE WHEN state IN {_WAITING} THEN now() ELSE lease_until END,
+    SET lease_until = CASE WHEN state = ANY($8::text[]) THEN now() ELSE lease_until END,
         refunds_news_at = CASE WHEN $7 THEN clock_timestamp() ELSE refunds_news_at END
     WHERE id = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
-      AND (state IN {_WAITING} OR $7 AND state NOT IN {GIVEN_UP})
+      AND (state = ANY($8::text[]) OR $7 AND state <> ALL($9::text[]))
 ), learnt AS (
     UPDATE payments SET provider_ref = $5
     WHERE id = (SELECT id FROM found) AND EXISTS (SELECT FROM noted)
-      AND $6 AND state IN {GIVEN_UP} AND provider_ref IS NULL AND $5 IS NOT NULL
+      AND $6 AND state = ANY($9::text[]) AND provider_ref IS NULL AND $5 IS NOT NULL
 ), late AS (
     INSERT INTO money_jobs (payment, kind, amount_minor, reason)
     SELECT id, 'void', amount_minor, 'authorised when it was ' || state FROM found
-    WHERE $6 AND state IN {GIVEN_UP} AND EXISTS (SELECT FROM noted)
+    WHERE $6 AND state = ANY($9::text[]) AND EXISTS (SELECT FROM noted)
     {DUE_AGAIN}
 )
 SELECT count(*) FROM noted"""
@@ -56,7 +56,18 @@ async def note(
 ) -> bool:
     """False for an event whose id was known."""
     ours = _uuid_or_none(payment)
-    noted = await pool.fetchval(_NOTE, provider, event, kind, ours, ref, authorised, refund)
+    noted = await pool.fetchval(
+        _NOTE,
+        provider,
+        event,
+        kind,
+        ours,
+        ref,
+        authorised,
+        refund,
+        texts(AWAITING_PROVIDER),
+        texts(GIVEN_UP),
+    )
     return bool(noted)
 
 

@@ -26,6 +26,7 @@ from live.domain.stock import RebuiltEnd, RebuiltHold, RebuiltWaiting, ShowStock
 from live.ledger.db import metrics
 from live.ledger.db.leases import Lease, alone
 from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.db.states import NOT_KEPT, STANDS, UNDECIDED
 from live.ledger.hosting import rehearsal
 from live.ledger.ports import OutboxPort, StockPort
 from live.ledger.settle.settler import Settler
@@ -319,18 +320,18 @@ SELECT id, slot, sku, title, image_url, price_minor, currency, mode, phase, quan
 FROM offers WHERE show = $1 AND phase <> 'draft' ORDER BY slot"""
 
 # 1. An order that stands is sold, whatever else is known about its hold.
-_SOLD = """
+_SOLD = f"""
 SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS slots,
        array_agg(i.qty ORDER BY f.slot) AS quantities, 0 AS expires_ms,
        0 AS held_until_ms
 FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
-WHERE o.show = $1 AND o.state NOT IN ('cancelled', 'rejected')
+WHERE o.show = $1 AND o.state {STANDS}
 GROUP BY o.id"""
 
 # 2. A payment under way keeps its units. In first_paid mode it has none before it is authorised
 # and sold, so there a sale that Redis forgot is simply tried again by the payment worker. An offer
 # closes when nothing of it is held any more: who still pays for a closed one has no units.
-_PAYING = """
+_PAYING = f"""
 SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities,
        (floor(extract(epoch FROM greatest(h.expires_at, now() + make_interval(secs => $2)))
               * 1000))::bigint AS expires_ms,
@@ -338,7 +339,7 @@ SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities,
 FROM payments p
 LEFT JOIN holds h ON h.show = p.show AND h.buyer = p.buyer AND h.key = p.hold
 WHERE p.show = $1 AND p.mode = 'hold'
-  AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+  AND p.state IN {UNDECIDED}
   AND NOT EXISTS (SELECT FROM orders o
                   WHERE o.show = p.show AND o.buyer = p.buyer AND o.key = p.hold)
   AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void')
@@ -347,7 +348,7 @@ WHERE p.show = $1 AND p.mode = 'hold'
   AND (h.state IS NULL OR h.state NOT IN ('released', 'cancelled', 'expired'))"""
 
 # 3. A hold that has not ended keeps its deadline.
-_HELD = """
+_HELD = f"""
 SELECT h.buyer, uuid_send(h.key) AS key, h.slots, h.quantities,
        floor(extract(epoch FROM h.expires_at) * 1000)::bigint AS expires_ms,
        0 AS held_until_ms
@@ -358,27 +359,27 @@ WHERE h.show = $1 AND h.state IN ('held', 'paying')
   AND NOT EXISTS (
       SELECT FROM payments p
       WHERE p.show = h.show AND p.buyer = h.buyer AND p.hold = h.key AND p.mode = 'hold'
-        AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+        AND p.state IN {UNDECIDED}
         AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void'))"""
 
 # 4. Keys whose order is no more: nothing is sold for them again.
-_VOIDED = """
+_VOIDED = f"""
 SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS slots,
        array_agg(i.qty ORDER BY f.slot) AS quantities, 'released' AS state, true AS cancelled,
        0 AS late_ms
 FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
-WHERE o.show = $1 AND o.state IN ('cancelled', 'rejected')
+WHERE o.show = $1 AND o.state IN {NOT_KEPT}
 GROUP BY o.id ORDER BY o.seq DESC"""
 
 # 5. Holds that expired while they were paid: the units may be somebody else's by now, so the
 # payment worker takes them again only where they are left, as it would without a rebuild.
-_LATE = """
+_LATE = f"""
 SELECT p.buyer, uuid_send(p.hold) AS key, p.slots, p.quantities, 'expired' AS state,
        false AS cancelled,
        floor(extract(epoch FROM now() + make_interval(secs => $2)) * 1000)::bigint AS late_ms
 FROM payments p JOIN holds h ON h.show = p.show AND h.buyer = p.buyer AND h.key = p.hold
 WHERE p.show = $1 AND p.mode = 'hold' AND h.state = 'expired'
-  AND p.state IN ('created', 'authorising', 'authorised', 'unknown', 'action_required')
+  AND p.state IN {UNDECIDED}
   AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void')
 ORDER BY h.seq DESC"""
 

@@ -21,6 +21,7 @@ import asyncpg
 from live.domain.hold import Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.payment import INVOICE
+from live.domain.payment_states import FINAL
 from live.ledger.db.pool import Connection
 from live.ledger.settle import sql
 from live.ledger.settle.journal import journal
@@ -273,7 +274,7 @@ def _job(state: str, row: asyncpg.Record) -> tuple[str, int]:
     if state == "confirmed":
         # An invoice waits for the shop to say that it was paid: nobody can be asked for the money.
         return ("", 0) if row["provider"] == INVOICE else ("capture", row["amount_minor"])
-    if state == "paid" or row["payment_state"] in ("declined", "voided", "refunded"):
+    if state == "paid" or row["payment_state"] in FINAL:
         return "", 0
     if row["payment_state"] == "captured":
         return "refund", row["captured_minor"]

@@ -1,5 +1,7 @@
 """The settler's statements. Sets of rows travel as arrays through unnest."""
 
+from live.ledger.db.states import CANCELLABLE, ENDED, FINAL
+
 # Hosts' commands lock the show first, and so do we: the other order would deadlock.
 LOCK_SHOW = "SELECT 1 FROM shows WHERE id = $1 FOR KEY SHARE"
 
@@ -31,9 +33,9 @@ GIVE_BACK_PAYMENTS = """
 UPDATE payments SET state = 'authorised' WHERE id = ANY($1::uuid[]) AND state = 'capturing'"""
 
 # What is known about each sale; younger than the locks, so it is the truth until we commit.
-LOOK = """
+LOOK = f"""
 SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment, o.seq AS order_seq,
-       o.state NOT IN ('cancelled', 'rejected', 'refunded') AS order_stands,
+       o.state NOT IN {ENDED} AS order_stands,
        p.id AS payment, p.order_id AS payment_order,
        p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor, p.currency,
        p.slots, p.quantities, p.prices_minor, h.state = 'cancelled' AS cancelled,
@@ -50,7 +52,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT * FROM payments
     WHERE show = $1 AND buyer = n.buyer AND hold = n.key
-    ORDER BY state IN ('declined', 'voided', 'refunded'), created_at DESC
+    ORDER BY state IN {FINAL}, created_at DESC
     LIMIT 1
 ) p ON true"""
 
@@ -96,12 +98,12 @@ ORDER BY id FOR NO KEY UPDATE"""
 
 # Cancel what was sold: the units go back once, the money is voided or refunded. A closed offer
 # sells no more, so its units go on to the product, and Redis is to be told how few it has now.
-CANCEL_ORDERS = """
+CANCEL_ORDERS = f"""
 WITH gone AS (
     UPDATE orders o SET state = 'cancelled', seq = n.seq
     FROM unnest($2::bytea[], $3::uuid[], $4::bigint[]) AS n(buyer, key, seq)
     WHERE o.show = $1 AND o.buyer = n.buyer AND o.key = n.key
-      AND o.state IN ('confirmed', 'paid') AND o.seq < n.seq
+      AND o.state IN {CANCELLABLE} AND o.seq < n.seq
     RETURNING o.id, o.buyer, o.payment
 ), lines AS MATERIALIZED (
     SELECT i.order_id, i.offer, i.qty, f.sku, f.phase = 'closed' AS closed
@@ -148,7 +150,7 @@ WITH gone AS (
         SELECT coalesce(sum(j.amount_minor), 0)::bigint AS asked FROM money_jobs j
         WHERE j.payment = p.id AND j.kind = 'refund' AND j.state = 'due'
     ) n
-    WHERE p.state NOT IN ('declined', 'voided', 'refunded')
+    WHERE p.state NOT IN {FINAL}
       AND (p.captured_minor = 0 OR p.captured_minor > p.refunded_minor + n.asked)
     ON CONFLICT DO NOTHING
 ), told AS (

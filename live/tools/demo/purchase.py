@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from live.client import CallFailed, NoAnswer
-from live.domain.order import OrderState
+from live.domain.order import NOT_KEPT
 from live.domain.outcomes import Outcome
 from live.tools.demo.crowd import Fate
 from live.tools.demo.seen import AnswerSeen, EventSeen, read_answer, read_order
@@ -235,7 +235,7 @@ class ViewerPurchase:
             order = read_order(await self.buyer.ask("order.get", {"hold": self.key}))
         except (NoAnswer, CallFailed) as fault:
             return self.settle(KeyVerdict.UNKNOWN, f"order.get: {fault}")
-        if order.state in (OrderState.REJECTED, OrderState.CANCELLED):
+        if order.state in NOT_KEPT:
             self._refuse(order.state)
         else:
             self.settle(KeyVerdict.OK, order.state, order=order.order)

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import msgspec
 import orjson
 
-from live.domain.order import OrderState
+from live.domain.order import NOT_KEPT, OrderState
 from live.tools.demo.host import LedgerOrder
 from live.tools.demo.progress import Reckoning
 from live.tools.demo.tally import Tally, Told, lost_orders
-
-NOT_KEPT = frozenset({OrderState.REJECTED.value, OrderState.CANCELLED.value})
 
 
 class OfferAudit(msgspec.Struct, frozen=True):

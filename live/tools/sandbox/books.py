@@ -16,6 +16,7 @@ from uuid import uuid4
 import orjson
 
 from live.domain.payment import PaymentState
+from live.domain.payment_states import GIVEN_UP, MAY_HOLD_MONEY, REFUNDABLE, UNFINISHED
 
 EVENT_TRIES_MAX = 8
 PAGE_MAX = 500
@@ -156,7 +157,7 @@ class Books:
         """The buyer, or his bank, has decided; a second decision changes nothing."""
         with _Transaction(self._db):
             charge = self._must_find(name)
-            if charge.state in (PaymentState.ACTION_REQUIRED, PaymentState.AUTHORISING):
+            if charge.state in UNFINISHED:
                 state = PaymentState.AUTHORISED if approve else PaymentState.DECLINED
                 charge = self._set(charge, state, now_ms=now_ms)
             return charge
@@ -186,9 +187,9 @@ class Books:
     def void(self, name: str, *, key: str, now_ms: int) -> Charge:
         with _Transaction(self._db):
             charge = self._must_find(name)
-            if self._seen(key, f"void {charge.ref}") or charge.state in _NOTHING_HELD:
+            if self._seen(key, f"void {charge.ref}") or charge.state in GIVEN_UP:
                 return charge
-            if charge.state not in _VOIDABLE:
+            if charge.state not in MAY_HOLD_MONEY:
                 raise Refused(f"void.{charge.state}")
             return self._set(charge, PaymentState.VOIDED, now_ms=now_ms)
 
@@ -202,7 +203,7 @@ class Books:
                 found = self.find_refund(key)
                 return found or Refund(key, charge.ref, amount, BookedRefundState.SUCCEEDED, "")
             gone = charge.refunded_minor + self._pending(charge.ref) + amount
-            if amount < 1 or charge.state not in _REFUNDABLE or gone > charge.captured_minor:
+            if amount < 1 or charge.state not in REFUNDABLE or gone > charge.captured_minor:
                 raise Refused(f"refund.{charge.state}")
             self._db.execute(
                 "INSERT INTO refunds (key, ref, amount, state) VALUES (?, ?, ?, ?)",
@@ -359,10 +360,6 @@ class Books:
         )
 
 
-_NOTHING_HELD = frozenset({PaymentState.VOIDED, PaymentState.DECLINED})
-_VOIDABLE = frozenset(
-    {PaymentState.AUTHORISED, PaymentState.ACTION_REQUIRED, PaymentState.AUTHORISING}
-)
 # A bank that sends money back undoes what was paid; nothing undoes a failure.
 _UNDONE_BY = {
     BookedRefundState.FAILED: BookedRefundState.SUCCEEDED,
@@ -377,9 +374,6 @@ def _state_of(charge: Charge, refunded: int) -> PaymentState:
         return PaymentState.CAPTURED
     whole = refunded == charge.captured_minor
     return PaymentState.REFUNDED if whole else PaymentState.PARTIALLY_REFUNDED
-
-
-_REFUNDABLE = frozenset({PaymentState.CAPTURED, PaymentState.PARTIALLY_REFUNDED})
 
 
 class _Transaction:

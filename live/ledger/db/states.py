@@ -1,0 +1,38 @@
+"""The domain's sets of states (payment_states.py, order.py) as SQL, to be put into statements.
+
+Literals and not parameters where rows are searched by their state: a partial index is used only
+where the planner sees that the condition implies the index's, and it cannot look into a parameter
+of a prepared statement; nor does it know then that nearly all payments are captured. Statements
+that find their row by its key get the sets as parameters (`texts`).
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from live.domain import order, payment_states
+
+
+def texts(states: Iterable[StrEnum]) -> list[str]:
+    """An argument for `state = ANY($n)`."""
+    return sorted(state.value for state in states)
+
+
+def literal(states: Iterable[StrEnum]) -> str:
+    """What stands behind `state IN`."""
+    return "('" + "', '".join(texts(states)) + "')"
+
+
+STANDS = f"NOT IN {literal(order.NOT_KEPT)}"
+"""What is true of `state` of an order that stands."""
+
+NOT_KEPT = literal(order.NOT_KEPT)
+ENDED = literal(order.ENDED)
+CANCELLABLE = literal(order.CANCELLABLE)
+
+UNDECIDED = literal(payment_states.UNDECIDED)
+AWAITING_MONEY = literal(payment_states.AWAITING_MONEY)
+FINAL = literal(payment_states.FINAL)
+MONEY_MOVED = literal(payment_states.MONEY_MOVED)
+MONEY_STEPS = literal(payment_states.MONEY_STEPS)
+OWNED = literal(payment_states.OWNED)
+OVER = literal(payment_states.OVER)
