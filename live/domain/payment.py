@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NewType
 
+from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState, RefundState
@@ -21,7 +22,7 @@ class PaymentState(StrEnum):
 
     Aside: `declined` and `voided` are final; `unknown` (a call was lost) and `action_required` (the
     buyer must finish at the provider) are settled by the payment worker. Sets of states and the
-    steps between them are in payment_states.py.
+    steps between them are in payment_states.py, what follows from them in payment_flow.py.
     """
 
     CREATED = "created"
@@ -107,6 +108,23 @@ class Payment:
     age_ms: int  # since it was created, by Postgres' clock
     order_state: OrderState | None
     held_until: int = 0  # see NewPayment
+
+    @property
+    def units(self) -> tuple[Line, ...]:
+        """What is paid for, as stock counts it."""
+        return tuple(Line(line.slot, line.qty) for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPayment:
+    """`fresh` is False where this attempt, or this hold, had a payment or an order already.
+
+    `active`: some payment of this hold is not over.
+    """
+
+    payment: Payment
+    fresh: bool
+    active: bool = True
 
 
 def log_ids(payment: Payment) -> dict[str, str]:

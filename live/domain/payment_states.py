@@ -1,6 +1,7 @@
 """The states of a payment: their named sets, and which may follow which.
 
-Every set of states that a rule or a statement speaks of is named here and typed nowhere else.
+Every set of states that a rule or a statement speaks of is named here and typed nowhere else
+(tests/unit/test_state_sets.py looks); what follows from them is in payment_flow.py.
 """
 
 from collections.abc import Mapping

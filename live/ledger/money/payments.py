@@ -8,7 +8,6 @@ when repeated, and safe when several processes run them at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +19,7 @@ from live.domain.payment import (
     JobKind,
     MoneyJob,
     NewPayment,
+    OpenedPayment,
     Payment,
     PaymentId,
     PaymentState,
@@ -38,18 +38,6 @@ OPEN_BATCH_MAX = 256  # rows of one statement: 10 ms of a checkout's 3 s
 OPEN_QUEUE_MAX = 10_000
 OPEN_LEASE_S = 10.0  # a checkout has given up long before; then the payment worker decides
 TAKE_MAX = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedPayment:
-    """`fresh` is False where this attempt, or this hold, had a payment or an order already.
-
-    `active`: some payment of this hold is not over.
-    """
-
-    payment: Payment
-    fresh: bool
-    active: bool = True
 
 
 class PaymentRows:
