@@ -13,11 +13,12 @@ import msgspec
 
 from live.base.errors import Busy, NotFound
 from live.buying.offers import OfferBook, Offers
-from live.buying.ports import BuyerHas, PastOrders, PersonalLog, SaleStock
+from live.buying.ports import PastOrders, PersonalLog, SaleStock
 from live.domain.caller import Caller
 from live.domain.hold import HoldState, HoldView
 from live.domain.ids import AuthorId, BuyerId, OfferId, OrderId, ShowId, author_of, key_text
 from live.domain.order import OrderView
+from live.domain.stock import BuyerState
 
 ORDERS_MAX = 20  # more than a limit per buyer allows in a show; a connect answer stays small
 
@@ -79,7 +80,7 @@ class Me:
         return _newest({order.order: order for order in (*told, *past)})
 
 
-def me_view(offers: Offers, has: BuyerHas, orders: tuple[OrderView, ...] = ()) -> MeView:
+def me_view(offers: Offers, has: BuyerState, orders: tuple[OrderView, ...] = ()) -> MeView:
     """Live holds and places in line, as far as their offers are known here."""
     holds = []
     for hold in has.holds:

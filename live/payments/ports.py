@@ -1,12 +1,13 @@
-"""What the payment worker wants from the ledger and from stock; wired by app.py.
+"""What those who take payments further want from the ledger and from stock; wired by `wiring`.
 
-The ledger's `PaymentRows` and stock's `StockEngine` fit these as they are.
+The ledger's `PaymentRows` and stock's `StockEngine` fit these as they are. `PaymentSteps` and
+`PaidStock` are what checkout and payment worker both run; the rest is the worker's alone.
 """
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from live.domain.hold import HoldDecision, HoldState, Line
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.payment import (
     Action,
@@ -17,15 +18,12 @@ from live.domain.payment import (
     ProviderRefund,
     RefundNews,
 )
+from live.domain.stock import Transition
 
 
-class Rows(Protocol):
-    """Payments and money jobs in Postgres. Every method is one transaction, safe when repeated."""
-
-    async def take_due(self, *, lease_ms: int, limit: int) -> list[Payment]:
-        """Lease payments whose lease ran out and that are not decided: created, authorising,
-        unknown, action_required, or authorised without an order row. SKIP LOCKED; tries + 1."""
-        ...
+class PaymentSteps(Protocol):
+    """The steps of a payment's way in Postgres (payment_flow.py), for whoever runs them. Every
+    method is one transaction, safe when repeated."""
 
     async def record(
         self,
@@ -52,6 +50,15 @@ class Rows(Protocol):
     ) -> bool:
         """Add the payment's one void job, unless it has one; whether it may no longer be sold for.
         With `unless_authorised` it stays as it is where the money came meanwhile."""
+        ...
+
+
+class Rows(PaymentSteps, Protocol):
+    """Payments and money jobs in Postgres, as the worker uses them."""
+
+    async def take_due(self, *, lease_ms: int, limit: int) -> list[Payment]:
+        """Lease payments whose lease ran out and that are undecided, with neither an order nor a
+        void job. SKIP LOCKED; tries + 1."""
         ...
 
     async def take_jobs(self, *, lease_ms: int, limit: int) -> list[MoneyJob]:
@@ -113,64 +120,36 @@ class Rows(Protocol):
         ...
 
 
-class Moved(Protocol):
-    """The end of a transition in stock; `state` is the hold's afterwards."""
-
-    @property
-    def done(self) -> bool: ...
-
-    @property
-    def state(self) -> HoldState: ...
-
-
 class PaidStock(Protocol):
-    """The transitions that follow money. Raise Busy (nothing changed), NotFound, and Conflict: the
-    key is another purchase's, so the money must go back."""
-
-    async def confirm(
-        self,
-        show: ShowId,
-        buyer: BuyerId,
-        key: HoldKey,
-        lines: Sequence[Line],
-        *,
-        payment: str,
-    ) -> Moved: ...
+    """The transitions of a payment's way, for whoever runs it. Raise Busy (nothing changed),
+    NotFound, and Conflict: the key is another purchase's, so the money must go back."""
 
     async def revert(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, held_until: int
-    ) -> object: ...
+    ) -> Transition: ...
 
-    async def cancel(
-        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str
-    ) -> Moved: ...
-
-    async def retake(
-        self,
-        show: ShowId,
-        buyer: BuyerId,
-        key: HoldKey,
-        lines: Sequence[Line],
-        *,
-        payment: str,
-    ) -> Moved: ...
+    async def confirm(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line], *, payment: str
+    ) -> Transition: ...
 
     async def sell(
-        self,
-        show: ShowId,
-        buyer: BuyerId,
-        key: HoldKey,
-        lines: Sequence[Line],
-        *,
-        payment: str,
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line], *, payment: str
     ) -> HoldDecision: ...
 
     async def refuse(
-        self,
-        show: ShowId,
-        buyer: BuyerId,
-        key: HoldKey,
-        lines: Sequence[Line],
-        *,
-        payment: str,
-    ) -> bool: ...
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line], *, payment: str
+    ) -> bool:
+        """Before a void is asked for, so that nobody sells for this money; False: it is sold."""
+        ...
+
+
+class Stock(PaidStock, Protocol):
+    """What else the worker does with units."""
+
+    async def cancel(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str
+    ) -> Transition: ...
+
+    async def retake(
+        self, show: ShowId, buyer: BuyerId, key: HoldKey, lines: Sequence[Line], *, payment: str
+    ) -> Transition: ...

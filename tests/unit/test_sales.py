@@ -1,6 +1,6 @@
 """Small parts of a sale: offers by id, what a buyer has, and who waits for an order."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -15,6 +15,7 @@ from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.payment import PricedLine
+from live.domain.stock import BuyerState
 from live.payments.worker import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
 from tests.support.ledger_kit import PRICE
 from tests.support.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
@@ -62,16 +63,9 @@ def test_price_is_the_offers(rooms: StaticRooms) -> None:
     assert priced == (PricedLine(0, 2, PRICE), PricedLine(1, 1, PRICE))
 
 
-@dataclass
-class Has:
-    holds: tuple[LiveHold, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
-    sold: tuple[HoldKey, ...] = ()
-
-
 def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:
     """Held and paying holds with their prices, and places in line."""
-    has = Has(
+    has = BuyerState(
         (
             LiveHold(KEY, HoldState.HELD, (Line(0, 2),), 1_000),
             LiveHold(OTHER, HoldState.CONFIRMED, (Line(0, 1),), 0),
@@ -133,7 +127,7 @@ def test_me_survives_an_event_of_another_version() -> None:
 
 def test_me_leaves_out_offers_that_are_not_known_yet(rooms: StaticRooms) -> None:
     """An offer added a moment ago does not break anybody's connect."""
-    has = Has((LiveHold(KEY, HoldState.HELD, (Line(9, 1),), 1),), (Waiting(9, KEY, 1, 1),))
+    has = BuyerState((LiveHold(KEY, HoldState.HELD, (Line(9, 1),), 1),), (Waiting(9, KEY, 1, 1),))
     me = me_view(OfferBook(rooms).of(SHOW), has)
     assert (me.holds, me.waitlist) == ((), ())
 
