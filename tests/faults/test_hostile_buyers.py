@@ -71,7 +71,9 @@ class Hostile:
     def __init__(self, sale: Sale, whim: Whim, random: Random) -> None:
         self.sale, self.whim, self.random = sale, whim, random
         self.waitlist = Waitlist(sale.stock, WaitlistRows(sale.pool), sale.book, sale.desk)
-        self.other_worker = PaymentWorker(sale.payments, sale.stock, sale.worker._providers)
+        self.other_worker = PaymentWorker(
+            sale.payments, sale.stock, sale.worker.decisions._providers
+        )
         self.people = [viewer(f"{sale.show}-{n}") for n in range(4)]
         self.keys = {who.sub: [new_key() for _ in range(KEYS_EACH)] for who in self.people}
         self.broken: list[BaseException] = []

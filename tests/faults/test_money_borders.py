@@ -83,7 +83,7 @@ async def on_the_border(sale: Sale, buyer: Caller, payment: Payment, offset_ms: 
     for hold in (await sale.stock.buyer_state(sale.show, buyer.buyer)).holds:
         while (await sale.stock.figures(sale.show)).at < hold.expires_at + offset_ms:
             pass
-    await sale.worker.decide(payment)
+    await sale.worker.decisions.decide(payment)
 
 
 async def reap_always(sale: Sale) -> None:

@@ -58,7 +58,7 @@ async def test_call_of_a_frozen_worker_is_voided(sale: Sale) -> None:
     payment = await given_up(sale)
     said = await sale.provider.authorise(authorise_request(payment))
 
-    decision = await sale.worker.decide(payment)
+    decision = await sale.worker.decisions.decide(payment)
     await work(sale)
 
     assert said.state is PaymentState.AUTHORISED

@@ -150,6 +150,19 @@ async def test_payment_never_charged_is_declined_after_its_window(sale: Sale) ->
     )
 
 
+async def test_money_that_another_process_heard_of_takes_its_units(sale: Sale) -> None:
+    """The provider tells this worker of no money, but the row has it: the units are sold."""
+    ada = viewer()
+    payment = await opened(sale, ada, await sale.hold(ada), "tok_action_required")
+    await sale.provider.authorise(authorise_request(payment))
+    await sale.payments.record(payment.id, PaymentState.AUTHORISED)
+
+    decision = await sale.worker.decisions.decide(payment)
+
+    assert decision == "confirmed"
+    assert await sale.figures() == Stock(left=1, held=0, sold=1)
+
+
 async def test_refused_capture_cancels_the_order(sale: Sale) -> None:
     """A capture refused for good: the order is cancelled, the units are back, nothing is kept."""
     ada = viewer()
@@ -338,7 +351,7 @@ async def test_decision_repeated_by_a_slow_worker_changes_nothing(sale: Sale) ->
     ada = viewer()
     payment = await authorised(sale, ada, await sale.hold(ada))
     await sale.work_until("captured", "paid")
-    await sale.worker.decide(payment)
+    await sale.worker.decisions.decide(payment)
     assert await sale.payment_states() == [("captured", "paid")]
     assert await sale.figures() == Stock(left=1, held=0, sold=1)
 

@@ -267,7 +267,7 @@ async def test_late_refusal_of_a_capture_cancels_no_paid_order(
 
     monkeypatch.setattr(sale.provider, "capture", capture)
     monkeypatch.setattr(sale.provider, "look_up", look_up)
-    result = await sale.worker.do(taken[0])
+    result = await sale.worker.moves.do(taken[0])
     monkeypatch.undo()
 
     assert result == "late"

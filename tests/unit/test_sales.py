@@ -16,7 +16,7 @@ from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.payment import PricedLine
 from live.domain.stock import BuyerState
-from live.payments.worker import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
+from live.payments.decisions import BACKOFF_MS, BACKOFF_MS_MAX, backoff_ms
 from tests.support.ledger_kit import PRICE
 from tests.support.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
 
