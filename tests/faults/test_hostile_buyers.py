@@ -15,8 +15,8 @@ from random import Random
 import pytest
 
 from live.base.errors import CallError
-from live.buying.checkout import Purchase
 from live.buying.hold import Wanted
+from live.buying.purchase import Purchase
 from live.buying.waitlist import Waitlist
 from live.domain.caller import Caller
 from live.domain.hold import Line

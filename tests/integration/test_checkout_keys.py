@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from live.base.errors import CallError, Conflict
-from live.buying.checkout import CheckoutAnswer, Purchase
 from live.buying.forgotten import OldPurchases
 from live.buying.hold import Wanted
+from live.buying.purchase import CheckoutAnswer, Purchase
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, ShowId

@@ -13,7 +13,7 @@ from live.api.limits import AddressLimit
 from live.api.rpc.methods import DECLINES_BURST
 from live.base.errors import BadField, Conflict, Denied, TooManyTries
 from live.base.settings import Guests
-from live.buying.checkout import CheckoutAnswer
+from live.buying.purchase import CheckoutAnswer
 from live.buying.ways import WaysToPay
 from live.domain.caller import Caller
 from live.domain.ids import HoldKey, ShowId, key_text

@@ -133,7 +133,7 @@ class HostileBuyers:
             lines = (Line(DIRECT, self.random.randint(1, 2)),)
             self.flows.append(self._pay_direct(*self._who(), lines))
 
-    # What a gateway does with it (buying/checkout.py)
+    # What a gateway does with it (buying/payment_run.py)
 
     async def _step(self) -> None:
         if not self.flows:
@@ -218,7 +218,7 @@ class HostileBuyers:
             yield
             self.till.ask_void(pay)
 
-    # What the payment worker does (payments/worker.py)
+    # What the payment worker does (payments/decisions.py)
 
     async def _late(self) -> None:
         """Somebody else takes over a payment, perhaps while a gateway is still at it."""

@@ -10,10 +10,11 @@ from uuid import uuid4
 import orjson
 
 from live.base.settings import Guests
-from live.buying.checkout import Checkout, CheckoutAnswer, Purchase
+from live.buying.checkout import Checkout
 from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk, Wanted
 from live.buying.offers import OfferBook
+from live.buying.purchase import CheckoutAnswer, Purchase
 from live.buying.waiters import OrderWaiters
 from live.buying.ways import WaysToPay
 from live.domain.caller import Caller, Role

@@ -1,7 +1,8 @@
 """Payments and orders in memory, by the rules of the ledger: for millions of checkouts.
 
-The rules stand in live/ledger/money/payment_sql.py and live/ledger/settle/; here they are written a
-second time as simply as possible. A sale that the ledger would reject raises AssertionError.
+The rules stand in live/domain/payment_states.py, live/ledger/money/ and live/ledger/settle/; here
+they are written a second time as simply as possible. A sale that the ledger would reject raises
+AssertionError.
 """
 
 from collections import Counter

@@ -19,8 +19,9 @@ from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty
 from live.base.decode import read
 from live.base.errors import BadField, Busy, CallError, NotFound, TooManyTries
-from live.buying.checkout import Checkout, Purchase
+from live.buying.checkout import Checkout
 from live.buying.hold import HoldDesk, Wanted, require_buyer
+from live.buying.purchase import Purchase
 from live.buying.waitlist import Waitlist
 from live.connection.addresses import range_of
 from live.domain.caller import Caller
