@@ -16,16 +16,16 @@ from live.base.failpoint import failpoint
 from live.buying.ports import SaleOrders
 from live.buying.purchase import Call, CheckoutAnswer, order_answer
 from live.buying.waiters import OrderWaiters, Waiter
-from live.domain.hold import HoldAnswer
+from live.domain.hold import HoldDecision
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import NewPayment, Payment, PaymentState
 from live.domain.payment_flow import (
     Asked,
     AskVoid,
-    Charge,
+    Authorise,
     DoubtRefunds,
-    Record,
+    RecordState,
     Revert,
     Said,
     Step,
@@ -76,7 +76,7 @@ class PaymentRun:
                 case Revert():
                     await self.revert(payment)
                     failpoint("checkout.after_revert")
-                case Record():
+                case RecordState():
                     now, reason = await self._record(call, payment, heard, step), step.reason
                     failpoint("checkout.after_record")
                     steps = after_record(now, steps)
@@ -87,7 +87,7 @@ class PaymentRun:
                 case Wait():
                     if step.soon:
                         await self._payments.postpone(payment.id, ms=SOON_MS)
-                case Charge() | DoubtRefunds():
+                case Authorise() | DoubtRefunds():
                     raise AssertionError("a second question is the payment worker's to ask")
                 case never:
                     assert_never(never)
@@ -98,7 +98,7 @@ class PaymentRun:
         )
 
     async def _record(
-        self, call: Call, payment: Payment, heard: Authorisation, step: Record
+        self, call: Call, payment: Payment, heard: Authorisation, step: RecordState
     ) -> PaymentState:
         if step.failed:
             call.failure = step.reason  # from here on the answer is `declined`
@@ -159,7 +159,7 @@ class PaymentRun:
         return call.says(Outcome.PROCESSING)
 
     async def _give_back(
-        self, call: Call, payment: Payment, sold: HoldAnswer
+        self, call: Call, payment: Payment, sold: HoldDecision
     ) -> CheckoutAnswer | None:
         """The units are gone and the money goes back; None where they were sold after all.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
-from live.domain.hold import HoldAnswer, HoldState
+from live.domain.hold import HoldDecision, HoldState
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import JobKind, Payment
@@ -56,7 +56,7 @@ class LookUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class Authorise:
     """Ask the provider to set the money aside, and go on from what it says."""
 
 
@@ -75,7 +75,7 @@ class DoubtRefunds:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordState:
     """Write down where the payment is now; `failed`: for good, and the buyer is to know.
 
     What the row says afterwards decides how it goes on (`after_record`).
@@ -105,7 +105,7 @@ class Wait:
     soon: bool = False
 
 
-Step = Charge | Revert | DoubtRefunds | Record | TakeUnits | AskVoid | Wait
+Step = Authorise | Revert | DoubtRefunds | RecordState | TakeUnits | AskVoid | Wait
 
 
 def first_step(payment: Payment) -> TakeUnits | LookUp:
@@ -128,8 +128,8 @@ def what_follows(payment: Payment, said: Said, *, window_ms: int) -> tuple[Step,
 def _too_late(said: Said) -> tuple[Step, ...]:
     """Nothing moves what is final; recording has the ledger send back what is held for it."""
     if said.state in MAY_HOLD_MONEY:
-        return (Record(said.state, said.reason),)
-    return (Record(S.AUTHORISED, said.reason),) if said.state in REFUNDABLE else ()
+        return (RecordState(said.state, said.reason),)
+    return (RecordState(S.AUTHORISED, said.reason),) if said.state in REFUNDABLE else ()
 
 
 def _in_checkout(payment: Payment, said: Said) -> tuple[Step, ...]:
@@ -137,7 +137,7 @@ def _in_checkout(payment: Payment, said: Said) -> tuple[Step, ...]:
     match said.state:
         case S.AUTHORISING if payment.mode is Mode.FIRST_PAID:
             # The void needs the provider's own id, so what it said comes first.
-            return Record(said.state, said.reason), AskVoid(TOO_SLOW)
+            return RecordState(said.state, said.reason), AskVoid(TOO_SLOW)
         case S.AUTHORISED | S.DECLINED | S.VOIDED | S.ACTION_REQUIRED | S.AUTHORISING:
             return _plain(payment, said)
     return _unknown(said)
@@ -148,7 +148,7 @@ def _in_worker(payment: Payment, said: Said, *, late: bool) -> tuple[Step, ...]:
         case S.ACTION_REQUIRED | S.AUTHORISING if late:
             return (AskVoid(Outcome.EXPIRED),)
         case S.CREATED if said.asked is Asked.LOOK_UP:
-            return give_up(payment, S.DECLINED, NEVER_CHARGED) if late else (Charge(),)
+            return give_up(payment, S.DECLINED, NEVER_CHARGED) if late else (Authorise(),)
     return _plain(payment, said)
 
 
@@ -156,16 +156,16 @@ def _plain(payment: Payment, said: Said) -> tuple[Step, ...]:
     match said.state:
         case S.AUTHORISED | S.CAPTURED:
             # Captured: a person there may have gone on; our capture will find it done.
-            return Record(S.AUTHORISED, said.reason), TakeUnits()
+            return RecordState(S.AUTHORISED, said.reason), TakeUnits()
         case S.PARTIALLY_REFUNDED:
             # What of it went back is looked up one by one.
-            return DoubtRefunds(), Record(S.AUTHORISED, said.reason), TakeUnits()
+            return DoubtRefunds(), RecordState(S.AUTHORISED, said.reason), TakeUnits()
         case S.DECLINED | S.VOIDED:
             return give_up(payment, said.state, said.reason or said.state.value)
         case S.ACTION_REQUIRED | S.AUTHORISING:
-            return Record(said.state, said.reason), Wait()
+            return RecordState(said.state, said.reason), Wait()
         case S.REFUNDED:
-            return (Record(said.state, said.reason),)
+            return (RecordState(said.state, said.reason),)
         case S.UNKNOWN | S.CREATED | S.CAPTURING:
             return _unknown(said)
         case never:
@@ -173,19 +173,19 @@ def _plain(payment: Payment, said: Said) -> tuple[Step, ...]:
 
 
 def _unknown(said: Said) -> tuple[Step, ...]:
-    return Record(S.UNKNOWN, said.reason), Wait(soon=True)
+    return RecordState(S.UNKNOWN, said.reason), Wait(soon=True)
 
 
 def give_up(payment: Payment, state: S, reason: str) -> tuple[Step, ...]:
     """The payment failed: its hold is as before, and the buyer is told."""
-    record = Record(state, reason, failed=True)
+    record = RecordState(state, reason, failed=True)
     if payment.mode is not Mode.HOLD or payment.state in FINAL:
         return (record,)  # there is no hold, or another payment may have begun on it
     return Revert(), record
 
 
 def after_record(now: S, rest: Sequence[Step]) -> tuple[Step, ...]:
-    """What is left of the steps behind a `Record`, now that the row is in state `now`.
+    """What is left of the steps behind a `RecordState`, now that the row is in state `now`.
 
     Whoever wrote it: money that is there takes its units, and nothing follows for what is final. If
     the provider may hold money for that, recording has asked for its void.
@@ -195,9 +195,9 @@ def after_record(now: S, rest: Sequence[Step]) -> tuple[Step, ...]:
     return () if now in FINAL else tuple(rest)
 
 
-def is_sold(answer: HoldAnswer | Transition) -> bool:
+def is_sold(answer: HoldDecision | Transition) -> bool:
     """Whether the units are this payment's, by what stock said to `sell`, `confirm` or `retake`."""
-    if isinstance(answer, HoldAnswer):
+    if isinstance(answer, HoldDecision):
         return answer.outcome in (Outcome.HELD, Outcome.CONFIRMED)
     return answer.done and answer.state is HoldState.CONFIRMED
 

@@ -38,7 +38,7 @@ class Transition:
 class WaitAnswer:
     """WAITLISTED with a position from 1, HELD (units were there), or a refusal; else position 0.
 
-    `expires_at` is the hold's deadline where the outcome is HELD; `reason` as in `HoldAnswer`.
+    `expires_at` is the hold's deadline where the outcome is HELD; `reason` as in `HoldDecision`.
     """
 
     outcome: Outcome

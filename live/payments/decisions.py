@@ -20,10 +20,10 @@ from live.domain.payment import Payment, PaymentState
 from live.domain.payment_flow import (
     Asked,
     AskVoid,
-    Charge,
+    Authorise,
     DoubtRefunds,
     LookUp,
-    Record,
+    RecordState,
     Revert,
     Said,
     Step,
@@ -37,7 +37,7 @@ from live.domain.payment_flow import (
 )
 from live.domain.payment_states import FINAL
 from live.payments.port import Authorisation, Provider, authorise_request
-from live.payments.ports import Rows, Stock
+from live.payments.ports import WorkerRows, WorkerStock
 
 BACKOFF_MS, BACKOFF_MS_MAX = 500, 300_000
 UNITS_TAKEN_MS = 2_000  # at least, after units were sold: the order row comes through the outbox
@@ -54,8 +54,8 @@ class Decisions:
 
     def __init__(
         self,
-        rows: Rows,
-        stock: Stock,
+        rows: WorkerRows,
+        stock: WorkerStock,
         providers: Mapping[str, Provider],
         *,
         wake: Callable[[], None],
@@ -83,7 +83,7 @@ class Decisions:
             match step:
                 case Revert():
                     await self._revert(payment)
-                case Record():
+                case RecordState():
                     await self._record(payment, Authorisation(state=state), step)
 
     async def _go_on(self, payment: Payment, heard: Authorisation, asked: Asked) -> str:
@@ -98,7 +98,7 @@ class Decisions:
         while steps:
             step, *steps = steps
             match step:
-                case Charge():
+                case Authorise():
                     charged = await self._providers[payment.provider].authorise(
                         authorise_request(payment)
                     )
@@ -109,7 +109,7 @@ class Decisions:
                     failpoint("worker.after_revert")
                 case DoubtRefunds():
                     await self._rows.doubt_refunds(payment.id)
-                case Record():
+                case RecordState():
                     now = await self._record(payment, heard, step)
                     decision = self._recorded(step, now)
                     steps = after_record(now, steps)
@@ -127,7 +127,7 @@ class Decisions:
                     assert_never(never)
         return decision
 
-    def _recorded(self, step: Record, now: PaymentState) -> str:
+    def _recorded(self, step: RecordState, now: PaymentState) -> str:
         if now in FINAL and step.state not in FINAL:
             # Somebody gave it up meanwhile; recording has asked for the void.
             self._wake()
@@ -142,7 +142,9 @@ class Decisions:
         except NotFound:
             pass  # forgotten after its end, or lost with Redis' data: nothing is held
 
-    async def _record(self, payment: Payment, heard: Authorisation, step: Record) -> PaymentState:
+    async def _record(
+        self, payment: Payment, heard: Authorisation, step: RecordState
+    ) -> PaymentState:
         return await self._rows.record(
             payment.id,
             step.state,

@@ -18,7 +18,7 @@ from live.domain.payment_flow import is_done
 from live.payments.decisions import BACKOFF_MS_MAX, Decisions, backoff_ms
 from live.payments.metrics import REFUSED_VOIDS
 from live.payments.port import CaptureResult, MoneyRequest, Provider, Verdict
-from live.payments.ports import Rows, Stock
+from live.payments.ports import WorkerRows, WorkerStock
 
 LOOK_AGAIN_MS = 5_000  # after a look at refunds of which the provider did not say
 PENDING_MS_MAX = 3_600_000  # a bank takes days over a refund, and its end comes as an event, too
@@ -31,8 +31,8 @@ class MoneyMoves:
 
     def __init__(
         self,
-        rows: Rows,
-        stock: Stock,
+        rows: WorkerRows,
+        stock: WorkerStock,
         providers: Mapping[str, Provider],
         decisions: Decisions,
         *,

@@ -53,7 +53,7 @@ class PaymentSteps(Protocol):
         ...
 
 
-class Rows(PaymentSteps, Protocol):
+class WorkerRows(PaymentSteps, Protocol):
     """Payments and money jobs in Postgres, as the worker uses them."""
 
     async def take_due(self, *, lease_ms: int, limit: int) -> list[Payment]:
@@ -143,7 +143,7 @@ class PaidStock(Protocol):
         ...
 
 
-class Stock(PaidStock, Protocol):
+class WorkerStock(PaidStock, Protocol):
     """What else the worker does with units."""
 
     async def cancel(

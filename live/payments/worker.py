@@ -20,7 +20,7 @@ from live.payments.decisions import Decisions, backoff_ms
 from live.payments.metrics import DECISIONS, JOBS
 from live.payments.money_moves import MoneyMoves
 from live.payments.port import Provider
-from live.payments.ports import Rows, Stock
+from live.payments.ports import WorkerRows, WorkerStock
 
 LEASE_MS = 20_000  # longer than any one provider call, so nobody else takes over a live one
 TAKE_MAX = 32  # payments and jobs taken at a time, of each
@@ -36,8 +36,8 @@ class PaymentWorker:
 
     def __init__(
         self,
-        rows: Rows,
-        stock: PaidStock,
+        rows: WorkerRows,
+        stock: WorkerStock,
         providers: Mapping[str, Provider],
         *,
         lease_ms: int = LEASE_MS,

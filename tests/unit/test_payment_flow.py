@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live.domain.hold import HoldAnswer, HoldState
+from live.domain.hold import HoldDecision, HoldState
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
@@ -21,10 +21,10 @@ from live.domain.payment_flow import (
     TOO_SLOW,
     Asked,
     AskVoid,
-    Charge,
+    Authorise,
     DoubtRefunds,
     LookUp,
-    Record,
+    RecordState,
     Revert,
     Said,
     Step,
@@ -88,21 +88,21 @@ def follows(state: S, said: Said, *, mode: Mode = Mode.HOLD, late: bool = False)
     return what_follows(payment, said, window_ms=WINDOW_MS)
 
 
-PAID = (Record(S.AUTHORISED, WHY), TakeUnits())
-UNKNOWN = (Record(S.UNKNOWN, WHY), Wait(soon=True))
-DECLINED = (Revert(), Record(S.DECLINED, WHY, failed=True))
-VOIDED = (Revert(), Record(S.VOIDED, WHY, failed=True))
-BUYER_ACTS = (Record(S.ACTION_REQUIRED, WHY), Wait())
-AT_WORK = (Record(S.AUTHORISING, WHY), Wait())
+PAID = (RecordState(S.AUTHORISED, WHY), TakeUnits())
+UNKNOWN = (RecordState(S.UNKNOWN, WHY), Wait(soon=True))
+DECLINED = (Revert(), RecordState(S.DECLINED, WHY, failed=True))
+VOIDED = (Revert(), RecordState(S.VOIDED, WHY, failed=True))
+BUYER_ACTS = (RecordState(S.ACTION_REQUIRED, WHY), Wait())
+AT_WORK = (RecordState(S.AUTHORISING, WHY), Wait())
 PARTLY_BACK = (DoubtRefunds(), *PAID)
-ALL_BACK = (Record(S.REFUNDED, WHY),)
-NEVER = (Revert(), Record(S.DECLINED, NEVER_CHARGED, failed=True))
+ALL_BACK = (RecordState(S.REFUNDED, WHY),)
+NEVER = (Revert(), RecordState(S.DECLINED, NEVER_CHARGED, failed=True))
 OUT_OF_TIME = (AskVoid(Outcome.EXPIRED),)
 
 # What the provider said: then in a checkout, and in the worker after a look-up in time, late, and
 # after a charge.
 TABLE: dict[S, tuple[Sequence[Step], Sequence[Step], Sequence[Step], Sequence[Step]]] = {
-    S.CREATED: (UNKNOWN, (Charge(),), NEVER, UNKNOWN),
+    S.CREATED: (UNKNOWN, (Authorise(),), NEVER, UNKNOWN),
     S.AUTHORISING: (AT_WORK, AT_WORK, OUT_OF_TIME, AT_WORK),
     S.AUTHORISED: (PAID, PAID, PAID, PAID),
     S.CAPTURING: (UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN),
@@ -139,7 +139,7 @@ def test_what_follows_for_a_click_that_is_paid(heard: S) -> None:
         return [step for step in steps if step != Revert()]
 
     said = Said(heard, Asked.CHECKOUT, WHY)
-    waits = (Record(heard, WHY), AskVoid(TOO_SLOW)) if slow else checkout
+    waits = (RecordState(heard, WHY), AskVoid(TOO_SLOW)) if slow else checkout
     assert list(follows(S.CREATED, said, mode=Mode.FIRST_PAID)) == without_hold(waits)
     for asked, overdue, expected in [
         (Asked.LOOK_UP, False, in_time),
@@ -161,7 +161,7 @@ def test_failure_without_a_reason_is_told_by_its_state() -> None:
     """The buyer reads something."""
     assert follows(S.CREATED, Said(S.DECLINED, Asked.CHECKOUT)) == (
         Revert(),
-        Record(S.DECLINED, "declined", failed=True),
+        RecordState(S.DECLINED, "declined", failed=True),
     )
 
 
@@ -195,10 +195,10 @@ def rows_after(wanted: S) -> set[S]:
 def ways(steps: Sequence[Step]) -> Iterator[list[Step]]:
     """The steps as they are run, for everything that the rows may say."""
     for at, step in enumerate(steps):
-        if isinstance(step, Record):
+        if isinstance(step, RecordState):
             for now in rows_after(step.state):
                 for rest in ways(after_record(now, steps[at + 1 :])):
-                    yield [*steps[:at], Record(now), *rest]
+                    yield [*steps[:at], RecordState(now), *rest]
             return
     yield list(steps)
 
@@ -207,10 +207,12 @@ def ways(steps: Sequence[Step]) -> Iterator[list[Step]]:
 def test_every_input_has_one_way(payment: Payment, said: Said, window_ms: int) -> None:
     """Units are taken, the hold is given back, the money is sent back, or somebody looks again."""
     steps = what_follows(payment, said, window_ms=window_ms)
-    ends = [one for one in steps if isinstance(one, TakeUnits | Revert | AskVoid | Wait | Charge)]
+    ends = [
+        one for one in steps if isinstance(one, TakeUnits | Revert | AskVoid | Wait | Authorise)
+    ]
 
     assert len(ends) <= 1
-    assert sum(isinstance(step, Record) for step in steps) <= 1
+    assert sum(isinstance(step, RecordState) for step in steps) <= 1
     assert steps == what_follows(payment, said, window_ms=window_ms)
     if payment.state not in FINAL:
         assert steps
@@ -223,11 +225,11 @@ def test_money_that_a_provider_holds_is_never_forgotten(
     """It takes its units or is sent back, or somebody looks again; its hold is not given away."""
     for way in ways(what_follows(payment, said, window_ms=window_ms)):
         assert Revert() not in way
-        recorded = [step for step in way if isinstance(step, Record)]
+        recorded = [step for step in way if isinstance(step, RecordState)]
         if recorded and recorded[-1].state in FINAL:
             continue  # the ledger sends it back (tests/integration/test_late_money.py)
         last = way[-1]
-        kept = payment.state in FINAL and isinstance(last, Record)
+        kept = payment.state in FINAL and isinstance(last, RecordState)
         assert kept or isinstance(last, TakeUnits | AskVoid | Wait)
 
 
@@ -236,7 +238,7 @@ def test_what_is_final_never_moves(payment: Payment, said: Said, window_ms: int)
     """No units are taken for it, no hold is given back; only money for it is told to the ledger."""
     steps = what_follows(payment, said, window_ms=window_ms)
 
-    assert all(isinstance(step, Record) and step.state in MAY_HOLD_MONEY for step in steps)
+    assert all(isinstance(step, RecordState) and step.state in MAY_HOLD_MONEY for step in steps)
     assert bool(steps) == (said.state in HOLDS_MONEY)
 
 
@@ -246,7 +248,7 @@ def test_hold_is_given_back_before_its_failure_is_recorded(
 ) -> None:
     """And only then; the buyer is told of nothing else."""
     steps = what_follows(payment, said, window_ms=window_ms)
-    failed = [step for step in steps if isinstance(step, Record) and step.failed]
+    failed = [step for step in steps if isinstance(step, RecordState) and step.failed]
 
     for step in failed:
         assert step.state in GIVEN_UP and step.reason
@@ -260,12 +262,12 @@ def test_row_has_the_last_word(payment: Payment, said: Said, window_ms: int) -> 
     """Money that is there takes its units, whoever recorded it; what is final is left alone."""
     for way in ways(what_follows(payment, said, window_ms=window_ms)):
         for at, step in enumerate(way):
-            if isinstance(step, Record) and step.state in SECURED:
+            if isinstance(step, RecordState) and step.state in SECURED:
                 assert way[at + 1 :] == [TakeUnits()]
-            if isinstance(step, Record) and step.state in FINAL:
+            if isinstance(step, RecordState) and step.state in FINAL:
                 assert way[at + 1 :] == []
         if TakeUnits() in way:
-            assert any(isinstance(step, Record) and step.state in SECURED for step in way)
+            assert any(isinstance(step, RecordState) and step.state in SECURED for step in way)
 
 
 @given(payments, words, windows)
@@ -277,7 +279,7 @@ def test_only_the_worker_asks_twice_and_only_once(
 
     if said.asked is Asked.CHECKOUT:
         assert DoubtRefunds() not in steps
-    assert (Charge() in steps) == (
+    assert (Authorise() in steps) == (
         said.asked is Asked.LOOK_UP
         and said.state is S.CREATED
         and payment.state not in FINAL
@@ -292,7 +294,7 @@ def test_hold_of_a_payment_that_was_over_is_left_alone(state: S, mode: Mode) -> 
     steps = give_up(payment_in(state, mode=mode), S.VOIDED, WHY)
 
     assert (Revert() in steps) == (mode is Mode.HOLD and state not in FINAL)
-    assert steps[-1] == Record(S.VOIDED, WHY, failed=True)
+    assert steps[-1] == RecordState(S.VOIDED, WHY, failed=True)
 
 
 # States.
@@ -358,7 +360,7 @@ def test_refused_capture_is_done_where_all_of_it_was_captured() -> None:
 @pytest.mark.parametrize("outcome", Outcome)
 def test_click_is_sold_by_two_answers(outcome: Outcome) -> None:
     """The first answer and that of a repeat."""
-    answer = HoldAnswer(outcome, slot=0, left=1, expires_at=0)
+    answer = HoldDecision(outcome, slot=0, left=1, expires_at=0)
 
     assert is_sold(answer) == (outcome in {Outcome.HELD, Outcome.CONFIRMED})
 
