@@ -11,7 +11,7 @@ import msgspec
 from live.api.join import Snapshot
 from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty, Nothing
-from live.buying.checkout import CheckoutAnswer
+from live.buying.purchase import CheckoutAnswer
 from live.buying.waitlist import WaitlistAnswer
 from live.domain.hold import HoldItem
 from live.domain.order import OrderView
