@@ -8,7 +8,6 @@ the truth: bans live in Postgres and are loaded again when Redis has lost them.
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import cast
 
 from redis.asyncio import Redis
@@ -17,7 +16,8 @@ from redis.exceptions import RedisError
 from live.aio.gathered import GatheredReads
 from live.base.errors import Busy
 from live.domain.ids import BuyerId, ShowId
-from live.redis.clients import Clients, Lua
+from live.redis.clients import Clients
+from live.redis.scripts import read_scripts
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a chatter's patience is 5 s
 RECENT_MAX = 1_000  # messages that can still be pinned; a moderator acts on what he sees
@@ -69,8 +69,7 @@ class ChatStore:
         self._clients = Clients(
             url, seconds=COMMAND_SECONDS, connect_seconds=COMMAND_SECONDS, decode=True
         )
-        source = resources.files("live.chat").joinpath("lua/admit.lua").read_text()
-        self._admit = Lua.of(source)
+        self._admit = read_scripts("live.chat")["admit"]
         self._bans = GatheredReads(self._read_bans)
 
     async def close(self) -> None:

@@ -9,11 +9,8 @@ Runs on: the event loop.
 """
 
 import asyncio
-import hashlib
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Self, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -33,28 +30,12 @@ from live.base.keepalive import redis_options
 from live.base.redis_url import NodeUrl
 from live.redis.memory import note_refusal
 from live.redis.nodes import Nodes
+from live.redis.scripts import Script
 
 T = TypeVar("T")
 
 PAUSE_SECONDS: Final = 0.02  # before a command is sent to a slot that is on its way again
-_FLAGS: Final = re.compile(r"^-- Flags:\s+(.+)$", re.MULTILINE)
-
 REST_SECONDS: Final = 0.25  # a node that just failed is not asked: its shows must not slow others
-
-
-@dataclass(frozen=True, slots=True)
-class Lua:
-    """A script and the name that servers know it by."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def of(cls, text: str) -> Self:
-        """Of a file; the flags that its header names are Redis'."""
-        flags = _FLAGS.search(text)
-        text = f"#!lua flags={flags.group(1)}\n{text}" if flags else text
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 class Clients:
@@ -145,20 +126,20 @@ class Clients:
                 raise
 
     async def run_script(
-        self, lua: Lua, name: str, keys: Sequence[str], args: Sequence[str | int | bytes]
+        self, script: Script, name: str, keys: Sequence[str], args: Sequence[str | int | bytes]
     ) -> object:
         """Run a script on the node of `name`, loading it where that node does not know it."""
 
         async def call(redis: Redis) -> object:
             try:
-                return await cast(
-                    Awaitable[object], redis.evalsha(lua.sha, len(keys), *keys, *args)
-                )
+                return await run(redis)
             except NoScriptError:
-                await redis.script_load(lua.text)
-                return await cast(
-                    Awaitable[object], redis.evalsha(lua.sha, len(keys), *keys, *args)
-                )
+                await redis.script_load(script.text)
+                return await run(redis)
+
+        def run(redis: Redis) -> Awaitable[object]:
+            sha = script.sha.decode()
+            return cast(Awaitable[object], redis.evalsha(sha, len(keys), *keys, *args))
 
         return await self.run(name, call)
 

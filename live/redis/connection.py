@@ -20,7 +20,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from live.base.errors import EngineError, EngineLoading
 from live.base.keepalive import watch_link
 from live.base.redis_url import PORT, NodeUrl, is_loading
-from live.redis.scripts import NAMES, script
+from live.redis.scripts import Script
 
 CONNECT_SECONDS = 4.0  # for TCP and TLS: a lost SYN is sent again after one second, then after two
 SILENCE_SECONDS = 2.0  # before each reply of the greeting; how far away Redis is does not count
@@ -111,9 +111,13 @@ def pack_command(*parts: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Redis is and how to log in, from a redis://, rediss:// or unix:// URL."""
+    """Where Redis is and how to log in, from a redis://, rediss:// or unix:// URL.
+
+    `scripts` are those that the server shall know once it is connected to.
+    """
 
     url: NodeUrl
+    scripts: Sequence[Script] = ()
 
     async def connect(self, on_lost: Callable[[Wire], None]) -> Wire:
         """Open a connection, learn the server's run id, see that it knows the scripts.
@@ -126,7 +130,7 @@ class Address:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 wire = await self._open(options, on_lost)
-            await _greet(wire, options)
+            await _greet(wire, options, self.scripts)
             wire.node = self.url
         except BaseException:  # also a cancellation: a half-greeted wire must not stay open
             if wire is not None:
@@ -156,21 +160,21 @@ def _tls(options: dict[str, object]) -> ssl.SSLContext:
     return SSLConnection(**cast(dict[str, Any], own)).ssl_context.get()
 
 
-async def _greet(wire: Wire, options: dict[str, object]) -> None:
-    """One round trip where the server knows our scripts, two where it does not.
+async def _greet(wire: Wire, options: dict[str, object], scripts: Sequence[Script]) -> None:
+    """One round trip where the server knows the scripts, two where it does not.
 
-    Asked first: the scripts are a quarter of a megabyte, and a crowd of gateways that comes back
-    to a Redis would send them again on each connection.
+    Asked first: stock's are a quarter of a megabyte, and a crowd of gateways that comes back to a
+    Redis would send them again on each connection.
     """
-    shas = [script(name).sha for name in NAMES]
-    *_, info, known = await _ask_all(
-        wire, [*_login(options), (b"INFO", b"server"), (b"SCRIPT", b"EXISTS", *shas)]
-    )
-    assert isinstance(info, bytes) and isinstance(known, list)
+    login = _login(options)
+    looks = [(b"SCRIPT", b"EXISTS", one.sha) for one in scripts]
+    replies = await _ask_all(wire, [*login, (b"INFO", b"server"), *looks])
+    info, *known = replies[len(login) :]
+    assert isinstance(info, bytes)
     found = [line[7:] for line in info.split(b"\r\n") if line.startswith(b"run_id:")]
     if not found:
         raise EngineError("the server at the Redis URL does not tell its run_id")
-    missing = [script(name) for name, there in zip(NAMES, known, strict=True) if not there]
+    missing = [one for one, there in zip(scripts, known, strict=True) if there == [0]]
     loaded = await _ask_all(wire, [(b"SCRIPT", b"LOAD", one.text) for one in missing])
     for one, sha in zip(missing, loaded, strict=True):
         if sha != one.sha:

@@ -7,7 +7,6 @@ Raises Busy wherever Redis does not answer. Called by broker.py only.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TypeVar, cast
 from uuid import uuid4
 
@@ -19,7 +18,8 @@ from live.base.errors import Busy
 from live.domain.ids import ShowId
 from live.fanout.retract import MARK
 from live.protocol.commands import ClientInfo, Publication
-from live.redis.clients import Clients, Lua
+from live.redis.clients import Clients
+from live.redis.scripts import read_scripts
 from live.showlog import keys
 from live.showlog.room import decode_info
 
@@ -57,7 +57,7 @@ class Store:
     def __init__(self, url: str, *, seconds: float = COMMAND_SECONDS) -> None:
         self._clients = Clients(url, seconds=seconds, connect_seconds=seconds)
         self.nodes = self._clients.nodes
-        self._scripts = _read_scripts()
+        self._scripts = read_scripts("live.showlog")
 
     async def open(self) -> None:
         """Connect once. Raises redis' ConnectionError or EngineError where nobody answers."""
@@ -302,16 +302,6 @@ class Store:
             return await self._clients.run(name, call)
         except (RedisError, OSError) as fault:
             raise Busy("the show's log does not answer") from fault
-
-
-def _read_scripts() -> dict[str, Lua]:
-    """Read lua/*.lua."""
-    folder = resources.files("live.showlog") / "lua"
-    return {
-        file.name.removesuffix(".lua"): Lua.of(file.read_text())
-        for file in folder.iterdir()
-        if file.name.endswith(".lua")
-    }
 
 
 def _kicks(reply: object) -> list[tuple[str, bytes]]:

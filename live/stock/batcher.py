@@ -21,13 +21,12 @@ from live.base.errors import Busy, CallError, EngineError
 from live.base.redis_url import NodeUrl
 from live.domain.hold import HoldDecision, Line
 from live.domain.ids import ShowId
-from live.redis.connection import LOST, Address, Reply, Wire
+from live.redis.connection import LOST, Reply, Wire
 from live.redis.memory import note_refusal
 from live.redis.nodes import REDIRECTIONS
-from live.redis.scripts import script
 from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
-from live.stock.calls import StockCalls
+from live.stock.calls import StockCalls, stock_address, stock_scripts
 from live.stock.keys import show_keys
 from live.stock.records import read_offers_now
 
@@ -100,7 +99,7 @@ class Batcher:
                 continue
             lanes = self._lanes[node] = [Lane(node) for _ in range(LANES)]
             for lane in lanes:
-                lane.wire = await Address(node).connect(self._lost)
+                lane.wire = await stock_address(node).connect(self._lost)
 
     async def close(self) -> None:
         self._closed = True
@@ -209,7 +208,7 @@ class Batcher:
                 self._prefixes.clear()
             k = show_keys(show)
             keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.guests)
-            parts = (b"EVALSHA", script("hold").sha, b"6", *keys, b"%d" % epoch, run_id)
+            parts = (b"EVALSHA", stock_scripts()["hold"].sha, b"6", *keys, b"%d" % epoch, run_id)
             packed = [b"*%d\r\n" % (len(parts) + 2)]
             packed += [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
             prefix = self._prefixes[show, epoch, run_id] = b"".join(packed)
@@ -345,7 +344,7 @@ class Batcher:
                 self._lanes[lane.node].remove(lane)
                 return
             try:
-                wire = await Address(lane.node).connect(self._lost)
+                wire = await stock_address(lane.node).connect(self._lost)
             except (OSError, TimeoutError, EngineError) as error:
                 self._calls.note_fault(lane.node, error)
                 await self._nodes.look()

@@ -23,7 +23,7 @@ from live.domain.ids import ShowId
 from live.redis.connection import LOST, Address, Reply, Wire
 from live.redis.memory import note_refusal
 from live.redis.nodes import REDIRECTIONS, Nodes
-from live.redis.scripts import script
+from live.redis.scripts import Script, read_scripts
 from live.stock.keys import show_keys
 
 CALL_SECONDS: Final = 2.0  # then "repeat with the same key" is the better answer
@@ -35,6 +35,16 @@ REBUILDING: Final = b"R"
 OnLost = Callable[[ShowId, int], None]
 
 log = structlog.get_logger()
+
+
+def stock_scripts() -> dict[str, Script]:
+    """The scripts of this package, by name."""
+    return read_scripts("live.stock")
+
+
+def stock_address(node: NodeUrl) -> Address:
+    """Where a connection finds a node, which knows the scripts from then on."""
+    return Address(node, tuple(stock_scripts().values()))
 
 
 def ignore_loss(show: ShowId, stock_epoch: int) -> None:
@@ -161,7 +171,7 @@ class StockCalls:
         keys: tuple[bytes, ...],
         args: tuple[bytes, ...],
     ) -> Reply:
-        parts = (b"EVALSHA", script(name).sha, b"%d" % len(keys), *keys, *args)
+        parts = (b"EVALSHA", stock_scripts()[name].sha, b"%d" % len(keys), *keys, *args)
         return await self._once(wire, deadline, parts)
 
     async def _once(self, wire: Wire, deadline: float, parts: tuple[bytes, ...]) -> Reply:
@@ -227,7 +237,7 @@ class StockCalls:
 
     async def _open_wire(self, node: NodeUrl) -> Wire:
         try:
-            wire = self._wires[node] = await Address(node).connect(lambda wire: None)
+            wire = self._wires[node] = await stock_address(node).connect(lambda wire: None)
         except (OSError, TimeoutError, EngineError) as error:
             self.note_fault(node, error)
             raise

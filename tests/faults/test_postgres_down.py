@@ -37,15 +37,15 @@ BACKLOG_MAX = 12  # of unsettled entries, here
 @pytest.fixture(autouse=True)
 def small_backlog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The same script with a bound that a test reaches."""
-    whole = scripts._read
+    whole = scripts.read_source
 
-    def read(name: str) -> str:
-        return re.sub(r"BACKLOG_MAX = \d+", f"BACKLOG_MAX = {BACKLOG_MAX}", whole(name))
+    def read(package: str, name: str) -> str:
+        return re.sub(r"BACKLOG_MAX = \d+", f"BACKLOG_MAX = {BACKLOG_MAX}", whole(package, name))
 
-    monkeypatch.setattr(scripts, "_read", read)
-    scripts.script.cache_clear()
+    monkeypatch.setattr(scripts, "read_source", read)
+    scripts.read_scripts.cache_clear()
     yield
-    scripts.script.cache_clear()
+    scripts.read_scripts.cache_clear()
 
 
 async def hold_until_busy(sale: Sale) -> list[Buyer]:

@@ -12,7 +12,7 @@ from live.base.errors import Busy
 from live.base.redis_url import NodeUrl
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.redis.connection import Address
+from live.stock.calls import stock_address
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox, OutboxEntry
 from tests.support.servers import Valkey
@@ -99,7 +99,7 @@ async def test_reader_of_the_outbox_far_away_comes_back(
 
 async def test_connecting_asks_once_where_the_scripts_are_known(link: SlowLink) -> None:
     """However many scripts there are: a crowd of gateways that comes back is as quick as one."""
-    address = Address(NodeUrl(url_of(link)))
+    address = stock_address(NodeUrl(url_of(link)))
     first = await address.connect(lambda wire: None)
     before = link.questions
 

@@ -43,7 +43,7 @@ LOSABLE = ("buyers", "deadlines", "guests")  # that every one of the commands be
 
 def prepare_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the scripts read their time from a key of the test, and grant in small steps."""
-    plain = scripts._read
+    plain = scripts.read_source
     changes = {
         "_records": {
             "local time = call('TIME')\n  return time[1] * 1000 + floor(time[2] / 1000)": (
@@ -56,15 +56,15 @@ def prepare_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
         },
     }
 
-    def prepared(name: str) -> str:
-        text = plain(name)
+    def prepared(package: str, name: str) -> str:
+        text = plain(package, name)
         for real, small in changes.get(name, {}).items():
             assert text.count(real) == 1
             text = text.replace(real, small)
         return text
 
-    monkeypatch.setattr(scripts, "_read", prepared)
-    scripts.script.cache_clear()
+    monkeypatch.setattr(scripts, "read_source", prepared)
+    scripts.read_scripts.cache_clear()
 
 
 def simulated(number: int) -> BuyerId:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-import live.stock
-from live.redis.scripts import NAMES, script
+from live.redis.scripts import read_scripts
 from live.stock.answers import CONFLICT, HELD, LIVE, REFUSALS, REPEATS, UNKNOWN, WRONG_MODE
 from live.stock.records import STATES, WAITING
 
-LUA = Path(live.stock.__file__).parent / "lua"
-FIELDS = ("Keeps", "Retry", "Needs", "Reply", "Codes")
+LIVE_FOLDER = Path(__file__).parents[2] / "live"
+FILES = sorted(LIVE_FOLDER.rglob("*.lua"))
+SCRIPTS = [path for path in FILES if not path.stem.startswith("_")]
+STOCK = [path for path in SCRIPTS if path.parts[-3] == "stock"]
+FIELDS = ("Keeps", "Retry", "Cost", "Clock", "Reply")
 ANSWERS = {chr(code) for code in (HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE)}
 ANSWERS |= {chr(code) for code in (*REFUSALS, *REPEATS)}
 STATE_CODES = {*STATES, WAITING, "U", "L"}
@@ -19,50 +21,77 @@ STATE_CODES = {*STATES, WAITING, "U", "L"}
 LIFE_ITSELF = ("install", "stop", "swap", "trim", "forget", "retire")
 """These begin or end a life of a show, or serve all of them."""
 
+every_file = pytest.mark.parametrize(
+    "path", FILES, ids=lambda path: f"{path.parts[-3]}.{path.stem}"
+)
+every_script = pytest.mark.parametrize(
+    "path", SCRIPTS, ids=lambda path: f"{path.parts[-3]}.{path.stem}"
+)
+every_stock_script = pytest.mark.parametrize("path", STOCK, ids=lambda path: path.stem)
 
-def header_and_body(name: str) -> tuple[str, str]:
-    lines = (LUA / f"{name}.lua").read_text().splitlines()
+
+def header_and_body(path: Path) -> tuple[str, str]:
+    lines = path.read_text().splitlines()
     end = next(i for i, line in enumerate(lines) if not line.startswith("--"))
     return "\n".join(lines[:end]), "\n".join(lines[end:])
 
 
 def field(header: str, name: str) -> str:
-    found = re.search(rf"^-- {name}:\s+(.+)$", header, re.MULTILINE)
+    found = re.search(rf"^-- (?:.*  )?{name}:\s+(.+)$", header, re.MULTILINE)
     assert found, f"the header lacks {name}:"
     return found.group(1)
 
 
-def test_every_lua_file_is_a_known_script_or_shared_part() -> None:
-    """No script lies about unused, none is missing."""
-    files = {path.stem for path in LUA.glob("*.lua")}
-    assert {name for name in files if not name.startswith("_")} == set(NAMES)
+def test_three_packages_have_scripts() -> None:
+    """A folder that is no more found would be tested no more."""
+    assert {path.parts[-3] for path in SCRIPTS} == {"chat", "showlog", "stock"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_header_names_the_operation_and_all_fields(name: str) -> None:
+@every_script
+def test_script_is_known_by_its_file_and_run_by_its_package(path: Path) -> None:
+    """The loader finds it, and no script lies about that nobody calls."""
+    package = path.parents[1]
+    assert read_scripts(f"live.{package.name}")[path.stem].name == path.stem
+    assert any(f'"{path.stem}"' in source.read_text() for source in package.glob("*.py"))
+
+
+@every_script
+def test_header_names_the_operation_and_all_fields(path: Path) -> None:
     """The first line is `-- name: what it does`, then what always holds and how to repeat it."""
-    header, _ = header_and_body(name)
-    assert header.startswith(f"-- {name}: ")
+    header, _ = header_and_body(path)
+    assert header.startswith(f"-- {path.stem}: ")
     for wanted in FIELDS:
         field(header, wanted)
-    assert "Cost:" in header and "Clock:" in header
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every_script
 @pytest.mark.parametrize("table", ["KEYS", "ARGV"])
-def test_header_lists_exactly_what_the_body_binds(name: str, table: str) -> None:
+def test_header_lists_exactly_what_the_body_binds(path: Path, table: str) -> None:
     """KEYS and ARGV are numbered from 1 without a gap, and each is bound to a name once."""
-    header, body = header_and_body(name)
-    listed = [int(n) for n in re.findall(rf"{table}\[(\d+)\]", header)]
+    header, body = header_and_body(path)
+    lists = "\n".join(re.findall(r"^-- (?:KEYS|ARGV)\[.+$", header, re.MULTILINE))
+    listed = [int(n) for n in re.findall(rf"{table}\[(\d+)\]", lists)]
     bound = [int(n) for n in re.findall(rf"{table}\[(\d+)\]", body)]
     assert listed == list(range(1, len(listed) + 1))
     assert sorted(bound) == listed
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_body_touches_declared_keys_only(name: str) -> None:
-    """No key is built in Lua, so every script is safe on a cluster."""
-    _, body = header_and_body(name)
+@every_file
+def test_no_key_is_built(path: Path) -> None:
+    """Every key is handed in, or a cluster could not route the call."""
+    assert "live:" not in path.read_text()
+
+
+@every_file
+def test_lua_lines_fit_into_a_hundred_columns(path: Path) -> None:
+    """The line length of the project; no linter looks at Lua."""
+    assert [line for line in path.read_text().splitlines() if len(line) > 100] == []
+
+
+@every_stock_script
+def test_stock_script_touches_declared_keys_only(path: Path) -> None:
+    """So every script is safe on a cluster."""
+    _, body = header_and_body(path)
     calls = re.findall(r"call\('(\w+)',\s*([^,)]+)", body)
     allowed = {"meta_key", "offers_key", "buyers_key", "outbox_key", "deadlines_key", "wait_key"}
     allowed |= {"guests_key", "refused_key"}
@@ -71,24 +100,26 @@ def test_body_touches_declared_keys_only(name: str) -> None:
     assert {key.strip() for verb, key in calls if verb != "TIME"} <= allowed
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_codes_are_those_that_python_reads(name: str) -> None:
+@every_stock_script
+def test_codes_are_those_that_python_reads(path: Path) -> None:
     """A code in a header is one that Python knows, and the body uses each letter it promises."""
-    codes = field(header_and_body(name)[0], "Codes")
+    header, _ = header_and_body(path)
+    field(header, "Needs")
+    codes = field(header, "Codes")
     if codes == "none":
         return
     letters = set(codes.split())
     assert letters <= ANSWERS | STATE_CODES
-    text = script(name).text.decode()
+    text = read_scripts("live.stock")[path.stem].text.decode()
     for letter in letters - set("HPSREXW"):  # states are read from the record as they stand
         assert f"'{letter}'" in text
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in LIFE_ITSELF])
+@pytest.mark.parametrize("name", [path.stem for path in STOCK if path.stem not in LIFE_ITSELF])
 def test_script_checks_the_life_and_the_keys_of_the_show_before_anything_else(name: str) -> None:
     """Epoch, run and keys come first; nothing is read or written before they are right. Offers are
     counted instead: a show may have none."""
-    _, body = header_and_body(name)
+    _, body = header_and_body(LIVE_FOLDER / "stock" / "lua" / f"{name}.lua")
     check = re.search(
         r"if must_rebuild\(meta_key, epoch, run, ([^)]*)\) then\s+return 'R'\s+end"
         r"|local now = open_work\(epoch, run, meta_key, offers_key,([^)]*)\)\n"
@@ -101,9 +132,3 @@ def test_script_checks_the_life_and_the_keys_of_the_show_before_anything_else(na
     checked |= set(re.findall(r"call\('(?:HGET|ZSCORE)', (\w+_key), 'mark'\)", body))
     bound = set(re.findall(r"\w+_key", "".join(re.findall(r"local [^=]+=\s+KEYS", body))))
     assert checked | {"meta_key", "offers_key"} == bound | {"offers_key"}
-
-
-@pytest.mark.parametrize("path", sorted(LUA.glob("*.lua")), ids=lambda path: path.name)
-def test_lua_lines_fit_into_a_hundred_columns(path: Path) -> None:
-    """The line length of the project; no linter looks at Lua."""
-    assert [line for line in path.read_text().splitlines() if len(line) > 100] == []

@@ -12,7 +12,7 @@ from live.base.errors import BadField
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import PURCHASES_MAX, Stock
-from live.redis.scripts import script
+from live.redis.scripts import read_scripts
 from live.stock.records import (
     COUNTER_BITS,
     UNITS_MAX,
@@ -69,7 +69,9 @@ def test_stock_is_read_back_as_packed(left: int, held: int, sold: int) -> None:
 
 def test_bound_on_purchases_is_the_one_that_is_published() -> None:
     """Lua enforces what the API's description of `per_buyer_limit` says."""
-    [bound] = re.findall(r"RECORDS_PER_OFFER_MAX, .+ = (\d+), ", script("hold").text.decode())
+    [bound] = re.findall(
+        r"RECORDS_PER_OFFER_MAX, .+ = (\d+), ", read_scripts("live.stock")["hold"].text.decode()
+    )
     schema = msgspec.json.schema(OfferBody)
     [offer_body] = [one for name, one in schema["$defs"].items() if name == "OfferBody"]
     assert int(bound) == PURCHASES_MAX

@@ -1,17 +1,19 @@
 -- admit: decide whether one chat message may be published, and give it an id.
 -- Keeps:   one pace per buyer and show, whatever the number of his connections and gateways.
 -- Clock:   Redis TIME.   Cost: O(1).   Retry: a repeat counts as a second message.
--- KEYS[1]  bans    hash    "loaded" -> 1, buyer hex -> "<kind>:<until ms or 0>:<rank>" (up to three, by space)
+-- KEYS[1]  bans    hash    "loaded" -> 1, buyer hex -> "<kind>:<until ms or 0>:<rank>" (up to
+--                          three, by space)
 -- KEYS[2]  pace    hash    tokens, at (ms), text (digest of the last one), said (ms); expires
 -- KEYS[3]  recent  stream  the last messages: text, rank (of who wrote it)
 -- KEYS[4]  flow    hash    second, lines (that went to everybody in it); expires
--- ARGV[1]  buyer hex       ARGV[2]  text          ARGV[3]  digest of the text, "" : no duplicate filter
+-- ARGV[1]  buyer hex       ARGV[2]  text
+-- ARGV[3]  digest of the text, "": no duplicate filter
 -- ARGV[4]  burst           ARGV[5]  ms a token    ARGV[6]  slow mode ms, 0: off
 -- ARGV[7]  duplicate window ms                    ARGV[8]  recent messages to keep
 -- ARGV[9]  lines a second that everybody gets, 0: this one goes to everybody whatever the number
 -- ARGV[10] rank of who speaks: a restriction reaches those below the rank of who made it
--- Reply:   {code, detail}: "ok" id | "shadow" id | "sampled" id | "unloaded" | "ban" until | "mute" until | "slow" wait ms
---          | "rate" wait ms | "duplicate" wait ms
+-- Reply:   {code, detail}: "ok" id | "shadow" id | "sampled" id | "unloaded" | "ban" until
+--          | "mute" until | "slow" wait ms | "rate" wait ms | "duplicate" wait ms
 local bans_key, pace_key, recent_key, flow_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local buyer, text, digest = ARGV[1], ARGV[2], ARGV[3]
 local burst, token_ms, slow_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -68,4 +70,6 @@ if flow_max > 0 then
   redis.call('HSET', flow_key, 'second', time[1], 'lines', lines + 1)
   redis.call('PEXPIRE', flow_key, 2000)
 end
-return {'ok', redis.call('XADD', recent_key, 'MAXLEN', '~', recent_max, '*', 'text', text, 'rank', rank)}
+local id =
+  redis.call('XADD', recent_key, 'MAXLEN', '~', recent_max, '*', 'text', text, 'rank', rank)
+return {'ok', id}

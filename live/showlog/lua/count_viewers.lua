@@ -3,7 +3,7 @@
 -- Retry:   harmless.   Cost: O(gateways).   Clock: Redis TIME, because gateways' clocks differ.
 -- Flags:   allow-oom
 -- KEYS[1]  viewers hash    gateway -> `<viewers>:<ms>`
--- ARGV[1]  gateway, "" to read only     ARGV[2]  its viewers     ARGV[3]  ms until a gateway is dead
+-- ARGV[1]  gateway, "" to read only   ARGV[2]  its viewers   ARGV[3]  ms until a gateway is dead
 -- Reply:   viewers of all living gateways
 local viewers_key = KEYS[1]
 local gateway, count, dead_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])

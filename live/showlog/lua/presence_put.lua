@@ -1,6 +1,8 @@
 -- presence_put: say that these connections are on a channel, now.
--- Keeps:   a row per connection; rows older than ARGV[1] ms count as gone, and go when somebody reads.
--- Retry:   harmless.   Cost: O(connections given).   Clock: Redis TIME, because gateways' clocks differ.
+-- Keeps:   a row per connection; rows older than ARGV[1] ms count as gone, and go when somebody
+--          reads.
+-- Retry:   harmless.   Cost: O(connections given).
+-- Clock:   Redis TIME, because gateways' clocks differ.
 -- KEYS[1]  presence  hash  client -> `<ms> <info as JSON>`
 -- ARGV[1]  ms until a row is old   ARGV[2...]  client, info, client, info ...
 -- Reply:   nothing

@@ -1,13 +1,16 @@
 -- publish: append one publication to a log of a show and announce it to all gateways.
--- Keeps:   offsets of a log are 1, 2, 3 ... within the show's log epoch; `total` counts announcements;
---          no log outlives the show's `logs`, and those of a show without a state end in a day.
--- Retry:   a key that the log still remembers gets its first offset; nothing is appended or announced.
+-- Keeps:   offsets of a log are 1, 2, 3 ... within the show's log epoch; `total` counts
+--          announcements; no log outlives the show's `logs`, and those of a show without a state
+--          end in a day.
+-- Retry:   a key that the log still remembers gets its first offset; nothing is appended or
+--          announced.
 -- Cost:    O(1); with a key O(entries of the log).   Clock: none.
 -- KEYS[1]  log     stream  id `<offset>-0`, d data, i info, k key
 -- KEYS[2]  logs    hash    epoch, total, t:<log> top offset
 -- KEYS[3]  live    sharded pub/sub channel
--- ARGV[1]  log name       ARGV[2] key or ""      ARGV[3] entries to keep   ARGV[4] seconds to keep, 0 for ever
--- ARGV[5]  fresh epoch, taken where there is none ARGV[6] data             ARGV[7] info
+-- ARGV[1]  log name       ARGV[2] key or ""      ARGV[3] entries to keep
+-- ARGV[4]  seconds to keep, 0 for ever           ARGV[5] fresh epoch, taken where there is none
+-- ARGV[6]  data           ARGV[7] info
 -- Reply:   the offset
 local log_key, logs_key, live_key = KEYS[1], KEYS[2], KEYS[3]
 local log, key, keep, seconds = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])

@@ -1,7 +1,8 @@
 -- publish_state: keep the newest state of a show and announce it, with an event of the show log.
 -- Keeps:   the stored version never falls; the offset of the event and the state change together;
 --          a show that is published has no end, also where it had one before.
--- Retry:   a key that the log still remembers gets its first offset; only a newer state is stored then.
+-- Retry:   a key that the log still remembers gets its first offset; only a newer state is stored
+--          then.
 -- Cost:    O(size of the state + entries of the log).   Clock: none.
 -- KEYS[1]  log     stream  the show log, as in publish.lua
 -- KEYS[2]  logs    hash    epoch, total, t:<log> top offset
@@ -11,7 +12,7 @@
 -- Reply:   the offset of the event, or the top of the log where there is no event
 local log_key, logs_key, live_key, state_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local log, key, keep, fresh_epoch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local data, version, state = ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local data, version, state = ARGV[5], ARGV[6], ARGV[7]
 
 local known = nil
 if key ~= '' then
@@ -25,7 +26,7 @@ end
 redis.call('PERSIST', state_key)
 redis.call('PERSIST', logs_key)
 redis.call('PERSIST', log_key)
-local newer = version > tonumber(redis.call('HGET', state_key, 'version') or '-1')
+local newer = tonumber(version) > tonumber(redis.call('HGET', state_key, 'version') or '-1')
 local appends = data ~= '' and known == nil
 local top = tonumber(redis.call('HGET', logs_key, 't:' .. log) or '0')
 if not newer and not appends then
@@ -33,7 +34,7 @@ if not newer and not appends then
 end
 
 if newer then
-  redis.call('HSET', state_key, 'version', ARGV[6], 'json', state)
+  redis.call('HSET', state_key, 'version', version, 'json', state)
 else
   state = ''
 end

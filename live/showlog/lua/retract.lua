@@ -1,9 +1,10 @@
 -- retract: take publications out of a log, where they stand, and announce that they are gone.
--- Keeps:   offsets without a gap: in the place of what was taken back stands the event that says so.
---          The replacement and the announcement are one step, so whoever has heard of the event, or
+-- Keeps:   offsets without a gap: in the place of what was taken back stands the event that says
+--          so. The replacement and the announcement are one step, so whoever has heard of it, or
 --          reads the log up to it, has nothing that it took back.
 -- Retry:   harmless: another announcement of the same.
--- Cost:    O(entries of the log): a stream cannot change an entry, so it is written again.   Clock: none.
+-- Cost:    O(entries of the log): a stream cannot change an entry, so it is written again.
+-- Clock:   none.
 -- KEYS[1]  log     stream  id `<offset>-0`, d data, i info, k key
 -- KEYS[2]  logs    hash    epoch, total, t:<log> top offset
 -- KEYS[3]  live    sharded pub/sub channel

@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(calls, "CALL_SECONDS", 60.0)
     monkeypatch.setattr(batcher, "DEADLINE_SECONDS", 60.0)
     yield
-    scripts.script.cache_clear()
+    scripts.read_scripts.cache_clear()
 
 
 def simulate(url: str, seed: int) -> HostileBuyers:

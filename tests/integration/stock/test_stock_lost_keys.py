@@ -12,7 +12,7 @@ from live.base.errors import Busy
 from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
-from live.redis.scripts import NAMES
+from live.redis.scripts import read_scripts
 from live.stock.engine import StockEngine
 from live.stock.keys import ShowKeys, show_keys
 from tests.integration.stock.test_stock_life import Question
@@ -60,7 +60,7 @@ CASES = [
 
 def test_every_deciding_script_has_a_step() -> None:
     """A new script, or a new key, must be asked here, too."""
-    assert STEPS.keys() == set(NAMES) - OF_A_LIFE
+    assert STEPS.keys() == set(read_scripts("live.stock")) - OF_A_LIFE
     assert {lost for _, lost in CASES} | COUNTED == set(ShowKeys.__slots__)
 
 

@@ -57,7 +57,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ):
         monkeypatch.setattr(module, name, 60.0)
     yield
-    scripts.script.cache_clear()
+    scripts.read_scripts.cache_clear()
 
 
 def simulate(url: str, seed: int, operations: int) -> Simulator:

@@ -34,7 +34,9 @@ class Twin:
         self.client = client
 
     async def __call__(self, body: str, *args: bytes | int) -> list[object]:
-        reply = await self.client.eval(scripts._read("_records") + body, 0, *args)
+        reply = await self.client.eval(
+            scripts.read_source("live.stock", "_records") + body, 0, *args
+        )
         assert isinstance(reply, list)
         return reply
 
