@@ -28,10 +28,10 @@ from live.protocol.commands import (
     PublishResult,
     RpcRequest,
 )
+from live.showlog.followed import decode_info
 from live.showlog.log import Broker
 from live.showlog.ports import RpcHandler
 from live.showlog.presence import is_small
-from live.showlog.room import decode_info
 
 COMMAND_SECONDS = 4.0  # the SDKs give up at 5 s and reconnect, which makes a storm of a delay
 

@@ -11,8 +11,8 @@ from live.connection.policy import Grant
 from live.connection.viewer import Mark
 from live.fanout.topic import Topic
 from live.protocol.commands import SubscribeRequest
+from live.showlog.followed import ShowRoom
 from live.showlog.log import Broker
-from live.showlog.room import ShowRoom
 
 
 class Lookup:

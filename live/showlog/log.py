@@ -32,8 +32,8 @@ from live.redis.clients import Clients
 from live.redis.subscribers import Subscribers
 from live.showlog import keys
 from live.showlog.disconnects import Kick, Kicks
-from live.showlog.room import LogMessage, ShowRoom, decode_state
-from live.showlog.room import parse_message as parse
+from live.showlog.followed import LogMessage, ShowRoom, decode_state
+from live.showlog.followed import parse_message as parse
 from live.showlog.store import COMMAND_SECONDS, Retention, Store
 
 BEAT_SECONDS = 1.0  # between two heartbeats of the viewer count

@@ -21,7 +21,7 @@ from live.protocol.commands import ClientInfo, Publication
 from live.redis.clients import Clients
 from live.redis.scripts import read_scripts
 from live.showlog import keys
-from live.showlog.room import decode_info
+from live.showlog.followed import decode_info
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a viewer's patience is 5 s
 DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within 3 s

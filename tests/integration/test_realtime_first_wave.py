@@ -6,8 +6,8 @@ from uuid import uuid4
 from live.domain.ids import ShowId
 from live.fanout.hub import Hub
 from live.showlog import log as broker_module
+from live.showlog.followed import ShowRoom
 from live.showlog.log import Broker
-from live.showlog.room import ShowRoom
 from tests.support.show_states import make_state
 
 SHOWS = 1_000
