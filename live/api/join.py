@@ -1,6 +1,6 @@
 """What a viewer is given when he joins a show, and what pages show of it.
 
-Always: made from the show's room in memory and one Redis read for what the viewer has himself; no
+Always: made from the followed show in memory and one Redis read for what the viewer has himself; no
 Postgres query. A viewer sees no drafts, and a rehearsal only with its passcode.
 """
 
@@ -29,7 +29,7 @@ from live.hosting.views import view_show
 PASSCODES_BURST, PASSCODE_S = 10, 30.0
 
 
-class Room(Protocol):
+class Followed(Protocol):
     @property
     def state(self) -> ShowState | None: ...
 
@@ -37,8 +37,8 @@ class Room(Protocol):
     def stock(self) -> dict[int, Stock]: ...
 
 
-class Rooms(Protocol):
-    async def open_room(self, show: ShowId) -> Room: ...
+class FollowedShows(Protocol):
+    async def follow(self, show: ShowId) -> Followed: ...
 
     async def refuse_unknown(self, show: ShowId) -> NoReturn:
         """Raises NotFound; Busy where the show is only lost for a moment."""
@@ -122,9 +122,14 @@ class Snapshot:
 
 class Join:
     def __init__(
-        self, rooms: Rooms, me: Belongings, door: Door, *, providers: tuple[str, ...] = ()
+        self,
+        followed: FollowedShows,
+        me: Belongings,
+        door: Door,
+        *,
+        providers: tuple[str, ...] = (),
     ) -> None:
-        self._rooms = rooms
+        self._followed = followed
         self._me = me
         self._door = door
         self._providers = providers
@@ -151,14 +156,14 @@ class Join:
         await self.view(show)  # first, so that an unknown show is told as such
         await self._door.refuse_banned(caller, show)
         me = await self._me.view(caller, show)
-        # The room last: between it and the reply nothing is awaited, so the snapshot is as new as
+        # The show last: between it and the reply nothing is awaited, so the snapshot is as new as
         # the offsets that go with it.
-        room = await self._rooms.open_room(show)
-        if room.state is None:
-            await self._rooms.refuse_unknown(show)
+        followed = await self._followed.follow(show)
+        if followed.state is None:
+            await self._followed.refuse_unknown(show)
         if not caller.may_moderate(show):
-            check(room.state)
-        view = view_show(room.state, room.stock, drafts=caller.may_moderate(show))
+            check(followed.state)
+        view = view_show(followed.state, followed.stock, drafts=caller.may_moderate(show))
         return Snapshot(
             show=view,
             me=me,
@@ -168,10 +173,10 @@ class Join:
 
     async def view(self, show: ShowId) -> ShowView:
         """The show with its latest figures. Raises NotFound, Busy."""
-        room = await self._rooms.open_room(show)
-        if room.state is None:
-            await self._rooms.refuse_unknown(show)
-        return view_show(room.state, room.stock, drafts=False)
+        followed = await self._followed.follow(show)
+        if followed.state is None:
+            await self._followed.refuse_unknown(show)
+        return view_show(followed.state, followed.stock, drafts=False)
 
     async def public_view(self, show: ShowId) -> ShowView | None:
         """The same for a page; None where there is no such show."""

@@ -7,7 +7,7 @@ looking an offer up costs two dictionary reads.
 from dataclasses import dataclass
 
 from live.base.errors import Busy, NotFound
-from live.buying.ports import Rooms
+from live.buying.ports import FollowedShows
 from live.domain.hold import HoldItem, HoldState, HoldView, Line
 from live.domain.ids import HoldKey, OfferId, ShowId, key_text
 from live.domain.offer import OfferTerms
@@ -58,10 +58,10 @@ class Offers:
 
 
 class OfferBook:
-    """Finds the offers of a show; `rooms` is the broker."""
+    """Finds the offers of a show; `shows` is the follower."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, shows: FollowedShows) -> None:
+        self._shows = shows
         self._known: dict[ShowId, Offers] = {}
 
     def of(self, show: ShowId) -> Offers:
@@ -70,8 +70,8 @@ class OfferBook:
         Never NotFound: whoever asks has joined it, so it is there, and Redis has lost it or is
         away. Which shows are in no world is told at the door, by those who ask the ledger.
         """
-        room = self._rooms.room(show)
-        state = None if room is None else room.state
+        followed = self._shows.current(show)
+        state = None if followed is None else followed.state
         if state is None:
             raise Busy("the show is being made again")
         known = self._known.get(show)

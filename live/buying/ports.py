@@ -17,7 +17,7 @@ from live.domain.stock import BeginAnswer, BuyerState, Transition, WaitAnswer
 from live.payments.ports import PaidStock, PaymentSteps
 
 
-class Room(Protocol):
+class Followed(Protocol):
     """A show as this process sees it."""
 
     @property
@@ -27,8 +27,8 @@ class Room(Protocol):
     def stock(self) -> Mapping[int, Stock]: ...
 
 
-class Rooms(Protocol):
-    def room(self, show: ShowId) -> Room | None: ...
+class FollowedShows(Protocol):
+    def current(self, show: ShowId) -> Followed | None: ...
 
 
 class SaleStock(PaidStock, Protocol):

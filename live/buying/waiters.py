@@ -40,7 +40,7 @@ class Waiter:
 
 
 class OrderWaiters:
-    """Who waits in this process; `tap` is registered with `broker.on_personal`."""
+    """Who waits in this process; `tap` is registered with `Follower.on_personal`."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[ShowId, BuyerId], dict[str, list[Waiter]]] = {}

@@ -22,10 +22,11 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatDeleted, ChatPinned, ModerationEvent
 from live.domain.ids import ShowId, Sub
 from live.hosting.desk import publish
-from live.hosting.ports import UNREACHABLE, BrokerPort
+from live.hosting.ports import UNREACHABLE
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.show_command import Actor, DoneBefore
 from live.ledger.hosting.shows import ShowRows
+from live.showlog.log import ShowLog
 
 log = structlog.get_logger()
 
@@ -55,7 +56,7 @@ class Moderation:
         store: ChatStore,
         bans: BanRows,
         shows: ShowRows,
-        broker: BrokerPort,
+        show_log: ShowLog,
         *,
         close_sockets: CloseShowSockets,
         now: Callable[[], int],
@@ -64,7 +65,7 @@ class Moderation:
         self._store = store
         self._bans = bans
         self._shows = shows
-        self._broker = broker
+        self._log = show_log
         self._close_sockets = close_sockets
         self._now = now
 
@@ -102,7 +103,7 @@ class Moderation:
     async def _refuse_upwards(self, show: ShowId, sub: str, actor: Actor) -> None:
         """Raises Denied for oneself, and for those at the desk who do not stand below."""
         try:
-            role = (await self._broker.at_desk(show)).get(sub, Role.VIEWER)
+            role = (await self._log.at_desk(show)).get(sub, Role.VIEWER)
         except UNREACHABLE as error:
             log.warning("desk_unread", show=show, error=str(error))
             return
@@ -128,14 +129,14 @@ class Moderation:
 
     async def _pin(self, show: ShowId, message: str, text: str) -> None:
         event = ChatPinned(at=self._now(), id=message, text=text)
-        await self._broker.publish(Channel(ChannelKind.CHAT, show), event)
+        await self._log.publish(Channel(ChannelKind.CHAT, show), event)
         if text and await self._store.find_message(show, message) is None:
             # Deleted since we read it: what another moderator took away must not come back.
             await self._take_back(show, message)
 
     async def _take_back(self, show: ShowId, message: str) -> None:
         event = ChatDeleted(at=self._now(), id=message)
-        await self._broker.retract(Channel(ChannelKind.CHAT, show), event)
+        await self._log.retract(Channel(ChannelKind.CHAT, show), event)
 
     async def _tell_desk(self, show: ShowId, command: ModerationCommand, actor: Actor) -> None:
         event = ModerationEvent(
@@ -147,7 +148,7 @@ class Moderation:
             seconds=command.seconds,
         )
         try:
-            await publish(self._broker, Channel(ChannelKind.DESK, show), event)
+            await publish(self._log, Channel(ChannelKind.DESK, show), event)
         except UNREACHABLE as error:
             # The audit log has it; the feed is there so that two moderators see one another.
             log.warning("desk_untold", show=show, error=str(error))

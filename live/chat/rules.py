@@ -6,8 +6,8 @@ show it as text - but without control characters and direction overrides, which 
 lines. A restriction reaches those who stand below whoever made it, by the token of whom it meets.
 Who wrote a line is told to viewers as an opaque author; the desk learns his `sub` before the line.
 
-In a huge room chat is a sample: of the lines of one second (Redis' clock, all gateways together)
-the first LINES_PER_SECOND_MAX reach everybody, each later one its author alone, in the same way as
+For a huge audience chat is a sample: of the lines of one second (Redis' clock, all gateways) the
+first LINES_PER_SECOND_MAX reach everybody, each later one its author alone, in the same way as
 a line of somebody who is shadow banned: who is has no sign to tell it by. Nobody reads more,
 and every line costs one frame a viewer. Lines of hosts and moderators always reach everybody.
 """
@@ -31,9 +31,10 @@ from live.domain.events import ChatAuthor, ChatMessage, StaffMessage
 from live.domain.ids import AuthorId, BuyerId, ShowId, author_of
 from live.domain.show import ShowState, ShowStatus
 from live.hosting.desk import publish
-from live.hosting.ports import UNREACHABLE, BrokerPort
+from live.hosting.ports import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.bans import BanRows
+from live.showlog.log import ShowLog
 
 TEXT_CHARS_MAX = 500
 NAME_CHARS_MAX = 40
@@ -63,14 +64,14 @@ class Chat:
         self,
         store: ChatStore,
         bans: BanRows,
-        broker: BrokerPort,
+        show_log: ShowLog,
         *,
         digest_of: Callable[[str], BuyerId],
         state_of: Callable[[ShowId], Awaitable[ShowState]],
     ) -> None:
         self._store = store
         self._bans = bans
-        self._broker = broker
+        self._log = show_log
         self._digest_of = digest_of
         self._state_of = state_of
 
@@ -103,7 +104,7 @@ class Chat:
         _refuse(admission)
         message = _message(caller, author_of(caller.buyer, show), said, admission.detail, staff)
         if admission.code in ("shadow", "sampled"):
-            await self._broker.publish_alone(Channel(kind, show), caller.buyer, message)
+            await self._log.publish_alone(Channel(kind, show), caller.buyer, message)
             return None
         await self._tell_author(caller, show, message)
         return message
@@ -113,7 +114,7 @@ class Chat:
         event = ChatAuthor(at=message.at, author=message.author, sub=caller.sub)
         # With a key: told again only when the desk's log has forgotten it.
         desk = Channel(ChannelKind.DESK, show)
-        await publish(self._broker, desk, event, key=f"author:{message.author}")
+        await publish(self._log, desk, event, key=f"author:{message.author}")
 
     async def refuse_banned(self, caller: Caller, show: ShowId) -> None:
         """Raises Banned for somebody who was banned from the show; one read of Redis.

@@ -5,7 +5,7 @@ offset that goes with it agree; whatever is published between the two reaches th
 a viewer is a member of at most one show.
 Runs on: the event loop. Joining, subscribing and calls run in tasks with a deadline.
 Not here: who may do what (policy.py), how rights end (rights.py), what a viewer listens to
-(seats.py), fan-out (hub.py), logs (broker.py, lookup.py).
+(seats.py), fan-out (hub.py), logs (follower.py, lookup.py).
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from live.protocol.limits import DEFAULT, Limits
 from live.protocol.port import Port
 from live.protocol.session import Session
 from live.showlog.disconnects import Kick
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
 from live.showlog.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.showlog.presence import Presence
 
@@ -64,7 +64,7 @@ class Gateway:
     def __init__(
         self,
         hub: Hub,
-        broker: Broker,
+        follower: Follower,
         policy: Policy,
         authenticate: Authenticate,
         *,
@@ -76,14 +76,15 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.hub = hub
-        self.broker = broker
+        self.log = follower.log
+        self.follower = follower
         self.admission = Admission(clock, admission)
         self._policy = policy
         self._authenticate = authenticate
-        self._calls = Calls(broker, policy, rpcs or {}, self._spawn)
-        self._presence = Presence(broker.store)
-        self._seats = Seats(hub, broker, self._presence)
-        self._lookup = Lookup(broker)
+        self._calls = Calls(follower, policy, rpcs or {}, self._spawn)
+        self._presence = Presence(follower.log.store)
+        self._seats = Seats(hub, follower, self._presence)
+        self._lookup = Lookup(follower)
         self._on_join = on_join
         self._on_enter = on_enter
         self._limits = limits
@@ -93,11 +94,11 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._rights = Rights(
-            hub, broker, policy, authenticate, admission=self.admission, seats=self._seats
+            hub, follower, policy, authenticate, admission=self.admission, seats=self._seats
         )
-        broker.kicks.listen(self._rights.kick)
-        broker.on_state = self._rights.state_turned
-        broker.on_alone = self._tell_alone
+        follower.kicks.listen(self._rights.kick)
+        follower.on_state = self._rights.state_turned
+        follower.on_alone = self._tell_alone
 
     async def open(self) -> None:
         self._running = [
@@ -427,8 +428,8 @@ class Gateway:
             await self._on_enter(viewer.caller, viewer.entering)
 
     def _admits(self, viewer: Viewer, sub: Subscription) -> bool:
-        room = self.broker.room_of(sub.topic.show)
-        return room is None or self._policy.admits(viewer.asking, room.state)
+        followed = self.follower.followed(sub.topic.show)
+        return followed is None or self._policy.admits(viewer.asking, followed.state)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

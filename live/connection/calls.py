@@ -28,10 +28,10 @@ from live.protocol.commands import (
     PublishResult,
     RpcRequest,
 )
-from live.showlog.followed import decode_info
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
 from live.showlog.ports import RpcHandler
 from live.showlog.presence import is_small
+from live.showlog.store import decode_info
 
 COMMAND_SECONDS = 4.0  # the SDKs give up at 5 s and reconnect, which makes a storm of a delay
 
@@ -41,9 +41,9 @@ log = structlog.get_logger()
 
 class Calls:
     def __init__(
-        self, broker: Broker, policy: Policy, rpcs: Mapping[str, RpcHandler], spawn: Spawn
+        self, follower: Follower, policy: Policy, rpcs: Mapping[str, RpcHandler], spawn: Spawn
     ) -> None:
-        self._broker = broker
+        self._follower = follower
         self._policy = policy
         self._rpcs = rpcs
         self._spawn = spawn
@@ -110,7 +110,7 @@ class Calls:
             session.fail(command, codes.UNRECOVERABLE)
             return
         limit = RECOVERY_MAX if request.limit < 0 else min(request.limit, RECOVERY_MAX)
-        found = await self._broker.store.read_log(
+        found = await self._follower.log.store.read_log(
             topic.show,
             topic.log,
             count=limit,
@@ -141,8 +141,8 @@ class Calls:
             users = {info.user for info in found.values()}
             session.reply(command, PresenceStatsResult(len(found), len(users)))
         else:
-            # In a room of thousands nobody keeps a list; connections are what is counted.
-            count = await self._broker.viewers(sub.topic.show)
+            # Of thousands nobody keeps a list; connections are what is counted.
+            count = await self._follower.log.viewers(sub.topic.show)
             session.reply(command, PresenceStatsResult(count, count))
 
     async def _present(self, topic: Topic) -> dict[str, ClientInfo]:
@@ -151,10 +151,10 @@ class Calls:
         logs = DESK_LOGS if topic.log in DESK_LOGS else (topic.log,)
         found: dict[str, ClientInfo] = {}
         for name in logs:
-            found |= await self._broker.store.read_presence(topic.show, name)
-        room = self._broker.room_of(topic.show)
+            found |= await self._follower.log.store.read_presence(topic.show, name)
+        followed = self._follower.followed(topic.show)
         for name in logs:
-            here = None if room is None else room.topics.get(name)
+            here = None if followed is None else followed.topics.get(name)
             if here is not None:
                 found |= {client: decode_info(info) for client, info in here.present.items()}
         return found

@@ -11,22 +11,22 @@ from live.connection.policy import Grant
 from live.connection.viewer import Mark
 from live.fanout.topic import Topic
 from live.protocol.commands import SubscribeRequest
-from live.showlog.followed import ShowRoom
-from live.showlog.log import Broker
+from live.showlog.followed import FollowedShow
+from live.showlog.follower import Follower
 
 
 class Lookup:
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
 
     def at_hand(self, grant: Grant, request: SubscribeRequest) -> Topic | None:
         """Return the topic if memory can answer this request, without a task and without Redis."""
-        room = self._broker.room(grant.show)
-        if room is None:
+        followed = self._follower.current(grant.show)
+        if followed is None:
             return None
-        topic = room.topics.get(grant.log)
+        topic = followed.topics.get(grant.log)
         if topic is None and (grant.direct or not grant.has_log):
-            topic = self._make(room, grant)
+            topic = self._make(followed, grant)
         return None if topic is None or _needs_log(topic, request) else topic
 
     async def find(self, grant: Grant, request: SubscribeRequest) -> Topic:
@@ -34,17 +34,17 @@ class Lookup:
 
         Raises NotFound, Busy.
         """
-        room = await self._broker.open_room(grant.show)
-        topic = room.topics.get(grant.log)
+        followed = await self._follower.follow(grant.show)
+        topic = followed.topics.get(grant.log)
         if topic is None:
-            topic = self._make(room, grant)
+            topic = self._make(followed, grant)
             if grant.has_log and not grant.direct:
-                await self._broker.deepen(topic)  # many will ask for its recent past
+                await self._follower.deepen(topic)  # many will ask for its recent past
         if _needs_log(topic, request):
             if request.offset > topic.top:
-                await self._broker.catch_up_to(topic, request.offset)
+                await self._follower.catch_up_to(topic, request.offset)
             if not topic.reaches(request.offset):
-                await self._broker.deepen(topic)
+                await self._follower.deepen(topic)
         return topic
 
     def claim(self, topic: Topic) -> None:
@@ -55,18 +55,18 @@ class Lookup:
         """Whoever claimed these listens now, or will not."""
         for topic in topics:
             topic.claims -= 1
-            self._broker.drop_unheard(topic)
+            self._follower.drop_unheard(topic)
 
     def usable(self, mark: Mark) -> bool:
         """Tell whether a topic found before an await is still the one, and has all since then."""
         topic = mark.sub.topic
-        room = self._broker.room_of(topic.show)
-        alive = room is not None and room.topics.get(topic.log) is topic
+        followed = self._follower.followed(topic.show)
+        alive = followed is not None and followed.topics.get(topic.log) is topic
         return alive and topic.epoch == mark.epoch and topic.floor <= mark.offset <= topic.top
 
-    def _make(self, room: ShowRoom, grant: Grant) -> Topic:
-        return self._broker.topic(
-            room,
+    def _make(self, followed: FollowedShow, grant: Grant) -> Topic:
+        return self._follower.topic(
+            followed,
             grant.log,
             grant.name,
             direct=grant.direct,

@@ -28,7 +28,7 @@ from live.protocol import codes
 from live.protocol.codes import Failure
 from live.protocol.commands import ClientInfo, ConnectRequest, SubscribeRequest
 from live.showlog import keys
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
 from live.showlog.ports import OnPublish
 
 ONE_WAY_CHANNELS_MAX = 16  # a URL holds no more names
@@ -108,8 +108,8 @@ def asked_grants(
 class DomainPolicy:
     """The rules of contract.md."""
 
-    def __init__(self, broker: Broker, on_publish: OnPublish) -> None:
-        self._broker = broker
+    def __init__(self, follower: Follower, on_publish: OnPublish) -> None:
+        self._follower = follower
         self._on_publish = on_publish
 
     def show_of(self, caller: Caller, request: ConnectRequest) -> ShowId | Failure | None:
@@ -158,12 +158,12 @@ class DomainPolicy:
         kind, show = parsed
         if kind is not ChannelKind.CHAT or not asking.caller.sub or not asking.caller.may_see(show):
             raise Denied("this channel is not open for you to publish on")
-        room = self._broker.room_of(show)
-        if room is not None and not self.admits(asking, room.state):
+        followed = self._follower.followed(show)
+        if followed is not None and not self.admits(asking, followed.state):
             raise Denied("the show is being rehearsed")
         event = await self._on_publish(asking.caller, show, kind, data)
         if event is not None:
-            await self._broker.publish(Channel(kind, show), event)
+            await self._follower.log.publish(Channel(kind, show), event)
 
 
 class _ConnectData(msgspec.Struct, frozen=True):
@@ -196,7 +196,7 @@ def _grant(kind: ChannelKind, show: ShowId) -> Grant:
         show=show,
         log=kind.value,
         has_log=kind in RECOVERABLE,
-        # The one small room of a show: hosts see who else is at the desk.
+        # The one small audience of a show: hosts see who else is at the desk.
         presence=kind in (ChannelKind.DESK, ChannelKind.STAFF),
     )
 

@@ -3,7 +3,7 @@
 Always: what a caller may no longer hear he does not hear from that moment on; a connection that is
 in nothing that its token covers is closed.
 Runs on: the event loop only; no method awaits.
-Not here: who may do what (policy.py), how kicks reach all gateways (kicks.py).
+Not here: who may do what (policy.py), how kicks reach all gateways (disconnects.py).
 """
 
 import time
@@ -24,7 +24,7 @@ from live.protocol import codes
 from live.protocol.codes import Close
 from live.protocol.commands import RefreshRequest, RefreshResult, SubscribeRequest, UnsubscribePush
 from live.showlog.disconnects import Kick
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
 from live.showlog.ports import Authenticate
 
 VERSION = version("live-shopping")
@@ -36,7 +36,7 @@ class Rights:
     def __init__(
         self,
         hub: Hub,
-        broker: Broker,
+        follower: Follower,
         policy: Policy,
         authenticate: Authenticate,
         *,
@@ -44,7 +44,7 @@ class Rights:
         seats: Seats,
     ) -> None:
         self._hub = hub
-        self._broker = broker
+        self._follower = follower
         self._policy = policy
         self._authenticate = authenticate
         self._admission = admission
@@ -87,8 +87,8 @@ class Rights:
         if not viewer.caller.may_see(show):
             return codes.CLOSED_FOR_ROLE
         if before.may_moderate(show) and not viewer.caller.may_moderate(show):
-            room = self._broker.room_of(show)
-            state = None if room is None else room.state
+            followed = self._follower.followed(show)
+            state = None if followed is None else followed.state
             if state is not None and state.status is ShowStatus.REHEARSAL:
                 return codes.INSUFFICIENT_STATE  # staff needs no passcode, viewers do
         return None

@@ -7,14 +7,14 @@ Runs on: the event loop only; no method awaits.
 
 from live.connection.viewer import Subscription, Viewer
 from live.fanout.hub import Hub
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
 from live.showlog.presence import Presence
 
 
 class Seats:
-    def __init__(self, hub: Hub, broker: Broker, presence: Presence) -> None:
+    def __init__(self, hub: Hub, follower: Follower, presence: Presence) -> None:
         self._hub = hub
-        self._broker = broker
+        self._follower = follower
         self._presence = presence
 
     def place(self, viewer: Viewer, subs: list[Subscription]) -> None:
@@ -62,7 +62,7 @@ class Seats:
         if not topic.direct or viewer.member is None:
             return
         self._hub.leave_direct(viewer.member, topic)
-        self._broker.drop_unheard(topic)
+        self._follower.drop_unheard(topic)
 
     def _absent(self, viewer: Viewer, sub: Subscription) -> None:
         if sub.grant.presence:

@@ -9,7 +9,7 @@ Owns: who is in which cohort (cohort.py), and when passes run.
 Always: a member is in at most one cohort; it gets each publication of its topics after the one it
 joined at exactly once, in order; after `remove` it gets nothing.
 Runs on: the event loop only; `post` never blocks, a pass yields to the loop between slices.
-Not here: logs and recovery (broker.py, topic.py), what a command means (gateway.py).
+Not here: logs and recovery (follower.py, topic.py), what a command means (application.py).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Figures of this room for /metrics."""
+"""Figures of fan-out for /metrics."""
 
 from http import HTTPStatus
 
@@ -31,7 +31,7 @@ PASS_SECONDS = Histogram(
     "Work of one pass over the connections, without the yields",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
 )
-FILLS = Counter("live_realtime_fills", "Times a room looked at the log for what it missed")
+FILLS = Counter("live_realtime_fills", "Times a show was read from its log for what was missed")
 LOST_LOGS = Counter("live_realtime_lost_logs", "Logs whose position was lost for their listeners")
 SLOW_CLOSES = Counter("live_realtime_slow_closes", "Connections closed because they did not read")
 

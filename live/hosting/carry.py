@@ -12,14 +12,15 @@ from live.domain.channels import ChannelKind
 from live.domain.show import ShowState
 from live.hosting.changes import changes_between, new_offers
 from live.hosting.desk import publish
-from live.hosting.ports import BrokerPort, StockPort
+from live.hosting.ports import StockPort
 from live.hosting.views import Stocks
+from live.showlog.log import ShowLog
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
     stock: StockPort
-    broker: BrokerPort
+    log: ShowLog
 
     async def carry(self, state: ShowState, *, fresh: bool = False) -> Stocks:
         """Bring Redis up to `state`; the stock after it. Raises UNREACHABLE errors.
@@ -28,7 +29,7 @@ class Carrier:
         """
         if fresh:
             await self.stock.install_show(state.id, stock_epoch=state.stock_epoch)
-        seen = await self.broker.read_state(state.id)
+        seen = await self.log.read_state(state.id)
         for terms in new_offers(seen, state):
             await self.stock.apply_offer(terms)
         failpoint("carry.applied")
@@ -39,10 +40,10 @@ class Carrier:
         if changes and changes[-1].channel.kind is ChannelKind.SHOW:
             last = changes.pop()
         for change in changes:
-            await publish(self.broker, change.channel, change.event, key=change.key)
+            await publish(self.log, change.channel, change.event, key=change.key)
         stored = state.bounded()
         if last is None:
-            await self.broker.publish_state(stored, None)
+            await self.log.publish_state(stored, None)
         else:
-            await self.broker.publish_state(stored, last.event, key=last.key)
+            await self.log.publish_state(stored, last.event, key=last.key)
         return figures.offers

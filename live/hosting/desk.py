@@ -7,18 +7,18 @@ from dataclasses import replace
 
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import Event, OrderEvent, StaffItem, StaffOrder, StaffOrderEvent
-from live.hosting.ports import BrokerPort
+from live.showlog.log import ShowLog
 
 
-async def publish(broker: BrokerPort, channel: Channel, event: Event, *, key: str = "") -> None:
+async def publish(log: ShowLog, channel: Channel, event: Event, *, key: str = "") -> None:
     """Publish an event, on the desk for both kinds of readers. Raises UNREACHABLE errors.
 
     With a key, a repeat after half of it publishes the other half only.
     """
-    await broker.publish(channel, event, key=key)
+    await log.publish(channel, event, key=key)
     if channel.kind is ChannelKind.DESK:
         staff = replace(channel, kind=ChannelKind.STAFF)
-        await broker.publish(staff, without_money(event), key=key and f"{key}:staff")
+        await log.publish(staff, without_money(event), key=key and f"{key}:staff")
 
 
 def without_money(event: Event) -> Event:

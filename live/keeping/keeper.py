@@ -82,7 +82,7 @@ class Keeper:
         self._offers = OfferRows(pool)
         self._carrier = carrier
         self._stock = carrier.stock
-        self._broker = carrier.broker
+        self._log = carrier.log
         self._backlog = backlog
         self._rebuild = rebuild
         self._renew = renew
@@ -219,7 +219,7 @@ class Keeper:
             await self._look_for_loss(show, sure=isinstance(busy, StockLost))
             raise
         self._busy_since.pop(show, None)
-        stored = await self._broker.stored_version(show)
+        stored = await self._log.stored_version(show)
         known = self._states.get(show)
         if known is not None and (stored is None or stored < known.version):
             log.warning("state_lost", show=show)
@@ -231,7 +231,7 @@ class Keeper:
         # Viewers first: no page may show an offer whose stock is gone.
         await self._carry(await self._shows.read_state(show))
         await self._renew(show)
-        await self._broker.forget_reactions(show)
+        await self._log.forget_reactions(show)
         self._note_new_life(show)
         self._states.pop(show, None)
 
@@ -289,7 +289,7 @@ class Keeper:
     async def _retire(self, show: ShowId) -> None:
         """Whoever asks for the show later has it made again from the ledger."""
         led = self._led.get(show)
-        if led is None or await self._broker.viewers(show):
+        if led is None or await self._log.viewers(show):
             return
         done = await self._stock.retire_show(
             show, stock_epoch=led.stock_epoch, seconds=RETIRED_S
@@ -297,7 +297,7 @@ class Keeper:
         if done is None:
             await self._renew(show)  # drains the outbox
         elif done:
-            await self._broker.retire(show, seconds=RETIRED_S, also=lasting_keys(show))
+            await self._log.retire(show, seconds=RETIRED_S, also=lasting_keys(show))
             await self._shows.note_retired(show, led.stock_epoch)
 
     async def _close(self, show: ShowId) -> None:
@@ -312,12 +312,12 @@ class Keeper:
         figures = await self._stock.figures(show)
         for notice in pulses.notices(state, figures):
             channel = Channel(ChannelKind.SHOW, show)
-            await self._broker.publish(channel, notice.event, key=notice.key)
-        viewers = await self._broker.viewers(show)
-        reactions = await self._broker.reactions(show)
+            await self._log.publish(channel, notice.event, key=notice.key)
+        viewers = await self._log.viewers(show)
+        reactions = await self._log.reactions(show)
         pulse = pulses.next_pulse(state, figures, viewers, reactions)
         if pulse is not None:
-            await self._broker.publish_pulse(show, pulse)
+            await self._log.publish_pulse(show, pulse)
 
     async def _desk(self, show: ShowId) -> None:
         state = self._states.get(show)
@@ -329,7 +329,7 @@ class Keeper:
         offers = offers_of(state, figures)
         desk = DeskFigures(
             at=figures.at,
-            viewers=await self._broker.viewers(show),
+            viewers=await self._log.viewers(show),
             offers=offers,
             holds=sum(offer.held for offer in offers),
             orders=orders,
@@ -337,8 +337,8 @@ class Keeper:
             currency=state.currency,
             settlement_lag_ms=backlog.oldest_ms,
         )
-        await self._broker.publish_figures(show, ChannelKind.DESK.value, orjson.dumps(desk))
-        await self._broker.publish_figures(
+        await self._log.publish_figures(show, ChannelKind.DESK.value, orjson.dumps(desk))
+        await self._log.publish_figures(
             show, ChannelKind.STAFF.value, orjson.dumps(replace(desk, revenue_minor=None))
         )
 

@@ -47,6 +47,8 @@ _decode = msgspec.json.Decoder(Kick).decode
 
 
 class Kicks:
+    """Hears every kick that is told and calls the listeners with it."""
+
     def __init__(self, store: Store) -> None:
         self._listeners: list[OnKick] = []
         self._store = store
@@ -65,10 +67,6 @@ class Kicks:
     def listen(self, listener: OnKick) -> None:
         """Call it with every kick; those who listened first are called first."""
         self._listeners.append(listener)
-
-    async def tell(self, kick: Kick) -> None:
-        """Tell all gateways, this one too. Raises Busy."""
-        await self._store.kick(msgspec.json.encode(kick))
 
     def take(self, raw: bytes) -> None:
         """Do what pub/sub tells. Raises msgspec's errors for what is no kick."""

@@ -1,4 +1,4 @@
-"""A show as this process sees it: its state, its latest figures, and where all its logs stand.
+"""A show that this process follows: its state, latest figures, and where all its logs stand.
 
 Owns: `total` and `tops`, the position on the show's one pub/sub channel; the topics that have
 subscribers here. Always: `state` and the top of the show topic change in the same step, so a
@@ -18,9 +18,10 @@ from live.domain.ids import ShowId
 from live.domain.offer import Stock
 from live.domain.show import ShowState
 from live.fanout.topic import Entry, Topic
-from live.protocol.commands import ClientInfo, JoinPush, LeavePush, Publication, Push
+from live.protocol.commands import JoinPush, LeavePush, Publication, Push
+from live.showlog.store import decode_info, decode_state
 
-BUFFERED_MAX = 10_000  # announcements kept while a room opens or fills a gap; then it starts over
+BUFFERED_MAX = 10_000  # announcements kept while a gap is closed; then that starts over
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,7 @@ class Passing:
     person: str = ""
 
 
-decode_info = msgspec.json.Decoder(ClientInfo).decode
-_decode_state = msgspec.json.Decoder(ShowState).decode
 _decode_pulse = msgspec.json.Decoder(Pulse).decode
-
-
-def decode_state(data: bytes) -> ShowState:
-    return _decode_state(data)
 
 
 def parse_message(raw: bytes) -> LogMessage | Passing:
@@ -88,7 +83,7 @@ def parse_message(raw: bytes) -> LogMessage | Passing:
     )
 
 
-class ShowRoom:
+class FollowedShow:
     """`deliver` sends an entry of a topic to its subscribers; `tap` sees personal events."""
 
     def __init__(
@@ -106,9 +101,10 @@ class ShowRoom:
         self.state: ShowState | None = None
         self.stock: dict[int, Stock] = {}
         self.pulse: Pulse | None = None
-        # Announcements that wait until the room knows where it stands; None while it does.
+        # Announcements that wait until it is known where the show stands; None while it is.
         self.held: list[LogMessage] | None = []
         self.claimed_at = -math.inf  # when a client last made us look at the log
+        self.idle_beats = 0  # seconds without viewers here
         self.on_state: Callable[[ShowState | None, ShowState], None] | None = None
         self.on_alone: Callable[[str, Topic, Entry], None] | None = None
         self._deliver = deliver
@@ -123,13 +119,13 @@ class ShowRoom:
         if self.held is None:
             self.held = []
 
-    def start(self, epoch: str, total: int, tops: dict[str, int], state: bytes) -> None:
+    def start(self, epoch: str, total: int, tops: dict[str, int], state: ShowState | None) -> None:
         """Take the position that was read from Redis; the topics have been brought up to it."""
         if epoch != self.epoch:
             self.state = None  # of another life; the keeper publishes it again where it is gone
         self.epoch, self.total, self.tops = epoch, total, tops
-        if state:
-            self.take_state(decode_state(state))
+        if state is not None:
+            self.take_state(state)
 
     def release(self) -> bool:
         """Apply what was kept back; False if that, too, has a gap."""
@@ -140,7 +136,7 @@ class ShowRoom:
         return True
 
     def apply(self, announcement: LogMessage) -> bool:
-        """Take one announcement. False: something before it is missing, the room must be filled."""
+        """Take one announcement. False: something before it is missing, which has to be read."""
         if self.held is not None:
             self.held.append(announcement)
             return len(self.held) < BUFFERED_MAX

@@ -1,4 +1,4 @@
-"""Names of this room's keys. All keys of a show share one hash tag, hence one cluster slot."""
+"""Names of the show log's keys. All keys of a show share one hash tag, hence one cluster slot."""
 
 from live.domain.channels import Channel, ChannelKind
 from live.domain.ids import ShowId

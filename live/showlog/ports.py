@@ -1,4 +1,4 @@
-"""What this room wants from the rooms above it; app.py hands it in."""
+"""What fan-out wants from the packages above it; wiring hands it in."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol

@@ -17,8 +17,8 @@ from live.showlog.store import Store
 
 QUEUED_MAX = 10_000  # beyond it comings and goings are dropped; presence is a courtesy
 # Connections of a channel up to which they are listed, and told of each other: N joins told to N
-# are 40,000 pushes here, and would be 100 million in a room of ten thousand.
-SMALL_ROOM_MAX = 200
+# are 40,000 pushes here, and would be 100 million in an audience of ten thousand.
+SMALL_AUDIENCE_MAX = 200
 
 log = structlog.get_logger()
 
@@ -32,8 +32,8 @@ class _Step:
 
 
 def is_small(connections: int) -> bool:
-    """Tell whether a room is one of few, whose names may be told."""
-    return connections <= SMALL_ROOM_MAX
+    """Tell whether an audience is one of few, whose names may be told."""
+    return connections <= SMALL_AUDIENCE_MAX
 
 
 class Presence:
@@ -42,7 +42,7 @@ class Presence:
         self._steps: asyncio.Queue[_Step] = asyncio.Queue(QUEUED_MAX)
 
     def came(self, topic: Topic, info: ClientInfo, *, tell: bool) -> None:
-        """Note that a connection listens; `tell` it to the others of a small room."""
+        """Note that a connection listens; `tell` it to the others of a small audience."""
         topic.present[info.client] = msgspec.json.encode(info)
         tell = tell and is_small(len(topic.present))
         self._put(_Step(topic, info, came=True, tell=tell))

@@ -1,8 +1,8 @@
-"""The show log in Redis: every command that this room sends, each with a deadline.
+"""The show log in Redis: every command about it, each with a deadline.
 
 Owns: the connections and the scripts. Always: a publication is appended and announced in one Lua
 call, once per key; nothing is repeated that could be applied twice.
-Raises Busy wherever Redis does not answer. Called by broker.py only.
+Raises Busy wherever Redis does not answer. Called by this package only.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 from uuid import uuid4
 
+import msgspec
 from msgspec import Raw
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from live.base.errors import Busy
 from live.domain.ids import ShowId
+from live.domain.show import ShowState
 from live.fanout.retract import MARK
 from live.protocol.commands import ClientInfo, Publication
 from live.redis.clients import Clients
 from live.redis.scripts import read_scripts
 from live.showlog import keys
-from live.showlog.followed import decode_info
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a viewer's patience is 5 s
 DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within 3 s
@@ -31,6 +32,9 @@ PRESENCE_OLD_MS = 60_000  # three refreshes
 REACTIONS_KEPT_S = 30 * 86_400  # after the last one
 
 T = TypeVar("T")
+
+decode_info = msgspec.json.Decoder(ClientInfo).decode
+decode_state = msgspec.json.Decoder(ShowState).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Position:
     epoch: str
     total: int
     tops: dict[str, int]
-    state: bytes
+    state: ShowState | None
 
 
 class Store:
@@ -144,7 +148,7 @@ class Store:
 
     async def position(self, show: ShowId) -> Position:
         names = [keys.logs_key(show), keys.state_key(show)]
-        reply = cast(list[object], await self._run("open_room", show, names, [uuid4().hex]))
+        reply = cast(list[object], await self._run("position", show, names, [uuid4().hex]))
         flat = cast(list[bytes], reply[0])
         row = dict(zip(flat[::2], flat[1::2], strict=True))
         tops = {
@@ -152,7 +156,7 @@ class Store:
             for field, value in row.items()
             if field.startswith(b"t:")
         }
-        state = cast(bytes, reply[1])
+        state = decode_state(cast(bytes, reply[1])) if reply[1] else None
         return Position(row[b"epoch"].decode(), int(row.get(b"total", 0)), tops, state)
 
     async def renew_epoch(self, show: ShowId, seen: str) -> None:
@@ -204,9 +208,10 @@ class Store:
             rows = await self._ask(show, lambda redis: redis.xrange(key, min=oldest, count=count))
         return _publications(rows)
 
-    async def read_state(self, show: ShowId) -> bytes | None:
+    async def read_state(self, show: ShowId) -> ShowState | None:
         key = keys.state_key(show)
-        return cast(bytes | None, await self._ask(show, lambda redis: redis.hget(key, "json")))
+        found = cast(bytes | None, await self._ask(show, lambda redis: redis.hget(key, "json")))
+        return decode_state(found) if found else None
 
     async def stored_version(self, show: ShowId) -> int | None:
         """Of the state; None where there is none, or where it or the logs are about to end."""

@@ -1,4 +1,4 @@
-"""Composition root of the gateway: the rooms put together into one worker.
+"""Composition root of the gateway: the packages put together into one worker.
 
 Reads like a parts list: nothing is decided here, only who gets what. The settler's side is in
 `back.py`, what both have in common in `parts.py`.
@@ -75,7 +75,8 @@ from live.pages import pages
 from live.payments.inbox import WebhookInbox
 from live.payments.port import Provider
 from live.protocol.codes import BANNED
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
+from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.transport import descriptors
 from live.transport.asgi import WebSocketEndpoint
@@ -107,7 +108,8 @@ class _Base:
     pool: Pool
     stock: StockEngine
     hub: Hub
-    broker: Broker
+    log: ShowLog
+    follower: Follower
     chat_store: ChatStore
     providers: Mapping[str, Provider]
     auth: Authenticator
@@ -141,8 +143,8 @@ def build_gateway(settings: Settings) -> GatewayApp:
     sale = _sale(settings, base)
     gateway = Gateway(
         base.hub,
-        base.broker,
-        DomainPolicy(base.broker, base.chat.accept),
+        base.follower,
+        DomainPolicy(base.follower, base.chat.accept),
         base.auth.caller,
         rpcs=sale.rpc.handlers(),
         on_join=sale.join.snapshot,
@@ -188,27 +190,29 @@ def _base(settings: Settings) -> _Base:
     hub = Hub()
     doubts = Doubts(pool)
     stock = StockEngine(settings.redis_url, on_lost=doubts.note)
-    broker = Broker(settings.redis_url, hub)
+    log = ShowLog(settings.redis_url)
+    follower = Follower(log, hub)
     chat_store = ChatStore(settings.redis_url)
     bans = BanRows(pool)
     orders = OrderRows(pool)
     known = KnownShows(pool)
     watch = Watch(settings.redis_url, pool)
-    broker.known_elsewhere = known.knows
+    follower.known_elsewhere = known.knows
     chat = Chat(
         chat_store,
         bans,
-        broker,
+        log,
         digest_of=digest_of,
-        state_of=broker.state_of,
+        state_of=follower.state_of,
     )
-    revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=broker.kicks.tell)
-    broker.kicks.listen(revoked.hear)  # before the gateway: who is closed finds his token refused
+    revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=log.tell)
+    follower.kicks.listen(revoked.hear)  # before the gateway: who is closed finds his token refused
     return _Base(
         pool=pool,
         stock=stock,
         hub=hub,
-        broker=broker,
+        log=log,
+        follower=follower,
         chat_store=chat_store,
         providers=providers_of(settings),
         auth=Authenticator(
@@ -235,10 +239,10 @@ def _base(settings: Settings) -> _Base:
 
 
 def _sale(settings: Settings, base: _Base) -> _Sale:
-    book = OfferBook(base.broker)
+    book = OfferBook(base.follower)
     desk = HoldDesk(base.stock, book, OldPurchases(base.orders), guests=settings.guests)
     waiters = OrderWaiters()
-    base.broker.on_personal(waiters.tap)
+    base.follower.on_personal(waiters.tap)
     checkout = Checkout(
         base.stock,
         base.payments,
@@ -254,12 +258,12 @@ def _sale(settings: Settings, base: _Base) -> _Sale:
         return await base.past.ask((show, buyer))
 
     join = Join(
-        base.broker,
-        Me(base.stock, book, base.broker, past_orders),
+        base.follower,
+        Me(base.stock, book, base.follower, past_orders),
         base.chat,
         providers=settings.ways_to_pay,
     )
-    reactions = ReactionTally(base.broker)
+    reactions = ReactionTally(base.log)
     rpc = SaleRpc(
         desk=desk,
         checkout=checkout,
@@ -272,17 +276,17 @@ def _sale(settings: Settings, base: _Base) -> _Sale:
 
 
 def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
-    broker = base.broker
+    log = base.log
 
     async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
-        await broker.kick(base.digest_of(sub), BANNED, show=show, rank=rank)
+        await log.kick(base.digest_of(sub), BANNED, show=show, rank=rank)
 
     moderation = Moderation(
         base.chat,
         base.chat_store,
         base.bans,
         base.shows,
-        broker,
+        log,
         close_sockets=close_show_sockets,
         now=_now_ms,
     )
@@ -291,15 +295,15 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         settings=settings,
         auth=base.auth,
         catalogue=Catalogue(base.pool),
-        host=HostCommands(base.shows, OfferRows(base.pool), Carrier(base.stock, broker), ways),
+        host=HostCommands(base.shows, OfferRows(base.pool), Carrier(base.stock, log), ways),
         moderation=moderation,
         idempotency=IdempotencyRows(base.pool),
         orders=base.orders,
         shows=base.shows,
         take_webhook=WebhookInbox(base.providers, base.payments).take,
         revoked=base.revoked,
-        at_desk=broker.at_desk,
-        count_viewers=broker.viewers,
+        at_desk=log.at_desk,
+        count_viewers=log.viewers,
         desk=DeskRows(base.pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
         guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
@@ -345,7 +349,7 @@ def _lifespan(
             stack.push_async_callback(base.past.close)
             close_later(stack, base.providers.values())
             await open_part(stack, base.stock)
-            await open_part(stack, base.broker)
+            await open_part(stack, base.follower)
             await open_part(stack, base.watch)
             stack.push_async_callback(sale.reactions.close)
             base.revoked.on_news = gateway.kick

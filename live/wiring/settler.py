@@ -13,7 +13,6 @@ from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.ids import ShowId
 from live.domain.show import ShowState
-from live.fanout.hub import Hub
 from live.hosting.carry import Carrier
 from live.hosting.desk import publish
 from live.keeping.keeper import Keeper
@@ -31,7 +30,7 @@ from live.ledger.settle.rebuild import Rebuilder
 from live.ledger.settle.settler import Settler
 from live.payments.port import Provider
 from live.payments.worker import PaymentWorker
-from live.showlog.log import Broker
+from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 from live.wiring.shared import books_of, close_later, open_part, providers_of, unread_of
@@ -44,7 +43,7 @@ class _Back:
     pool: Pool
     stock: StockEngine
     outbox: Outbox
-    broker: Broker
+    log: ShowLog
     notices: NoticeSender
     worker: PaymentWorker
     settler: Settler
@@ -66,14 +65,14 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
         doubts = Doubts(pool)
         stack.push_async_callback(doubts.close)
         stock = StockEngine(settings.redis_url, on_lost=doubts.note)
-        outbox, broker = Outbox(settings.redis_url), Broker(settings.redis_url, Hub())
+        outbox, log = Outbox(settings.redis_url), ShowLog(settings.redis_url)
         providers = providers_of(settings)
         close_later(stack, providers.values())
-        for part in (stock, outbox, broker):
+        for part in (stock, outbox, log):
             await open_part(stack, part)
 
         async def announce(channel: Channel, event: Event, *, key: str) -> None:
-            await publish(broker, channel, event, key=key)
+            await publish(log, channel, event, key=key)
 
         async def on_mismatch(show: ShowId) -> None:
             # The doubt is in Postgres already: if this fails, the keeper comes back to it.
@@ -88,7 +87,7 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
             pool,
             stock,
             outbox,
-            broker,
+            log,
             NoticeSender(pool, announce),
             PaymentWorker(PaymentRows(pool), stock, providers),
             settler,
@@ -106,7 +105,7 @@ async def run_settler(
 ) -> None:
     """Wire one settler and run its jobs until `stop`; `beside` them what asks how they are."""
     async with _back_of(settings) as back:
-        carrier = Carrier(back.stock, back.broker)
+        carrier = Carrier(back.stock, back.log)
         keeper = Keeper(
             back.pool,
             carrier,
@@ -118,7 +117,7 @@ async def run_settler(
 
         async def look() -> None:
             await audit_and_tell(
-                back.pool, back.stock, back.outbox, books, unread=unread, states=back.broker
+                back.pool, back.stock, back.outbox, books, unread=unread, states=back.log
             )
 
         async def clean() -> None:
@@ -141,7 +140,7 @@ async def prepare_stock(settings: Settings) -> None:
     """
     async with _back_of(settings) as back:
         rows = ShowRows(back.pool)
-        carrier = Carrier(back.stock, back.broker)
+        carrier = Carrier(back.stock, back.log)
         for show in await rows.active():
             if show.over and not show.doubted:
                 continue
@@ -153,11 +152,11 @@ async def prepare_stock(settings: Settings) -> None:
 class _Told:
     """What viewers were told of a show, and the way to tell them; see `ledger.repair.TellPort`."""
 
-    broker: Broker
+    log: ShowLog
     carrier: Carrier
 
     async def read_state(self, show: ShowId) -> ShowState | None:
-        return await self.broker.read_state(show)
+        return await self.log.read_state(show)
 
     async def carry(self, state: ShowState) -> object:
         return await self.carrier.carry(state)
@@ -174,17 +173,15 @@ async def auditor(
             make_pool(settings.database_url, size=settings.database_pool)
         )
         stock, outbox = StockEngine(settings.redis_url), Outbox(settings.redis_url)
-        broker = Broker(settings.redis_url, Hub())
-        for part in (stock, outbox, broker):
+        log = ShowLog(settings.redis_url)
+        for part in (stock, outbox, log):
             await open_part(stack, part)
         providers = providers_of(settings)
         close_later(stack, providers.values())
         books, unread = books_of(providers), unread_of(providers)
 
         async def run(extent: Extent) -> AuditReport:
-            return await audit(
-                pool, stock, outbox, books, unread=unread, states=broker, extent=extent
-            )
+            return await audit(pool, stock, outbox, books, unread=unread, states=log, extent=extent)
 
         yield run
 
@@ -201,7 +198,7 @@ async def repair_ledger(
             settler=back.settler,
             work=back.worker.run_once,
             providers=books_of(back.providers),
-            states=_Told(back.broker, Carrier(back.stock, back.broker)),
+            states=_Told(back.log, Carrier(back.stock, back.log)),
             extent=extent,
             give_back_max=give_back_max,
         )

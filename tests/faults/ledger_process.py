@@ -13,14 +13,13 @@ import redis.asyncio
 from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.ids import ShowId
-from live.fanout.hub import Hub
 from live.hosting.carry import Carrier
 from live.keeping.keeper import Keeper
 from live.ledger.db.pool import open_pool
 from live.ledger.settle.rebuild import rebuild_show
 from live.ledger.settle.settler import Settler
 from live.ledger.settle.undo import undo_sales
-from live.showlog.log import Broker
+from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 
@@ -52,9 +51,9 @@ async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> Non
     elif what == "undo":
         await undo_sales(pool, engine, show)
     elif what == "keep":
-        broker = Broker(redis_url, Hub())
-        await broker.open()
-        carrier = Carrier(engine, broker)
+        log = ShowLog(redis_url)
+        await log.open()
+        carrier = Carrier(engine, log)
         keeper = Keeper(pool, carrier, backlog=outbox, rebuild=on_mismatch, renew=on_mismatch)
         await keeper.run(asyncio.Event())
     else:

@@ -201,18 +201,18 @@ async def test_dead_node_costs_its_own_shows_only(
                 while await living.outbox.first_unsettled(living.show):  # noqa: ASYNC110  # asks
                     await asyncio.sleep(0.02)
             assert await pool.fetchval("SELECT true FROM orders WHERE id = $1", paid.order)
-            store = hall.broker.store
+            store = hall.log.store
             await store.append(living.show, "x:room", b'{"n":%d}' % number, retention=KEEP)
             took.append(clock() - began)
         await phone.until(lambda phone: phone.offsets("room") == list(range(1, 11)))
         with pytest.raises(Busy):
             await dead.engine.figures(dead.show)
         with pytest.raises(Busy):
-            await other.broker.store.append(dead.show, "x:room", b"{}", retention=KEEP)
+            await other.log.store.append(dead.show, "x:room", b"{}", retention=KEEP)
 
         # A settler that waited for the dead node would take two seconds for most of them.
         assert sorted(took)[5] < 1.9
-        assert await hall.broker.viewers(living.show) == 1
+        assert await hall.log.viewers(living.show) == 1
         assert phone.closed is None
     stop.set()
     await settling
@@ -228,9 +228,9 @@ async def test_viewers_of_a_log_that_went_back_start_over(cluster: Cluster) -> N
         for phone in phones:
             await phone.ask("connect")
             await phone.ask("subscribe", channel="room")
-        store, room = halls[0].broker.store, halls[0].broker.room(here)
-        assert room is not None
-        epoch = room.epoch
+        store, followed = halls[0].log.store, halls[0].follower.current(here)
+        assert followed is not None
+        epoch = followed.epoch
 
         async def say(show: ShowId, number: int) -> int:
             return await store.append(show, "x:room", b'{"n":%d}' % number, retention=KEEP)

@@ -217,17 +217,17 @@ async def test_lost_log_begins_anew_and_lost_state_comes_back(
         await until(lambda: is_known(stage, show))
         heard = kind if isinstance(kind, ChannelKind) else ChannelKind.SHOW
         event = AnnouncementEvent(at=1, text="hello", until=None)
-        offset = await stage.broker.publish(Channel(heard, show), event)
+        offset = await stage.log.publish(Channel(heard, show), event)
         await until(lambda: is_known(stage, show))
 
-    read = await stage.broker.store.read_back(show, heard.value, offset, 1)
+    read = await stage.log.store.read_back(show, heard.value, offset, 1)
     assert [one.offset for one in read] == [offset]
     for lasting in (keys.logs_key(show), keys.state_key(show)):
         assert await stage.redis.ttl(lasting) == -1
 
 
 async def is_known(stage: Stage, show: ShowId) -> bool:
-    return await stage.broker.store.stored_version(show) is not None
+    return await stage.log.store.stored_version(show) is not None
 
 
 async def test_everything_lost_comes_back(

@@ -45,7 +45,7 @@ class Inside:
     async def publish(self) -> None:
         text = str(time.monotonic_ns())
         event = AnnouncementEvent(at=time.time_ns() // 1_000_000, text=text, until=None)
-        await self.stage.broker.publish(Channel(ChannelKind.SHOW, self.stage.show), event)
+        await self.stage.log.publish(Channel(ChannelKind.SHOW, self.stage.show), event)
         self.published += 1
 
     async def publish_on(self) -> None:
@@ -115,5 +115,5 @@ def _insider(stage: BenchStage, side: Side, listener: Listener) -> Client:
 async def _count(stage: BenchStage, expected: int) -> None:
     """Wait until the heartbeats say that so many are in."""
     async with asyncio.timeout(COUNTED_SECONDS):
-        while await stage.broker.viewers(stage.show) != expected:  # noqa: ASYNC110  # others count
+        while await stage.log.viewers(stage.show) != expected:  # noqa: ASYNC110  # others count
             await asyncio.sleep(0.1)

@@ -54,8 +54,8 @@ async def sold_and_over(stage: Stage, show: ShowId) -> None:
     await stage.stock.release(show, ANN, KEY)
     for kind in (ChannelKind.CHAT, ChannelKind.DESK):
         event = AnnouncementEvent(at=1, text="hello", until=None)
-        await stage.broker.publish(Channel(kind, show), event)
-    await stage.broker.add_reaction(show, "heart")
+        await stage.log.publish(Channel(kind, show), event)
+    await stage.log.add_reaction(show, "heart")
     await stage.chat.load_bans(show)
     await stage.carrier.carry(await ShowRows(stage.pool).end(show, HOST))
 
@@ -68,8 +68,8 @@ async def test_show_that_is_over_leaves_redis(
     async with settling(database_url, redis_url):
         await until(lambda: is_retired(stage, show), seconds=30)
         late = AnnouncementEvent(at=1, text="your money came back", until=None)
-        await stage.broker.publish(Channel(ChannelKind.PERSONAL, show, ANN), late)
-        await stage.broker.publish(Channel(ChannelKind.STAFF, show), late)
+        await stage.log.publish(Channel(ChannelKind.PERSONAL, show, ANN), late)
+        await stage.log.publish(Channel(ChannelKind.STAFF, show), late)
 
     found = await ends(stage, show)
     assert len(found) >= 8, found
@@ -82,7 +82,7 @@ async def test_late_word_to_a_buyer_of_a_show_that_is_gone_stays_for_a_day(
 ) -> None:
     """A refund is told on his log, which is all that there is of the show then."""
     event = AnnouncementEvent(at=1, text="your money came back", until=None)
-    await stage.broker.publish(Channel(ChannelKind.PERSONAL, show, ANN), event)
+    await stage.log.publish(Channel(ChannelKind.PERSONAL, show, ANN), event)
 
     found = await ends(stage, show)
     assert found and all(0 < ttl <= 86_400 for ttl in found.values()), found
@@ -98,20 +98,20 @@ async def test_retired_show_is_answered_for_when_somebody_comes(
         await until(lambda: is_retired(stage, show), seconds=30)
         await stage.redis.delete(*await ends(stage, show))  # as when their time has come
         known = KnownShows(stage.pool)
-        stage.broker.known_elsewhere = known.knows
+        stage.follower.known_elsewhere = known.knows
         with pytest.raises(Busy):
-            await stage.broker.open_room(show)
+            await stage.follower.follow(show)
 
         async def comes_in() -> bool:
             try:
-                return (await stage.broker.open_room(show)).state is not None
+                return (await stage.follower.follow(show)).state is not None
             except Busy:
                 return False
 
         await until(comes_in)
         answer = await stage.stock.hold(show, ANN, HoldKey(uuid4().bytes), one())
         assert answer.outcome is Outcome.CLOSED
-        await stage.broker.close()  # nobody watches any more
+        await stage.follower.close()  # nobody watches any more
         await until(lambda: is_retired(stage, show), seconds=30)
         await known.close()
 
@@ -198,4 +198,4 @@ async def test_nobody_can_say_without_postgres(pool: Pool) -> None:
 async def test_show_without_a_ledger_is_unknown(stage: Stage) -> None:
     """Where nobody is asked, as in tools, what Redis does not know is not there."""
     with pytest.raises(NotFound):
-        await stage.broker.open_room(ShowId("nowhere"))
+        await stage.follower.follow(ShowId("nowhere"))

@@ -114,7 +114,7 @@ async def test_drafts_are_told_to_hosts_only(stage: Stage, show: ShowId) -> None
     assert await stage.types(show) == ["show.started"]
     for log in ("desk", "staff"):
         assert await stage.types(show, log) == ["offer.updated"]
-    state = await stage.broker.read_state(show)
+    state = await stage.log.read_state(show)
     assert state is not None
     assert view_show(state, {}, drafts=False).offers == ()
     told = await stage.call("GET", f"/v1/shows/{show}", role=Role.MODERATOR)

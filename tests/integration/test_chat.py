@@ -49,15 +49,15 @@ async def alone(
     stage: Stage, show: ShowId
 ) -> AsyncIterator[Callable[[], Awaitable[tuple[str, str, dict[str, Any]]]]]:
     """Hear what one person alone gets: the channel's log, the person and the event."""
-    room = await stage.broker.open_room(show)
-    stage.broker.topic(room, "chat", f"chat:{show}")
+    followed = await stage.follower.follow(show)
+    stage.follower.topic(followed, "chat", f"chat:{show}")
     told: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue()
 
     def take(person: str, topic: Topic, entry: Entry) -> None:
         assert isinstance(entry.body, Publication) and entry.body.offset == 0
         told.put_nowait((topic.log, person, orjson.loads(bytes(entry.body.data))))
 
-    room.on_alone = take
+    followed.on_alone = take
     async with asyncio.timeout(10):
         yield told.get
 
@@ -134,8 +134,8 @@ async def test_nobody_writes_to_a_show_that_is_over_or_unknown(stage: Stage, sho
 
 async def test_chat_of_a_show_that_redis_lost_is_not_over(stage: Stage, show: ShowId) -> None:
     """What the ledger knows comes back: the line may be said again in a moment."""
-    stage.broker.known_elsewhere = KnownShows(stage.pool).knows
-    await stage.broker.store.expire(show, keys.lasting_keys(show), 0)
+    stage.follower.known_elsewhere = KnownShows(stage.pool).knows
+    await stage.log.store.expire(show, keys.lasting_keys(show), 0)
     with pytest.raises(Busy):
         await say(stage, show, "ada", "hello?")
 

@@ -42,7 +42,7 @@ async def publish_surely(made: Gateway, show: ShowId, number: int) -> None:
     async with asyncio.timeout(10):
         while True:
             try:
-                await made.broker.store.append(
+                await made.log.store.append(
                     show, "x:room", b'{"n":%d}' % number, retention=KEEP, key=str(number)
                 )
                 return
@@ -82,21 +82,21 @@ async def test_publications_of_all_nodes_arrive_in_order(halls: list[Hall]) -> N
 
 async def test_one_gateway_serves_shows_of_all_nodes(halls: list[Hall], cluster: Cluster) -> None:
     """Its channels are spread over a connection for each node."""
-    broker = halls[0].gateway.broker
+    follower = halls[0].gateway.follower
     for hall in halls[1:]:
-        room = await broker.open_room(hall.show)
-        topic = broker.topic(room, "x:room", "room")
+        followed = await follower.follow(hall.show)
+        topic = follower.topic(followed, "x:room", "room")
         await hall.publish(1, 20)
         async with asyncio.timeout(5):
             while topic.top < 20:  # noqa: ASYNC110  # another process's message moves it
                 await asyncio.sleep(0.01)
 
-    assert len(broker._subscribers._stations) == len(cluster.primaries)
+    assert len(follower._subscribers._stations) == len(cluster.primaries)
 
 
 async def test_kick_reaches_gateways_of_all_nodes(halls: list[Hall]) -> None:
     """The control channel is in a slot of its own, and all gateways hear it."""
-    await halls[0].gateway.broker.kick(buyer_of("ann", secret=KEY), codes.FORCED)
+    await halls[0].gateway.log.kick(buyer_of("ann", secret=KEY), codes.FORCED)
 
     for hall in halls:
         await hall.phone.until(lambda phone: phone.closed)
@@ -107,7 +107,7 @@ async def test_viewers_are_counted_on_every_node(halls: list[Hall]) -> None:
     """Each show's count is on its node."""
     for hall in halls:
         async with asyncio.timeout(5):
-            while await hall.gateway.broker.viewers(hall.show) != 1:  # noqa: ASYNC110  # asks Redis
+            while await hall.gateway.log.viewers(hall.show) != 1:  # noqa: ASYNC110  # asks Redis
                 await asyncio.sleep(0.05)
 
 

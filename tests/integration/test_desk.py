@@ -42,9 +42,7 @@ async def test_moderator_hears_of_orders_without_amounts(redis_url: str, show: S
         event = paid(show)
 
         for _ in range(2):  # the sender repeats what it is not sure of
-            await publish(
-                shop.gateway.broker, Channel(ChannelKind.DESK, show), event, key="notice:1"
-            )
+            await publish(shop.gateway.log, Channel(ChannelKind.DESK, show), event, key="notice:1")
         for phone in (host, moderator):
             await phone.until(lambda phone: phone.offsets(desk) == [1])
 
@@ -69,7 +67,7 @@ async def test_moderator_cannot_ask_for_the_hosts_log(redis_url: str, show: Show
         await shop.open_show()
         moderator, _ = await shop.connect("moderator:mo")
         desk = f"desk:{show}"
-        await publish(shop.gateway.broker, Channel(ChannelKind.DESK, show), paid(show))
+        await publish(shop.gateway.log, Channel(ChannelKind.DESK, show), paid(show))
         await moderator.until(lambda phone: phone.offsets(desk) == [1])
 
         await moderator.ask("unsubscribe", channel=desk)

@@ -22,7 +22,7 @@ class Flaky(Announced):
         first = (channel, event, key) not in self.events
         await Announced.__call__(self, channel, event, key=key)
         if first and len([one for one in self.events if one[2] == key]) == 1:
-            raise ConnectionError("the broker is away")
+            raise ConnectionError("the log is away")
 
 
 async def test_order_is_told_to_its_buyer_and_to_the_desk(sale: Sale) -> None:
@@ -61,7 +61,7 @@ async def test_failed_payment_is_told_with_its_reason(sale: Sale) -> None:
 
 
 async def test_unsent_notice_comes_back_with_the_same_key(sale: Sale) -> None:
-    """A broker that fails costs a repeat after the lease, under the same idempotency key."""
+    """A log that fails costs a repeat after the lease, under the same idempotency key."""
     flaky = Flaky()
     for _ in range(3):
         await sale.buy(new_buyer())
@@ -87,7 +87,7 @@ class Deaf(Announced):
 
     async def __call__(self, channel: Channel, event: Event, *, key: str) -> None:
         if self.everybody or channel.buyer == self.buyer:
-            raise ConnectionError("the broker is away")
+            raise ConnectionError("the log is away")
         await Announced.__call__(self, channel, event, key=key)
 
 
@@ -98,7 +98,7 @@ def given_up() -> float:
 async def test_notice_is_not_given_up_while_nothing_can_be_published(
     sale: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the broker is away, its return brings every notice to its buyer."""
+    """However long the log is away, its return brings every notice to its buyer."""
     monkeypatch.setattr(notices, "TRIES_MAX", 2)
     buyers, before = [new_buyer(), new_buyer()], given_up()
     for buyer in buyers:

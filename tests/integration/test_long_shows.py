@@ -71,15 +71,15 @@ async def test_show_with_a_thousand_offers_works(stage: Stage, show: ShowId) -> 
     await fill(stage.pool, show, OFFERS_PER_SHOW_MAX - 1)
     await stage.redis.delete(f"live:{{{show}}}:state")  # so that they are nobody's news
     assert (await stage.call("PATCH", f"/v1/shows/{show}", {"title": "Later"})).status_code == 200
-    before = (await stage.broker.store.position(show)).tops["show"]
+    before = (await stage.log.store.position(show)).tops["show"]
 
     opened = await stage.call("POST", f"/v1/offers/{name}/open")
 
     assert opened.status_code == 200
-    assert (await stage.broker.store.position(show)).tops["show"] == before + 1
+    assert (await stage.log.store.position(show)).tops["show"] == before + 1
     assert (await stage.types(show))[-1] == "offer.opened"
-    stored = await stage.broker.store.read_state(show)
-    assert stored is not None and len(stored) < STATE_BYTES_MAX
+    stored = await stage.log.store.read_state(show)
+    assert stored is not None and len(orjson.dumps(stored)) < STATE_BYTES_MAX
     seen = (await stage.call("GET", f"/v1/shows/{show}")).json()["offers"]
     latest = [f"{show}-{slot}" for slot in range(OFFERS_PER_SHOW_MAX)][-OFFERS_CLOSED_MAX:]
     assert [one["id"] for one in seen] == [name, *latest]
@@ -114,7 +114,7 @@ async def test_offer_that_was_never_opened_is_told_to_nobody(stage: Stage, show:
     assert (await stage.call("POST", "/v1/offers/at-one-cent/close")).status_code == 200
     assert (await stage.call("POST", f"/v1/shows/{show}/end")).status_code == 200
 
-    state = await stage.broker.read_state(show)
+    state = await stage.log.read_state(show)
     assert state is not None
     snapshot = view_show(state, {}, drafts=False)
     told = [await stage.published(show), orjson.loads(orjson.dumps(snapshot))]

@@ -41,7 +41,7 @@ async def rehearse(made: Gateway, show: ShowId) -> None:
     state = make_state(show, version=1)
     digest = passcode_digest(show, PASSCODE)
     state = replace(state, status=ShowStatus.REHEARSAL, passcode=digest)
-    await made.broker.publish_state(state, None)
+    await made.log.publish_state(state, None)
 
 
 async def enter(join: Join, show: ShowId, passcode: str, address: str | None) -> str:
@@ -60,7 +60,7 @@ async def enter(join: Join, show: ShowId, passcode: str, address: str | None) ->
 
 async def test_passcode_is_guessed_so_often_and_no_more(made: Gateway, show: ShowId) -> None:
     """Then not even the right one is told from the wrong; elsewhere nobody notices."""
-    join = Join(made.broker, Nobody(), Nobody())
+    join = Join(made.follower, Nobody(), Nobody())
     guesses = [await enter(join, show, f"{number}", GUESSER) for number in range(PASSCODES_BURST)]
 
     assert guesses == ["wrong"] * PASSCODES_BURST
@@ -71,7 +71,7 @@ async def test_passcode_is_guessed_so_often_and_no_more(made: Gateway, show: Sho
 
 async def test_guesses_behind_an_unnamed_proxy_count_together(made: Gateway, show: ShowId) -> None:
     """All viewers are of this machine then; a socket without an address is, too."""
-    join = Join(made.broker, Nobody(), Nobody())
+    join = Join(made.follower, Nobody(), Nobody())
     for number in range(PASSCODES_BURST):
         assert await enter(join, show, f"{number}", "127.0.0.1") == "wrong"
     assert await enter(join, show, PASSCODE, None) == "too many"
@@ -81,7 +81,7 @@ async def test_who_knows_the_passcode_or_waits_without_one_counts_for_nothing(
     made: Gateway, show: ShowId
 ) -> None:
     """SDKs of those who wait for the show come back again and again."""
-    join = Join(made.broker, Nobody(), Nobody())
+    join = Join(made.follower, Nobody(), Nobody())
     for _ in range(PASSCODES_BURST + 1):
         assert await enter(join, show, "", CREW) == "wrong"
         assert await enter(join, show, PASSCODE, CREW) == "in"
@@ -93,7 +93,7 @@ async def test_guesses_at_one_show_keep_nobody_out_of_another(made: Gateway, sho
     """Each show counts for itself."""
     other = ShowId(f"{show}-2")
     await rehearse(made, other)
-    join = Join(made.broker, Nobody(), Nobody())
+    join = Join(made.follower, Nobody(), Nobody())
     for number in range(PASSCODES_BURST):
         await enter(join, show, f"{number}", GUESSER)
     assert await enter(join, other, PASSCODE, GUESSER) == "in"
@@ -103,8 +103,8 @@ async def test_guest_and_nameless_are_told_of_ways_that_are_open_to_them(
     made: Gateway, show: ShowId
 ) -> None:
     """Invoices are for those who can be held to them."""
-    join = Join(made.broker, Nobody(), Nobody(), providers=("sandbox", "invoice"))
-    await made.broker.publish_state(make_state(show, version=2), None)
+    join = Join(made.follower, Nobody(), Nobody(), providers=("sandbox", "invoice"))
+    await made.log.publish_state(make_state(show, version=2), None)
     nobody = replace(viewer(), sub="", buyer=None)
     told = [await join.snapshot(one, show) for one in (viewer(guest=True), nobody, viewer())]
     assert [one.providers for one in told] == [("sandbox",), ("sandbox",), ("sandbox", "invoice")]

@@ -43,7 +43,7 @@ async def serving(redis_url: str, show: ShowId, bans: Bans) -> AsyncIterator[Gat
     async with gateway(
         redis_url,
         show,
-        make_policy=lambda broker: DomainPolicy(broker, write_chat),
+        make_policy=lambda follower: DomainPolicy(follower, write_chat),
         authenticate=authenticate,
         on_enter=bans.refuse,
     ) as made:
@@ -105,7 +105,7 @@ async def test_ban_closes_who_did_not_name_the_show(redis_url: str, show: ShowId
         inside, outside = [await connected(made, "viewer:max") for _ in range(2)]
         await inside.ask("subscribe", channel=f"chat:{show}")
 
-        await made.broker.kick(MAX, codes.FORCED, show=show)
+        await made.log.kick(MAX, codes.FORCED, show=show)
 
         await inside.until(lambda phone: phone.closed)
         assert inside.closed == codes.FORCED
@@ -121,7 +121,7 @@ async def test_ban_closes_who_is_on_the_way_in(redis_url: str, show: ShowId) -> 
         asking = asyncio.ensure_future(phone.ask("subscribe", channel=f"chat:{show}"))
         await asyncio.wait_for(bans.asking.wait(), 5)
 
-        await made.broker.kick(MAX, codes.FORCED, show=show)
+        await made.log.kick(MAX, codes.FORCED, show=show)
 
         await phone.until(lambda phone: phone.closed)
         assert phone.closed == codes.FORCED

@@ -62,7 +62,7 @@ class Shop:
         self.serving = gateway(
             redis_url,
             show,
-            make_policy=lambda broker: DomainPolicy(broker, write_chat),
+            make_policy=lambda follower: DomainPolicy(follower, write_chat),
             authenticate=authenticate,
             on_join=self.join,
             known=False,
@@ -76,21 +76,21 @@ class Shop:
         await self.serving.__aexit__(None, None, None)
 
     async def join(self, caller: Caller, show: ShowId, asked: bytes, address: str | None) -> object:
-        room = self.gateway.broker.room(show)
-        if room is None or room.state is None:
+        followed = self.gateway.follower.current(show)
+        if followed is None or followed.state is None:
             raise NotFound("unknown show")
-        version = room.state.version
+        version = followed.state.version
         self.joining.set()
         await self.pause.wait()
         return {"show": {"version": version}, "me": {}, "time": 1}
 
     async def open_show(self, version: int = 1) -> None:
-        await self.gateway.broker.publish_state(make_state(self.show, version=version), None)
+        await self.gateway.log.publish_state(make_state(self.show, version=version), None)
 
     async def change(self, version: int) -> int:
         event = AnnouncementEvent(at=1, text=str(version), until=None)
         state = make_state(self.show, version=version)
-        return await self.gateway.broker.publish_state(state, event)
+        return await self.gateway.log.publish_state(state, event)
 
     def connecting(self, token: str = "", **fields: object) -> tuple[Phone, asyncio.Task[Json]]:
         phone = dial(self.gateway)
@@ -174,9 +174,9 @@ async def test_snapshot_and_offset_agree(redis_url: str, show: ShowId) -> None:
         await shop.change(2)
         shop.pause.clear()
         phone, asking = shop.connecting("viewer:ann")
-        room = await shop.gateway.broker.open_room(show)
+        followed = await shop.gateway.follower.follow(show)
         async with asyncio.timeout(5):
-            while "show" not in room.topics:  # noqa: ASYNC110  # the join is under way
+            while "show" not in followed.topics:  # noqa: ASYNC110  # the join is under way
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)  # the snapshot has been taken, its answer is held up
         for version in (3, 4):
@@ -204,9 +204,7 @@ async def test_reconnect_recovers_server_side_channels(redis_url: str, show: Sho
             await shop.change(version)
         buyer = buyer_of("ann", secret="s" * 16)
         personal = Channel(ChannelKind.PERSONAL, show, BuyerId(buyer))
-        await shop.gateway.broker.publish(
-            personal, AnnouncementEvent(at=1, text="yours", until=None)
-        )
+        await shop.gateway.log.publish(personal, AnnouncementEvent(at=1, text="yours", until=None))
         asked = {
             name: {"recover": True, "epoch": sub["epoch"], "offset": sub.get("offset", 0)}
             for name, sub in subs.items()
@@ -228,9 +226,7 @@ async def test_personal_event_reaches_its_owner_only(redis_url: str, show: ShowI
         phones = [(await shop.connect(token))[0] for token in tokens]
         buyer = buyer_of("ann", secret="s" * 16)
         personal = Channel(ChannelKind.PERSONAL, show, BuyerId(buyer))
-        await shop.gateway.broker.publish(
-            personal, AnnouncementEvent(at=1, text="yours", until=None)
-        )
+        await shop.gateway.log.publish(personal, AnnouncementEvent(at=1, text="yours", until=None))
         await shop.change(2)
         for phone in phones:
             await phone.until(lambda phone: phone.offsets(f"show:{show}") == [1])
@@ -250,8 +246,8 @@ async def test_burst_costs_a_viewer_one_write(redis_url: str, show: ShowId) -> N
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         phone, _ = await shop.connect("viewer:ann")
-        room = await shop.gateway.broker.open_room(show)
-        topic, pulse = room.topics["show"], room.topics["pulse"]
+        followed = await shop.gateway.follower.follow(show)
+        topic, pulse = followed.topics["show"], followed.topics["pulse"]
         before = phone.writes
         for number in range(1, 51):
             _post(shop.gateway, topic, number)
@@ -275,14 +271,14 @@ async def test_slow_viewer_loses_figures_first_and_then_the_connection(
         await shop.open_show()
         slow, _ = await shop.connect("")
         quick, _ = await shop.connect("")
-        room = await shop.gateway.broker.open_room(show)
+        followed = await shop.gateway.follower.follow(show)
         slow.owed = 70_000
-        _post(shop.gateway, room.topics["pulse"], 0, b'{"n":1}')
-        _post(shop.gateway, room.topics["show"], 1)
+        _post(shop.gateway, followed.topics["pulse"], 0, b'{"n":1}')
+        _post(shop.gateway, followed.topics["show"], 1)
         await quick.until(lambda phone: phone.offsets(f"pulse:{show}"))
         assert slow.offsets(f"show:{show}") == [1] and slow.offsets(f"pulse:{show}") == []
         slow.owed = 300_000
-        _post(shop.gateway, room.topics["show"], 2)
+        _post(shop.gateway, followed.topics["show"], 2)
         await slow.until(lambda phone: phone.closed)
         assert slow.closed == codes.SLOW
         await quick.until(lambda phone: phone.offsets(f"show:{show}") == [1, 2])
@@ -305,7 +301,7 @@ async def test_presence_is_for_the_desk_only(redis_url: str, show: ShowId) -> No
         refused = (await ann.ask("presence", channel=f"desk:{show}"))["error"]
         assert refused == {"code": 103, "message": "permission denied"}
         async with asyncio.timeout(5):
-            while await shop.gateway.broker.viewers(show) != 3:  # noqa: ASYNC110  # asks Redis
+            while await shop.gateway.log.viewers(show) != 3:  # noqa: ASYNC110  # asks Redis
                 await asyncio.sleep(0.05)
         stats = (await ann.ask("presence_stats", channel=f"show:{show}"))["presence_stats"]
         assert stats == {"num_clients": 3, "num_users": 3}
@@ -334,9 +330,9 @@ async def test_reload_outlives_the_old_connection(redis_url: str, show: ShowId) 
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         old, _ = await shop.connect("viewer:ann")
-        broker = shop.gateway.broker
+        log = shop.gateway.log
         channel = Channel(ChannelKind.PERSONAL, show, buyer_of("ann", secret="s" * 16))
-        await broker.publish(channel, AnnouncementEvent(at=1, text="before", until=None))
+        await log.publish(channel, AnnouncementEvent(at=1, text="before", until=None))
         await old.until(lambda phone: phone.offsets("#ann") == [1])
         shop.pause.clear()
         shop.joining.clear()
@@ -345,18 +341,18 @@ async def test_reload_outlives_the_old_connection(redis_url: str, show: ShowId) 
 
         assert old.session is not None
         old.session.lost()
-        await broker.publish(channel, AnnouncementEvent(at=1, text="between", until=None))
+        await log.publish(channel, AnnouncementEvent(at=1, text="between", until=None))
         shop.pause.set()
         await asking
-        await broker.publish(channel, AnnouncementEvent(at=1, text="after", until=None))
+        await log.publish(channel, AnnouncementEvent(at=1, text="after", until=None))
 
         await new.until(lambda phone: phone.closed or 3 in phone.offsets("#ann"))
         assert new.closed is None
         assert new.offsets("#ann") in ([2, 3], [3])  # by when the snapshot stands
-        room = broker.room(show)
-        assert room is not None and new.session is not None
+        followed = shop.gateway.follower.current(show)
+        assert followed is not None and new.session is not None
         new.session.lost()
-        assert not [topic for topic in room.topics.values() if topic.direct]
+        assert not [topic for topic in followed.topics.values() if topic.direct]
 
 
 async def test_connects_that_fail_leave_no_topic(redis_url: str, show: ShowId) -> None:
@@ -375,6 +371,6 @@ async def test_connects_that_fail_leave_no_topic(redis_url: str, show: ShowId) -
 
         await asyncio.wait(shop.gateway._tasks)
 
-        room = shop.gateway.broker.room(show)
-        assert room is not None
-        assert not [topic for topic in room.topics.values() if topic.name == "#ann"]
+        followed = shop.gateway.follower.current(show)
+        assert followed is not None
+        assert not [topic for topic in followed.topics.values() if topic.name == "#ann"]

@@ -37,7 +37,7 @@ async def connected(made: Gateway, token: str) -> Phone:
 async def reconnect(redis_url: str, made: Gateway) -> None:
     """Cut the pub/sub connection and wait until the next one has looked for what it missed."""
     looked = asyncio.Event()
-    listening = made.broker._subscribers
+    listening = made.follower._subscribers
     on_gap = listening._on_gap
 
     def take_gap(channel: str) -> None:
@@ -56,9 +56,9 @@ async def test_kick_lost_with_the_connection_is_made_up(redis_url: str, show: Sh
     """Told while one gateway was deaf: it closes him when it hears again, and nobody else."""
     async with gateway(redis_url, show, authenticate=named) as made:
         ann, bob = await connected(made, "ann"), await connected(made, "bob")
-        listening, lost = made.broker._subscribers, asyncio.Event()
+        listening, lost = made.follower._subscribers, asyncio.Event()
         hear, listening.on_message = listening.on_message, lambda channel, data: lost.set()
-        await made.broker.kick(ANN, codes.FORCED)
+        await made.log.kick(ANN, codes.FORCED)
         await asyncio.wait_for(lost.wait(), 5)
         listening.on_message = hear
 
@@ -74,12 +74,12 @@ async def test_kick_counts_once(redis_url: str, show: ShowId) -> None:
     """Who comes back after a log-out stays, whatever is cut and read again."""
     async with gateway(redis_url, show, authenticate=named) as made:
         before = await connected(made, "ann")
-        await made.broker.kick(ANN, codes.FORCED)
+        await made.log.kick(ANN, codes.FORCED)
         await before.until(lambda phone: phone.closed)
         again, other = await connected(made, "ann"), await connected(made, "zoe")
 
         await reconnect(redis_url, made)
-        await made.broker.kick(ZOE, codes.FORCED)
+        await made.log.kick(ZOE, codes.FORCED)
         await other.until(lambda phone: phone.closed)
 
         assert again.closed is None
@@ -90,11 +90,11 @@ async def test_gateway_does_not_repeat_kicks_of_before_its_time(
 ) -> None:
     """He was logged out, then a gateway was started, and he came back to it."""
     async with gateway(redis_url, show, authenticate=named) as first:
-        await first.broker.kick(ANN, codes.FORCED)
+        await first.log.kick(ANN, codes.FORCED)
         async with gateway(redis_url, show, authenticate=named) as second:
             ann, zoe = await connected(second, "ann"), await connected(second, "zoe")
             await reconnect(redis_url, second)
-            await first.broker.kick(ZOE, codes.FORCED)
+            await first.log.kick(ZOE, codes.FORCED)
             await zoe.until(lambda phone: phone.closed)
             assert ann.closed is None
 
@@ -103,6 +103,6 @@ async def test_list_of_kicks_is_bounded(redis_url: str, show: ShowId) -> None:
     """The oldest goes, and the whole list expires."""
     async with gateway(redis_url, show, authenticate=named) as made, Redis.from_url(redis_url) as r:
         for number in range(KICKS_MAX + 5):
-            await made.broker.kick(buyer_of(f"p{number}", secret=KEY), codes.FORCED)
+            await made.log.kick(buyer_of(f"p{number}", secret=KEY), codes.FORCED)
         assert await r.xlen(keys.KICKS_KEY) == KICKS_MAX
         assert 0 < await r.pttl(keys.KICKS_KEY) <= KICKS_KEPT_MS

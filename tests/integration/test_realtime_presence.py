@@ -12,7 +12,7 @@ SIZE = 3
 
 @pytest.fixture(autouse=True)
 def small_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "SMALL_ROOM_MAX", SIZE)
+    monkeypatch.setattr(presence, "SMALL_AUDIENCE_MAX", SIZE)
 
 
 async def enter(made: Gateway) -> Phone:

@@ -33,10 +33,10 @@ async def made(redis_url: str, show: ShowId) -> AsyncIterator[Gateway]:
     async with gateway(
         redis_url,
         show,
-        make_policy=lambda broker: DomainPolicy(broker, join.write_chat),
+        make_policy=lambda follower: DomainPolicy(follower, join.write_chat),
         authenticate=authenticate,
     ) as opened:
-        await opened.broker.publish_state(make_state(show, version=1), None)
+        await opened.log.publish_state(make_state(show, version=1), None)
         yield opened
 
 
@@ -49,7 +49,7 @@ async def joined(made: Gateway, show: ShowId, token: str) -> Phone:
 
 async def say(made: Gateway, show: ShowId, kind: ChannelKind) -> None:
     event = AnnouncementEvent(at=1, text=kind.value, until=None)
-    await made.broker.publish(Channel(kind, show), event)
+    await made.log.publish(Channel(kind, show), event)
 
 
 async def refreshed(phone: Phone, token: str) -> Close | None:
@@ -116,8 +116,8 @@ async def test_rehearsal_asks_who_is_no_longer_staff(made: Gateway, show: ShowId
     """He came in without its passcode: closed to come back, and then he needs it."""
     rehearsed = replace(make_state(show, version=2), status=ShowStatus.REHEARSAL)
     phone = await joined(made, show, "host:ho")
-    await made.broker.publish_state(rehearsed, None)
-    await made.broker.catch_up(show)
+    await made.log.publish_state(rehearsed, None)
+    await made.follower.catch_up(show)
     assert phone.closed is None
     assert await refreshed(phone, "viewer:ho") == codes.INSUFFICIENT_STATE
 
@@ -132,7 +132,7 @@ async def test_crowd_leaves_a_rehearsal_without_hearing_of_it(
     rehearsed = replace(make_state(show, version=2), status=ShowStatus.REHEARSAL)
 
     event = AnnouncementEvent(at=1, text="rehearsal", until=None)
-    await made.broker.publish_state(rehearsed, event)
+    await made.log.publish_state(rehearsed, event)
 
     await host.until(lambda phone: phone.offsets(f"show:{show}"))
     for phone in crowd:

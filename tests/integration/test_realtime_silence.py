@@ -11,7 +11,8 @@ from live.domain.ids import ShowId
 from live.fanout.hub import Hub
 from live.redis import subscriber, subscribers
 from live.showlog import keys
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
+from live.showlog.log import ShowLog
 from tests.support.servers import Valkey, scratch_directory
 
 
@@ -32,9 +33,9 @@ async def test_channel_wanted_in_silence_is_subscribed_afterwards(
     for name, seconds in (("BEAT_SECONDS", 0.1), ("SILENT_SECONDS", 0.3)):
         monkeypatch.setattr(subscriber, name, seconds)
     monkeypatch.setattr(subscribers, "WANT_SECONDS", 0.1)
-    broker = Broker(own_valkey.url, Hub())
-    await broker.open()
-    listening, channel = broker._subscribers, keys.live_channel(show)
+    follower = Follower(ShowLog(own_valkey.url), Hub())
+    await follower.open()
+    listening, channel = follower._subscribers, keys.live_channel(show)
     own_valkey.signal(signal.SIGSTOP)
     with pytest.raises(TimeoutError):
         await listening.want(channel)
@@ -51,4 +52,4 @@ async def test_channel_wanted_in_silence_is_subscribed_afterwards(
         # redis-py leaves this method untyped.
         told = await redis.execute_command("PUBSUB", "SHARDNUMSUB", channel)  # type: ignore[no-untyped-call]
         assert told[1] == 1
-    await broker.close()
+    await follower.close()

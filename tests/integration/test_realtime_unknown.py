@@ -32,7 +32,7 @@ class Nobody:
 
 
 def join_of(made: Gateway) -> Join:
-    return Join(made.broker, Nobody(), Nobody())
+    return Join(made.follower, Nobody(), Nobody())
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def made(redis_url: str, show: ShowId) -> AsyncIterator[Gateway]:
     async with gateway(
         redis_url,
         show,
-        make_policy=lambda broker: DomainPolicy(broker, write_chat),
+        make_policy=lambda follower: DomainPolicy(follower, write_chat),
         authenticate=authenticate,
         on_join=on_join,
         known=False,
@@ -64,7 +64,7 @@ async def test_page_of_an_unknown_show_leaves_nothing(
     """`GET /watch/<anything>` finds no show."""
     names = [ShowId(f"{show}-{number}") for number in range(TRIES)]
     found = await asyncio.gather(*map(join_of(made).public_view, names))
-    await made.broker._beat(1)
+    await made.follower._heartbeat.beat(1)
     assert found == [None] * TRIES
     assert await traces(redis_url, show) == []
 
@@ -89,17 +89,17 @@ async def test_connections_to_unknown_shows_leave_nothing(
 async def test_show_is_known_from_its_first_state_on(made: Gateway, show: ShowId) -> None:
     """An answer of before is not remembered."""
     with pytest.raises(NotFound):
-        await made.broker.open_room(show)
-    await made.broker.publish_state(make_state(show, version=1), None)
-    assert (await made.broker.open_room(show)).state is not None
+        await made.follower.follow(show)
+    await made.log.publish_state(make_state(show, version=1), None)
+    assert (await made.follower.follow(show)).state is not None
 
 
 async def test_heartbeat_ends_with_the_last_gateway(
     made: Gateway, redis_url: str, show: ShowId
 ) -> None:
     """The count of viewers expires when nobody renews it."""
-    await made.broker.publish_state(make_state(show, version=1), None)
-    await made.broker.open_room(show)
-    await made.broker._beat(1)
+    await made.log.publish_state(make_state(show, version=1), None)
+    await made.follower.follow(show)
+    await made.follower._heartbeat.beat(1)
     async with Redis.from_url(redis_url) as redis:
         assert 0 < await redis.pttl(keys.viewers_key(show)) <= 2_500

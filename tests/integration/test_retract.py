@@ -30,7 +30,7 @@ def served(redis_url: str, show: ShowId) -> AbstractAsyncContextManager[Gateway]
     return gateway(
         redis_url,
         show,
-        make_policy=lambda broker: DomainPolicy(broker, write_chat),
+        make_policy=lambda follower: DomainPolicy(follower, write_chat),
         authenticate=authenticate,
     )
 
@@ -45,9 +45,9 @@ async def listen(made: Gateway, show: ShowId, **more: object) -> tuple[Phone, di
 
 
 def memory(made: Gateway, show: ShowId) -> list[bytes]:
-    room = made.broker.room_of(show)
-    assert room is not None
-    return [bytes(one.data) for one in room.topics["chat"].recent]
+    followed = made.follower.followed(show)
+    assert followed is not None
+    return [bytes(one.data) for one in followed.topics["chat"].recent]
 
 
 async def test_line_is_gone_from_log_and_memory(redis_url: str, show: ShowId) -> None:
@@ -58,15 +58,15 @@ async def test_line_is_gone_from_log_and_memory(redis_url: str, show: ShowId) ->
         served(redis_url, show) as two,
     ):
         phones = [(await listen(made, show))[0] for made in (one, two)]
-        await one.broker.publish(chat, line(1, "my phone is 555-1234"))
-        await one.broker.publish(chat, ChatPinned(at=1, id="1-0", text="my phone is 555-1234"))
-        await one.broker.publish(chat, line(2, '"id":"1-0" "type":"chat.deleted"'))
+        await one.log.publish(chat, line(1, "my phone is 555-1234"))
+        await one.log.publish(chat, ChatPinned(at=1, id="1-0", text="my phone is 555-1234"))
+        await one.log.publish(chat, line(2, '"id":"1-0" "type":"chat.deleted"'))
 
-        await two.broker.retract(chat, ChatDeleted(at=2, id="1-0"))
+        await two.log.retract(chat, ChatDeleted(at=2, id="1-0"))
 
         for phone in phones:
             await phone.until(lambda phone: phone.offsets(f"chat:{show}") == [1, 2, 3, 4])
-        kept = await one.broker.store.read_log(show, "chat", count=9, since=None, reverse=False)
+        kept = await one.log.store.read_log(show, "chat", count=9, since=None, reverse=False)
         assert [one.offset for one in kept] == [1, 2, 3, 4]
         for found in (memory(one, show), memory(two, show), [bytes(one.data) for one in kept]):
             assert not any(SECRET in data for data in found)
@@ -85,15 +85,15 @@ async def test_gateway_that_was_cut_off_catches_up(redis_url: str, show: ShowId)
         served(redis_url, show) as two,
     ):
         phone, before = await listen(two, show)
-        await one.broker.publish(chat, line(1, "my phone is 555-1234"))
+        await one.log.publish(chat, line(1, "my phone is 555-1234"))
         await phone.until(lambda phone: phone.offsets(f"chat:{show}") == [1])
-        listening, lost = two.broker._subscribers, asyncio.Event()
+        listening, lost = two.follower._subscribers, asyncio.Event()
         hear, listening.on_message = listening.on_message, lambda channel, data: lost.set()
-        await one.broker.retract(chat, ChatDeleted(at=2, id="1-0"))
+        await one.log.retract(chat, ChatDeleted(at=2, id="1-0"))
         await asyncio.wait_for(lost.wait(), 5)
         listening.on_message = hear
 
-        await one.broker.publish(chat, line(2))
+        await one.log.publish(chat, line(2))
 
         await phone.until(lambda phone: phone.offsets(f"chat:{show}") == [1, 2, 3])
         assert phone.closed is None, "nobody has to start over"
@@ -105,9 +105,9 @@ async def test_time_to_live_of_a_log_stays(redis_url: str, show: ShowId) -> None
     """The stream is written again, and must not become one that is kept for ever."""
     chat, key = Channel(ChannelKind.CHAT, show), f"live:{{{show}}}:log:chat"
     async with served(redis_url, show) as made, Redis.from_url(redis_url) as redis:
-        await made.broker.publish(chat, line(1))
+        await made.log.publish(chat, line(1))
         await redis.expire(key, 500)
-        await made.broker.retract(chat, ChatDeleted(at=2, id="1-0"))
+        await made.log.retract(chat, ChatDeleted(at=2, id="1-0"))
         assert 0 < await redis.ttl(key) <= 500
 
 

@@ -55,7 +55,7 @@ async def sit_down(stage: Stage, show: ShowId, sub: str, role: Role) -> None:
     """As if this person had a socket at the desk."""
     if role in DESKS:
         info = orjson.dumps({"user": sub, "client": f"c-{sub}"})
-        await stage.broker.store.put_presence(show, DESKS[role], {f"c-{sub}": info})
+        await stage.log.store.put_presence(show, DESKS[role], {f"c-{sub}": info})
 
 
 async def line_of(stage: Stage, caller: Caller, show: ShowId) -> str:

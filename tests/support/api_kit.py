@@ -47,7 +47,8 @@ from live.ledger.hosting.shows import ShowRows
 from live.payments.invoice import Invoice
 from live.payments.sandbox import SandboxProvider
 from live.showlog.disconnects import Kick
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
+from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from tests.support.answers import Json, entries
 
@@ -64,7 +65,8 @@ class Stage:
 
     pool: Pool
     stock: StockEngine
-    broker: Broker
+    log: ShowLog
+    follower: Follower
     chat: Chat
     moderation: Moderation
     auth: Authenticator
@@ -127,11 +129,12 @@ async def open_stage(
     `tills`: the ways to pay that the shop takes.
     """
     chosen = settings(**changes)
-    stock, broker = StockEngine(redis_url), Broker(redis_url, Hub())
+    stock, log = StockEngine(redis_url), ShowLog(redis_url)
+    follower = Follower(log, Hub())
     store = ChatStore(redis_url)
     redis = Redis.from_url(redis_url)
     await stock.open()
-    await broker.open()
+    await follower.open()
     shows, bans = ShowRows(pool), BanRows(pool)
 
     async def tell(kick: Kick) -> None:
@@ -150,21 +153,21 @@ async def open_stage(
     chat = Chat(
         store,
         bans,
-        broker,
+        log,
         digest_of=digest_of,
-        state_of=broker.state_of,
+        state_of=follower.state_of,
     )
     moderation = Moderation(
         chat,
         store,
         bans,
         shows,
-        broker,
+        log,
         close_sockets=close_show_sockets,
         now=lambda: int(time.time() * 1000),
     )
     auth = Authenticator(SECRET, guests=chosen.guests, revoked=revoked)
-    carrier = Carrier(stock, broker)
+    carrier = Carrier(stock, log)
     ways = ShopWays(tuple(tills), tills)
     deps = ApiDeps(
         settings=chosen,
@@ -177,8 +180,8 @@ async def open_stage(
         shows=shows,
         take_webhook=take_webhook,
         revoked=revoked,
-        at_desk=broker.at_desk,
-        count_viewers=broker.viewers,
+        at_desk=log.at_desk,
+        count_viewers=log.viewers,
         desk=DeskRows(pool),
         guest_limit=AddressLimit(burst=GUESTS_BURST, per_second=GUESTS_PER_SECOND),
         guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
@@ -188,12 +191,12 @@ async def open_stage(
     )
     transport = httpx.ASGITransport(Starlette(routes=routes(deps)), client=("127.0.0.1", 4711))
     client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
-    stage = Stage(pool, stock, broker, chat, moderation, auth, carrier, client, redis)
+    stage = Stage(pool, stock, log, follower, chat, moderation, auth, carrier, client, redis)
     try:
         yield stage
     finally:
         await client.aclose()
         await redis.aclose()
         await store.close()
-        await broker.close()
+        await follower.close()
         await stock.close()

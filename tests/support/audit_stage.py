@@ -8,7 +8,6 @@ from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Mode
 from live.domain.payment import PaymentState
 from live.domain.show import ShowState
-from live.fanout.hub import Hub
 from live.hosting.carry import Carrier
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.bans import BanRows
@@ -19,7 +18,7 @@ from live.ledger.hosting.shows import ShowPatch, ShowRows
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.settler import Settler
 from live.ledger.settle.waitlist import WaitlistRows
-from live.showlog.log import Broker
+from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 from tests.support.ledger_kit import (
@@ -39,11 +38,11 @@ from tests.support.shows_kit import HOST, new_show, offer, product
 class Told:
     """What viewers were told, and the way to tell them: `TellPort`."""
 
-    broker: Broker
+    log: ShowLog
     carrier: Carrier
 
     async def read_state(self, show: ShowId) -> ShowState | None:
-        return await self.broker.read_state(show)
+        return await self.log.read_state(show)
 
     async def carry(self, state: ShowState) -> object:
         return await self.carrier.carry(state)
@@ -57,7 +56,7 @@ class Stage:
     async def close(self) -> None:
         await self.sale.engine.close()
         await self.sale.outbox.close()
-        await self.told.broker.close()
+        await self.told.log.close()
 
 
 async def set_stage(pool: Pool, redis_url: str, show: ShowId) -> Stage:
@@ -71,14 +70,14 @@ async def set_stage(pool: Pool, redis_url: str, show: ShowId) -> Stage:
 
 async def come_back(pool: Pool, redis_url: str, show: ShowId) -> Stage:
     """The same for a show that is there already."""
-    engine, outbox, broker = StockEngine(redis_url), Outbox(redis_url), Broker(redis_url, Hub())
-    for part in (engine, outbox, broker):
+    engine, outbox, log = StockEngine(redis_url), Outbox(redis_url), ShowLog(redis_url)
+    for part in (engine, outbox, log):
         await part.open()
     settler = Settler(pool, outbox, Announced(), Mismatches())
     sale = Sale(
         pool, show, engine, outbox, settler, PaymentRows(pool), Announced(), Mismatches()
     )  # fmt: skip
-    return Stage(sale, Told(broker, Carrier(engine, broker)))
+    return Stage(sale, Told(log, Carrier(engine, log)))
 
 
 async def _open_shop(stage: Stage) -> None:

@@ -23,7 +23,8 @@ from live.protocol.codes import Close
 from live.protocol.port import Port
 from live.protocol.session import Session
 from live.protocol.shared import frame_header
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
+from live.showlog.log import ShowLog
 from live.transport import asgi
 from live.transport import handshake as front
 from live.transport.asgi import WebSocketPort
@@ -87,9 +88,9 @@ def build() -> Starlette:
     front.LightConnection = EchoConnection  # type: ignore[attr-defined]  # what it makes
     asgi._read = read
     hub = Hub()
-    broker = Broker("redis://127.0.0.1:1", hub)
-    policy = PermissivePolicy(broker, ShowId("echo"))
-    gateway = EchoGateway(hub, broker, policy, authenticate)
+    follower = Follower(ShowLog("redis://127.0.0.1:1"), hub)
+    policy = PermissivePolicy(follower, ShowId("echo"))
+    gateway = EchoGateway(hub, follower, policy, authenticate)
     app = Starlette(routes=asgi.WebSocketEndpoint(gateway).routes())
     app.state.gateway = gateway
     app.state.proxies = Proxies()

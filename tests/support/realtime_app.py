@@ -1,4 +1,4 @@
-"""A gateway for tests: the real protocol, hub and broker behind a permissive channel policy.
+"""A gateway for tests: the real protocol, hub and log behind a permissive channel policy.
 
 Channels need no namespace; whoever is connected may publish, read history and presence. Tokens are
 HS256 with the key `secret`, as the SDKs' own test suites have it.
@@ -38,7 +38,8 @@ from live.protocol.codec import MESSAGE_BYTES_MAX
 from live.protocol.codes import Failure
 from live.protocol.commands import ConnectRequest, SubscribeRequest
 from live.protocol.limits import DEFAULT, Limits
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
+from live.showlog.log import ShowLog
 from live.showlog.ports import RpcCall, RpcHandler
 from live.showlog.store import Retention
 from live.transport.asgi import WebSocketEndpoint
@@ -80,8 +81,8 @@ def authenticate(token: str) -> Caller:
 class PermissivePolicy:
     """`presence`: keep and tell who comes and goes, at a cost per connection and listener."""
 
-    def __init__(self, broker: Broker, show: ShowId, *, presence: bool = True) -> None:
-        self._broker = broker
+    def __init__(self, follower: Follower, show: ShowId, *, presence: bool = True) -> None:
+        self._log = follower.log
         self._show = show
         self._presence = presence
 
@@ -110,7 +111,7 @@ class PermissivePolicy:
 
     async def publish(self, asking: Asking, channel: str, data: bytes) -> None:
         info = msgspec.json.encode(asking.info)
-        await self._broker.store.append(
+        await self._log.store.append(
             self._show, f"x:{channel}", data, retention=Retention(_entries(channel), 300), info=info
         )
 
@@ -150,11 +151,11 @@ def build(
     rpcs: Mapping[str, RpcHandler] | None = None,
 ) -> Starlette:
     hub = Hub()
-    broker = Broker(redis_url, hub)
+    follower = Follower(ShowLog(redis_url), hub)
     gateway = Gateway(
         hub,
-        broker,
-        PermissivePolicy(broker, ShowId(show), presence=presence),
+        follower,
+        PermissivePolicy(follower, ShowId(show), presence=presence),
         authenticate,
         rpcs={"echo": echo, "slow": slow, **(rpcs or {})},
         limits=limits,
@@ -163,12 +164,12 @@ def build(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await broker.open()
+        await follower.open()
         await gateway.open()
-        await broker.store.position(ShowId(show))  # now it is known, and anybody may join
+        await follower.log.store.position(ShowId(show))  # now it is known, and anybody may join
         yield
         await gateway.close()
-        await broker.close()
+        await follower.close()
 
     socket_routes = WebSocketEndpoint(gateway).routes()
     stream = Route("/connection/uni_sse", SseEndpoint(gateway).serve, methods=["GET", "POST"])

@@ -1,4 +1,4 @@
-"""A gateway without sockets for tests: real hub, broker and Redis, ports that remember."""
+"""A gateway without sockets for tests: real hub, log and Redis, ports that remember."""
 
 import asyncio
 import json
@@ -17,7 +17,8 @@ from live.protocol.codes import Close
 from live.protocol.limits import Limits
 from live.protocol.session import Session
 from live.protocol.shared import Shared
-from live.showlog.log import Broker
+from live.showlog.follower import Follower
+from live.showlog.log import ShowLog
 from live.showlog.ports import Authenticate, OnEnter, OnJoin
 from tests.support.answers import Json
 from tests.support.realtime_app import PermissivePolicy, authenticate
@@ -26,7 +27,10 @@ WAIT_SECONDS = 20  # only a deadline: a busy machine takes its time
 
 
 class Phone:
-    """A viewer's end: sends commands, keeps what it gets. `owed` pretends an unread buffer."""
+    """A viewer's end: sends commands, keeps what it gets, answers pings.
+
+    `owed` pretends an unread buffer.
+    """
 
     compresses = False
 
@@ -46,6 +50,12 @@ class Phone:
             self.writes += 1
             self.messages += [json.loads(line) for line in data.split(b"\n")]
             self._news.set()
+            if data == JSON.ping:  # answered soon: a session is not called while it writes
+                asyncio.get_running_loop().call_soon(self._pong)
+
+    def _pong(self) -> None:
+        if self.closed is None and self.session is not None:
+            self.session.receive(b"{}")
 
     def write_shared(self, frame: Shared) -> None:
         self.write(frame.payload)
@@ -103,7 +113,7 @@ async def gateway(
     redis_url: str,
     show: ShowId,
     *,
-    make_policy: Callable[[Broker], Policy] | None = None,
+    make_policy: Callable[[Follower], Policy] | None = None,
     authenticate: Authenticate = authenticate,
     on_join: OnJoin | None = None,
     on_enter: OnEnter | None = None,
@@ -113,11 +123,11 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """`known`: the show has a log before anybody publishes."""
     hub = Hub()
-    broker = Broker(redis_url, hub)
-    rules = make_policy(broker) if make_policy else PermissivePolicy(broker, show)
+    follower = Follower(ShowLog(redis_url), hub)
+    rules = make_policy(follower) if make_policy else PermissivePolicy(follower, show)
     made = Gateway(
         hub,
-        broker,
+        follower,
         rules,
         authenticate,
         on_join=on_join,
@@ -125,15 +135,15 @@ async def gateway(
         limits=limits or Limits(),
         admission=admission,
     )
-    await broker.open()
+    await follower.open()
     await made.open()
     if known:
-        await broker.store.position(show)
+        await follower.log.store.position(show)
     try:
         yield made
     finally:
         await made.close()
-        await broker.close()
+        await follower.close()
 
 
 def dial(gateway: Gateway, codec: Codec = JSON) -> Phone:

@@ -66,11 +66,11 @@ class StaticRoom:
 
 @dataclass(slots=True)
 class StaticRooms:
-    """What a broker knows, when nothing changes."""
+    """What a follower knows, when nothing changes."""
 
     rooms: dict[ShowId, StaticRoom] = field(default_factory=dict)
 
-    def room(self, show: ShowId) -> StaticRoom | None:
+    def current(self, show: ShowId) -> StaticRoom | None:
         return self.rooms.get(show)
 
 

@@ -167,6 +167,16 @@ def test_processes_of_a_service_import_no_tools(role: str) -> None:
     assert not LATER & imported
 
 
+def test_settler_follows_no_show() -> None:
+    """Who only publishes has no hub and subscribes to nothing."""
+    lines = "import sys, live.run.commands.settler; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+
+    assert "live.showlog.log" in imported
+    assert not {"live.showlog.follower", "live.fanout.hub", "live.redis.subscribers"} & imported
+
+
 CLIENT_SHELLS = {"live.client", "live.client.aio", "live.client.green"}
 
 

@@ -3,7 +3,7 @@
 A viewer of the first is told to come back in a moment, and the show's stock is put in doubt, so
 that the keeper makes it again; a viewer of the second is told that there is none. Anybody may ask
 any name, so questions are asked together, and answers are kept for a while.
-Called by: the broker, for a show whose state is not in Redis; never for others, so that a connect
+Called by: the follower, for a show whose state is not in Redis; never for others, so that a connect
 costs no query.
 """
 

@@ -123,7 +123,7 @@ class Publisher:
             await pipeline.execute()
         else:
             channel = Channel(ChannelKind.SHOW, stage.show)
-            send = [stage.broker.publish(channel, _event()) for _ in range(count)]
+            send = [stage.log.publish(channel, _event()) for _ in range(count)]
             await asyncio.gather(*send)
 
 

@@ -19,7 +19,7 @@ from live.base.errors import EngineError
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatMessage
 from live.domain.ids import AuthorId, ShowId
-from live.showlog.log import Broker
+from live.showlog.log import ShowLog
 from live.tools.bench.flooder import floods
 from live.tools.bench.gateways import set_stage
 from live.tools.bench.link import Figures, OrderedChild
@@ -45,7 +45,7 @@ async def run(
     rows: dict[str, Figures] = {}
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(set_stage(redis_url, database_url))
-        await _fill_chat(stage.broker, stage.show)
+        await _fill_chat(stage.log, stage.show)
         where = (redis_url, database_url, stage.secret, stage.show)
         server = await OrderedChild.start("live.tools.bench.served", "ours", *where, "1")
         stack.push_async_callback(server.kill)
@@ -67,7 +67,7 @@ async def run(
     return make_report("floods", shown, goals)
 
 
-async def _fill_chat(broker: Broker, show: ShowId) -> None:
+async def _fill_chat(log: ShowLog, show: ShowId) -> None:
     channel = Channel(ChannelKind.CHAT, show)
     for number in range(LINES):
         line = ChatMessage(
@@ -77,7 +77,7 @@ async def _fill_chat(broker: Broker, show: ShowId) -> None:
             name="A viewer",
             text=f"line {number} " + "of a long evening " * 20,
         )
-        await broker.publish(channel, line)
+        await log.publish(channel, line)
 
 
 async def _measure(

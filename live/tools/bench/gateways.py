@@ -15,9 +15,8 @@ from typing import Final, Literal
 from live.domain.ids import ShowId
 from live.domain.offer import OfferTerms
 from live.domain.show import ShowState, ShowStatus
-from live.fanout.hub import Hub
 from live.ledger.db.migrate import migrate
-from live.showlog.log import Broker
+from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.tools.bench.link import Figures, OrderedChild
 from live.tools.bench.offer import endless_offer
@@ -36,26 +35,26 @@ class BenchStage:
     database_url: str
     show: ShowId
     secret: str
-    broker: Broker
+    log: ShowLog
 
 
 @asynccontextmanager
-async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[BenchStage]:
-    """Migrate, put a show on sale, open a broker to publish with."""
+async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
+    """Migrate, put a show on sale, open a log to publish on."""
     await migrate(database_url)
     show = ShowId(f"bench-{token_hex(4)}")
     engine = StockEngine(redis_url)
-    broker = Broker(redis_url, Hub(), seconds=COMMAND_SECONDS)
+    log = ShowLog(redis_url, seconds=COMMAND_SECONDS)
     await engine.open()
-    await broker.open()
+    await log.open()
     try:
         terms = endless_offer(show)
         await engine.install_show(show, stock_epoch=1)
         await engine.apply_offer(terms)
-        await broker.publish_state(_state(show, terms), None)
-        yield BenchStage(redis_url, database_url, show, token_hex(16), broker)
+        await log.publish_state(_state(show, terms), None)
+        yield Stage(redis_url, database_url, show, token_hex(16), log)
     finally:
-        await broker.close()
+        await log.close()
         await engine.close()
 
 

@@ -1,16 +1,13 @@
-"""The show log on a real Valkey: every publication once and in order, or a word that it is lost."""
+"""Followed shows on a real Valkey: each publication once, in order, or a word that it is lost."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
 
-from live.base.errors import Busy
 from live.connection.application import Gateway
 from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.channels import Channel, ChannelKind
@@ -21,17 +18,15 @@ from live.fanout import metrics
 from live.fanout.topic import RECOVERY_MAX
 from live.protocol import codes
 from live.protocol.commands import Publication
-from live.showlog import keys
-from live.showlog import log as broker
-from live.showlog.log import RETENTION, Broker
+from live.showlog import follower, heartbeat, keys
+from live.showlog.log import ShowLog
 from live.showlog.store import Retention, Store
+from tests.support.patience import TRIES, patiently
 from tests.support.realtime_app import KEY
 from tests.support.realtime_parts import Phone, dial, gateway
 from tests.support.show_states import make_state
 
 KEEP = Retention(1_000)
-TRIES = 20  # of half a second each
-T = TypeVar("T")
 
 
 def announcement(text: str) -> AnnouncementEvent:
@@ -43,16 +38,8 @@ async def publish(made: Gateway, show: ShowId, count: int, *, log: str = "x:room
     for number in range(count):
         data, key = b'{"n":%d}' % number, str(uuid4())
         await patiently(
-            lambda: made.broker.store.append(show, log, data, retention=KEEP, key=key)  # noqa: B023
+            lambda: made.log.store.append(show, log, data, retention=KEEP, key=key)  # noqa: B023
         )
-
-
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again where Redis was not quick enough: on a busy machine that is no fault of the log."""
-    for _ in range(TRIES - 1):
-        with contextlib.suppress(Busy):
-            return await ask()
-    return await ask()
 
 
 async def joined(made: Gateway) -> Phone:
@@ -61,108 +48,59 @@ async def joined(made: Gateway) -> Phone:
     return phone
 
 
-# Publishing
-
-
-async def test_offsets_of_a_log_are_contiguous(redis_url: str, show: ShowId) -> None:
-    """Also when many publish at once."""
-    async with gateway(redis_url, show) as made:
-        channel = Channel(ChannelKind.CHAT, show)
-
-        async def say(text: str) -> int:
-            event, key = announcement(text), str(uuid4())
-            return await patiently(lambda: made.broker.publish(channel, event, key=key))
-
-        calls = [say(str(n)) for n in range(50)]
-        assert sorted(await asyncio.gather(*calls)) == list(range(1, 51))
-
-
-async def test_repeated_key_is_published_once(redis_url: str, show: ShowId) -> None:
-    """The repeat gets the first offset; another key the next one."""
-    async with gateway(redis_url, show) as made:
-        channel = Channel(ChannelKind.PERSONAL, show, BuyerId(b"b" * 16))
-        offsets = [
-            await made.broker.publish(channel, announcement("x"), key=key)
-            for key in ("n1", "n1", "n2", "n1")
-        ]
-        assert offsets == [1, 1, 2, 1]
-
-
-async def test_log_keeps_its_bound(redis_url: str, show: ShowId) -> None:
-    """The oldest goes, the newest stay."""
-    async with gateway(redis_url, show) as made:
-        channel = Channel(ChannelKind.PERSONAL, show, BuyerId(b"b" * 16))
-        bound = RETENTION[ChannelKind.PERSONAL].entries
-        for number in range(bound + 5):
-            await made.broker.publish(channel, announcement(str(number)))
-        found = await made.broker.store.read_log(
-            show, keys.log_name(channel), count=300, since=None, reverse=False
-        )
-        assert [publication.offset for publication in found] == list(range(6, bound + 6))
+# Memory
 
 
 async def test_buyers_own_log_is_read_newest_first(redis_url: str, show: ShowId) -> None:
     """All that was published to the buyer, on another gateway too, and nobody else's."""
     async with gateway(redis_url, show) as here, gateway(redis_url, show) as there:
         ann, bob = BuyerId(b"a" * 16), BuyerId(b"b" * 16)
-        await here.broker.open_room(show)
+        await here.follower.follow(show)
         for buyer, text in ((ann, "first"), (bob, "not yours"), (ann, "second")):
             channel = Channel(ChannelKind.PERSONAL, show, buyer)
-            await there.broker.publish(channel, announcement(text))
-        await here.broker.catch_up(show)
-        found = await here.broker.read_personal(show, ann)
+            await there.log.publish(channel, announcement(text))
+        await here.follower.catch_up(show)
+        found = await here.follower.read_personal(show, ann)
         assert [json.loads(data)["text"] for data in found] == ["second", "first"]
 
 
 async def test_buyer_without_a_log_costs_no_read(
     redis_url: str, show: ShowId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The room knows where every log stands: only a buyer who has one is looked up."""
+    """It is known where every log stands: only a buyer who has one is looked up."""
     async with gateway(redis_url, show) as made:
         ann, bob = BuyerId(b"a" * 16), BuyerId(b"b" * 16)
-        store, reads = made.broker.store, []
+        store, reads = made.log.store, []
 
         async def read_back(*asked: Any) -> list[Publication]:
             reads.append(asked)
             return await Store.read_back(store, *asked)
 
         monkeypatch.setattr(store, "read_back", read_back)
-        await made.broker.publish(Channel(ChannelKind.PERSONAL, show, ann), announcement("x"))
-        await made.broker.open_room(show)
-        assert await made.broker.read_personal(show, bob) == []
+        await made.log.publish(Channel(ChannelKind.PERSONAL, show, ann), announcement("x"))
+        await made.follower.follow(show)
+        assert await made.follower.read_personal(show, bob) == []
         assert reads == []
-        assert len(await made.broker.read_personal(show, ann)) == 1
+        assert len(await made.follower.read_personal(show, ann)) == 1
         assert len(reads) == 1
 
 
-async def test_newest_state_wins(redis_url: str, show: ShowId) -> None:
-    """An older state never replaces a newer one; its event is published nevertheless."""
-    async with gateway(redis_url, show) as made:
-        assert await made.broker.publish_state(make_state(show, version=2), None) == 0
-        old = make_state(show, version=1)
-        assert await made.broker.publish_state(old, announcement("late")) == 1
-        state = await made.broker.read_state(show)
-        assert state is not None and state.version == 2
-        room = await made.broker.open_room(show)
-        assert room.state == make_state(show, version=2)
-
-
 async def test_state_and_offset_change_together(redis_url: str, show: ShowId) -> None:
-    """Whoever looks at a room sees the state of exactly the publications up to its top."""
+    """Whoever looks at a show sees the state of exactly the publications up to its top."""
     async with gateway(redis_url, show) as made:
-        room = await made.broker.open_room(show)
-        topic = made.broker.topic(room, "show", f"show:{show}")
+        followed = await made.follower.follow(show)
+        topic = made.follower.topic(followed, "show", f"show:{show}")
         seen: list[tuple[int, int]] = []
 
         async def watch() -> None:
             while topic.top < 30:
-                seen.append((topic.top, room.state.version if room.state else 0))
+                seen.append((topic.top, followed.state.version if followed.state else 0))
                 await asyncio.sleep(0)
 
         watching = asyncio.create_task(watch())
         for version in range(1, 31):
             state = make_state(show, version=version)
-            await made.broker.publish_state(state, announcement(str(version)))
+            await made.log.publish_state(state, announcement(str(version)))
         await asyncio.wait_for(watching, 10)
         assert all(top == version for top, version in seen)
 
@@ -170,40 +108,38 @@ async def test_state_and_offset_change_together(redis_url: str, show: ShowId) ->
 async def test_state_of_a_lost_log_is_forgotten(redis_url: str, show: ShowId) -> None:
     """Redis was wiped: memory must not pretend otherwise, so that the keeper publishes it again."""
     async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
-        await made.broker.publish_state(make_state(show, version=7), None)
-        room = await made.broker.follow(show)
-        assert room.state is not None
+        await made.log.publish_state(make_state(show, version=7), None)
+        followed = await made.follower.follow(show)
+        assert followed.state is not None
         await admin.delete(keys.logs_key(show), keys.state_key(show))
-        await made.broker.catch_up(show)
-        assert await made.broker.read_state(show) is None
-        await made.broker.publish_state(make_state(show, version=7), None)
-        await made.broker.catch_up(show)
-        assert room.state == make_state(show, version=7)
+        await made.follower.catch_up(show)
+        assert await made.log.read_state(show) is None
+        await made.log.publish_state(make_state(show, version=7), None)
+        await made.follower.catch_up(show)
+        assert followed.state == make_state(show, version=7)
 
 
-async def test_pulse_updates_the_room(redis_url: str, show: ShowId) -> None:
+async def test_pulse_updates_the_stock_of_a_show(redis_url: str, show: ShowId) -> None:
     """The latest figures are there for snapshots, by slot."""
     async with gateway(redis_url, show) as made:
-        await made.broker.publish_state(make_state(show, version=1, offers=2), None)
-        room = await made.broker.follow(show)
+        await made.log.publish_state(make_state(show, version=1, offers=2), None)
+        followed = await made.follower.follow(show)
         offers = (PulseOffer(OfferId("o1"), 3, 4, 5), PulseOffer(OfferId("gone"), 1, 1, 1))
-        await made.broker.publish_pulse(show, Pulse(at=1, viewers=9, offers=offers))
+        await made.log.publish_pulse(show, Pulse(at=1, viewers=9, offers=offers))
         async with asyncio.timeout(5):
-            while room.pulse is None:  # noqa: ASYNC110  # nothing tells; only state changes
+            while followed.pulse is None:  # noqa: ASYNC110  # nothing tells; only state changes
                 await asyncio.sleep(0.01)
-        assert room.stock == {1: Stock(3, 4, 5)}
+        assert followed.stock == {1: Stock(3, 4, 5)}
 
 
 async def test_personal_events_reach_the_tap(redis_url: str, show: ShowId) -> None:
     """A checkout waits for its order on a show that the gateway follows."""
     async with gateway(redis_url, show) as made:
         heard: asyncio.Queue[tuple[ShowId, BuyerId, str, bytes]] = asyncio.Queue()
-        made.broker.on_personal(lambda *event: heard.put_nowait(event))
-        await made.broker.follow(show)
+        made.follower.on_personal(lambda *event: heard.put_nowait(event))
+        await made.follower.follow(show)
         buyer = BuyerId(b"\x01" * 16)
-        await made.broker.publish(
-            Channel(ChannelKind.PERSONAL, show, buyer), announcement("for you")
-        )
+        await made.log.publish(Channel(ChannelKind.PERSONAL, show, buyer), announcement("for you"))
         found_show, found_buyer, kind, data = await asyncio.wait_for(heard.get(), 5)
         assert (found_show, found_buyer, kind) == (show, buyer, "announcement")
         assert json.loads(data)["text"] == "for you"
@@ -249,7 +185,7 @@ async def test_recovery_answers_as_the_table_says(
     """Everything that was missed, or "not recovered" with the top and nothing partial."""
     async with gateway(redis_url, show) as made:
         await publish(made, show, published)
-        epoch = (await made.broker.store.position(show)).epoch
+        epoch = (await made.log.store.position(show)).epoch
         fields = {name: epoch if value == "E" else value for name, value in asked.items()}
         phone = await joined(made)
 
@@ -263,8 +199,8 @@ async def test_recovery_answers_as_the_table_says(
         assert phone.offsets("room") == (answer["recovered"] or [])
 
 
-async def test_impossible_offset_costs_the_room_nothing(redis_url: str, show: ShowId) -> None:
-    """No log stands there, so nobody can have seen it: not recovered, and no fill for it."""
+async def test_impossible_offset_costs_the_show_nothing(redis_url: str, show: ShowId) -> None:
+    """No log stands there, so nobody can have seen it: not recovered, and no read for it."""
     async with gateway(redis_url, show) as made:
         await publish(made, show, 3)
         phone = await joined(made)
@@ -283,12 +219,12 @@ async def test_clients_cause_one_fill_a_second_at_most(
     redis_url: str, show: ShowId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who is ahead again so soon is told to come back."""
-    monkeypatch.setattr(broker, "CHECK_BEATS", 10**9)  # nobody else notices the gap
-    monkeypatch.setattr(broker, "CLAIM_GAP_SECONDS", 3_600)
+    monkeypatch.setattr(heartbeat, "CHECK_BEATS", 10**9)  # nobody else notices the gap
+    monkeypatch.setattr(follower, "CLAIM_GAP_SECONDS", 3_600)
     async with gateway(redis_url, show) as made:
-        room = await made.broker.open_room(show)
-        made.broker.topic(room, "x:room", "room")
-        made.broker._by_channel.clear()  # announcements are late here
+        followed = await made.follower.follow(show)
+        made.follower.topic(followed, "x:room", "room")
+        made.follower._by_channel.clear()  # announcements are late here
         await publish(made, show, 1)
         first, second = await joined(made), await joined(made)
         reply = await first.ask("subscribe", channel="room", recover=True, offset=1)
@@ -298,7 +234,7 @@ async def test_clients_cause_one_fill_a_second_at_most(
         reply = await second.ask("subscribe", channel="room", recover=True, offset=2)
 
         assert reply["error"]["code"] == 111
-        monkeypatch.setattr(broker, "CLAIM_GAP_SECONDS", 0)
+        monkeypatch.setattr(follower, "CLAIM_GAP_SECONDS", 0)
         reply = await second.ask("subscribe", channel="room", recover=True, offset=2)
         assert reply["subscribe"]["recovered"] is True
 
@@ -316,10 +252,10 @@ async def test_recovery_is_refused_with_112_where_the_client_asks_so(
 async def test_recovery_is_bounded(redis_url: str, show: ShowId) -> None:
     """300 missed publications come back, 301 do not."""
     async with gateway(redis_url, show) as made:
-        room = await made.broker.open_room(show)
-        made.broker.topic(room, "x:room", "room")
+        followed = await made.follower.follow(show)
+        made.follower.topic(followed, "x:room", "room")
         await publish(made, show, RECOVERY_MAX + 1)
-        await made.broker.catch_up(show)
+        await made.follower.catch_up(show)
         phone = await joined(made)
         reply = await phone.ask("subscribe", channel="room", recover=True, offset=0)
         assert "recovered" not in reply["subscribe"]
@@ -331,9 +267,9 @@ async def test_recovery_is_bounded(redis_url: str, show: ShowId) -> None:
 async def test_client_ahead_of_its_new_gateway_recovers(redis_url: str, show: ShowId) -> None:
     """He comes from a gateway that was quicker: the log decides, not what has arrived here."""
     async with gateway(redis_url, show) as made:
-        room = await made.broker.open_room(show)
-        made.broker.topic(room, "x:room", "room")
-        made.broker._by_channel.clear()  # announcements are late here
+        followed = await made.follower.follow(show)
+        made.follower.topic(followed, "x:room", "room")
+        made.follower._by_channel.clear()  # announcements are late here
         await publish(made, show, 3)
         phone = await joined(made)
         reply = await phone.ask("subscribe", channel="room", recover=True, offset=2)
@@ -348,7 +284,7 @@ async def test_subscribing_among_publications_misses_nothing(redis_url: str, sho
         phones = []
         for _ in range(100):
             phone = await joined(made)
-            top = (await patiently(lambda: made.broker.store.position(show))).tops.get("x:room", 0)
+            top = (await patiently(lambda: made.log.store.position(show))).tops.get("x:room", 0)
             start = max(0, top - 50)
             for _ in range(TRIES):
                 reply = await phone.ask("subscribe", channel="room", recover=True, offset=start)
@@ -371,10 +307,10 @@ async def test_lost_announcements_are_filled_from_the_log(redis_url: str, show: 
         phone = await joined(made)
         await phone.ask("subscribe", channel="room")
         channel = keys.live_channel(show)
-        room = made.broker._by_channel.pop(channel)  # deaf for a moment
+        followed = made.follower._by_channel.pop(channel)  # deaf for a moment
         await publish(made, show, 3)
         await asyncio.sleep(0.1)
-        made.broker._by_channel[channel] = room
+        made.follower._by_channel[channel] = followed
 
         await publish(made, show, 1)
 
@@ -388,7 +324,7 @@ async def test_silent_pubsub_is_noticed_by_the_position_check(redis_url: str, sh
     async with gateway(redis_url, show) as made:
         phone = await joined(made)
         await phone.ask("subscribe", channel="room")
-        made.broker._by_channel.clear()  # deaf for good
+        made.follower._by_channel.clear()  # deaf for good
 
         await publish(made, show, 2)
 
@@ -436,8 +372,8 @@ async def test_log_rewritten_under_its_epoch_ends_with_3010(redis_url: str, show
         await phone.ask("subscribe", channel="room")
         await publish(made, show, 3)
         await phone.until(lambda phone: phone.offsets("room") == [1, 2, 3])
-        epoch = (await made.broker.store.peek(show))[0]
-        made.broker._by_channel.clear()
+        epoch = (await made.log.store.peek(show))[0]
+        made.follower._by_channel.clear()
         log = keys.log_key(show, "x:room")
         await admin.delete(log)
         for offset, word in enumerate((b"0", b"1", b"other", b"more"), 1):
@@ -448,18 +384,7 @@ async def test_log_rewritten_under_its_epoch_ends_with_3010(redis_url: str, show
         await phone.until(lambda phone: phone.closed)
 
         assert phone.closed == codes.INSUFFICIENT_STATE
-        assert (await made.broker.store.peek(show))[0] != epoch
-
-
-async def test_personal_log_survives_its_expiry_in_order(redis_url: str, show: ShowId) -> None:
-    """The log of a buyer is gone after a day, its position is not: offsets never start again."""
-    async with gateway(redis_url, show) as made, Redis.from_url(redis_url) as admin:
-        channel = Channel(ChannelKind.PERSONAL, show, BuyerId(b"b" * 16))
-        await made.broker.publish(channel, announcement("one"))
-        key = keys.log_key(show, keys.log_name(channel))
-        assert 0 < await admin.ttl(key) <= 86_400
-        await admin.delete(key)
-        assert await made.broker.publish(channel, announcement("two")) == 2
+        assert (await made.log.store.peek(show))[0] != epoch
 
 
 # Who is there
@@ -474,14 +399,14 @@ async def test_viewers_are_counted_over_all_gateways(redis_url: str, show: ShowI
         async with gateway(redis_url, show) as two:
             other = await joined(two)
             await other.ask("subscribe", channel="room")
-            await _until_viewers(one.broker, show, 4)
-            assert await two.broker.viewers(show) == 4
-        await _until_viewers(one.broker, show, 3)
+            await _until_viewers(one.log, show, 4)
+            assert await two.log.viewers(show) == 4
+        await _until_viewers(one.log, show, 3)
 
 
-async def _until_viewers(broker: Broker, show: ShowId, count: int) -> None:
+async def _until_viewers(log: ShowLog, show: ShowId, count: int) -> None:
     async with asyncio.timeout(30):
-        while await broker.viewers(show) != count:  # noqa: ASYNC110  # asks Redis each time
+        while await log.viewers(show) != count:  # noqa: ASYNC110  # asks Redis each time
             await asyncio.sleep(0.05)
 
 
@@ -500,16 +425,8 @@ async def test_kicked_person_is_closed_on_all_gateways(redis_url: str, show: Sho
         ann_here, ann_there, bob = dial(one), dial(two), dial(two)
         for phone, token in ((ann_here, "ann"), (ann_there, "ann"), (bob, "bob")):
             await phone.ask("connect", token=token)
-        await one.broker.kick(buyer_of("ann", secret=KEY), codes.FORCED)
+        await one.log.kick(buyer_of("ann", secret=KEY), codes.FORCED)
         for phone in (ann_here, ann_there):
             await phone.until(lambda phone: phone.closed)
             assert phone.closed == codes.FORCED
         assert bob.closed is None
-
-
-async def test_reactions_add_up(redis_url: str, show: ShowId) -> None:
-    """Each kind has its count."""
-    async with gateway(redis_url, show) as made:
-        for kind in ("heart", "fire", "heart"):
-            await made.broker.add_reaction(show, kind)
-        assert await made.broker.reactions(show) == {"heart": 2, "fire": 1}

@@ -1,4 +1,4 @@
--- open_room: read where all logs of a show stand, and its state, at one instant.
+-- position: read where all logs of a show stand, and its state, at one instant.
 -- Keeps:   a show that is read has a log epoch; the caller knows that there is such a show.
 -- Retry:   harmless.   Cost: O(logs of the show).   Clock: none.
 -- Flags:   allow-oom
