@@ -25,6 +25,7 @@ from live.connection.calls import COMMAND_SECONDS, Calls
 from live.connection.limiter import Turnstile
 from live.connection.lookup import Lookup
 from live.connection.policy import Grant, Policy, asked_grants
+from live.connection.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.connection.rights import VERSION, Rights, set_end
 from live.connection.rpc import failure_of
 from live.connection.subscriptions import Seats
@@ -50,7 +51,6 @@ from live.protocol.port import Port
 from live.protocol.session import Session
 from live.showlog.disconnects import Kick
 from live.showlog.follower import Follower
-from live.showlog.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.showlog.presence import Presence
 
 NO_REQUEST = SubscribeRequest()

@@ -11,6 +11,7 @@ import structlog
 
 from live.base.errors import Busy, CallError
 from live.connection.policy import Policy
+from live.connection.ports import RpcHandler
 from live.connection.rpc import SessionCall, failure_of
 from live.connection.viewer import Viewer
 from live.fanout.topic import DESK_LOGS, RECOVERY_MAX, Topic
@@ -29,7 +30,6 @@ from live.protocol.commands import (
     RpcRequest,
 )
 from live.showlog.follower import Follower
-from live.showlog.ports import RpcHandler
 from live.showlog.presence import is_small
 from live.showlog.store import decode_info
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from live.base.errors import Denied, NotFound
+from live.connection.ports import OnPublish
 from live.domain.caller import Caller
 from live.domain.channels import (
     RECOVERABLE,
@@ -29,7 +30,6 @@ from live.protocol.codes import Failure
 from live.protocol.commands import ClientInfo, ConnectRequest, SubscribeRequest
 from live.showlog import keys
 from live.showlog.follower import Follower
-from live.showlog.ports import OnPublish
 
 ONE_WAY_CHANNELS_MAX = 16  # a URL holds no more names
 

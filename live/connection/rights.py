@@ -13,6 +13,7 @@ from importlib.metadata import version
 from live.base.errors import CallError
 from live.connection.admission import Admission
 from live.connection.policy import Grant, Policy
+from live.connection.ports import Authenticate
 from live.connection.rpc import failure_of
 from live.connection.subscriptions import Seats
 from live.connection.viewer import Viewer, viewer_of
@@ -25,7 +26,6 @@ from live.protocol.codes import Close
 from live.protocol.commands import RefreshRequest, RefreshResult, SubscribeRequest, UnsubscribePush
 from live.showlog.disconnects import Kick
 from live.showlog.follower import Follower
-from live.showlog.ports import Authenticate
 
 VERSION = version("live-shopping")
 

@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from live.connection.ports import RpcCall
 from live.domain.ids import ShowId
 from live.fanout.hub import Hub
-from live.showlog.ports import RpcCall
 from tests.support.realtime_app import build, serving
 
 LONG_WINDOW = 60.0  # no test waits for its end

@@ -30,6 +30,7 @@ from live.connection.admission import DEFAULT as ADMISSION
 from live.connection.admission import AdmissionLimits
 from live.connection.application import Gateway
 from live.connection.policy import Asking, Grant
+from live.connection.ports import RpcCall, RpcHandler
 from live.domain.caller import Caller, Role
 from live.domain.ids import ShowId, buyer_of
 from live.domain.show import ShowState
@@ -40,7 +41,6 @@ from live.protocol.commands import ConnectRequest, SubscribeRequest
 from live.protocol.limits import DEFAULT, Limits
 from live.showlog.follower import Follower
 from live.showlog.log import ShowLog
-from live.showlog.ports import RpcCall, RpcHandler
 from live.showlog.store import Retention
 from live.transport.asgi import WebSocketEndpoint
 from live.transport.handshake import FrontDoor

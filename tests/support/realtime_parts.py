@@ -9,6 +9,7 @@ from live.connection.admission import DEFAULT as ADMISSION
 from live.connection.admission import AdmissionLimits
 from live.connection.application import Gateway
 from live.connection.policy import Policy
+from live.connection.ports import Authenticate, OnEnter, OnJoin
 from live.domain.ids import ShowId
 from live.fanout.hub import Hub
 from live.protocol.codec import Codec
@@ -19,7 +20,6 @@ from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.showlog.follower import Follower
 from live.showlog.log import ShowLog
-from live.showlog.ports import Authenticate, OnEnter, OnJoin
 from tests.support.answers import Json
 from tests.support.realtime_app import PermissivePolicy, authenticate
 
