@@ -20,7 +20,7 @@ from live.aio.tasks import cancel_all
 from live.api.auth import TOKEN_LIFE_MAX_SECONDS
 from live.domain.caller import ABOVE_ALL, RANKS, Caller
 from live.domain.ids import BuyerId, ShowId
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.revocations import Revocation, RevocationRows
 from live.ledger.hosting.show_command import Actor

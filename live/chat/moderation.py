@@ -21,8 +21,8 @@ from live.domain.caller import RANKS, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatDeleted, ChatPinned, ModerationEvent
 from live.domain.ids import ShowId, Sub
+from live.hosting.carry import UNREACHABLE
 from live.hosting.desk import publish
-from live.hosting.ports import UNREACHABLE
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.show_command import Actor, DoneBefore
 from live.ledger.hosting.shows import ShowRows

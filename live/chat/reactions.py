@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from live.domain.ids import ShowId
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE
 
 FLUSH_S = 0.2  # as often as the pulse tells the totals
 

@@ -30,8 +30,8 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatAuthor, ChatMessage, StaffMessage
 from live.domain.ids import AuthorId, BuyerId, ShowId, author_of
 from live.domain.show import ShowState, ShowStatus
+from live.hosting.carry import UNREACHABLE
 from live.hosting.desk import publish
-from live.hosting.ports import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.bans import BanRows
 from live.showlog.log import ShowLog

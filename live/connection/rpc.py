@@ -18,7 +18,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 class SessionCall:
-    """An RpcCall of one session."""
+    """The RpcCall of one session."""
 
     __slots__ = (
         "_command",

@@ -188,3 +188,25 @@ class ProviderRefund:
 def refund_key(payment: PaymentId, job: int) -> str:
     """What the provider knows one refund by."""
     return f"{payment}:{JobKind.REFUND}:{job}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRecord:
+    """One charge in a provider's own books, for the audit; `refunded_minor` is what has gone
+    back, without what is on its way."""
+
+    payment: PaymentId
+    ref: str
+    state: PaymentState
+    amount_minor: int
+    captured_minor: int
+    refunded_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChargePage:
+    """A page of a provider's books; `cursor` is None on the last one."""
+
+    charges: tuple[ChargeRecord, ...]
+    cursor: str | None

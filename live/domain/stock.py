@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from live.domain.hold import HoldState, Line, LiveHold, Waiting
+from live.domain.hold import HoldState, Line, LiveHold, Movement, Waiting
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, OfferTerms, Phase, Stock
 from live.domain.outcomes import Outcome
@@ -65,6 +65,28 @@ class ShowFigures:
     last_entry: str  # "0-0": nothing was ever written
     offers: dict[int, Stock]
     waiting: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxBatch:
+    """One entry of an outbox: everything that one call of a script decided, in order.
+
+    `fault` says why it could not be decoded ("" else); it has no movements then.
+    """
+
+    show: ShowId
+    entry: str
+    movements: tuple[Movement, ...]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxBacklog:
+    """`length`: entries not delivered or not acknowledged; `oldest_ms`: age of the first one."""
+
+    length: int
+    pending: int
+    oldest_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,25 @@ gateway that ran a command and the keeper use the same few lines.
 
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
+
+from live.base.errors import CallError, EngineError
 from live.base.failpoint import failpoint
 from live.domain.channels import ChannelKind
 from live.domain.show import ShowState
 from live.hosting.changes import changes_between, new_offers
 from live.hosting.desk import publish
-from live.hosting.ports import StockPort
 from live.hosting.views import Stocks
 from live.showlog.log import ShowLog
+from live.stock.engine import StockEngine
+
+UNREACHABLE = (CallError, EngineError, RedisError, OSError, TimeoutError)
+"""What a call to Redis may end in after Postgres has committed: none of these undoes a command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    stock: StockPort
+    stock: StockEngine
     log: ShowLog
 
     async def carry(self, state: ShowState, *, fresh: bool = False) -> Stocks:

@@ -18,8 +18,7 @@ from live.base.failpoint import failpoint
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import OfferView
 from live.domain.show import ShowState, ShowView
-from live.hosting.carry import Carrier
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE, Carrier
 from live.hosting.views import Stocks, view_show, view_terms
 from live.hosting.ways import ShopWays
 from live.ledger.db.idempotency import CallKey

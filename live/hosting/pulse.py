@@ -11,7 +11,7 @@ from typing import Literal
 from live.domain.events import OfferEvent, Pulse, PulseOffer
 from live.domain.offer import Phase
 from live.domain.show import ShowState
-from live.hosting.ports import Figures
+from live.domain.stock import ShowFigures
 from live.hosting.views import stock_of, view_terms
 
 QUIET_MS = 1_000  # an unchanged pulse is told this often, so that a page knows it is not stale
@@ -36,7 +36,7 @@ class _Shelf:
     back_since: int | None = None
 
 
-def offers_of(state: ShowState, figures: Figures) -> tuple[PulseOffer, ...]:
+def offers_of(state: ShowState, figures: ShowFigures) -> tuple[PulseOffer, ...]:
     """The stock of offers that are on sale or about to be; a closed one has told its end."""
     told = (
         (terms.id, stock_of(terms, figures.offers))
@@ -54,7 +54,7 @@ class Pulses:
         self._shelves: dict[str, _Shelf] = {}
 
     def next_pulse(
-        self, state: ShowState, figures: Figures, viewers: int, reactions: Mapping[str, int]
+        self, state: ShowState, figures: ShowFigures, viewers: int, reactions: Mapping[str, int]
     ) -> Pulse | None:
         """The pulse to publish now, if any."""
         pulse = Pulse(
@@ -73,7 +73,7 @@ class Pulses:
         self._last = pulse
         return pulse
 
-    def notices(self, state: ShowState, figures: Figures) -> list[Notice]:
+    def notices(self, state: ShowState, figures: ShowFigures) -> list[Notice]:
         """sold_out and restocked, as they happen; a key names the moment in the outbox."""
         found: list[Notice] = []
         for terms in state.offers:

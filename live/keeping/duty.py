@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from live.domain.ids import ShowId
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 
 log = structlog.get_logger()

@@ -37,13 +37,13 @@ from live.domain.offer import Phase
 from live.domain.show import ShowState, ShowStatus
 from live.hosting.carry import Carrier
 from live.hosting.metrics import LOST_PARTS, WHOLE_RUN
-from live.hosting.ports import BacklogPort
 from live.hosting.pulse import Pulses, offers_of
 from live.keeping.duty import SURVIVABLE, Duty
 from live.keeping.leadership import Leadership
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.shows import ActiveShow, ShowRows
+from live.stock.outbox import Outbox
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ class Keeper:
         pool: Pool,
         carrier: Carrier,
         *,
-        backlog: BacklogPort,
+        backlog: Outbox,
         rebuild: Rebuild,
         renew: Rebuild,
     ) -> None:

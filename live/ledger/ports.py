@@ -1,43 +1,14 @@
-"""What the ledger wants from packages that it never imports; `live/wiring/` wires them.
+"""What the ledger wants from packages that it never imports; `live/wiring/` wires them."""
 
-The result types are protocols as well, so the stock engine returns its own classes.
-"""
-
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from live.domain.channels import Channel
 from live.domain.events import Event
-from live.domain.hold import Movement
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.offer import Stock
-from live.domain.payment import PaymentState
+from live.domain.payment import ChargePage
 from live.domain.show import ShowState
-from live.domain.stock import ShowStock, StockSnapshot
-
-
-class OutboxBatch(Protocol):
-    """One stream entry: everything that one Lua call decided, in order."""
-
-    @property
-    def show(self) -> ShowId: ...
-    @property
-    def entry(self) -> str: ...
-    @property
-    def movements(self) -> tuple[Movement, ...]: ...
-    @property
-    def fault(self) -> str:
-        """Why the entry cannot be read, "" if it can; it has no movements then."""
-        ...
-
-
-class OutboxBacklog(Protocol):
-    @property
-    def length(self) -> int: ...
-    @property
-    def pending(self) -> int: ...
-    @property
-    def oldest_ms(self) -> int: ...
+from live.domain.stock import OutboxBacklog, OutboxBatch, ShowFigures, ShowStock, StockSnapshot
 
 
 class OutboxPort(Protocol):
@@ -74,21 +45,8 @@ class OutboxPort(Protocol):
         ...
 
 
-class Figures(Protocol):
-    """Redis' figures of a show and the outbox's last entry, taken in one script."""
-
-    @property
-    def at(self) -> int: ...
-    @property
-    def last_entry(self) -> str: ...
-    @property
-    def offers(self) -> Mapping[int, Stock]: ...
-    @property
-    def waiting(self) -> Mapping[int, int]: ...
-
-
 class FiguresPort(Protocol):
-    async def figures(self, show: ShowId) -> Figures: ...
+    async def figures(self, show: ShowId) -> ShowFigures: ...
 
 
 class AuditedStockPort(FiguresPort, Protocol):
@@ -130,32 +88,6 @@ class AnnouncePort(Protocol):
     async def __call__(self, channel: Channel, event: Event, *, key: str) -> None: ...
 
 
-class ProviderCharge(Protocol):
-    """One charge in a provider's own books; `payment` is our id of it, `ref` the provider's."""
-
-    @property
-    def payment(self) -> str: ...
-    @property
-    def ref(self) -> str: ...
-    @property
-    def state(self) -> PaymentState: ...
-    @property
-    def amount_minor(self) -> int: ...
-    @property
-    def currency(self) -> str: ...
-    @property
-    def captured_minor(self) -> int: ...
-    @property
-    def refunded_minor(self) -> int: ...
-
-
-class ProviderPage(Protocol):
-    @property
-    def charges(self) -> Sequence[ProviderCharge]: ...
-    @property
-    def cursor(self) -> str | None: ...
-
-
 class ProviderAuditPort(Protocol):
     """What a payment provider itself says was charged."""
 
@@ -164,7 +96,7 @@ class ProviderAuditPort(Protocol):
 
     async def list_charges(
         self, *, cursor: str | None, limit: int, since_ms: int = 0
-    ) -> ProviderPage:
+    ) -> ChargePage:
         """`since_ms`: Unix ms; charges that were made before may be left out."""
         ...
 

@@ -24,7 +24,7 @@ from live.base.errors import Busy
 from live.base.settings import Guests
 from live.domain.ids import ShowId, is_id
 from live.domain.show import ShowStatus, ShowView
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.pages.assets import Assets
 from live.pages.structured_data import json_ld

@@ -11,13 +11,12 @@ from typing import TypeVar
 
 import structlog
 
-from live.domain.payment import PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import ChargePage, PaymentId, PaymentState, ProviderRefund
 from live.payments.metrics import PROVIDER_CALLS
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
-    ChargePage,
     MoneyRequest,
     Provider,
     ProviderEvent,

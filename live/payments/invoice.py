@@ -8,12 +8,11 @@ said at checkout.
 
 from collections.abc import Mapping, Sequence
 
-from live.domain.payment import INVOICE, PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import INVOICE, ChargePage, PaymentId, PaymentState, ProviderRefund
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
-    ChargePage,
     MoneyRequest,
     ProviderEvent,
     Verdict,

@@ -14,7 +14,7 @@ from typing import Protocol
 from live.base.errors import LiveError
 from live.domain.ids import key_text
 from live.domain.order import RefundState
-from live.domain.payment import Action, Payment, PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import Action, ChargePage, Payment, PaymentId, PaymentState, ProviderRefund
 
 REASON_CHARS_MAX = 200  # what we keep of a provider's explanation
 WEBHOOK_BYTES_MAX = 256 * 1024  # events carry whole objects, also those that are none of ours
@@ -120,28 +120,6 @@ class ProviderEvent:
     ref: str | None
     refund: bool = False
     authorised: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChargeRecord:
-    """One charge in the provider's own books, for the audit; `refunded_minor` is what has gone
-    back, without what is on its way."""
-
-    payment: PaymentId
-    ref: str
-    state: PaymentState
-    amount_minor: int
-    captured_minor: int
-    refunded_minor: int
-    currency: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChargePage:
-    """A page of the provider's books; `cursor` is None on the last one."""
-
-    charges: tuple[ChargeRecord, ...]
-    cursor: str | None
 
 
 class WebhookRefused(LiveError):

@@ -11,7 +11,14 @@ from typing import Literal
 import msgspec
 
 from live.base.errors import EngineError
-from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import (
+    Action,
+    ChargePage,
+    ChargeRecord,
+    PaymentId,
+    PaymentState,
+    ProviderRefund,
+)
 from live.payments.http_client import Answer, HttpClient
 from live.payments.port import (
     REASON_CHARS_MAX,
@@ -19,8 +26,6 @@ from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
-    ChargePage,
-    ChargeRecord,
     MoneyRequest,
     ProviderEvent,
     Verdict,

@@ -23,14 +23,13 @@ from stripe import Charge, PaymentIntent, Refund, StripeClient
 from stripe.params import RefundListParams
 
 from live.base.errors import EngineError
-from live.domain.payment import PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import ChargePage, PaymentId, PaymentState, ProviderRefund
 from live.payments.port import (
     REASON_CHARS_MAX,
     WEBHOOK_BYTES_MAX,
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
-    ChargePage,
     MoneyRequest,
     ProviderEvent,
     Verdict,

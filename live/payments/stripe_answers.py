@@ -2,14 +2,13 @@
 
 from stripe import PaymentIntent, Refund
 
-from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import Action, ChargeRecord, PaymentId, PaymentState, ProviderRefund
 from live.domain.payment_states import GIVEN_UP
 from live.payments.port import (
     REASON_CHARS_MAX,
     REFUND_STATES,
     Authorisation,
     CaptureResult,
-    ChargeRecord,
     Verdict,
 )
 from live.payments.stripe_money import from_stripe

@@ -10,15 +10,14 @@ Raises: Busy where a show has no stream or group (Redis lost it: rebuild) or Red
 import asyncio
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import time
 from typing import Final
 
 import hiredis
 
 from live.base.errors import Busy, EngineError, OutboxLost, reason_of
-from live.domain.hold import Movement
 from live.domain.ids import ShowId
+from live.domain.stock import OutboxBacklog, OutboxBatch
 from live.redis.connection import Address, Lost, Wire
 from live.stock.calls import CALL_SECONDS, StockCalls
 from live.stock.keys import GROUP, show_keys
@@ -29,25 +28,6 @@ POLL_SECONDS: Final = 0.01  # between looks at the streams of a cluster's node, 
 POLLS_A_SECOND_MAX: Final = 2_000  # streams looked at in a second; 4 % of a core
 
 _GROUP: Final = GROUP.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """One entry. `fault` says why it could not be decoded ("" else); it has no movements then."""
-
-    show: ShowId
-    entry: str
-    movements: tuple[Movement, ...]
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """`length`: entries not delivered or not acknowledged; `oldest_ms`: age of the first one."""
-
-    length: int
-    pending: int
-    oldest_ms: int
 
 
 class Outbox:
@@ -70,7 +50,7 @@ class Outbox:
 
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
-    ) -> list[OutboxEntry]:
+    ) -> list[OutboxBatch]:
         """Entries that no settler had yet, of all shows; waits up to `block_ms` (0: not at all).
 
         What a lost reply carried comes back through `claim`. Raises OutboxLost for the first show
@@ -92,7 +72,7 @@ class Outbox:
                 if str(reply).startswith("NOGROUP") and f"'{stream_key.decode()}'" in str(reply):
                     raise OutboxLost(show)
             raise Busy(f"the outbox cannot be read: {str(reply).partition(' ')[0]}")
-        batches: list[OutboxEntry] = []
+        batches: list[OutboxBatch] = []
         for stream in as_list(reply or []):
             key, entries = as_list(stream)
             batches += _batches(by_key[as_bytes(key)], entries)
@@ -100,7 +80,7 @@ class Outbox:
 
     async def _poll(
         self, shows: Sequence[ShowId], group: tuple[bytes, ...], seconds: float
-    ) -> list[OutboxEntry]:
+    ) -> list[OutboxBatch]:
         """Look until there is something: one command can wait in one slot of a cluster only.
 
         A blocking read per show would take a connection for each; this takes none, costs a quiet
@@ -123,7 +103,7 @@ class Outbox:
                 return []
             await asyncio.sleep(min(pause, left))
 
-    async def _look(self, show: ShowId, group: tuple[bytes, ...]) -> list[OutboxEntry]:
+    async def _look(self, show: ShowId, group: tuple[bytes, ...]) -> list[OutboxBatch]:
         key = show_keys(show).outbox
         try:
             reply = await self._calls.send(b"XREADGROUP", *group, b"STREAMS", key, b">", show=show)
@@ -137,7 +117,7 @@ class Outbox:
 
     async def claim(
         self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
-    ) -> list[OutboxEntry]:
+    ) -> list[OutboxBatch]:
         """Entries that some settler took at least `min_idle_ms` ago and never acknowledged."""
         idle, count = b"%d" % min_idle_ms, b"%d" % max_entries
         key = show_keys(show).outbox
@@ -164,7 +144,7 @@ class Outbox:
         key = show_keys(show).outbox
         await self._calls.run_bare("forget", show, (key,), _GROUP, b"%d" % idle_ms)
 
-    async def backlog(self, show: ShowId) -> Backlog:
+    async def backlog(self, show: ShowId) -> OutboxBacklog:
         key = show_keys(show).outbox
         pending, oldest, *_ = as_list(await self._calls.send(b"XPENDING", key, _GROUP, show=show))
         facts = await self._group_facts(show)
@@ -177,7 +157,7 @@ class Outbox:
         if oldest is not None:
             age_ms = int(time() * 1000) - int(as_bytes(oldest).partition(b"-")[0])
         waiting = as_number(pending)
-        return Backlog(as_number(undelivered) + waiting, waiting, max(0, age_ms))
+        return OutboxBacklog(as_number(undelivered) + waiting, waiting, max(0, age_ms))
 
     async def first_unsettled(self, show: ShowId) -> str | None:
         """The oldest entry that is not acknowledged, delivered or not; None: all is settled."""
@@ -249,7 +229,7 @@ def _entry_order(entry: str) -> tuple[int, int]:
     return int(ms), int(number)
 
 
-def _batches(show: ShowId, entries: object) -> list[OutboxEntry]:
+def _batches(show: ShowId, entries: object) -> list[OutboxBatch]:
     batches = []
     for item in as_list(entries):
         entry, fields = as_list(item)
@@ -258,10 +238,10 @@ def _batches(show: ShowId, entries: object) -> list[OutboxEntry]:
     return batches
 
 
-def _batch(show: ShowId, entry: str, values: list[bytes]) -> OutboxEntry:
+def _batch(show: ShowId, entry: str, values: list[bytes]) -> OutboxBatch:
     fields = dict(zip(values[0::2], values[1::2], strict=True))
     try:
-        return OutboxEntry(show, entry, read_entry(show, entry, fields))
+        return OutboxBatch(show, entry, read_entry(show, entry, fields))
     except (ValueError, KeyError, IndexError, struct.error) as error:
         # An entry that nobody can read must not stop the ones behind it.
-        return OutboxEntry(show, entry, (), fault=f"{type(error).__name__}: {error}")
+        return OutboxBatch(show, entry, (), fault=f"{type(error).__name__}: {error}")

@@ -12,9 +12,10 @@ from live.base.errors import Busy
 from live.base.redis_url import NodeUrl
 from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
+from live.domain.stock import OutboxBatch
 from live.stock.calls import stock_address
 from live.stock.engine import StockEngine
-from live.stock.outbox import Outbox, OutboxEntry
+from live.stock.outbox import Outbox
 from tests.support.servers import Valkey
 from tests.support.slow_link import SlowLink
 from tests.support.stock_kit import buyer, key, one, terms
@@ -85,7 +86,7 @@ async def test_reader_of_the_outbox_far_away_comes_back(
     link.heal()
     await sold_again(engine, show, 1)
 
-    found: list[OutboxEntry] = []
+    found: list[OutboxBatch] = []
     async with asyncio.timeout(BACK_SECONDS):
         while not found:
             try:

@@ -16,7 +16,7 @@ from live.ledger.audit.run import AuditReport, audit, audit_and_tell
 from live.ledger.db.schedule import Schedule
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.shows import ShowRows
-from tests.support.books import Books, Charge, SilentBooks, charges_of
+from tests.support.books import Books, SilentBooks, charge, charges_of
 from tests.support.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment, wish
 from tests.support.shows_kit import HOST
 
@@ -269,7 +269,7 @@ async def test_audit_compares_the_providers_books(sale: Sale) -> None:
     await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
     equal = await charges_of(sale.pool)
     captured = [charge for charge in equal if charge.captured_minor]
-    stranger = Charge("6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10", PaymentState.CAPTURED, 5, 0)
+    stranger = charge("6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10", 5)
     voided = next(charge for charge in equal if charge.state is PaymentState.VOIDED)
 
     quiet = await run_audit(sale, Books(equal))
@@ -341,7 +341,7 @@ async def test_payment_does_not_move_for_ever_in_the_books(sale: Sale) -> None:
     """What the provider captured for a payment that we never decide is told in the end."""
     await sale.rows.open_payment(new := new_payment(sale.show, new_buyer()))
     await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
-    charged = Books([Charge(new.id, PaymentState.CAPTURED, PRICE, 0)])
+    charged = Books([charge(new.id)])
 
     moving = await run_audit(sale, charged)
     await sale.pool.execute("UPDATE payments SET created_at = now() - interval '1 day'")

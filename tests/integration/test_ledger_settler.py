@@ -12,11 +12,11 @@ import redis.asyncio
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import ShowId
 from live.domain.payment import PaymentState
+from live.domain.stock import OutboxBatch
 from live.ledger.db.pool import Pool
 from live.ledger.money.payments import PaymentRows
 from live.stock.keys import show_keys
 from tests.support.ledger_kit import (
-    Batch,
     Buyer,
     Mismatches,
     Sale,
@@ -362,7 +362,7 @@ async def test_every_order_of_one_holds_entries_ends_alike(
         await pay(rows, show, buyer)
         entries = [outbox.move(show, kind, buyer, expires_at=1_800_000_000_000) for kind in kinds]
         for place in order:
-            await settler.settle_batches([Batch(show, f"{place + 1}-0", (entries[place],))])
+            await settler.settle_batches([OutboxBatch(show, f"{place + 1}-0", (entries[place],))])
         (found,) = await pool.fetch(
             """SELECT h.state AS hold, o.state AS order, p.state AS payment,
                       (SELECT array_agg(j.kind) FROM money_jobs j

@@ -19,6 +19,7 @@ from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, buyer_of
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import NewPayment, PaymentId, PaymentState, PricedLine
+from live.domain.stock import OutboxBacklog, OutboxBatch
 from live.ledger.db.pool import Pool
 from live.ledger.money.payments import PaymentRows
 from live.ledger.money.refunds import RefundWish, Returned
@@ -31,21 +32,6 @@ from tests.support.answers import decoded, entries_by_stream
 GROUP = "settlers"
 PRICE = 1_500
 SECRET = "a test's secret, not a real one"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    show: ShowId
-    entry: str
-    movements: tuple[Movement, ...]
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    length: int
-    pending: int
-    oldest_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +102,7 @@ class StreamOutbox:
 
     async def read(
         self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
-    ) -> list[Batch]:
+    ) -> list[OutboxBatch]:
         names = {self.stream(show).encode(): show for show in shows}
         found = await self.redis.xreadgroup(
             GROUP,
@@ -133,7 +119,7 @@ class StreamOutbox:
 
     async def claim(
         self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
-    ) -> list[Batch]:
+    ) -> list[OutboxBatch]:
         found = await self.redis.xautoclaim(
             self.stream(show), GROUP, consumer, min_idle_ms, count=max_entries
         )
@@ -150,9 +136,9 @@ class StreamOutbox:
     async def forget_consumers(self, show: ShowId, *, idle_ms: int) -> None:
         pass  # the real outbox' own tests look at it
 
-    async def backlog(self, show: ShowId) -> Backlog:
+    async def backlog(self, show: ShowId) -> OutboxBacklog:
         pending = await self.redis.xpending(self.stream(show), GROUP)
-        return Backlog(await self.redis.xlen(self.stream(show)), pending["pending"], 0)
+        return OutboxBacklog(await self.redis.xlen(self.stream(show)), pending["pending"], 0)
 
     def place_of(self, show: ShowId) -> str:
         return ""
@@ -174,7 +160,7 @@ class StreamOutbox:
         return decoded(after[0][0]) if after else None
 
 
-def _batch(show: ShowId, entry: bytes, fields: dict[bytes, bytes]) -> Batch:
+def _batch(show: ShowId, entry: bytes, fields: dict[bytes, bytes]) -> OutboxBatch:
     movements = tuple(
         Movement(
             show=show,
@@ -189,7 +175,7 @@ def _batch(show: ShowId, entry: bytes, fields: dict[bytes, bytes]) -> Batch:
         )
         for seq, at, kind, buyer, key, lines, expires_at in orjson.loads(fields[b"b"])
     )
-    return Batch(show, entry.decode(), movements)
+    return OutboxBatch(show, entry.decode(), movements)
 
 
 @dataclass(slots=True)

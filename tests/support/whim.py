@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from live.domain.payment import Action, PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import Action, ChargePage, PaymentId, PaymentState, ProviderRefund
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
-    ChargePage,
     MoneyRequest,
     ProviderEvent,
     Verdict,

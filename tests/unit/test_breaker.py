@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from live.domain.payment import PaymentId, PaymentState, ProviderRefund
+from live.domain.payment import ChargePage, PaymentId, PaymentState, ProviderRefund
 from live.payments.breaker import LOST_MAX, PAUSE_MS, PAUSE_MS_MAX, Breaker, GuardedProvider
 from live.payments.port import (
     Authorisation,
     AuthoriseRequest,
     CaptureResult,
-    ChargePage,
     MoneyRequest,
     ProviderEvent,
     Verdict,

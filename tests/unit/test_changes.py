@@ -1,6 +1,6 @@
 """Which events lead from one state of a show to the next, and which figures are worth telling."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +8,7 @@ from live.domain.channels import ChannelKind
 from live.domain.ids import ShowId, Sku
 from live.domain.offer import OfferTerms, Phase, Stock
 from live.domain.show import Announcement, ShowState, ShowStatus
+from live.domain.stock import ShowFigures
 from live.hosting.changes import changes_between
 from live.hosting.pulse import QUIET_MS, RESTOCKED_AFTER_MS, Pulses
 from tests.support.show_states import make_state
@@ -150,15 +151,8 @@ def test_keys_are_the_same_for_everybody_and_new_for_each_version() -> None:
     assert keys(new) == keys(later) != keys(again)
 
 
-@dataclass(frozen=True)
-class FakeFigures:
-    at: int
-    last_entry: str = "1-0"
-    offers: dict[int, Stock] = field(default_factory=dict)
-
-
-def figures(at: int, left: int) -> FakeFigures:
-    return FakeFigures(at, offers={0: Stock(left, 10 - left, 0)})
+def figures(at: int, left: int) -> ShowFigures:
+    return ShowFigures(at, "1-0", {0: Stock(left, 10 - left, 0)}, {})
 
 
 def test_pulse_is_told_when_it_changed_or_has_been_quiet() -> None:

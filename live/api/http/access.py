@@ -27,7 +27,7 @@ from live.base.settings import Guests
 from live.connection.addresses import range_of
 from live.domain.caller import ALL_SHOWS, RANKS, Caller, Role
 from live.domain.ids import ShowId
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE
 
 
 async def log_in(deps: ApiDeps, call: ApiCall[SessionBody]) -> Response:

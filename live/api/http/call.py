@@ -34,7 +34,7 @@ from live.base.errors import BadField, CallError, Denied, NotFound
 from live.base.failpoint import failpoint
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, ShowId, is_id, is_sub
-from live.hosting.ports import UNREACHABLE
+from live.hosting.carry import UNREACHABLE
 from live.ledger.db.idempotency import CallKey
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.show_command import Actor

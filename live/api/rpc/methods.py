@@ -24,6 +24,7 @@ from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.purchase import Purchase
 from live.buying.waitlist import Waitlist
 from live.connection.addresses import range_of
+from live.connection.ports import RpcCall, RpcHandler
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderView
@@ -35,32 +36,6 @@ REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thu
 # has some cards declined in the rush of a sale; who tries stolen numbers has nothing else.
 DECLINES_BURST, DECLINES_PER_SECOND = 50, 1 / 20
 Request = TypeVar("Request", bound=msgspec.Struct)
-
-
-class RpcCall(Protocol):
-    """One call of a session; see realtime. `show` is the show that the session joined."""
-
-    @property
-    def caller(self) -> Caller: ...
-
-    @property
-    def show(self) -> ShowId | None: ...
-
-    @property
-    def connection(self) -> str: ...
-
-    @property
-    def address(self) -> str | None: ...
-
-    @property
-    def data(self) -> bytes: ...
-
-    def reply(self, result: object) -> None: ...
-
-    def fail(self, error: CallError) -> None: ...
-
-
-Handler = Callable[[RpcCall], Awaitable[object] | None]
 
 
 class Orders(Protocol):
@@ -103,7 +78,7 @@ class SaleRpc:
         self._taps = AddressLimit(burst=REACTIONS_BURST, per_second=REACTIONS_PER_SECOND)
         self._declines = AddressLimit(burst=DECLINES_BURST, per_second=DECLINES_PER_SECOND)
 
-    def handlers(self) -> Mapping[str, Handler]:
+    def handlers(self) -> Mapping[str, RpcHandler]:
         return {
             "time.now": _direct(_time_now),
             "offer.hold": _direct(self.hold),
@@ -218,7 +193,7 @@ def _key(text: str) -> HoldKey:
     return HoldKey(bytes.fromhex(text.replace("-", "")))
 
 
-def _direct(handle: Callable[[RpcCall], None]) -> Handler:
+def _direct(handle: Callable[[RpcCall], None]) -> RpcHandler:
     """A handler that answers by itself, at once or from a callback."""
 
     def handler(call: RpcCall) -> None:
@@ -232,7 +207,9 @@ def _direct(handle: Callable[[RpcCall], None]) -> Handler:
     return handler
 
 
-def _task(kind: type[Request], handle: Callable[[RpcCall, Request], Awaitable[object]]) -> Handler:
+def _task(
+    kind: type[Request], handle: Callable[[RpcCall, Request], Awaitable[object]]
+) -> RpcHandler:
     """A handler that waits for something: the request is read before a task is made."""
     decoder = msgspec.json.Decoder(kind)
 

@@ -5,12 +5,13 @@ from uuid import UUID
 
 import asyncpg
 
+from live.domain.payment import ChargeRecord
 from live.domain.payment_states import GIVEN_UP
 from live.ledger.audit.findings import Finding, finding
 from live.ledger.audit.shop_sql import DUE_S, IN_TIME, UNDECIDED_S
 from live.ledger.db.pool import Pool
 from live.ledger.db.states import AWAITING_MONEY
-from live.ledger.ports import ProviderAuditPort, ProviderCharge
+from live.ledger.ports import ProviderAuditPort
 
 PAGE = 500
 PAGES_MAX = 10_000
@@ -108,7 +109,7 @@ def _told(provider: ProviderAuditPort, payment: str, text: str) -> Finding:
     return finding("books_differ", "P5", f"payment {payment} at {provider.name}", text)
 
 
-def _is_second(charge: ProviderCharge, payment: UUID, captured_there: dict[UUID, str]) -> bool:
+def _is_second(charge: ChargeRecord, payment: UUID, captured_there: dict[UUID, str]) -> bool:
     """Whether another charge of this payment was captured, too; remembers this one."""
     if charge.captured_minor == 0:
         return False
@@ -117,7 +118,7 @@ def _is_second(charge: ProviderCharge, payment: UUID, captured_there: dict[UUID,
 
 async def charge_pages(
     provider: ProviderAuditPort, *, since_ms: int = 0
-) -> AsyncIterator[Sequence[ProviderCharge]]:
+) -> AsyncIterator[Sequence[ChargeRecord]]:
     """All charges in a provider's books, a page at a time. Raises whatever its client raises."""
     cursor: str | None = None
     for _ in range(PAGES_MAX):
@@ -128,7 +129,7 @@ async def charge_pages(
             return
 
 
-def our_id(charge: ProviderCharge) -> UUID | None:
+def our_id(charge: ChargeRecord) -> UUID | None:
     """None for a charge that cannot be one of ours."""
     try:
         return UUID(charge.payment)
@@ -136,14 +137,14 @@ def our_id(charge: ProviderCharge) -> UUID | None:
         return None
 
 
-async def _our_rows(pool: Pool, charges: Sequence[ProviderCharge]) -> dict[str, asyncpg.Record]:
+async def _our_rows(pool: Pool, charges: Sequence[ChargeRecord]) -> dict[str, asyncpg.Record]:
     # One without such an id is told as unknown below.
     ids = [found for charge in charges if (found := our_id(charge)) is not None]
     rows = await pool.fetch(_BOOKS, ids, timeout=READ_TIMEOUT_S)
     return {str(row["id"]): row for row in rows}
 
 
-def _difference(provider: str, charge: ProviderCharge, row: asyncpg.Record | None) -> str:
+def _difference(provider: str, charge: ChargeRecord, row: asyncpg.Record | None) -> str:
     if row is None:
         return "charged there, unknown here"
     if row["provider"] != provider:

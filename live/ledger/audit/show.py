@@ -17,6 +17,7 @@ from live.base.errors import Busy, NotFound
 from live.domain.ids import OfferId, ShowId
 from live.domain.offer import OfferTerms, Stock, current
 from live.domain.show import ShowState, ShowStatus
+from live.domain.stock import ShowFigures
 from live.ledger.audit import sql
 from live.ledger.audit.findings import Finding, finding
 from live.ledger.audit.marks import Proof
@@ -26,7 +27,7 @@ from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.hosting import actions
 from live.ledger.hosting.actions import NO_ROWS, ChainHead
 from live.ledger.hosting.show_command import read_show
-from live.ledger.ports import AuditedStockPort, Figures, OutboxPort, StatesPort
+from live.ledger.ports import AuditedStockPort, OutboxPort, StatesPort
 from live.ledger.settle.closings import entry_key
 
 LOOK_EVERY_S = 0.1
@@ -225,7 +226,7 @@ async def _read_offers(pool: Pool, show: ShowId) -> list[LedgerOffer]:
 
 
 def _differences(
-    show: ShowId, ledger: Sequence[LedgerOffer], before: Figures, after: Figures
+    show: ShowId, ledger: Sequence[LedgerOffer], before: ShowFigures, after: ShowFigures
 ) -> list[Finding]:
     """What the ledger cannot have read between the two looks at Redis.
 

@@ -12,8 +12,9 @@ import structlog
 
 from live.base.errors import Busy, is_bug
 from live.domain.ids import ShowId
+from live.domain.stock import OutboxBacklog
 from live.ledger.db import metrics
-from live.ledger.ports import OutboxBacklog, OutboxPort
+from live.ledger.ports import OutboxPort
 
 LOOK_EVERY_S = 5.0  # several looks a scrape; three small calls a show each
 

@@ -26,10 +26,11 @@ from live.base.errors import Busy, OutboxLost, is_bug
 from live.base.failpoint import failpoint
 from live.domain.hold import Movement
 from live.domain.ids import ShowId
+from live.domain.stock import OutboxBatch
 from live.ledger.db import metrics
 from live.ledger.db.pool import Connection, Pool, in_transaction, is_transient
 from live.ledger.hosting.show_lists import LATE, MOVING
-from live.ledger.ports import AnnouncePort, OnMismatch, OutboxBatch, OutboxPort
+from live.ledger.ports import AnnouncePort, OnMismatch, OutboxPort
 from live.ledger.settle import sql
 from live.ledger.settle.closings import Closings, entry_key
 from live.ledger.settle.hold_news import HoldNews
