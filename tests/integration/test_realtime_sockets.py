@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from live.domain.ids import ShowId
 from live.fanout.cohort import BUFFER_HARD_BYTES, JOINED_BYTES_MAX
 from live.fanout.hub import Hub
-from live.protocol.wire import varint
+from live.protocol.codec_protobuf import frame_of
 from live.transport.http_guard import SEND_BUFFER_BYTES, USER_TIMEOUT_MS
 from tests.support.realtime_app import Server, build, config
 
@@ -231,7 +231,7 @@ async def test_both_codecs_carry_equal_payloads(redis_url: str, show: ShowId, fr
             pb.Command(id=1, connect=pb.ConnectRequest()),
             pb.Command(id=2, subscribe=pb.SubscribeRequest(channel="room")),
         ):
-            await binary.send(delimited(request))
+            await binary.send(frame_of(request))
             await asyncio.wait_for(binary.recv(), 5)
         for number, payload in enumerate(PAYLOADS):
             compact = payload.replace("\n", "")  # one command is one line
@@ -239,7 +239,7 @@ async def test_both_codecs_carry_equal_payloads(redis_url: str, show: ShowId, fr
                 f'{{"id":{number + 3},"publish":{{"channel":"room","data":{compact}}}}}'
             )
             request = pb.PublishRequest(channel="room", data=payload.encode())
-            await binary.send(delimited(pb.Command(id=number + 3, publish=request)))
+            await binary.send(frame_of(pb.Command(id=number + 3, publish=request)))
 
         async with asyncio.timeout(10):
             heard = await hear_text(text, 2 * len(PAYLOADS))
@@ -249,11 +249,6 @@ async def test_both_codecs_carry_equal_payloads(redis_url: str, show: ShowId, fr
     assert [offset for _, offset, _, _ in heard] == list(range(1, 2 * len(PAYLOADS) + 1))
     values = sorted(json.dumps(json.loads(data)) for data, _, _, _ in heard)
     assert values == sorted(json.dumps(json.loads(payload)) for payload in PAYLOADS * 2)
-
-
-def delimited(command: pb.Command) -> bytes:
-    data: bytes = command.SerializeToString()
-    return varint(len(data)) + data
 
 
 async def hear_text(client: ClientConnection, number: int) -> list[Heard]:

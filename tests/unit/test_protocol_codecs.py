@@ -14,8 +14,7 @@ from live.protocol import codes
 from live.protocol import commands as c
 from live.protocol.codec import Codec, FrameError
 from live.protocol.codec_json import JSON
-from live.protocol.codec_protobuf import PROTOBUF
-from live.protocol.wire import varint
+from live.protocol.codec_protobuf import PROTOBUF, frame_of
 
 INFO = c.ClientInfo("42", "client-1", conn_info=Raw(b'{"name":"Ann"}'))
 PUBLICATION = c.Publication(Raw(b'{"a":1}'), 7, INFO)
@@ -60,8 +59,7 @@ def messages(frame: bytes) -> list[pb.Reply]:
 
 
 def command(**fields: object) -> bytes:
-    message: bytes = pb.Command(**fields).SerializeToString()
-    return varint(len(message)) + message
+    return frame_of(pb.Command(**fields))
 
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
@@ -197,12 +195,25 @@ def test_protobuf_data_loses_its_line_breaks() -> None:
         b"\x03\x22\x01\x0a",  # no id
         b"\x02\x0b\x00",  # a group
         b"\x02\x00\x00",  # field 0
+        b"\x07\x08\x01\x6a\x03\x12\x01\xff",  # text that is not UTF-8
+        b"\xc8\x01" + b"\x0b" * 200,  # groups in groups
+        b"\x84\x80\x80\x80\x80\x00\x08\x01\x5a\x00",  # a length of six bytes
     ],
 )
 def test_protobuf_garbage_is_a_frame_error(frame: bytes) -> None:
     """Nothing is read past the end."""
     with pytest.raises(FrameError):
         PROTOBUF.decode(frame)
+
+
+def test_protobuf_skips_fields_that_it_does_not_know() -> None:
+    """A later protocol's fields of any type, in a command and in its request; known ones in a type
+    that they do not have count as unknown."""
+    unknown = b"\xa0\x06\x01" + b"\xa5\x06four" + b"\xa1\x06foureyes" + b"\xa2\x06\x02no"
+    rpc = unknown + b"\x12\x01m" + b"\x10\x05"
+    message = b"\x08\x07" + unknown + b"\x6a" + bytes((len(rpc),)) + rpc
+    (read,) = PROTOBUF.decode(bytes((len(message),)) + message)
+    assert read == c.Command(7, c.RpcRequest(name="m"))
 
 
 @pytest.mark.parametrize("codec", [JSON, PROTOBUF], ids=["json", "protobuf"])

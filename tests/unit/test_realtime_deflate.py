@@ -25,11 +25,10 @@ from live.fanout.topic import DESK_LOGS, Topic
 from live.protocol import codes, deflate
 from live.protocol.codec import MESSAGE_BYTES_MAX, Codec
 from live.protocol.codec_json import JSON
-from live.protocol.codec_protobuf import PROTOBUF
+from live.protocol.codec_protobuf import PROTOBUF, split_frame
 from live.protocol.commands import Publication
 from live.protocol.deflate import WINDOW_BITS, SharedStream, answer_offer
 from live.protocol.session import Session
-from live.protocol.wire import read_chunk
 from live.transport.fast.deflated import DeflatedConnection
 from live.transport.fast.light import LightConnection
 from tests.unit.test_realtime_light import Heard, Registry, Transport, frame
@@ -148,12 +147,7 @@ class Phone:
         for message in self.take():
             if message == b"personal":
                 continue
-            at = 0
-            while self.codec.binary and at < len(message):
-                chunk, at = read_chunk(message, at)
-                found.append(chunk)
-            if not self.codec.binary:
-                found += message.split(b"\n")
+            found += split_frame(message) if self.codec.binary else message.split(b"\n")
         return [push for push in found if b"pulse" not in push]
 
 
