@@ -1,34 +1,42 @@
-"""From the scripts' one-letter codes to the domain's words; the only place that knows both."""
+"""From the letters of the scripts' answers to the domain's words."""
 
 from typing import Final
 
 from live.base.errors import Busy, CallError, Conflict
 from live.domain.hold import HoldDecision, Line
 from live.domain.outcomes import Outcome
+from live.stock.letters import Answer, Kept
 
-HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE, FORGOTTEN = b"HhCUMF"
-WANTING: Final = frozenset(b"LOKG")
+HELD: Final = ord(Kept.HELD)
+LIVE: Final = ord(Answer.LIVE)
+CONFLICT: Final = ord(Answer.DIFFERENT)
+UNKNOWN: Final = ord(Answer.UNKNOWN)
+WRONG_MODE: Final = ord(Answer.MODE)
+FORGOTTEN: Final = ord(Answer.FORGOTTEN)
+WANTING: Final = frozenset(
+    ord(answer) for answer in (Answer.LIMIT, Answer.SOLD_OUT, Answer.FULL, Answer.GUESTS)
+)
 """Refusals that a reap may turn into a yes."""
 
 REPEATS: Final = {
-    ord("e"): Outcome.EXPIRED,
-    ord("r"): Outcome.ALREADY_RELEASED,
-    ord("s"): Outcome.CONFIRMED,
-    ord("w"): Outcome.WAITLISTED,
+    ord(Answer.ENDED): Outcome.EXPIRED,
+    ord(Answer.GIVEN_BACK): Outcome.ALREADY_RELEASED,
+    ord(Answer.BOUGHT): Outcome.CONFIRMED,
+    ord(Answer.IN_LINE): Outcome.WAITLISTED,
 }
 REFUSALS: Final = {
-    ord("N"): Outcome.NOT_OPEN,
-    ord("Z"): Outcome.PAUSED,
-    ord("X"): Outcome.CLOSED,
+    ord(Answer.NOT_OPEN): Outcome.NOT_OPEN,
+    ord(Answer.PAUSED): Outcome.PAUSED,
+    ord(Answer.CLOSED): Outcome.CLOSED,
     FORGOTTEN: Outcome.CLOSED,
-    ord("L"): Outcome.LIMIT_REACHED,
-    ord("O"): Outcome.SOLD_OUT,
-    ord("K"): Outcome.LIMIT_REACHED,
-    ord("G"): Outcome.LIMIT_REACHED,
+    ord(Answer.LIMIT): Outcome.LIMIT_REACHED,
+    ord(Answer.SOLD_OUT): Outcome.SOLD_OUT,
+    ord(Answer.FULL): Outcome.LIMIT_REACHED,
+    ord(Answer.GUESTS): Outcome.LIMIT_REACHED,
 }
 REASONS: Final = {
-    ord("K"): "too many purchases of this buyer are open at once",
-    ord("G"): "guests have as much of this offer as they may for now",
+    ord(Answer.FULL): "too many purchases of this buyer are open at once",
+    ord(Answer.GUESTS): "guests have as much of this offer as they may for now",
 }
 """Which limit it is, where it is not the offer's own limit per buyer."""
 

@@ -9,7 +9,7 @@ BadField (lines out of range).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from live.base.errors import Busy, CallError, StockLost
@@ -31,6 +31,7 @@ from live.stock.answers import CONFLICT, failure
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, OnLost, StockCalls, ignore_loss
 from live.stock.keys import GROUP, show_keys
+from live.stock.letters import Answer, Kept
 from live.stock.loading import load_show
 from live.stock.looks import read_buyer, read_figures, read_missing
 from live.stock.records import (
@@ -150,7 +151,7 @@ class StockEngine:
         keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests, k.refused)
         args = (b"%d" % stock_epoch, GROUP.encode(), b"%d" % (1_000 * seconds))
         reply = await self._calls.run_bare("retire", show, keys, *args)
-        return None if reply == b"U" else reply == 1
+        return None if reply == Answer.UNSETTLED.encode() else reply == 1
 
     # Holds
 
@@ -188,7 +189,7 @@ class StockEngine:
         """held -> paying; the deadline moves once to now + window, never closer."""
         reply = as_list(await self._run("begin", show, buyer, key, b"%d" % window_ms))
         status, record = as_bytes(reply[0]).decode(), hold_record(reply[1])
-        if status != "P":
+        if status != Kept.PAYING:
             return BeginAnswer(BEGIN[status], record.lines, 0)
         return BeginAnswer(BEGIN[status], record.lines, record.time, record.held_until)
 
@@ -197,7 +198,7 @@ class StockEngine:
     ) -> Transition:
         """paying -> held, because the payment failed; never beyond the deadline from before it."""
         reply = as_list(await self._run("revert", show, buyer, key, b"%d" % held_until))
-        return transition(as_bytes(reply[0]).decode(), hold_record(reply[1]), "H")
+        return transition(as_bytes(reply[0]).decode(), hold_record(reply[1]), Kept.HELD)
 
     async def confirm(
         self,
@@ -217,18 +218,18 @@ class StockEngine:
         reply = as_list(await self._sale("confirm", show, buyer, key, paid, payment.encode()))
         if reply[0] == OTHER_UNITS.encode():
             raise failure(CONFLICT)
-        return transition(as_bytes(reply[0]).decode(), hold_record(reply[1]), "S")
+        return transition(as_bytes(reply[0]).decode(), hold_record(reply[1]), Kept.SOLD)
 
     async def release(self, show: ShowId, buyer: BuyerId, key: HoldKey) -> Transition:
         """held -> left, or to the waitlist; a paying one keeps its units."""
-        return given_back(as_list(await self._run("release", show, buyer, key)), "R")
+        return given_back(as_list(await self._run("release", show, buyer, key)), Kept.RELEASED)
 
     async def cancel(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, *, payment: str = ""
     ) -> Transition:
         """sold -> left, or to the waitlist: this payment's capture was refused for good."""
         reply = await self._sale("cancel", show, buyer, key, payment.encode())
-        return given_back(as_list(reply), "X")
+        return given_back(as_list(reply), Kept.CANCELLED)
 
     async def retake(
         self,
@@ -252,9 +253,9 @@ class StockEngine:
         status = as_bytes(code).decode()
         if status == OTHER_UNITS:
             raise failure(CONFLICT)
-        if not packed and status == "U":
+        if not packed and status == Answer.UNKNOWN:
             return Transition(False, HoldState.EXPIRED, sum_lines(lines))
-        return transition(status, hold_record(packed), "S")
+        return transition(status, hold_record(packed), Kept.SOLD)
 
     # First paid
 
@@ -306,7 +307,7 @@ class StockEngine:
         keys = (k.meta, k.offers, k.buyers, k.refused)
         args = (buyer, key, packed, payment.encode())
         reply = as_list(await self._calls.run("refuse", show, keys, *args))
-        return as_bytes(reply[0]) != b"S"
+        return as_bytes(reply[0]) != Kept.SOLD.encode()
 
     # Waitlist
 
@@ -317,7 +318,7 @@ class StockEngine:
         packed = pack_lines(sum_lines([line]))
         reply = await self._ask(show, lambda: self._run("look", show, buyer, key, packed))
         code = as_bytes(reply[0])[0]
-        return None if code == ord("W") else no_place(code)
+        return None if code == ord(Answer.MAY_WAIT) else no_place(code)
 
     async def join_waitlist(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line
@@ -327,15 +328,15 @@ class StockEngine:
         reply = await self._ask(show, lambda: self._run("join", show, buyer, key, packed))
         code = as_bytes(reply[0])[0]
         position, expires_at = as_number(reply[1]), as_number(reply[2])
-        if code == ord("W"):
+        if code == ord(Kept.WAITING):
             return WaitAnswer(Outcome.WAITLISTED, position)
-        if code in b"Hh":
+        if code in (HELD, LIVE):
             return WaitAnswer(Outcome.HELD, 0, expires_at)
         return no_place(code)
 
     async def leave_waitlist(self, show: ShowId, buyer: BuyerId, slot: int) -> bool:
         """Give up a place; False where there is none."""
-        return await self._run("leave", show, buyer, b"%d" % slot) == b"L"
+        return await self._run("leave", show, buyer, b"%d" % slot) == Kept.LEFT_LINE.encode()
 
     async def buyer_state(self, show: ShowId, buyer: BuyerId) -> BuyerState:
         """Live holds, places in waitlists, and what was sold; one read."""

@@ -16,6 +16,7 @@ from live.domain.offer import Phase, Stock
 from live.domain.stock import RebuiltEnd, RebuiltWaiting, ShowStock
 from live.stock.calls import RUN_ID, StockCalls
 from live.stock.keys import GROUP, ShowKeys, show_keys, staging_keys
+from live.stock.letters import Kept
 from live.stock.records import (
     COUNTER_BITS,
     DROPPED,
@@ -105,7 +106,7 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
     finished: dict[BuyerId, list[bytes]] = {}
     for hold in stock.holds:
         if hold.state is HoldState.CONFIRMED:
-            record = pack_record(hold.key, hold.lines, b"S", 0)
+            record = pack_record(hold.key, hold.lines, Kept.SOLD.encode(), 0)
             over = closed and all(line.slot in closed for line in hold.lines)
             (finished if over else values).setdefault(hold.buyer, []).append(record)
             continue
@@ -114,7 +115,7 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
         record = pack_record(hold.key, hold.lines, code, hold.expires_at, held_until)
         values.setdefault(hold.buyer, []).append(record)
     for place, waiting in enumerate(_in_turn(stock), HEAD_OF_LINE):
-        record = pack_record(waiting.key, (waiting.line,), b"W", place)
+        record = pack_record(waiting.key, (waiting.line,), Kept.WAITING.encode(), place)
         values.setdefault(waiting.buyer, []).append(record)
     ended = _ended_of(stock)
     past = finished.keys() | ended.keys()
@@ -153,8 +154,9 @@ def _ended_of(stock: ShowStock) -> dict[BuyerId, list[bytes]]:
 
 
 def _end_record(end: RebuiltEnd) -> bytes:
-    code = b"X" if end.cancelled else b"E" if end.state is HoldState.EXPIRED else b"R"
-    return pack_record(end.key, end.lines, code, end.late_until)
+    over = Kept.EXPIRED if end.state is HoldState.EXPIRED else Kept.RELEASED
+    code = Kept.CANCELLED if end.cancelled else over
+    return pack_record(end.key, end.lines, code.encode(), end.late_until)
 
 
 def _guests(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
@@ -174,7 +176,7 @@ def _guests(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
 def _deadlines(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
     for hold in stock.holds:
         if hold.state is not HoldState.CONFIRMED:
-            yield b"%d" % hold.expires_at, b"h" + hold.buyer + hold.key
+            yield b"%d" % hold.expires_at, Kept.ALARM.encode() + hold.buyer + hold.key
 
 
 def _places(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:

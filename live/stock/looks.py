@@ -7,7 +7,8 @@ from live.domain.offer import Stock
 from live.domain.stock import BuyerState, ShowFigures
 from live.stock.calls import StockCalls
 from live.stock.keys import show_keys
-from live.stock.records import STATES, WAITING, read_records, read_stock
+from live.stock.letters import Kept
+from live.stock.records import STATES, read_records, read_stock
 from live.stock.replies import as_bytes, as_list, as_number
 
 
@@ -72,13 +73,13 @@ async def read_buyer(calls: StockCalls, show: ShowId, buyer: BuyerId) -> BuyerSt
     waiting: list[Waiting] = []
     sold: list[HoldKey] = []
     for record in read_records(as_bytes(reply[1])):
-        if record.state == WAITING:
+        if record.state == Kept.WAITING:
             line = record.lines[0]
             place = as_number(next(positions))
             waiting.append(Waiting(line.slot, record.key, line.qty, place))
-        elif record.state == "P" or (record.state == "H" and record.time > now):
+        elif record.state == Kept.PAYING or (record.state == Kept.HELD and record.time > now):
             state = STATES[record.state]
             holds.append(LiveHold(record.key, state, record.lines, record.time))
-        elif record.state == "S":
+        elif record.state == Kept.SOLD:
             sold.append(record.key)
     return BuyerState(tuple(holds), tuple(waiting), tuple(sold))

@@ -19,7 +19,7 @@ from live.base.errors import Busy, EngineError, OutboxLost, reason_of
 from live.domain.ids import ShowId
 from live.domain.stock import OutboxBacklog, OutboxBatch
 from live.redis.connection import Address, Lost, Wire
-from live.stock.calls import CALL_SECONDS, StockCalls
+from live.stock.calls import CALL_SECONDS, REBUILDING, StockCalls
 from live.stock.keys import GROUP, show_keys
 from live.stock.records import read_entry
 from live.stock.replies import as_bytes, as_list, as_number
@@ -135,7 +135,7 @@ class Outbox:
         """Free what is acknowledged and no longer needed by the reaper; returns how many."""
         k = show_keys(show)
         reply = await self._calls.run_bare("trim", show, (k.meta, k.outbox, k.deadlines), _GROUP)
-        if reply == b"R":
+        if reply == REBUILDING:
             raise OutboxLost(show)
         return as_number(reply)
 

@@ -1,4 +1,4 @@
-"""The engine's byte layouts; their Lua twin is lua/_records.lua.
+"""The engine's byte layouts; their Lua twin is lua/_records.lua, their letters are in letters.py.
 
 request   buyer 16 | key 16 | lines n 1 | n x (slot 2, qty 2)                one hold asked for
 record    key 16 | lines n 1 | n x (slot 2, qty 2) | state 1 | time 6        one hold in Redis
@@ -21,7 +21,7 @@ left: until the reaper came to the end of the line, no newcomer may have it.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,7 @@ from live.domain.hold import CART_LINES_MAX, HoldState, Line, Movement, Movement
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.offer import Mode, OfferTerms, Phase, Stock
 from live.domain.stock import OfferNow
+from live.stock.letters import Kept
 
 COUNTER_BITS: Final = 40  # 10^12 movements in one life; with the epoch it fits Postgres' bigint
 EPOCH_MAX: Final = 2**23 - 1
@@ -57,36 +58,35 @@ RECORDS_PER_OFFER_MAX: Final = 16
 RECORDS_MAX: Final = 128
 DROPPED: Final = bytes(17) + b"D" + bytes(6)
 
-STATES: Final = {
-    "H": HoldState.HELD,
-    "P": HoldState.PAYING,
-    "S": HoldState.CONFIRMED,
-    "R": HoldState.RELEASED,
-    "E": HoldState.EXPIRED,
-    "X": HoldState.RELEASED,  # cancelled: the order says so, the hold's units are back
+STATES: Final[Mapping[str, HoldState]] = {
+    Kept.HELD: HoldState.HELD,
+    Kept.PAYING: HoldState.PAYING,
+    Kept.SOLD: HoldState.CONFIRMED,
+    Kept.RELEASED: HoldState.RELEASED,
+    Kept.EXPIRED: HoldState.EXPIRED,
+    Kept.CANCELLED: HoldState.RELEASED,  # the order says so, the hold's units are back
 }
-WAITING: Final = "W"
 STATE_CODES: Final = {
     HoldState.HELD: b"H",
     HoldState.PAYING: b"P",
     HoldState.CONFIRMED: b"S",
 }
-KINDS: Final = {
-    "G": MovementKind.GRANTED,
-    "B": MovementKind.BEGAN,
-    "V": MovementKind.REVERTED,
-    "C": MovementKind.CONFIRMED,
-    "R": MovementKind.RELEASED,
-    "E": MovementKind.EXPIRED,
-    "X": MovementKind.CANCELLED,
-    "T": MovementKind.RETAKEN,
-    "S": MovementKind.SOLD,
-    "W": MovementKind.WAITLISTED,
-    "Q": MovementKind.LEFT_WAITLIST,
-    "Z": MovementKind.CLOSING,
-    "Y": MovementKind.CLOSED,
+KINDS: Final[Mapping[str, MovementKind]] = {
+    Kept.GRANTED: MovementKind.GRANTED,
+    Kept.BEGAN: MovementKind.BEGAN,
+    Kept.REVERTED: MovementKind.REVERTED,
+    Kept.CONFIRMED: MovementKind.CONFIRMED,
+    Kept.RELEASED: MovementKind.RELEASED,
+    Kept.EXPIRED: MovementKind.EXPIRED,
+    Kept.CANCELLED: MovementKind.CANCELLED,
+    Kept.RETAKEN: MovementKind.RETAKEN,
+    Kept.SOLD: MovementKind.SOLD,
+    Kept.WAITING: MovementKind.WAITLISTED,
+    Kept.LEFT_LINE: MovementKind.LEFT_WAITLIST,
+    Kept.CLOSING: MovementKind.CLOSING,
+    Kept.CLOSED: MovementKind.CLOSED,
 }
-_HELD: Final = ord("H")
+_HELD: Final = ord(Kept.HELD)
 _PAYING: Final = b"P"
 
 

@@ -17,7 +17,8 @@ from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.stock import RecordNow, StockSnapshot
 from live.stock.calls import StockCalls
 from live.stock.keys import ShowKeys, show_keys
-from live.stock.records import COUNTER_BITS, STATES, WAITING, read_offer, read_records
+from live.stock.letters import Kept
+from live.stock.records import COUNTER_BITS, STATES, read_offer, read_records
 from live.stock.replies import as_bytes, as_list
 
 PAGE: Final = 1_000  # buyers or members of one command: a millisecond of Redis
@@ -25,9 +26,10 @@ LOOKS_AT_ONCE: Final = 100  # entries of the outbox that are asked for at the sa
 MARK: Final = b"mark"  # stands in each key, so that a lost one is told from an empty one
 PLACE_MASK: Final = (1 << COUNTER_BITS) - 1
 
+_ALARM: Final = Kept.ALARM.encode()
 _STATES: Final = {code: state.value for code, state in STATES.items()} | {
-    "X": "cancelled",
-    WAITING: "waiting",
+    Kept.CANCELLED: "cancelled",
+    Kept.WAITING: "waiting",
 }
 
 
@@ -133,7 +135,7 @@ async def _alarms(
     single: dict[tuple[BuyerId, HoldKey], int] = {}
     batches: list[tuple[bytes, int]] = []
     async for member, at in _members(calls, show, k.deadlines):
-        if member[:1] == b"h":
+        if member[:1] == _ALARM:
             single[BuyerId(member[1:17]), HoldKey(member[17:33])] = at
         else:
             batches.append((member[1:].partition(b" ")[0], at))

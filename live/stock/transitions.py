@@ -1,22 +1,25 @@
 """What the replies of scripts that move units say: transitions, sales, places in line."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from live.base.errors import NotFound
 from live.domain.hold import HoldDecision
 from live.domain.outcomes import Outcome
 from live.domain.stock import Transition, WaitAnswer
-from live.stock.answers import CONFLICT, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
-from live.stock.records import STATES, WAITING, HoldRecord, read_records
+from live.stock.answers import CONFLICT, HELD, LIVE, REASONS, REFUSALS, REPEATS, failure, refused
+from live.stock.letters import Kept
+from live.stock.records import STATES, HoldRecord, read_records
 from live.stock.replies import as_bytes, as_number
 
-BEGIN: Final = {
-    "P": Outcome.HELD,
-    "E": Outcome.EXPIRED,
-    "R": Outcome.ALREADY_RELEASED,
-    "X": Outcome.ALREADY_RELEASED,
-    "S": Outcome.CONFIRMED,
+BEGIN: Final[Mapping[str, Outcome]] = {
+    Kept.PAYING: Outcome.HELD,
+    Kept.EXPIRED: Outcome.EXPIRED,
+    Kept.RELEASED: Outcome.ALREADY_RELEASED,
+    Kept.CANCELLED: Outcome.ALREADY_RELEASED,
+    Kept.SOLD: Outcome.CONFIRMED,
 }
+_SOLD: Final = ord(Kept.SOLD)
 _NO_HOLD: Final = "this hold is not known"
 
 
@@ -38,10 +41,10 @@ def sale_decision(reply: list[object]) -> HoldDecision:
         return refused(code, slot, left)
     if code in REPEATS:
         return HoldDecision(REPEATS[code], slot, left, 0, repeat=True)
-    if code not in b"HS":
+    if code not in (HELD, _SOLD):
         # A live hold has this key: it is sold by its own checkout, not by this one.
         raise failure(CONFLICT if code == LIVE else code)
-    outcome = Outcome.HELD if code == ord("H") else Outcome.CONFIRMED
+    outcome = Outcome.HELD if code == HELD else Outcome.CONFIRMED
     return HoldDecision(outcome, slot, left, 0)
 
 
@@ -55,6 +58,6 @@ def no_place(code: int) -> WaitAnswer:
 def hold_record(packed: object) -> HoldRecord:
     """The record in a reply. Raises NotFound where there is none, or only a place in a waitlist."""
     records = list(read_records(as_bytes(packed)))
-    if not records or records[0].state == WAITING:
+    if not records or records[0].state == Kept.WAITING:
         raise NotFound(_NO_HOLD)
     return records[0]

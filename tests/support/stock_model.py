@@ -20,7 +20,7 @@ from tests.support.stock_rules import (
     Rules,
 )
 
-WANTING = ("L", "O", "K", "G")
+WANTING = ("l", "o", "k", "g")
 Request = tuple[BuyerId, HoldKey, tuple[Line, ...]]
 
 
@@ -30,7 +30,7 @@ class Told(NamedTuple):
     code: str
     slot: int
     left: int
-    until: int  # where the code is H or h
+    until: int  # where the code is H or t
 
 
 class Model(Rules):
@@ -56,18 +56,18 @@ class Model(Rules):
             record = self.find(buyer, key)
             if record is not None:
                 code = self.repeated(record, lines)
-                if code != "C":  # what is left of its first offer was looked up
+                if code != "d":  # what is left of its first offer was looked up
                     self.verdict(buyer, lines[:1], Mode.HOLD)
                     # A payment was refused for an offer that never was.
-                    code = code if lines[0].slot in self.offers else "U"
+                    code = code if lines[0].slot in self.offers else "u"
                 answers.append((code, lines[0].slot))
                 continue
             code, slot = self.verdict(buyer, lines, Mode.HOLD)
             if not code and not self._would_fit(buyer, lines):
-                code, slot = "K", lines[0].slot
+                code, slot = "k", lines[0].slot
             for line in lines:
                 if not code and not self.guest_fits(buyer, line):
-                    code, slot = "G", line.slot
+                    code, slot = "g", line.slot
             if code:
                 answers.append((code, slot))
                 continue
@@ -87,7 +87,7 @@ class Model(Rules):
     def begin(self, buyer: BuyerId, key: HoldKey, window_ms: int) -> tuple[str, int, int]:
         record = self.find(buyer, key)
         if record is None or record.state == "W":
-            return "U", 0, 0
+            return "u", 0, 0
         if record.state == "P":
             return "P", record.time, record.held_until
         if record.state != "H":
@@ -102,7 +102,7 @@ class Model(Rules):
     def revert(self, buyer: BuyerId, key: HoldKey, held_until: int) -> str:
         record = self.find(buyer, key)
         if record is None or record.state == "W":
-            return "U"
+            return "u"
         if record.state == "E" and record.time > self.now:
             record.time = 0
             self.events.add("late money is off")
@@ -114,7 +114,7 @@ class Model(Rules):
     def confirm(self, buyer: BuyerId, key: HoldKey, paid: tuple[Line, ...]) -> str:
         record = self.find(buyer, key)
         if record is not None and set(record.lines) != set(paid):
-            return "C"
+            return "d"
         return self._end(buyer, key, ("P",), "S", "held", "sold")
 
     def release(self, buyer: BuyerId, key: HoldKey) -> str:
@@ -148,7 +148,7 @@ class Model(Rules):
     ) -> str:
         record = self.find(buyer, key)
         if record is None or record.state == "W":
-            return "U"
+            return "u"
         if record.state not in allowed:
             return record.state
         self.move(record.lines, source, target)
@@ -174,9 +174,9 @@ class Model(Rules):
     def _retake(self, buyer: BuyerId, key: HoldKey, asked: tuple[Line, ...]) -> str:
         record = self.find(buyer, key)
         if record is not None and set(record.lines) != set(asked):
-            return "C"
+            return "d"
         if record is not None and record.state in ("S", "X", "W"):
-            return "U" if record.state == "W" else record.state
+            return "u" if record.state == "W" else record.state
         if record is not None and record.state in ("E", "R") and record.time == REFUSED:
             self.events.add("refused for good")
             return record.state
@@ -214,7 +214,7 @@ class Model(Rules):
     def _sale_verdict(self, buyer: BuyerId, lines: tuple[Line, ...]) -> tuple[str, int]:
         code, slot = self.verdict(buyer, lines, Mode.FIRST_PAID)
         if not code and not self._would_fit(buyer, lines):
-            return "K", lines[0].slot
+            return "k", lines[0].slot
         return code, slot
 
     def sell(self, buyer: BuyerId, key: HoldKey, lines: tuple[Line, ...]) -> tuple[str, int]:
@@ -234,7 +234,7 @@ class Model(Rules):
 
     def join(self, buyer: BuyerId, key: HoldKey, line: Line) -> tuple[str, int]:
         answer, position, look_again = self._join(buyer, key, line)
-        reserved = answer not in ("L", "K", "G") and look_again and self.offers[line.slot].reserved
+        reserved = answer not in ("l", "k", "g") and look_again and self.offers[line.slot].reserved
         if look_again and (self.due() or reserved):
             self.reap()
             answer, position, _ = self._join(buyer, key, line)
@@ -253,19 +253,19 @@ class Model(Rules):
             return "W", self.position(line.slot, buyer), False
         offer = self.offers.get(line.slot)
         if offer is None:
-            return "U", 0, False
-        code = "M" if offer.terms.mode is not Mode.HOLD else self.refusal(offer)
-        if code and code != "Z":
+            return "u", 0, False
+        code = "m" if offer.terms.mode is not Mode.HOLD else self.refusal(offer)
+        if code and code != "i":
             return code, 0, False
         if self.units(buyer, line.slot) + line.qty > offer.terms.per_buyer_limit:
-            return "L", 0, True
+            return "l", 0, True
         takes = not code and line.qty <= offer.left_for_new
         if not self._would_fit(buyer, (line,)):
-            return "K", 0, True
+            return "k", 0, True
         if not self.guest_fits(buyer, line):
-            return "G", 0, True
+            return "g", 0, True
         if not takes and not offer.terms.waitlist:
-            return "O", 0, True
+            return "o", 0, True
         self.make_room(buyer, (line,))
         if takes:
             until = self.now + 1000 * offer.terms.hold_seconds

@@ -84,43 +84,43 @@ class Rules:
     def refusal(self, offer: Offer) -> str:
         terms = offer.terms
         if offer.phase in (Phase.CLOSING, Phase.CLOSED):
-            return "X"
+            return "c"
         if terms.closes_at and self.now >= terms.closes_at:
-            return "X"
+            return "c"
         if offer.phase is Phase.PAUSED:
-            return "Z"
+            return "i"
         if offer.phase is Phase.DRAFT or self.now < (terms.opens_at or 0):
-            return "N"
+            return "n"
         if offer.phase is Phase.SCHEDULED and not terms.opens_at:
-            return "N"
+            return "n"
         return ""
 
     def verdict(self, buyer: BuyerId, lines: Sequence[Line], mode: Mode) -> tuple[str, int]:
         for line in lines:
             offer = self.offers.get(line.slot)
             if offer is None:
-                return "U", line.slot
+                return "u", line.slot
             if offer.terms.mode is not mode:
-                return "M", line.slot
+                return "m", line.slot
             code = self.refusal(offer)
             if not code and mode is Mode.HOLD and offer.reserved:
                 self.events.add("waiters first")
                 self.reserved_seen = True
-                return "O", line.slot
+                return "o", line.slot
             if not code and line.qty + self.units(buyer, line.slot) > offer.terms.per_buyer_limit:
-                code = "L"
+                code = "l"
             if not code and line.qty > offer.left:
-                code = "O"
+                code = "o"
             if code:
                 return code, line.slot
         return "", 0
 
     def repeated(self, record: Record, lines: Sequence[Line]) -> str:
         if set(record.lines) != set(lines):
-            return "C"
+            return "d"
         if record.state == "H":
-            return "h" if record.time > self.now else "e"
-        return {"P": "h", "S": "s", "E": "e", "W": "w", "R": "r", "X": "r"}[record.state]
+            return "t" if record.time > self.now else "e"
+        return {"P": "t", "S": "s", "E": "e", "W": "w", "R": "r", "X": "r"}[record.state]
 
     def make_room(self, buyer: BuyerId, lines: Sequence[Line]) -> bool:
         """Drop ended records until one more fits; nothing is dropped where it never fits."""

@@ -6,18 +6,15 @@ from pathlib import Path
 import pytest
 
 from live.redis.scripts import read_scripts
-from live.stock.answers import CONFLICT, HELD, LIVE, REFUSALS, REPEATS, UNKNOWN, WRONG_MODE
-from live.stock.records import STATES, WAITING
+from live.stock.letters import Answer, Kept
+from live.stock.records import STATES
 
 LIVE_FOLDER = Path(__file__).parents[2] / "live"
 FILES = sorted(LIVE_FOLDER.rglob("*.lua"))
 SCRIPTS = [path for path in FILES if not path.stem.startswith("_")]
 STOCK = [path for path in SCRIPTS if path.parts[-3] == "stock"]
 FIELDS = ("Keeps", "Retry", "Cost", "Clock", "Reply")
-ANSWERS = {chr(code) for code in (HELD, LIVE, CONFLICT, UNKNOWN, WRONG_MODE)}
-ANSWERS |= {chr(code) for code in (*REFUSALS, *REPEATS)}
-STATE_CODES = {*STATES, WAITING, "U", "L"}
-"""U: unknown; L: left a waitlist."""
+ANSWERS = {*Answer, *STATES, Kept.WAITING, Kept.LEFT_LINE}
 LIFE_ITSELF = ("install", "stop", "swap", "trim", "forget", "retire")
 """These begin or end a life of a show, or serve all of them."""
 
@@ -109,10 +106,29 @@ def test_codes_are_those_that_python_reads(path: Path) -> None:
     if codes == "none":
         return
     letters = set(codes.split())
-    assert letters <= ANSWERS | STATE_CODES
+    assert letters <= ANSWERS
     text = read_scripts("live.stock")[path.stem].text.decode()
     for letter in letters - set("HPSREXW"):  # states are read from the record as they stand
         assert f"'{letter}'" in text
+
+
+def test_one_letter_has_one_meaning() -> None:
+    """What Redis keeps is never an answer of another meaning: an answer that Redis keeps is a
+    state."""
+    assert not {*Kept} & {*Answer}
+
+
+def test_every_letter_of_the_scripts_is_in_the_table() -> None:
+    """And none is left in the table that no script knows."""
+    found = set()
+    for path in FILES:
+        if path.parts[-3] == "stock":
+            _, body = header_and_body(path)
+            code = re.sub(r"--.*|'XADD'.*", "", body)
+            found |= set(re.findall(r"'([A-Za-z])'", code)) | set(
+                re.findall(r"'([A-Za-z]) ?'", code)
+            )
+    assert found == {*Kept, *Answer}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in STOCK if path.stem not in LIFE_ITSELF])
@@ -121,9 +137,9 @@ def test_script_checks_the_life_and_the_keys_of_the_show_before_anything_else(na
     counted instead: a show may have none."""
     _, body = header_and_body(LIVE_FOLDER / "stock" / "lua" / f"{name}.lua")
     check = re.search(
-        r"if must_rebuild\(meta_key, epoch, run, ([^)]*)\) then\s+return 'R'\s+end"
+        r"if must_rebuild\(meta_key, epoch, run, ([^)]*)\) then\s+return 'a'\s+end"
         r"|local now = open_work\(epoch, run, meta_key, offers_key,([^)]*)\)\n"
-        r"if not now then return 'R' end",
+        r"if not now then return 'a' end",
         body,
     )
     assert check is not None

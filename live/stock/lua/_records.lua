@@ -68,14 +68,14 @@ local function left_for_new(o)
   return o.reserved > 0 and 0 or o.left
 end
 
--- Why nothing of this offer can be had now: X closed, Z paused, N not open yet; nil when it is
+-- Why nothing of this offer can be had now: c closed, i paused, n not open yet; nil when it is
 -- open.
 -- A scheduled offer opens by the clock alone, so a keeper that is late delays nobody.
 local function refusal(o, now)
-  if o.phase >= CLOSING or (o.closes > 0 and now >= o.closes) then return 'X' end
-  if o.phase == PAUSED then return 'Z' end
-  if o.phase == DRAFT or now < o.opens then return 'N' end
-  if o.phase == SCHEDULED and o.opens == 0 then return 'N' end
+  if o.phase >= CLOSING or (o.closes > 0 and now >= o.closes) then return 'c' end
+  if o.phase == PAUSED then return 'i' end
+  if o.phase == DRAFT or now < o.opens then return 'n' end
+  if o.phase == SCHEDULED and o.opens == 0 then return 'n' end
 end
 
 -- Place behind the record whose state is at s.
@@ -235,15 +235,15 @@ local function same_lines(known, asked)
   return true
 end
 
--- What a known key is answered: h live, e expired, r released or cancelled, s sold, w waiting, C
+-- What a known key is answered: t live, e expired, r released or cancelled, s sold, w waiting, d
 -- another request.
 local function repeat_status(value, p, n, s, asked, now)
-  if not same_lines(sub(value, p + 16, s - 1), asked) then return 'C' end
+  if not same_lines(sub(value, p + 16, s - 1), asked) then return 'd' end
   local state = sub(value, s, s)
   if state == 'H' then
-    if unpack_bytes('>I6', value, s + 1) > now then return 'h' end
+    if unpack_bytes('>I6', value, s + 1) > now then return 't' end
     return 'e'
-  elseif state == 'P' then return 'h'
+  elseif state == 'P' then return 't'
   elseif state == 'S' then return 's'
   elseif state == 'E' then return 'e'
   elseif state == 'W' then return 'w' end

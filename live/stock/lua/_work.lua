@@ -11,7 +11,7 @@ local w = {
 }
 
 -- Begin; with the keys of the script behind those that all have. Returns the time, or nil where the
--- show must be rebuilt and the script answers R.
+-- show must be rebuilt and the script answers a.
 local function open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key, ...)
   if must_rebuild(meta_key, epoch, run, buyers_key, outbox_key, deadlines_key, wait_key, guests_key,
@@ -43,7 +43,7 @@ local function offer_of(slot)
   return o
 end
 
--- Whether Redis knows the offers of all lines. Where one is lost, a script answers R and writes
+-- Whether Redis knows the offers of all lines. Where one is lost, a script answers a and writes
 -- nothing: what it cannot count must not move.
 local function knows(lines)
   for i = 1, #lines do if not offer_of(lines[i][1]) then return false end end
@@ -82,15 +82,15 @@ local function guest_fits(buyer, slot, o, qty)
     tonumber(counts[2] or 0), qty)
 end
 
--- Why this buyer gets neither units of an offer nor a place in its line, or nil; Z: no units now,
+-- Why this buyer gets neither units of an offer nor a place in its line, or nil; i: no units now,
 -- but a place, because a host who pauses means to go on. With it whether a hold that is due may
 -- stand in the way, and his value with room for one more record, where there is.
 local function line_refusal(o, buyer, value, slot, qty)
-  local status = o.mode ~= HOLD_MODE and 'M' or refusal(o, w.now)
-  if status and status ~= 'Z' then return status, false end
+  local status = o.mode ~= HOLD_MODE and 'm' or refusal(o, w.now)
+  if status and status ~= 'i' then return status, false end
   local roomy = make_room(value, { { slot, qty } }, w.now, w.offers_key)
-  status = (units_of(value, slot) + qty > o.limit and 'L') or (not roomy and 'K')
-    or (not guest_fits(buyer, slot, o, qty) and 'G') or status
+  status = (units_of(value, slot) + qty > o.limit and 'l') or (not roomy and 'k')
+    or (not guest_fits(buyer, slot, o, qty) and 'g') or status
   return status, true, roomy
 end
 

@@ -16,20 +16,20 @@
 -- ARGV[2]  run_id
 -- ARGV[3]  slot
 -- ARGV[4]  packed offer; its left carries the allotted units, held and sold are 0
--- Reply:   R (an unknown offer is no new one where offers were lost, too), or {left, held, sold}
+-- Reply:   a (an unknown offer is no new one where offers were lost, too), or {left, held, sold}
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, slot, packed = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local new, old = read_offer(packed), offer_of(slot)
 if old and new.version <= old.version then return { old.left, old.held, old.sold } end
 
 if not old then
-  if lacks_offers(meta_key, offers_key) then return 'R' end
+  if lacks_offers(meta_key, offers_key) then return 'a' end
   call('HINCRBY', meta_key, 'offers', 1)
 end
 local was = old and old.phase or DRAFT

@@ -14,20 +14,20 @@
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  window_ms
--- Reply:   R, or {status, record}; the record is empty for U
--- Codes:   P E R X S W U
+-- Reply:   a, or {status, record}; the record is empty for u
+-- Codes:   P E R X S W u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key, window = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-if not p then return { 'U', '' } end
+if not p then return { 'u', '' } end
 local state, deadline = sub(value, s, s), unpack_bytes('>I6', value, s + 1)
-if (state == 'H' or state == 'P') and not knows(read_lines(value, p + 17, n)) then return 'R' end
+if (state == 'H' or state == 'P') and not knows(read_lines(value, p + 17, n)) then return 'a' end
 if state ~= 'H' then return { state, record_of(value, p, s) } end
 -- Due but not reaped yet: the reaper will end it, and must find it held.
 if deadline <= now then return { 'E', record_of(value, p, s) } end

@@ -8,11 +8,11 @@
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
--- Reply:   R, or {time, records, positions of the waiting records in their order...}
+-- Reply:   a, or {time, records, positions of the waiting records in their order...}
 -- Codes:   none
 local meta_key, buyers_key, wait_key = KEYS[1], KEYS[2], KEYS[3]
 local epoch, run, buyer = ARGV[1], ARGV[2], ARGV[3]
-if must_rebuild(meta_key, epoch, run, buyers_key, wait_key) then return 'R' end
+if must_rebuild(meta_key, epoch, run, buyers_key, wait_key) then return 'a' end
 
 local value = call('HGET', buyers_key, buyer) or ''
 local reply, p = { clock(), value }, 1

@@ -18,24 +18,24 @@
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  payment; empty: there is none
--- Reply:   R, or {state, record, moved}; done where the state is X; the record is empty for U
--- Codes:   X H P R E W U
+-- Reply:   a, or {state, record, moved}; done where the state is X; the record is empty for u
+-- Codes:   X H P R E W u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local refused_key, payment = KEYS[8], ARGV[5]
 local epoch, run, buyer, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key, refused_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 if payment ~= '' then call('ZADD', refused_key, now + LATE_MONEY_MS, payment) end
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-if not p then return { 'U', '', 0 } end
+if not p then return { 'u', '', 0 } end
 local state = sub(value, s, s)
 if state ~= 'S' then return { state, record_of(value, p, s), 0 } end
 local lines = read_lines(value, p + 17, n)
-if not knows(lines) then return 'R' end
+if not knows(lines) then return 'a' end
 
 free_units(buyer, lines, 'sold')
 local record = set_state('X', buyer, p, s, 'X', 0)

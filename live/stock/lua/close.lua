@@ -14,14 +14,14 @@
 -- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R, or the number of closed entries
+-- Reply:   a, or the number of closed entries
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run = ARGV[1], ARGV[2]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local stored, closed = call('HGETALL', offers_key), 0
 for i = 1, #stored, 2 do

@@ -18,27 +18,27 @@
 -- ARGV[4]  key
 -- ARGV[5]  lines that were paid: n 1, n x (slot 2, qty 2)
 -- ARGV[6]  payment
--- Reply:   R, or {state, record}; done where the state is S; the record is empty for U
--- Codes:   S H E R X W C U
+-- Reply:   a, or {state, record}; done where the state is S; the record is empty for u
+-- Codes:   S H E R X W d u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local refused_key, payment = KEYS[8], ARGV[6]
 local epoch, run, buyer, key, paid = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key, refused_key)
-if not now then return 'R' end
-if call('ZSCORE', refused_key, payment) then return { 'C', '' } end
+if not now then return 'a' end
+if call('ZSCORE', refused_key, payment) then return { 'd', '' } end
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-if not p then return { 'U', '' } end
+if not p then return { 'u', '' } end
 local state = sub(value, s, s)
-if not same_lines(sub(value, p + 16, s - 1), paid) then return { 'C', record_of(value, p, s) } end
+if not same_lines(sub(value, p + 16, s - 1), paid) then return { 'd', record_of(value, p, s) } end
 -- A paying hold that is past its deadline still has its units until it is reaped, and money is on
 -- its way.
 if state ~= 'P' then return { state, record_of(value, p, s) } end
 local lines = read_lines(value, p + 17, n)
-if not knows(lines) then return 'R' end
+if not knows(lines) then return 'a' end
 
 for i = 1, n do
   local o = offer_of(lines[i][1])

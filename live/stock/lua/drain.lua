@@ -13,7 +13,7 @@
 -- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R, or the number of places that were given up; 0: nothing is left to do
+-- Reply:   a, or the number of places that were given up; 0: nothing is left to do
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -21,7 +21,7 @@ local epoch, run = ARGV[1], ARGV[2]
 local PLACES_MAX, OFFERS_MAX = 256, 1000
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local low, places = 0, {}
 for _ = 1, OFFERS_MAX do

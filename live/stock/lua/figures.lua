@@ -12,25 +12,25 @@
 -- KEYS[8]  refused    zset    the same
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R (also where an offer, a whole key or the group was lost), or {time, last entry, slot,
+-- Reply:   a (also where an offer, a whole key or the group was lost), or {time, last entry, slot,
 --          packed offer, waiting, ...}
 -- Codes:   none
 local meta_key, offers_key, outbox_key, wait_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local buyers_key, deadlines_key, guests_key, refused_key = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local epoch, run = ARGV[1], ARGV[2]
-if must_rebuild(meta_key, epoch, run, outbox_key) then return 'R' end
-if lacks_offers(meta_key, offers_key) then return 'R' end
+if must_rebuild(meta_key, epoch, run, outbox_key) then return 'a' end
+if lacks_offers(meta_key, offers_key) then return 'a' end
 
 -- By their marks: an older version of the service may have begun one anew.
 if not (call('HGET', buyers_key, 'mark') and call('ZSCORE', deadlines_key, 'mark')
   and call('ZSCORE', wait_key, 'mark') and call('HGET', guests_key, 'mark')
-  and call('ZSCORE', refused_key, 'mark')) then return 'R' end
+  and call('ZSCORE', refused_key, 'mark')) then return 'a' end
 local stream, last, groups = redis.pcall('XINFO', 'STREAM', outbox_key), '0-0', 0
 for i = 1, #stream, 2 do -- nothing where the stream is lost
   if stream[i] == 'last-generated-id' then last = stream[i + 1] end
   if stream[i] == 'groups' then groups = stream[i + 1] end
 end
-if groups == 0 then return 'R' end
+if groups == 0 then return 'a' end
 local reply, offers = { clock(), last }, call('HGETALL', offers_key)
 local anyone = call('ZCARD', wait_key) > 1 -- beside the mark
 for i = 1, #offers, 2 do

@@ -13,14 +13,14 @@
 -- ARGV[3]  K requests: buyer 16, key 16, lines n 1, n x (slot 2, qty 2); no slot twice in one
 --          request
 -- ARGV[4]  K
--- Reply:   R or B (nothing written; B: the ledger is too far behind), or {K status characters,
+-- Reply:   a or j (nothing written; j: the ledger is too far behind), or {K status characters,
 --          time, offers, details, due}; due > 0: reap, then ask again
--- Codes:   H h e r s w C N Z X F L K G O M U
+-- Codes:   H t e r s w d n i c f l k g o m u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, run, blob, k = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 if must_rebuild(meta_key, epoch, run, buyers_key, outbox_key, deadlines_key, guests_key) then
-  return 'R'
+  return 'a'
 end
 local now = clock()
 
@@ -37,7 +37,7 @@ if call('XLEN', outbox_key) > BACKLOG_MAX then
       if name == 'pending' or name == 'lag' then unsettled = unsettled + (groups[i][j + 1] or 0) end
     end
   end
-  if unsettled > BACKLOG_MAX then return 'B' end
+  if unsettled > BACKLOG_MAX then return 'j' end
 end
 
 -- A request has 37 bytes at least, so a blob of 37 x K bytes has one line in each.
@@ -61,12 +61,12 @@ local function load_offer(slot)
   local value = call('HGET', offers_key, pack('>H', slot))
   if not value then return nil end
   local o = read_offer(value)
-  o.refusal = o.mode ~= HOLD_MODE and 'M' or refusal(o, now) or (o.reserved > 0 and 'O')
+  o.refusal = o.mode ~= HOLD_MODE and 'm' or refusal(o, now) or (o.reserved > 0 and 'o')
   o.tail = 'H' .. pack('>I6', now + o.ttl * 1000)
   o.had, o.allotted = o.left, o.left + o.held + o.sold
   offers[slot] = o
   slots[#slots + 1] = slot
-  if o.refusal == 'O' then reserved = 1 end
+  if o.refusal == 'o' then reserved = 1 end
   return o
 end
 
@@ -81,9 +81,9 @@ end
 -- A repeat is told what is left now of its first offer, as the first answer was.
 local function answer_repeat(value, r, m, s, asked, n)
   local status, slot = repeat_status(value, r, m, s, asked, now), unpack_bytes('>H', asked, 2)
-  if status == 'C' then return status end
-  if not (offers[slot] or load_offer(slot)) then return refuse('U', slot, n) end
-  if status == 'h' then details[#details + 1] = sub(value, s + 1, s + 6) end
+  if status == 'd' then return status end
+  if not (offers[slot] or load_offer(slot)) then return refuse('u', slot, n) end
+  if status == 't' then details[#details + 1] = sub(value, s + 1, s + 6) end
   return status
 end
 
@@ -128,20 +128,20 @@ local function decide(buyer, value, at, n)
   for i = 1, n do
     local slot, qty = lines[i][1], lines[i][2]
     local o = offers[slot] or load_offer(slot)
-    local status = not o and 'U' or o.refusal
+    local status = not o and 'u' or o.refusal
     if not status then
-      if qty + (value and units_of(value, slot) or 0) > o.limit then status = 'L'
-      elseif qty > o.left then status = 'O' end
+      if qty + (value and units_of(value, slot) or 0) > o.limit then status = 'l'
+      elseif qty > o.left then status = 'o' end
     end
-    if status == 'X' and has_forgotten(value) then status = 'F' end
+    if status == 'c' and has_forgotten(value) then status = 'f' end
     if status then return refuse(status, slot, n) end
     if not ttl or o.ttl < ttl then ttl = o.ttl end
   end
   local roomy = make_room(value or '', lines, now, offers_key)
-  if not roomy then return refuse('K', lines[1][1], n) end
+  if not roomy then return refuse('k', lines[1][1], n) end
   if some_guests and is_guest(buyer) then
     local slot = full_of_guests(buyer, lines)
-    if slot then return refuse('G', slot, n) end
+    if slot then return refuse('g', slot, n) end
     count_guest(buyer, lines)
   end
   for i = 1, n do
@@ -165,11 +165,11 @@ for i = 1, k do
   else
     local slot, qty = a * 256 + b, c * 256 + d
     if slot ~= last then last, offer = slot, offers[slot] or load_offer(slot) end
-    status = not offer and 'U' or offer.refusal
+    status = not offer and 'u' or offer.refusal
     if not status then
       local left = offer.left
-      if qty > offer.limit then status = 'L'
-      elseif qty > left then status = 'O'
+      if qty > offer.limit then status = 'l'
+      elseif qty > left then status = 'o'
       else
         status, fresh = 'H', sub(blob, at + 16, at + 36) .. offer.tail
         offer.left = left - qty
@@ -186,7 +186,7 @@ for i = 1, k do
       place[buyer] = spot
     end
     put[spot] = fresh
-  elseif status == 'L' or status == 'O' or status == 'K' or status == 'G' then
+  elseif status == 'l' or status == 'o' or status == 'k' or status == 'g' then
     wanting = true
   end
 end

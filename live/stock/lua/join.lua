@@ -16,14 +16,14 @@
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  line: n 1 (always 1), slot 2, qty 2
--- Reply:   R, or {status, position, deadline, due}
--- Codes:   H W h e r s C N X L K G O M U
+-- Reply:   a, or {status, position, deadline, due}
+-- Codes:   H W t e r s d n c l k g o m u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local value = value_of(buyer)
 local slot, qty = unpack_bytes('>HH', asked, 2)
@@ -42,9 +42,9 @@ if p then -- his other window, or phone
   return { 'W', position(slot * 2 ^ 40 + unpack_bytes('>I6', value, s + 1)), 0, 0 }
 end
 local o = offer_of(slot)
-if not o then return { 'U', 0, 0, 0 } end
+if not o then return { 'u', 0, 0, 0 } end
 local status, wanting, roomy = line_refusal(o, buyer, value, slot, qty)
-if status and status ~= 'Z' then
+if status and status ~= 'i' then
   return { status, 0, 0, wanting and call('ZCOUNT', deadlines_key, '-inf', now) or 0 }
 end
 p, s = #roomy + 1, #roomy + 22
@@ -60,7 +60,7 @@ if not status and qty <= left_for_new(o) then
   return { 'H', 0, deadline, 0 }
 end
 local due = call('ZCOUNT', deadlines_key, '-inf', now) + (o.reserved > 0 and 1 or 0)
-if o.waitlist == 0 then return { 'O', 0, 0, due } end
+if o.waitlist == 0 then return { 'o', 0, 0, due } end
 local place = tonumber(call('HGET', meta_key, 'seq') or 0) + 1
 local score = slot * 2 ^ 40 + place
 w.wait_add = { score_text(score), wait_member(slot, buyer, qty) }

@@ -1,7 +1,7 @@
 -- leave: give up a place in an offer's waitlist.
 -- Keeps:   allotted = left + held + sold; units that were reserved for him go on in line.
 -- Cost:    O(records + waiters looked at).   Clock: Redis TIME.
--- Retry:   U, as for a buyer who never waited; nothing moves.
+-- Retry:   u, as for a buyer who never waited; nothing moves.
 -- Needs:   _records _work
 -- Flags:   allow-oom
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
@@ -15,23 +15,23 @@
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  slot
--- Reply:   R, or L (left) or U
--- Codes:   L U
+-- Reply:   a, or Q (left) or u
+-- Codes:   Q u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, slot = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local value = value_of(buyer)
 local p, s = find_waiting(value, slot)
-if not p then return 'U' end
-if not offer_of(slot) then return 'R' end
+if not p then return 'u' end
+if not offer_of(slot) then return 'a' end
 local qty = unpack_bytes('>H', value, p + 19)
 
 call('ZREM', wait_key, wait_member(slot, buyer, qty)) -- at once: `grant` reads the line
 end_waiting(buyer, p, s)
 grant(slot)
 commit()
-return 'L'
+return 'Q'

@@ -15,20 +15,20 @@
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  line: n 1 (always 1), slot 2, qty 2
--- Reply:   R, or {status, due}; W: yes, or the key is known
--- Codes:   W N X L K G M U
+-- Reply:   a, or {status, due}; y: yes, or the key is known
+-- Codes:   y n c l k g m u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local value = value_of(buyer)
-if find_record(value, key) then return { 'W', 0 } end -- join tells what became of it
+if find_record(value, key) then return { 'y', 0 } end -- join tells what became of it
 local slot, qty = unpack_bytes('>HH', asked, 2)
 local o = offer_of(slot)
-if not o then return { 'U', 0 } end
+if not o then return { 'u', 0 } end
 local status, wanting = line_refusal(o, buyer, value, slot, qty)
-if not status or status == 'Z' then return { 'W', 0 } end
+if not status or status == 'i' then return { 'y', 0 } end
 return { status, wanting and call('ZCOUNT', deadlines_key, '-inf', now) or 0 }

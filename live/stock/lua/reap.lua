@@ -13,7 +13,7 @@
 -- KEYS[7]  guests     hash    slot 2, or slot 2 and addresses 4 -> units of guests
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  run_id
--- Reply:   R, or {movements, more, lost}; more is 1 where due holds or grants remain, lost is 1
+-- Reply:   a, or {movements, more, lost}; more is 1 where due holds or grants remain, lost is 1
 --          where an offer was lost: its holds stay as they are and come back with a rebuild
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
@@ -22,7 +22,7 @@ local epoch, run = ARGV[1], ARGV[2]
 local HOLDS_MAX, OFFERS_MAX = 512, 1000
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 -- A member is one hold ('h' buyer key) or one batch of new holds ('b' entry ' ' hold time).
 local due = call('ZRANGEBYSCORE', deadlines_key, '-inf', now, 'LIMIT', 0, HOLDS_MAX)

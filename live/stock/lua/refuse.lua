@@ -15,12 +15,12 @@
 -- ARGV[4]  key
 -- ARGV[5]  lines that were paid: n 1, n x (slot 2, qty 2)
 -- ARGV[6]  payment
--- Reply:   R, or {state, record}; S with these lines: it is sold, so the money must stay
--- Codes:   S H P E R X W C U
+-- Reply:   a, or {state, record}; S with these lines: it is sold, so the money must stay
+-- Codes:   S H P E R X W d u
 local meta_key, offers_key, buyers_key, refused_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, run, buyer, key, paid, payment =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-if must_rebuild(meta_key, epoch, run, buyers_key, refused_key) then return 'R' end
+if must_rebuild(meta_key, epoch, run, buyers_key, refused_key) then return 'a' end
 local now = clock()
 
 local value = call('HGET', buyers_key, buyer) or ''
@@ -32,12 +32,12 @@ call('ZADD', refused_key, now + LATE_MONEY_MS, payment)
 if not p then
   -- The ledger's void job says the same; this one stops a call that is on its way to sell.
   local roomy = make_room(value, read_lines(paid, 2, byte(paid)), now, offers_key)
-  if not roomy then return { 'U', '' } end
+  if not roomy then return { 'u', '' } end
   call('HSET', buyers_key, buyer, roomy .. key .. paid .. 'R' .. pack('>I6', REFUSED))
-  return { 'U', '' }
+  return { 'u', '' }
 end
 local state = sub(value, s, s)
-if not same then return { 'C', record_of(value, p, s) } end
+if not same then return { 'd', record_of(value, p, s) } end
 if state == 'E' or state == 'R' then
   value = sub(value, 1, s) .. pack('>I6', REFUSED) .. sub(value, s + 7)
   call('HSET', buyers_key, buyer, value)

@@ -16,23 +16,23 @@
 -- ARGV[2]  run_id
 -- ARGV[3]  buyer
 -- ARGV[4]  key
--- Reply:   R for rebuilding, or {state, record, moved}; done where the state is R; the record is
---          empty for U
--- Codes:   R P S E X W U
+-- Reply:   a for rebuilding, or {state, record, moved}; done where the state is R; the record is
+--          empty for u
+-- Codes:   R P S E X W u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-if not p then return { 'U', '', 0 } end
+if not p then return { 'u', '', 0 } end
 local state = sub(value, s, s)
 if state ~= 'H' then return { state, record_of(value, p, s), 0 } end
 local lines = read_lines(value, p + 17, n)
-if not knows(lines) then return 'R' end
+if not knows(lines) then return 'a' end
 
 free_units(buyer, lines, 'held')
 forget_deadline(buyer, key)

@@ -18,23 +18,23 @@
 -- ARGV[4]  key
 -- ARGV[5]  lines that were paid: n 1, n x (slot 2, qty 2); they serve where the hold is not known
 -- ARGV[6]  payment
--- Reply:   R, or {state, record, due}; done where the state is S; the record is empty for U
--- Codes:   S R E X W C U
+-- Reply:   a, or {state, record, due}; done where the state is S; the record is empty for u
+-- Codes:   S R E X W d u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local refused_key, payment = KEYS[8], ARGV[6]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key, refused_key)
-if not now then return 'R' end
-if call('ZSCORE', refused_key, payment) then return { 'C', '', 0 } end
+if not now then return 'a' end
+if call('ZSCORE', refused_key, payment) then return { 'd', '', 0 } end
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-local state, record, lines = 'U', '', nil
+local state, record, lines = 'u', '', nil
 if p then
   state, record, lines = sub(value, s, s), record_of(value, p, s), read_lines(value, p + 17, n)
-  if not same_lines(sub(value, p + 16, s - 1), asked) then return { 'C', record, 0 } end
+  if not same_lines(sub(value, p + 16, s - 1), asked) then return { 'd', record, 0 } end
 else
   n = byte(asked)
   lines = read_lines(asked, 2, n)
@@ -51,7 +51,7 @@ local refused, reserved = not value, 0 -- no value: no room for one more record
 for i = 1, n do
   local slot, qty = lines[i][1], lines[i][2]
   local o = offer_of(slot)
-  if not o then return 'R' end
+  if not o then return 'a' end
   if o.reserved > 0 then reserved = 1 end
   -- Closing lets what was begun finish; after the closed entry nothing may be sold.
   if o.phase == CLOSED or o.phase == DRAFT then refused = true end

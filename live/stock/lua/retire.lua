@@ -14,7 +14,7 @@
 -- ARGV[1]  stock_epoch
 -- ARGV[2]  group
 -- ARGV[3]  ms until the end
--- Reply:   1, or 0 (a later life), or U (entries are not settled: a rebuild drains them)
+-- Reply:   1, or 0 (a later life), or q (entries are not settled: a rebuild drains them)
 -- Codes:   none
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -32,7 +32,7 @@ for i = 1, #groups do
   local fields = {}
   for j = 1, #groups[i], 2 do fields[groups[i][j]] = groups[i][j + 1] end
   local unread = fields['last-delivered-id'] ~= last
-  if fields.name == group and (fields.pending > 0 or unread) then return 'U' end
+  if fields.name == group and (fields.pending > 0 or unread) then return 'q' end
 end
 redis.call('PEXPIRE', meta_key, ms)
 redis.call('PEXPIRE', offers_key, ms)

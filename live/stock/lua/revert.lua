@@ -16,25 +16,25 @@
 -- ARGV[3]  buyer
 -- ARGV[4]  key
 -- ARGV[5]  held_until, in ms, as begin answered it; a later one than Redis remembers is ignored
--- Reply:   R, or {state, record}; done where the state is H; the record is empty for U
--- Codes:   H S R E X W U
+-- Reply:   a, or {state, record}; done where the state is H; the record is empty for u
+-- Codes:   H S R E X W u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local epoch, run, buyer, key, held_until = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key)
-if not now then return 'R' end
+if not now then return 'a' end
 
 local value = value_of(buyer)
 local p, n, s = find_record(value, key)
-if not p then return { 'U', '' } end
+if not p then return { 'u', '' } end
 local state = sub(value, s, s)
 if state == 'E' and awaits_money(value, s, now) then -- no money comes any more: it may be forgotten
   value = sub(value, 1, s) .. NO_TIME .. sub(value, s + 7)
   call('HSET', buyers_key, buyer, value)
 end
 if state ~= 'P' then return { state, record_of(value, p, s) } end
-if not knows(read_lines(value, p + 17, n)) then return 'R' end
+if not knows(read_lines(value, p + 17, n)) then return 'a' end
 
 -- A deadline that has passed meanwhile is left to the reaper, which ends holds and tells their
 -- buyers.

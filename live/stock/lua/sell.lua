@@ -16,16 +16,16 @@
 -- ARGV[4]  key
 -- ARGV[5]  lines: n 1, n x (slot 2, qty 2)
 -- ARGV[6]  payment
--- Reply:   R, or {status, slot, left, due}; the slot is the first that fails, or the first line's
--- Codes:   S s h e r w C N Z X L O K M U
+-- Reply:   a, or {status, slot, left, due}; the slot is the first that fails, or the first line's
+-- Codes:   S s t e r w d n i c l o k m u
 local meta_key, offers_key, buyers_key, outbox_key, deadlines_key, wait_key, guests_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local refused_key, payment = KEYS[8], ARGV[6]
 local epoch, run, buyer, key, asked = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local now = open_work(epoch, run, meta_key, offers_key, buyers_key, outbox_key, deadlines_key,
   wait_key, guests_key, refused_key)
-if not now then return 'R' end
-if call('ZSCORE', refused_key, payment) then return { 'C', 0, 0, 0 } end
+if not now then return 'a' end
+if call('ZSCORE', refused_key, payment) then return { 'd', 0, 0, 0 } end
 
 local value, n = value_of(buyer), byte(asked)
 local lines = read_lines(asked, 2, n)
@@ -35,22 +35,22 @@ if p then
   local status = repeat_status(value, p, m, s, asked, now)
   return { status, lines[1][1], first and first.left or 0, 0 }
 end
-if not first then return { 'U', lines[1][1], 0, 0 } end
+if not first then return { 'u', lines[1][1], 0, 0 } end
 for i = 1, n do
   local slot, qty = lines[i][1], lines[i][2]
   local o = offer_of(slot)
-  local status = not o and 'U' or (o.mode ~= FIRST_PAID and 'M') or refusal(o, now)
-  if not status and qty + units_of(value, slot) > o.limit then status = 'L' end
-  if not status and qty > o.left then status = 'O' end
+  local status = not o and 'u' or (o.mode ~= FIRST_PAID and 'm') or refusal(o, now)
+  if not status and qty + units_of(value, slot) > o.limit then status = 'l' end
+  if not status and qty > o.left then status = 'o' end
   if status then
-    local wanting = status == 'L' or status == 'O'
+    local wanting = status == 'l' or status == 'o'
     local due = wanting and call('ZCOUNT', deadlines_key, '-inf', now) or 0
     return { status, slot, o and o.left or 0, due }
   end
 end
 local roomy = make_room(value, lines, now, offers_key)
 if not roomy then
-  return { 'K', lines[1][1], first.left, call('ZCOUNT', deadlines_key, '-inf', now) }
+  return { 'k', lines[1][1], first.left, call('ZCOUNT', deadlines_key, '-inf', now) }
 end
 
 for i = 1, n do

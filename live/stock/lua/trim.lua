@@ -7,14 +7,14 @@
 -- KEYS[2]  outbox     stream  trimmed
 -- KEYS[3]  deadlines  zset    its first member bounds the batches that must stay
 -- ARGV[1]  group
--- Reply:   the number of entries freed, or R where the group is missing
+-- Reply:   the number of entries freed, or a where the group is missing
 -- Codes:   none
 local meta_key, outbox_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]
 local group = ARGV[1]
 -- The id of an entry and its TIME are taken at slightly different instants.
 local CLOCK_SLACK_MS = 1000
 local groups = redis.pcall('XINFO', 'GROUPS', outbox_key)
-if groups.err or #groups == 0 then return 'R' end
+if groups.err or #groups == 0 then return 'a' end
 local bound = redis.call('XPENDING', outbox_key, group)[2]
 if not bound then
   for i = 1, #groups do
@@ -26,7 +26,7 @@ if not bound then
     if name == group then bound = last end
   end
 end
-if not bound then return 'R' end
+if not bound then return 'a' end
 local first = redis.call('ZRANGEBYSCORE', deadlines_key, '-inf', '(+inf', 'WITHSCORES',
   'LIMIT', 0, 1) -- the mark stands at +inf
 if first[2] then
