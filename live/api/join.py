@@ -5,7 +5,7 @@ Postgres query. A viewer sees no drafts, and a rehearsal only with its passcode.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import NoReturn, Protocol
@@ -153,17 +153,15 @@ class Join:
     async def _snapshot(
         self, caller: Caller, show: ShowId, check: Callable[[ShowState], None]
     ) -> Snapshot:
-        await self.view(show)  # first, so that an unknown show is told as such
+        await self._shown(show)  # first, so that an unknown show is told as such
         await self._door.refuse_banned(caller, show)
         me = await self._me.view(caller, show)
         # The show last: between it and the reply nothing is awaited, so the snapshot is as new as
         # the offsets that go with it.
-        followed = await self._followed.follow(show)
-        if followed.state is None:
-            await self._followed.refuse_unknown(show)
+        state, stock = await self._shown(show)
         if not caller.may_moderate(show):
-            check(followed.state)
-        view = view_show(followed.state, followed.stock, drafts=caller.may_moderate(show))
+            check(state)
+        view = view_show(state, stock, drafts=caller.may_moderate(show))
         return Snapshot(
             show=view,
             me=me,
@@ -173,10 +171,14 @@ class Join:
 
     async def view(self, show: ShowId) -> ShowView:
         """The show with its latest figures. Raises NotFound, Busy."""
+        return view_show(*await self._shown(show), drafts=False)
+
+    async def _shown(self, show: ShowId) -> tuple[ShowState, Mapping[int, Stock]]:
+        """What is told of the show, and its latest figures. Raises NotFound, Busy."""
         followed = await self._followed.follow(show)
         if followed.state is None:
             await self._followed.refuse_unknown(show)
-        return view_show(followed.state, followed.stock, drafts=False)
+        return followed.state, followed.stock
 
     async def public_view(self, show: ShowId) -> ShowView | None:
         """The same for a page; None where there is no such show."""

@@ -72,9 +72,6 @@ class HostCommands:
             return Done(state, {}, delayed=True)
         return Done(state, figures.offers, delayed=False)
 
-    async def look_at_offer(self, offer: OfferId) -> Done:
-        return await self.look(await self._offers.show_of(offer))
-
     async def show_of(self, offer: OfferId) -> ShowId:
         return await self._offers.show_of(offer)
 
@@ -118,13 +115,16 @@ class HostCommands:
         self._ways.check_price(new.price_minor, state.currency, limits, guests=new.guests)
         return await self._carry(self._offers.create(show, new, actor))
 
-    async def edit_offer(self, offer: OfferId, changes: OfferChanges, actor: Actor) -> Done:
+    async def edit_offer(
+        self, show: ShowId, offer: OfferId, changes: OfferChanges, actor: Actor
+    ) -> Done:
+        """Of an offer of this show."""
         if changes.keys() & {"price_minor", "providers", "guests"}:
-            await self._check_edit(offer, changes)
+            await self._check_edit(show, offer, changes)
         return await self._carry(self._offers.edit(offer, changes, actor))
 
-    async def _check_edit(self, offer: OfferId, changes: OfferChanges) -> None:
-        state = await self._shows.read_state(await self._offers.show_of(offer))
+    async def _check_edit(self, show: ShowId, offer: OfferId, changes: OfferChanges) -> None:
+        state = await self._shows.read_state(show)
         terms = next(terms for terms in state.offers if terms.id == offer)
         providers = changes.get("providers", terms.providers)
         self._ways.check_names(providers)

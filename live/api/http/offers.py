@@ -64,7 +64,7 @@ async def list_offers(deps: ApiDeps, call: ApiCall[Empty]) -> OfferPage:
 
 
 async def get_offer(deps: ApiDeps, call: ApiCall[Empty]) -> OfferView:
-    return (await deps.host.look_at_offer(call.offer_id)).offer(call.offer_id)
+    return (await deps.host.look(call.show_id)).offer(call.offer_id)
 
 
 async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> ApiAnswer:
@@ -76,7 +76,8 @@ async def edit_offer(deps: ApiDeps, call: ApiCall[OfferPatchBody]) -> ApiAnswer:
     changes = cast(OfferChanges, named)  # the body has these fields, with these types, and no more
     if not changes:
         raise BadField("", "name at least one field to change")
-    return _answer(await deps.host.edit_offer(call.offer_id, changes, call.actor), call.offer_id)
+    done = await deps.host.edit_offer(call.show_id, call.offer_id, changes, call.actor)
+    return _answer(done, call.offer_id)
 
 
 async def mark_sold_out(deps: ApiDeps, call: ApiCall[Empty]) -> ApiAnswer:

@@ -6,8 +6,7 @@ the same transaction and never passes `on_hand`. Postgres' clock is the only one
 Not here: `sold` and the way from `closing` to `closed`, which belong to the settler.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -28,7 +27,7 @@ from live.domain.offer import (
 from live.domain.show import ShowState
 from live.ledger.db.pool import Pool
 from live.ledger.hosting import offer_sql as sql
-from live.ledger.hosting.show_command import Actor, ShowCommand, show_command
+from live.ledger.hosting.show_command import Actor, ShowCommand, offer_command, show_command
 from live.ledger.hosting.shows import give_back_draft
 
 KEEPER = Actor(sub="keeper", role=Role.SERVICE)
@@ -109,7 +108,7 @@ class OfferRows:
 
     async def open(self, offer: OfferId, actor: Actor) -> ShowState:
         """Open now, or schedule the opening where the offer has a countdown."""
-        async with self._command(offer, actor, "offer.open", {}) as command:
+        async with offer_command(self._pool, offer, actor, "offer.open", {}) as command:
             command.refuse_ended()
             command.refuse_uncleared()
             now = await _phase(command, offer)
@@ -125,7 +124,7 @@ class OfferRows:
         asked for than are available.
         """
         assert changes.keys() <= EDITABLE, changes
-        async with self._command(offer, actor, "offer.edit", dict(changes)) as command:
+        async with offer_command(self._pool, offer, actor, "offer.edit", dict(changes)) as command:
             command.refuse_frozen()
             await _demand(command, offer, (Phase.DRAFT,), "offer.edit")
             wanted = changes.get("quantity")
@@ -142,18 +141,18 @@ class OfferRows:
 
     async def mark_sold_out(self, offer: OfferId, actor: Actor) -> ShowState:
         """Stop selling and say so as "sold out"; what is held may be paid, `resume` sells on."""
-        async with self._command(offer, actor, "offer.sold_out", {}) as command:
+        async with offer_command(self._pool, offer, actor, "offer.sold_out", {}) as command:
             await _demand(command, offer, (Phase.OPEN, Phase.PAUSED), "offer.sold_out")
             await command.connection.execute(sql.MARK_SOLD_OUT, offer)
         return command.state
 
     async def pause(self, offer: OfferId, actor: Actor) -> ShowState:
-        async with self._command(offer, actor, "offer.pause", {}) as command:
+        async with offer_command(self._pool, offer, actor, "offer.pause", {}) as command:
             await _turn(command, offer, Phase.PAUSED)
         return command.state
 
     async def resume(self, offer: OfferId, actor: Actor) -> ShowState:
-        async with self._command(offer, actor, "offer.resume", {}) as command:
+        async with offer_command(self._pool, offer, actor, "offer.resume", {}) as command:
             command.refuse_ended()
             now = await _phase(command, offer)
             if now is not Phase.PAUSED:
@@ -163,7 +162,7 @@ class OfferRows:
 
     async def close(self, offer: OfferId, actor: Actor) -> ShowState:
         """Begin to close; a draft, which nobody could buy, is closed at once."""
-        async with self._command(offer, actor, "offer.close", {}) as command:
+        async with offer_command(self._pool, offer, actor, "offer.close", {}) as command:
             if await _phase(command, offer) is Phase.DRAFT:
                 await give_back_draft(command.connection, offer)
             else:
@@ -172,7 +171,9 @@ class OfferRows:
 
     async def extend(self, offer: OfferId, seconds: int, actor: Actor) -> ShowState:
         """Move the closing time. Raises Conflict where there is none or the offer is closing."""
-        async with self._command(offer, actor, "offer.extend", {"seconds": seconds}) as command:
+        async with offer_command(
+            self._pool, offer, actor, "offer.extend", {"seconds": seconds}
+        ) as command:
             await _demand(command, offer, _ON_SALE, "offer.extend")
             moved = await command.connection.fetchval(
                 sql.EXTEND, offer, seconds, DURATION_SECONDS_MAX
@@ -186,7 +187,7 @@ class OfferRows:
     async def restock(self, offer: OfferId, quantity: int, actor: Actor) -> ShowState:
         """Add units of the product to the offer. Raises Conflict where too few are available."""
         detail: dict[str, object] = {"quantity": quantity}
-        async with self._command(offer, actor, "offer.restock", detail) as command:
+        async with offer_command(self._pool, offer, actor, "offer.restock", detail) as command:
             await _demand(command, offer, (Phase.DRAFT, *_ON_SALE), "offer.restock")
             sku = await command.connection.fetchval(sql.RESTOCK, offer, quantity, QUANTITY_MAX)
             if sku is None:
@@ -215,16 +216,6 @@ class OfferRows:
                 command.detail["announcement"] = "over"
             command.nothing_done = not (opened or closing or said)
         return None if command.nothing_done else command.state
-
-    @asynccontextmanager
-    async def _command(
-        self, offer: OfferId, actor: Actor, action: str, detail: dict[str, object]
-    ) -> AsyncIterator[ShowCommand]:
-        # An offer never changes its show, so this read needs no lock.
-        show = await self.show_of(offer)
-        logged = {"offer": offer, **detail}
-        async with show_command(self._pool, show, actor, action, logged) as command:
-            yield command
 
     async def _next_slot(self, command: ShowCommand) -> int:
         slot: int = await command.connection.fetchval(sql.NEXT_SLOT, command.show)

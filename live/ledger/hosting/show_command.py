@@ -16,14 +16,17 @@ import asyncpg
 
 from live.base.errors import Busy, Conflict, NotFound
 from live.domain.caller import Role
-from live.domain.ids import ShowId, Sku
+from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import Mode, OfferTerms, Phase
 from live.domain.show import Announcement, ProductCard, ShowState, ShowStatus, passcode_digest
 from live.ledger.db.idempotency import CallKey, mark_done
 from live.ledger.db.pool import Connection, Pool
 from live.ledger.hosting import actions
 
-_LOCK = "SELECT status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE"
+_LOCK_SHOW = "SELECT id, status, frozen, rehearsed, currency FROM shows WHERE id ="
+_NO_KEY = "FOR NO KEY UPDATE"  # orders and holds that refer to the show go on being written
+_LOCK = f"{_LOCK_SHOW} $1 {_NO_KEY}"
+_LOCK_OF_OFFER = f"{_LOCK_SHOW} (SELECT show FROM offers WHERE id = $1) {_NO_KEY}"
 
 _NEXT_VERSION = "UPDATE shows SET version = version + 1 WHERE id = $1"
 
@@ -104,17 +107,45 @@ async def show_command(
 
 
 @asynccontextmanager
+async def offer_command(
+    pool: Pool, offer: OfferId, actor: Actor, action: str, detail: dict[str, object]
+) -> AsyncIterator[ShowCommand]:
+    """The same for the show of an offer, which it never changes. Raises NotFound for an unknown
+    offer."""
+    async with pool.acquire() as connection, connection.transaction():
+        row = await connection.fetchrow(_LOCK_OF_OFFER, offer)
+        if row is None:
+            raise NotFound(f"unknown offer {offer}")
+        logged = {"offer": offer, **detail}
+        async with _command_of(connection, row, actor, action, logged) as command:
+            yield command
+        command.result = await read_show(connection, command.show)
+
+
+@asynccontextmanager
 async def command_on(
     connection: Connection, show: ShowId, actor: Actor, action: str, detail: dict[str, object]
 ) -> AsyncIterator[ShowCommand]:
     """The same in a transaction that the caller has begun; `state` is not read."""
-    # NO KEY: orders and holds that refer to the show go on being written meanwhile.
     row = await connection.fetchrow(_LOCK, show)
     if row is None:
         raise NotFound(f"unknown show {show}")
+    async with _command_of(connection, row, actor, action, detail) as command:
+        yield command
+
+
+@asynccontextmanager
+async def _command_of(
+    connection: Connection,
+    row: asyncpg.Record,
+    actor: Actor,
+    action: str,
+    detail: dict[str, object],
+) -> AsyncIterator[ShowCommand]:
+    """The command on a show whose row is locked."""
+    show, status = ShowId(row["id"]), ShowStatus(row["status"])
     if not await mark_done(connection, actor.call):
         raise DoneBefore(show)
-    status = ShowStatus(row["status"])
     command = ShowCommand(
         connection, show, status, row["frozen"], row["rehearsed"], row["currency"], detail
     )
