@@ -28,7 +28,7 @@ from live.redis.subscribers import Subscribers
 from live.showlog import keys
 from live.showlog.catch_up import CatchUp
 from live.showlog.disconnects import Kicks
-from live.showlog.followed import LogMessage, FollowedShow
+from live.showlog.followed import FollowedShow, LogMessage
 from live.showlog.followed import parse_message as parse
 from live.showlog.heartbeat import Heartbeat
 from live.showlog.log import RETENTION, ShowLog

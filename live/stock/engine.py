@@ -9,7 +9,7 @@ BadField (lines out of range).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from live.base.errors import Busy, CallError, StockLost
@@ -27,7 +27,7 @@ from live.domain.stock import (
     WaitAnswer,
 )
 from live.redis.connection import Reply
-from live.stock.answers import CONFLICT, failure
+from live.stock.answers import CONFLICT, HELD, LIVE, failure
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, OnLost, StockCalls, ignore_loss
 from live.stock.keys import GROUP, show_keys

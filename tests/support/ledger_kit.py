@@ -352,5 +352,5 @@ def make_settler(
     )  # fmt: skip
 
 
-async def read_all(outbox: StreamOutbox, show: ShowId) -> list[Batch]:
+async def read_all(outbox: StreamOutbox, show: ShowId) -> list[OutboxBatch]:
     return await outbox.read([show], consumer="test", max_entries=1_000, block_ms=1)

@@ -13,8 +13,9 @@ import structlog
 from live.base.failpoint import failpoint
 from live.domain.hold import MovementKind
 from live.domain.ids import ShowId
+from live.domain.stock import OutboxBatch
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.ports import OutboxBatch, OutboxPort
+from live.ledger.ports import OutboxPort
 from live.ledger.settle.settlement import close_offers
 
 log = structlog.get_logger()

@@ -39,7 +39,7 @@ class BenchStage:
 
 
 @asynccontextmanager
-async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
+async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[BenchStage]:
     """Migrate, put a show on sale, open a log to publish on."""
     await migrate(database_url)
     show = ShowId(f"bench-{token_hex(4)}")
@@ -52,7 +52,7 @@ async def set_stage(redis_url: str, database_url: str) -> AsyncIterator[Stage]:
         await engine.install_show(show, stock_epoch=1)
         await engine.apply_offer(terms)
         await log.publish_state(_state(show, terms), None)
-        yield Stage(redis_url, database_url, show, token_hex(16), log)
+        yield BenchStage(redis_url, database_url, show, token_hex(16), log)
     finally:
         await log.close()
         await engine.close()
