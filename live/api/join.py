@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -23,26 +23,11 @@ from live.domain.offer import Stock
 from live.domain.show import ShowState, ShowStatus, ShowView, passcode_digest
 from live.domain.ways import open_to
 from live.hosting.views import view_show
+from live.showlog.follower import Follower
 
 # Wrong passcodes of one show, range of addresses and worker: somebody who looks it up and mistypes
 # never notices, and six letters would take a thousand years.
 PASSCODES_BURST, PASSCODE_S = 10, 30.0
-
-
-class Followed(Protocol):
-    @property
-    def state(self) -> ShowState | None: ...
-
-    @property
-    def stock(self) -> dict[int, Stock]: ...
-
-
-class FollowedShows(Protocol):
-    async def follow(self, show: ShowId) -> Followed: ...
-
-    async def refuse_unknown(self, show: ShowId) -> NoReturn:
-        """Raises NotFound; Busy where the show is only lost for a moment."""
-        ...
 
 
 class Door(Protocol):
@@ -123,13 +108,13 @@ class Snapshot:
 class Join:
     def __init__(
         self,
-        followed: FollowedShows,
+        follower: Follower,
         me: Belongings,
         door: Door,
         *,
         providers: tuple[str, ...] = (),
     ) -> None:
-        self._followed = followed
+        self._follower = follower
         self._me = me
         self._door = door
         self._providers = providers
@@ -175,9 +160,9 @@ class Join:
 
     async def _shown(self, show: ShowId) -> tuple[ShowState, Mapping[int, Stock]]:
         """What is told of the show, and its latest figures. Raises NotFound, Busy."""
-        followed = await self._followed.follow(show)
+        followed = await self._follower.follow(show)
         if followed.state is None:
-            await self._followed.refuse_unknown(show)
+            await self._follower.refuse_unknown(show)
         return followed.state, followed.stock
 
     async def public_view(self, show: ShowId) -> ShowView | None:

@@ -28,6 +28,8 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutAnswer:
+    """`order` once it is committed; `action` where the buyer must go on at the provider."""
+
     outcome: Outcome
     hold: str
     order: OrderView | None = None

@@ -5,38 +5,38 @@ from typing import Final
 from live.base.errors import Busy, CallError, Conflict
 from live.domain.hold import HoldDecision, Line
 from live.domain.outcomes import Outcome
-from live.stock.letters import Answer, Kept
+from live.stock.letters import Kept, StockAnswer
 
 HELD: Final = ord(Kept.HELD)
-LIVE: Final = ord(Answer.LIVE)
-CONFLICT: Final = ord(Answer.DIFFERENT)
-UNKNOWN: Final = ord(Answer.UNKNOWN)
-WRONG_MODE: Final = ord(Answer.MODE)
-FORGOTTEN: Final = ord(Answer.FORGOTTEN)
+LIVE: Final = ord(StockAnswer.LIVE)
+CONFLICT: Final = ord(StockAnswer.DIFFERENT)
+UNKNOWN: Final = ord(StockAnswer.UNKNOWN)
+WRONG_MODE: Final = ord(StockAnswer.MODE)
+FORGOTTEN: Final = ord(StockAnswer.FORGOTTEN)
 WANTING: Final = frozenset(
-    ord(answer) for answer in (Answer.LIMIT, Answer.SOLD_OUT, Answer.FULL, Answer.GUESTS)
+    map(ord, (StockAnswer.LIMIT, StockAnswer.SOLD_OUT, StockAnswer.FULL, StockAnswer.GUESTS))
 )
 """Refusals that a reap may turn into a yes."""
 
 REPEATS: Final = {
-    ord(Answer.ENDED): Outcome.EXPIRED,
-    ord(Answer.GIVEN_BACK): Outcome.ALREADY_RELEASED,
-    ord(Answer.BOUGHT): Outcome.CONFIRMED,
-    ord(Answer.IN_LINE): Outcome.WAITLISTED,
+    ord(StockAnswer.ENDED): Outcome.EXPIRED,
+    ord(StockAnswer.GIVEN_BACK): Outcome.ALREADY_RELEASED,
+    ord(StockAnswer.BOUGHT): Outcome.CONFIRMED,
+    ord(StockAnswer.IN_LINE): Outcome.WAITLISTED,
 }
 REFUSALS: Final = {
-    ord(Answer.NOT_OPEN): Outcome.NOT_OPEN,
-    ord(Answer.PAUSED): Outcome.PAUSED,
-    ord(Answer.CLOSED): Outcome.CLOSED,
+    ord(StockAnswer.NOT_OPEN): Outcome.NOT_OPEN,
+    ord(StockAnswer.PAUSED): Outcome.PAUSED,
+    ord(StockAnswer.CLOSED): Outcome.CLOSED,
     FORGOTTEN: Outcome.CLOSED,
-    ord(Answer.LIMIT): Outcome.LIMIT_REACHED,
-    ord(Answer.SOLD_OUT): Outcome.SOLD_OUT,
-    ord(Answer.FULL): Outcome.LIMIT_REACHED,
-    ord(Answer.GUESTS): Outcome.LIMIT_REACHED,
+    ord(StockAnswer.LIMIT): Outcome.LIMIT_REACHED,
+    ord(StockAnswer.SOLD_OUT): Outcome.SOLD_OUT,
+    ord(StockAnswer.FULL): Outcome.LIMIT_REACHED,
+    ord(StockAnswer.GUESTS): Outcome.LIMIT_REACHED,
 }
 REASONS: Final = {
-    ord(Answer.FULL): "too many purchases of this buyer are open at once",
-    ord(Answer.GUESTS): "guests have as much of this offer as they may for now",
+    ord(StockAnswer.FULL): "too many purchases of this buyer are open at once",
+    ord(StockAnswer.GUESTS): "guests have as much of this offer as they may for now",
 }
 """Which limit it is, where it is not the offer's own limit per buyer."""
 

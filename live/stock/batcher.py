@@ -28,7 +28,7 @@ from live.stock import metrics
 from live.stock.answers import WANTING, BatchReader
 from live.stock.calls import StockCalls, stock_address, stock_scripts
 from live.stock.keys import show_keys
-from live.stock.letters import Answer
+from live.stock.letters import StockAnswer
 from live.stock.records import read_offers_now
 
 BATCH_MAX: Final = 512  # blocks Redis for 0.8 ms; more would delay everybody else
@@ -39,7 +39,7 @@ ATTEMPT_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 0.1
 LAST_CHANCE_SECONDS: Final = 0.5  # a batch of requests that waited long may still try once
 RECONNECT_SECONDS: Final = 0.02  # also before a slot that moves is asked again
-BEHIND: Final = Answer.BEHIND.encode()  # hold.lua names the bound
+BEHIND: Final = StockAnswer.BEHIND.encode()  # hold.lua names the bound
 PREFIXES_MAX: Final = 1_024  # shows with a ready-made command head; more are made anew
 
 Done = Callable[[HoldDecision | CallError], None]

@@ -25,13 +25,13 @@ from live.redis.memory import note_refusal
 from live.redis.nodes import REDIRECTIONS, Nodes
 from live.redis.scripts import Script, read_scripts
 from live.stock.keys import show_keys
-from live.stock.letters import Answer
+from live.stock.letters import StockAnswer
 
 CALL_SECONDS: Final = 2.0  # then "repeat with the same key" is the better answer
 ATTEMPT_SECONDS: Final = 1.0  # a server that is silent for so long gets a fresh connection
 BACKOFF_SECONDS: Final = 0.02  # before another attempt to connect, or at a slot that moves
 CALLS_MAX: Final = 4_096  # calls that wait for replies; a burst of checkouts is a tenth of it
-REBUILDING: Final = Answer.REBUILDING.encode()
+REBUILDING: Final = StockAnswer.REBUILDING.encode()
 
 OnLost = Callable[[ShowId, int], None]
 

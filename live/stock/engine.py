@@ -31,7 +31,7 @@ from live.stock.answers import CONFLICT, HELD, LIVE, failure
 from live.stock.batcher import Batcher
 from live.stock.calls import RUN_ID, OnLost, StockCalls, ignore_loss
 from live.stock.keys import GROUP, show_keys
-from live.stock.letters import Answer, Kept
+from live.stock.letters import Kept, StockAnswer
 from live.stock.loading import load_show
 from live.stock.looks import read_buyer, read_figures, read_missing
 from live.stock.records import (
@@ -151,7 +151,7 @@ class StockEngine:
         keys = (k.meta, k.offers, k.buyers, k.outbox, k.deadlines, k.wait, k.guests, k.refused)
         args = (b"%d" % stock_epoch, GROUP.encode(), b"%d" % (1_000 * seconds))
         reply = await self._calls.run_bare("retire", show, keys, *args)
-        return None if reply == Answer.UNSETTLED.encode() else reply == 1
+        return None if reply == StockAnswer.UNSETTLED.encode() else reply == 1
 
     # Holds
 
@@ -253,7 +253,7 @@ class StockEngine:
         status = as_bytes(code).decode()
         if status == OTHER_UNITS:
             raise failure(CONFLICT)
-        if not packed and status == Answer.UNKNOWN:
+        if not packed and status == StockAnswer.UNKNOWN:
             return Transition(False, HoldState.EXPIRED, sum_lines(lines))
         return transition(status, hold_record(packed), Kept.SOLD)
 
@@ -318,7 +318,7 @@ class StockEngine:
         packed = pack_lines(sum_lines([line]))
         reply = await self._ask(show, lambda: self._run("look", show, buyer, key, packed))
         code = as_bytes(reply[0])[0]
-        return None if code == ord(Answer.MAY_WAIT) else no_place(code)
+        return None if code == ord(StockAnswer.MAY_WAIT) else no_place(code)
 
     async def join_waitlist(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, line: Line

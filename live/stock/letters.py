@@ -35,7 +35,7 @@ class Kept(StrEnum):
 
 
 @unique
-class Answer(StrEnum):
+class StockAnswer(StrEnum):
     """What a script says beside the states in `Kept`."""
 
     REBUILDING = "a"  # nothing was decided: the show's stock has to be made anew

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from live.redis.scripts import read_scripts
-from live.stock.letters import Answer, Kept
+from live.stock.letters import Kept, StockAnswer
 from live.stock.records import STATES
 
 LIVE_FOLDER = Path(__file__).parents[2] / "live"
@@ -14,7 +14,7 @@ FILES = sorted(LIVE_FOLDER.rglob("*.lua"))
 SCRIPTS = [path for path in FILES if not path.stem.startswith("_")]
 STOCK = [path for path in SCRIPTS if path.parts[-3] == "stock"]
 FIELDS = ("Keeps", "Retry", "Cost", "Clock", "Reply")
-ANSWERS = {*Answer, *STATES, Kept.WAITING, Kept.LEFT_LINE}
+ANSWERS = {*StockAnswer, *STATES, Kept.WAITING, Kept.LEFT_LINE}
 LIFE_ITSELF = ("install", "stop", "swap", "trim", "forget", "retire")
 """These begin or end a life of a show, or serve all of them."""
 
@@ -115,7 +115,7 @@ def test_codes_are_those_that_python_reads(path: Path) -> None:
 def test_one_letter_has_one_meaning() -> None:
     """What Redis keeps is never an answer of another meaning: an answer that Redis keeps is a
     state."""
-    assert not {*Kept} & {*Answer}
+    assert not {*Kept} & {*StockAnswer}
 
 
 def test_every_letter_of_the_scripts_is_in_the_table() -> None:
@@ -128,7 +128,7 @@ def test_every_letter_of_the_scripts_is_in_the_table() -> None:
             found |= set(re.findall(r"'([A-Za-z])'", code)) | set(
                 re.findall(r"'([A-Za-z]) ?'", code)
             )
-    assert found == {*Kept, *Answer}
+    assert found == {*Kept, *StockAnswer}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in STOCK if path.stem not in LIFE_ITSELF])

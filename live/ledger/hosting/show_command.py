@@ -23,10 +23,12 @@ from live.ledger.db.idempotency import CallKey, mark_done
 from live.ledger.db.pool import Connection, Pool
 from live.ledger.hosting import actions
 
-_LOCK_SHOW = "SELECT id, status, frozen, rehearsed, currency FROM shows WHERE id ="
-_NO_KEY = "FOR NO KEY UPDATE"  # orders and holds that refer to the show go on being written
-_LOCK = f"{_LOCK_SHOW} $1 {_NO_KEY}"
-_LOCK_OF_OFFER = f"{_LOCK_SHOW} (SELECT show FROM offers WHERE id = $1) {_NO_KEY}"
+# NO KEY: orders and holds that refer to the show go on being written meanwhile.
+_LOCK = "SELECT id, status, frozen, rehearsed, currency FROM shows WHERE id = $1 FOR NO KEY UPDATE"
+
+_LOCK_OF_OFFER = """
+SELECT id, status, frozen, rehearsed, currency FROM shows
+WHERE id = (SELECT show FROM offers WHERE id = $1) FOR NO KEY UPDATE"""
 
 _NEXT_VERSION = "UPDATE shows SET version = version + 1 WHERE id = $1"
 
@@ -110,8 +112,10 @@ async def show_command(
 async def offer_command(
     pool: Pool, offer: OfferId, actor: Actor, action: str, detail: dict[str, object]
 ) -> AsyncIterator[ShowCommand]:
-    """The same for the show of an offer, which it never changes. Raises NotFound for an unknown
-    offer."""
+    """The same for the show of an offer, which it never changes.
+
+    Raises NotFound for an unknown offer, DoneBefore where the actor's call was done before.
+    """
     async with pool.acquire() as connection, connection.transaction():
         row = await connection.fetchrow(_LOCK_OF_OFFER, offer)
         if row is None:
