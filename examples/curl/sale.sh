@@ -6,11 +6,12 @@ set -eu
 show=show-$$ sku=sku-$$ offer=offer-$$
 
 call() { # METHOD PATH [BODY]; the key makes a repeat harmless
-    curl --silent --show-error --fail-with-body --request "$1" "$SERVER$2" \
+    answer=$(curl --silent --show-error --fail-with-body --request "$1" "$SERVER$2" \
         --header "Authorization: Bearer $HOST_TOKEN" \
         --header "Idempotency-Key: sale-$$-$1-$2" \
-        --header 'Content-Type: application/json' --data "${3:-}"
-    echo
+        --header 'Content-Type: application/json' --data "${3:-}") || fault=$?
+    printf '%s\n' "$answer"
+    return "${fault:-0}"
 }
 
 call POST /v1/products "{\"sku\": \"$sku\", \"title\": \"Mug\", \"price_minor\": 1500, \"currency\": \"EUR\", \"on_hand\": 100}"
