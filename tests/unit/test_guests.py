@@ -5,7 +5,17 @@ import pytest
 
 from live.api.schema.http_requests import OfferBody
 from live.connection.addresses import range_of
-from live.domain.ids import GUEST, GUEST_RANGE_END, buyer_of, new_guest_sub
+from live.domain.ids import (
+    GUEST,
+    GUEST_RANGE_END,
+    BuyerId,
+    ShowId,
+    author_of,
+    buyer_of,
+    new_guest_sub,
+    parse_key,
+)
+from live.domain.show import passcode_digest
 from live.ledger.hosting.offer_rows import NewOffer
 
 SECRET = "s" * 32
@@ -57,3 +67,37 @@ def test_names_of_the_shop_are_digested_as_ever() -> None:
     """Also those that look a little like a guest's: an upgrade renames nobody."""
     for sub in ("ada", "guest-ada", "guest-0123456789abcdef", "guest-deadbeef"):
         assert not buyer_of(sub, secret=SECRET).startswith(GUEST)
+
+
+def test_digests_are_kept_for_good() -> None:
+    """Redis, tokens and logs have them: another digest of the same name would be somebody else."""
+    ada, guest = buyer_of("ada", secret=SECRET), "guest-0a1b2c3d.AAAAAAAAAAAAAAAA"
+    assert ada.hex() == "0c12f4e8105f215745ef288f5cefaf2b"
+    assert buyer_of(guest, secret=SECRET).hex() == "677374000a1b2c3dbbc8da820957114a"
+    assert new_guest_sub("203.0.113.0/24", secret=SECRET).startswith("guest-8e6807df.")
+    assert author_of(BuyerId(bytes(range(16))), ShowId("demo")) == "e183a8e152db85f9"
+    assert passcode_digest("demo", "secret words").startswith("fa9437aa9ddfdd08d26836c66a09d252")
+
+
+def test_guest_without_a_network_shares_no_range() -> None:
+    """Two of them are no neighbours, and their names look like any guest's."""
+    first, second = (buyer_of(new_guest_sub(None, secret=SECRET), secret=SECRET) for _ in range(2))
+    assert first.startswith(GUEST) and second.startswith(GUEST)
+    assert first[:GUEST_RANGE_END] != second[:GUEST_RANGE_END]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "6f1c0f6e3b0a4d9c9a520d5d6a1f7f10",
+        "{6f1c0f6e3b0a4d9c9a520d5d6a1f7f10}zz",
+        "6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f1g",
+        "6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10 ",
+    ],
+)
+def test_key_in_another_form_is_none(text: str) -> None:
+    """One form, so that a key is the same text in every log."""
+    assert parse_key("6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10").hex().startswith("6f1c0f6e3b0a")
+    with pytest.raises(ValueError, match=r"UUID|base 16"):
+        parse_key(text)

@@ -17,6 +17,7 @@ GOOD = [
     "/",
     "https://shop.example/größe/赤.jpg",
     "https://shop.example/?mail=a@b.example",
+    "/" + "a" * (LINK_CHARS_MAX - 1),
 ]
 BAD = [
     "//evil.example/a",

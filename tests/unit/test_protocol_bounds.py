@@ -1,7 +1,13 @@
 """One connection's state machine, without I/O: what it bounds, in number and in time."""
 
+from collections.abc import Callable
+
+import pytest
+
 from live.protocol import codes
+from live.protocol.commands import HistoryResult
 from live.protocol.limits import Limits
+from live.protocol.session import Session
 from tests.support.session_kit import connected, make, rpc
 
 # Bounds
@@ -76,18 +82,29 @@ def test_twenty_errors_in_a_minute_close_3509() -> None:
     assert line.peer.closed is None
 
 
-def test_calls_at_once_are_bounded() -> None:
-    """One more than the bound is told 111; an answer makes room again."""
-    line = connected(limits=Limits(outstanding_max=2))
-    for number in (2, 3, 4):
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda session: session.reply_rpc(2, b"{}"),
+        lambda session: session.reply(2, HistoryResult((), "e", 0)),
+        lambda session: session.fail(2, codes.INTERNAL),
+    ],
+    ids=["rpc", "reply", "error"],
+)
+def test_calls_at_once_are_bounded(answer: Callable[[Session], None]) -> None:
+    """One more than the bound is told 111; an answer of any kind makes room again, for one."""
+    line = connected(limits=Limits(outstanding_max=3))
+    for number in (2, 3, 4, 5):
         line.session.receive(rpc(number))
-    assert [command.id for command in line.app.asked] == [2, 3]
-    assert line.peer.replies()[0]["id"] == 4
+    assert [command.id for command in line.app.asked] == [2, 3, 4]
+    assert line.peer.replies()[0]["id"] == 5
 
-    line.session.reply_rpc(2, b"{}")
-    line.session.receive(rpc(5))
+    answer(line.session)
+    for number in (6, 7):
+        line.session.receive(rpc(number))
 
-    assert line.app.asked[-1].id == 5
+    assert [command.id for command in line.app.asked] == [2, 3, 4, 6]
+    assert line.peer.replies()[-1]["error"]["code"] == codes.TOO_MANY_REQUESTS.code
 
 
 def test_waiting_commands_are_bounded() -> None:
@@ -150,3 +167,25 @@ def test_expired_token_closes_3005_after_grace() -> None:
 
     line.session.wake(line.clock.now + 145)
     assert line.peer.closed == codes.EXPIRED
+
+
+def test_errors_are_counted_over_a_whole_minute() -> None:
+    """The twentieth at its very end still counts; a moment later the first is forgotten."""
+    bad = b'{"id":2,"map_publish":{}}'
+    for late, closed in ((60.0, codes.TOO_MANY_ERRORS), (60.001, None)):
+        line = connected()
+        for _ in range(19):
+            line.session.receive(bad)
+        line.clock.now += late
+        line.session.receive(bad)
+        assert line.peer.closed == closed
+
+
+def test_token_without_an_end_never_expires() -> None:
+    """Neither one that never had an end, nor one that was renewed into one."""
+    line = connected()
+    line.session.expire_in(60)
+    line.session.expire_in(None)
+    line.clock.now += 10**6
+    line.session.wake(line.clock.now)
+    assert line.peer.closed != codes.EXPIRED

@@ -266,3 +266,33 @@ def test_raw_of_another_codec_is_the_same() -> None:
     request = line.app.asked[0].body
     assert isinstance(request, RpcRequest)
     assert (request.name, bytes(request.data)) == ("m", bytes(Raw(data)))
+
+
+def test_refused_connect_ends_the_connection() -> None:
+    """The error is told first; afterwards nothing is."""
+    line = make(app=Application(accepts=False))
+    line.session.receive(CONNECT)
+    line.session.refuse(1, codes.PERMISSION_DENIED, codes.CLOSED_FOR_ROLE)
+    assert line.peer.replies()[0]["error"]["code"] == codes.PERMISSION_DENIED.code
+    assert line.peer.closed == codes.CLOSED_FOR_ROLE
+    line.session.refuse(1, codes.PERMISSION_DENIED, codes.CLOSED_FOR_ROLE)
+    assert len(line.peer.sent) == 1
+
+
+def test_failed_command_makes_way_for_the_next() -> None:
+    """What waited behind it starts; its own caller is told why it failed."""
+    line = connected()
+    for number in (2, 3):
+        line.session.receive(b'{"id":%d,"subscribe":{"channel":"a"}}' % number)
+    assert [command.id for command in line.app.asked] == [2]
+    line.session.finish_failed(2, codes.METHOD_NOT_FOUND)
+    assert [command.id for command in line.app.asked] == [2, 3]
+    (told,) = line.peer.replies()
+    assert (told["id"], told["error"]["code"]) == (2, codes.METHOD_NOT_FOUND.code)
+
+
+def test_push_is_for_the_open_connection() -> None:
+    """As it was encoded."""
+    line = connected()
+    line.session.push(b'{"push":{}}')
+    assert line.peer.sent == [b'{"push":{}}']

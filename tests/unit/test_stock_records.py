@@ -11,7 +11,8 @@ from live.api.schema.http_requests import OfferBody
 from live.base.errors import BadField
 from live.domain.hold import Line, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.offer import PURCHASES_MAX, Stock
+from live.domain.offer import PURCHASES_MAX, Mode, Phase, Stock
+from live.domain.stock import OfferNow
 from live.redis.scripts import read_scripts
 from live.stock.records import (
     COUNTER_BITS,
@@ -22,7 +23,9 @@ from live.stock.records import (
     pack_offer,
     pack_record,
     pack_request,
+    pack_slot,
     read_entry,
+    read_offer,
     read_offers_now,
     read_records,
     read_requests,
@@ -132,6 +135,7 @@ def test_entry_of_a_batch_tells_held_requests_only() -> None:
     assert (movement.buyer, movement.key, movement.lines) == first
     assert movement.seq == (3 << COUNTER_BITS) + 8
     assert movement.expires_at == 1_000 + 9_000
+    assert (movement.show, movement.entry, movement.at) == (SHOW, "1-0", 1_000)
     assert read_offers_now(head[17:]) == {1: (60, 0), 2: (9, 0)}
 
 
@@ -158,3 +162,60 @@ def test_broken_entry_is_an_error_and_never_half_read(fields: dict[bytes, bytes]
     """Whatever is wrong, reading raises one of the errors that the outbox reader expects."""
     with pytest.raises((ValueError, KeyError, IndexError)):
         read_entry(SHOW, "1-0", fields)
+
+
+def test_entry_of_movements_tells_each_in_its_order() -> None:
+    """Seq counts on; only what still lives has a deadline."""
+    buyers = [BuyerId(bytes([n]) * 16) for n in range(4)]
+    keys = [HoldKey(bytes([n]) * 16) for n in range(10, 14)]
+    cart = (Line(1, 2), Line(2, 1))
+    records = [
+        (b"G", pack_record(keys[0], [Line(0, 1)], b"H", 9_000)),
+        (b"B", pack_record(keys[1], cart, b"P", 8_000, 7_000)),
+        (b"C", pack_record(keys[2], [Line(3, 4)], b"S", 0)),
+        (b"W", pack_record(keys[3], [Line(0, 1)], b"W", 5)),
+    ]
+    head = b"M" + (3).to_bytes(4, "big") + number6(7) + number6(1_000)
+    blob = b"".join(kind + buyers[n] + body for n, (kind, body) in enumerate(records))
+
+    found = read_entry(SHOW, "2-1", {b"h": head, b"m": blob})
+
+    K = MovementKind
+    assert [one.kind for one in found] == [K.GRANTED, K.BEGAN, K.CONFIRMED, K.WAITLISTED]
+    assert [one.seq - (3 << COUNTER_BITS) for one in found] == [8, 9, 10, 11]
+    assert [one.expires_at for one in found] == [9_000, 8_000, 0, 0]
+    assert [one.buyer for one in found] == buyers
+    assert [one.key for one in found] == keys
+    assert [one.lines for one in found] == [(Line(0, 1),), cart, (Line(3, 4),), (Line(0, 1),)]
+    assert {(one.show, one.entry, one.at) for one in found} == {(SHOW, "2-1", 1_000)}
+
+
+@pytest.mark.parametrize("reserved", [False, True])
+@pytest.mark.parametrize(
+    ("phase", "mode", "opens_at", "closes_at"),
+    [(Phase.OPEN, Mode.HOLD, 5, 2**46), (Phase.SCHEDULED, Mode.FIRST_PAID, None, None)],
+)
+def test_offer_is_read_back_as_packed(
+    phase: Phase, mode: Mode, opens_at: int | None, closes_at: int | None, reserved: bool
+) -> None:
+    """What Redis decides by, field by field."""
+    waitlist = mode is Mode.HOLD
+    told = terms(SHOW, phase=phase, mode=mode, opens_at=opens_at, closes_at=closes_at, version=9,
+                 waitlist=waitlist)  # fmt: skip
+    assert read_offer(pack_offer(told, Stock(-1, 2, 3), reserved=reserved)) == OfferNow(
+        phase=phase,
+        mode=mode,
+        waitlist=waitlist,
+        version=9,
+        per_buyer_limit=told.per_buyer_limit,
+        hold_seconds=told.hold_seconds,
+        opens_at=opens_at,
+        closes_at=closes_at,
+        reserved=int(reserved),
+        stock=Stock(-1, 2, 3),
+    )
+
+
+def test_offers_name_in_redis_is_its_slot() -> None:
+    """Two bytes, the high one first."""
+    assert (pack_slot(0), pack_slot(258)) == (b"\0\0", b"\1\2")
