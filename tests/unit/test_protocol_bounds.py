@@ -79,7 +79,9 @@ def test_twenty_errors_in_a_minute_close_3509() -> None:
     for _ in range(40):
         line.clock.now += 3.2
         line.session.receive(bad)
-    assert line.peer.closed is None
+    before = line.peer.closed
+    line.session.receive(bad)  # however many came before, the last twenty count
+    assert (before, line.peer.closed) == (None, codes.TOO_MANY_ERRORS)
 
 
 @pytest.mark.parametrize(

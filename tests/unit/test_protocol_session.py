@@ -1,6 +1,7 @@
 """One connection's state machine, without I/O: what it answers and how it ends."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from msgspec import Raw
@@ -12,6 +13,7 @@ from live.protocol.codes import Close
 from live.protocol.commands import (
     Command,
     ConnectResult,
+    HistoryResult,
     RpcRequest,
     SubscribeRequest,
     SubscribeResult,
@@ -296,3 +298,34 @@ def test_push_is_for_the_open_connection() -> None:
     line = connected()
     line.session.push(b'{"push":{}}')
     assert line.peer.sent == [b'{"push":{}}']
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda session: session.reply_rpc(2, b""),
+        lambda session: session.reply(2, HistoryResult((), "e", 0)),
+        lambda session: session.fail(2, codes.INTERNAL),
+    ],
+    ids=["rpc", "reply", "error"],
+)
+def test_one_call_under_way_keeps_the_connection(answer: Callable[[Session], None]) -> None:
+    """Told to leave, it goes behind that answer, whatever its kind."""
+    line = connected()
+    line.session.receive(rpc(2))
+    line.session.close_when_idle(codes.SHUTDOWN)
+    before = line.peer.closed
+    answer(line.session)
+    assert (before, line.peer.closed) == (None, codes.SHUTDOWN)
+    (told,) = line.peer.replies()
+    assert told["id"] == 2 and told.get("rpc", {}) == {}
+
+
+def test_connection_that_ended_wants_no_clock() -> None:
+    """0.0: never again; the same at the moment when its token ends it."""
+    line = connected()
+    line.session.expire_in(60)
+    line.clock.now += 60 + Limits().expired_grace_seconds
+    assert line.session.wake(line.clock.now) == 0.0
+    assert line.peer.closed == codes.EXPIRED
+    assert line.session.wake(line.clock.now) == 0.0

@@ -156,6 +156,10 @@ def test_entry_of_a_batch_tells_held_requests_only() -> None:
             b"s": b"HH",
             b"b": bytes(32) + b"\x01" + pack_lines([Line(0, 1)])[1:],
         },
+        *(  # more statuses than requests, and fewer
+            {b"h": b"H" + bytes(16), b"s": told, b"b": bytes(32) + pack_lines([Line(0, 1)])}
+            for told in (b"OO", b"")
+        ),
     ],
 )
 def test_broken_entry_is_an_error_and_never_half_read(fields: dict[bytes, bytes]) -> None:
