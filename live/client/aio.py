@@ -46,11 +46,12 @@ class Client:
             answer = await client.rpc("offer.hold", {"offer": offer, "qty": 1, "key": key})
             async for news in client: ...
 
-    `url`: `ws://` or `wss://`, with the path `/connection/websocket`. Without a `token` one is a
-    guest, where the service has guests. `get_token` is asked for another token before the present
-    one expires, and when the server no longer takes it; an error of its own ends the client.
-    `listener` hears each event as it is read from the socket, in place of `async for`, and must
-    not block. `gate` lets clients of a process connect so many at a time (a semaphore).
+    Made where a loop runs. `url`: `ws://` or `wss://`, with the path `/connection/websocket`; else
+    websockets' `InvalidURI` is raised. Without a `token` one watches without a name, where the
+    service has guests. `get_token` is asked for another token when the present one ends; an error
+    of its own ends the client. `listener` hears each event as it is read from the socket, in place
+    of `async for`, and must neither block nor raise. `gate`, a semaphore for example, is held while
+    a connection is made, so that the clients of a process come in so many at a time.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Client:
         )
 
     async def unsubscribe(self, channel: str) -> None:
+        """End a subscription and forget where it was."""
         await self._answer(UnsubscribeResult, lambda core: core.unsubscribe(channel))
 
     async def history(
@@ -161,9 +163,11 @@ class Client:
         )
 
     async def presence(self, channel: str) -> PresenceResult:
+        """Who is subscribed, by connection, where the server tells that."""
         return await self._answer(PresenceResult, lambda core: core.presence(channel))
 
     async def presence_stats(self, channel: str) -> PresenceStatsResult:
+        """How many connections and people are subscribed."""
         return await self._answer(PresenceStatsResult, lambda core: core.presence_stats(channel))
 
     async def refresh(self, token: str) -> None:
