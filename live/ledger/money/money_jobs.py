@@ -19,43 +19,52 @@ REFUSED_CAPTURE_RETRY_S = 60.0
 # A provider does not change its mind in seconds; each refusal doubles the pause up to an hour.
 REFUSED_VOID_RETRY_S, REFUSED_VOID_RETRY_S_MAX = 60.0, 3_600.0
 
+_TAKE = f"""
+WITH asked AS (
+    SELECT id FROM money_jobs
+    WHERE state = 'due' AND kind <> 'refund' AND due_at <= now()
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), refused AS (
+    -- The worker died between the refusal and the cancellation of the order.
+    SELECT j.id FROM money_jobs j
+        JOIN payments r ON r.id = j.payment JOIN orders c ON c.id = r.order_id
+    WHERE j.state = 'failed' AND j.kind = 'capture' AND j.due_at <= now()
+      AND c.state = 'confirmed'
+    ORDER BY j.due_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED
+), kept AS (
+    -- The provider would not let the money go; perhaps it does now.
+    SELECT id FROM money_jobs
+    WHERE state = 'failed' AND kind = 'void' AND due_at <= now()
+    ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT id FROM asked UNION ALL SELECT id FROM refused UNION ALL SELECT id FROM kept
+    LIMIT $2
+), leased AS (
+    UPDATE money_jobs j
+    SET due_at = now() + make_interval(secs => $1), tries = j.tries + 1
+    FROM due WHERE j.id = due.id
+    RETURNING j.id AS job, j.kind, j.amount_minor AS job_amount, j.reason AS job_reason,
+              j.request, j.tries AS job_tries, j.payment,
+              j.state = 'failed' AND j.kind = 'capture' AS refused
+)
+SELECT leased.*, {sql.COLUMNS}
+FROM leased JOIN payments p ON p.id = leased.payment
+LEFT JOIN orders o ON o.id = p.order_id
+ORDER BY leased.job"""
+
+_FINISH = """
+UPDATE money_jobs SET state = 'done', pending_at = NULL
+WHERE id = $1 AND state <> 'done' RETURNING id"""
+
+_POSTPONE = """
+UPDATE money_jobs SET due_at = now() + make_interval(secs => $2),
+    reason = CASE WHEN state = 'due' THEN $3 ELSE reason END,
+    pending_at = CASE WHEN $4 THEN coalesce(pending_at, now()) ELSE pending_at END
+WHERE id = $1 AND state <> 'done'"""
+
 
 async def take(pool: Pool, *, lease_ms: int, limit: int) -> list[MoneyJob]:
-    rows = await pool.fetch(
-        f"""WITH asked AS (
-                SELECT id FROM money_jobs
-                WHERE state = 'due' AND kind <> 'refund' AND due_at <= now()
-                ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-            ), refused AS (
-                -- The worker died between the refusal and the cancellation of the order.
-                SELECT j.id FROM money_jobs j
-                    JOIN payments r ON r.id = j.payment JOIN orders c ON c.id = r.order_id
-                WHERE j.state = 'failed' AND j.kind = 'capture' AND j.due_at <= now()
-                  AND c.state = 'confirmed'
-                ORDER BY j.due_at LIMIT $2 FOR UPDATE OF j SKIP LOCKED
-            ), kept AS (
-                -- The provider would not let the money go; perhaps it does now.
-                SELECT id FROM money_jobs
-                WHERE state = 'failed' AND kind = 'void' AND due_at <= now()
-                ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-            ), due AS (
-                SELECT id FROM asked UNION ALL SELECT id FROM refused UNION ALL SELECT id FROM kept
-                LIMIT $2
-            ), leased AS (
-                UPDATE money_jobs j
-                SET due_at = now() + make_interval(secs => $1), tries = j.tries + 1
-                FROM due WHERE j.id = due.id
-                RETURNING j.id AS job, j.kind, j.amount_minor AS job_amount, j.reason AS job_reason,
-                          j.request, j.tries AS job_tries, j.payment,
-                          j.state = 'failed' AND j.kind = 'capture' AS refused
-            )
-            SELECT leased.*, {sql.COLUMNS}
-            FROM leased JOIN payments p ON p.id = leased.payment
-            LEFT JOIN orders o ON o.id = p.order_id
-            ORDER BY leased.job""",
-        lease_ms / 1000,
-        limit,
-    )
+    rows = await pool.fetch(_TAKE, lease_ms / 1000, limit)
     return [
         MoneyJob(
             id=row["job"],
@@ -75,11 +84,7 @@ async def finish(connection: Connection, job: MoneyJob) -> None:
     """Called inside a transaction."""
     # The payment first, as everybody else who locks both does.
     await connection.execute(sql.LOCK, UUID(job.payment.id))
-    done = await connection.fetchval(
-        """UPDATE money_jobs SET state = 'done', pending_at = NULL
-           WHERE id = $1 AND state <> 'done' RETURNING id""",
-        job.id,
-    )
+    done = await connection.fetchval(_FINISH, job.id)
     if done is None:
         return  # somebody else reported the same
     await connection.fetchval(
@@ -115,16 +120,7 @@ async def retry(pool: Pool, job: MoneyJob, *, ms: int, reason: str, pending: boo
 
     `pending`: the provider has it and is at work, so nobody need worry for now.
     """
-    await pool.execute(
-        """UPDATE money_jobs SET due_at = now() + make_interval(secs => $2),
-               reason = CASE WHEN state = 'due' THEN $3 ELSE reason END,
-               pending_at = CASE WHEN $4 THEN coalesce(pending_at, now()) ELSE pending_at END
-           WHERE id = $1 AND state <> 'done'""",
-        job.id,
-        ms / 1000,
-        reason,
-        pending,
-    )
+    await pool.execute(_POSTPONE, job.id, ms / 1000, reason, pending)
 
 
 _STATE_AFTER = {JobKind.CAPTURE: PaymentState.CAPTURED, JobKind.VOID: PaymentState.VOIDED}

@@ -39,6 +39,19 @@ OPEN_QUEUE_MAX = 10_000
 OPEN_LEASE_S = 10.0  # a checkout has given up long before; then the payment worker decides
 TAKE_MAX = 1_000
 
+_GET = f"SELECT {sql.COLUMNS} FROM {sql.FROM} WHERE p.id = $1"
+
+_BY_REF = f"""
+SELECT {sql.COLUMNS} FROM {sql.FROM}
+WHERE p.provider = $1 AND p.provider_ref = $2"""
+
+_OF_HOLD = f"""
+SELECT {sql.COLUMNS} FROM {sql.FROM}
+WHERE p.show = $1 AND p.buyer = $2 AND p.hold = $3
+ORDER BY p.created_at DESC, p.id"""
+
+_POSTPONE = "UPDATE payments SET lease_until = now() + make_interval(secs => $2) WHERE id = $1"
+
 
 class PaymentRows:
     def __init__(self, pool: Pool, *, open_lease_s: float = OPEN_LEASE_S) -> None:
@@ -168,32 +181,18 @@ class PaymentRows:
 
     async def get(self, payment: PaymentId) -> Payment:
         """Raises NotFound."""
-        row = await self._pool.fetchrow(
-            f"SELECT {sql.COLUMNS} FROM {sql.FROM} WHERE p.id = $1", UUID(payment)
-        )
+        row = await self._pool.fetchrow(_GET, UUID(payment))
         if row is None:
             raise NotFound(f"unknown payment {payment}")
         return sql.payment_of(row)
 
     async def by_ref(self, provider: str, ref: str) -> Payment | None:
-        row = await self._pool.fetchrow(
-            f"""SELECT {sql.COLUMNS} FROM {sql.FROM}
-                WHERE p.provider = $1 AND p.provider_ref = $2""",
-            provider,
-            ref,
-        )
+        row = await self._pool.fetchrow(_BY_REF, provider, ref)
         return None if row is None else sql.payment_of(row)
 
     async def of_hold(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> list[Payment]:
         """Every attempt to pay for this hold, the newest first."""
-        rows = await self._pool.fetch(
-            f"""SELECT {sql.COLUMNS} FROM {sql.FROM}
-                WHERE p.show = $1 AND p.buyer = $2 AND p.hold = $3
-                ORDER BY p.created_at DESC, p.id""",
-            show,
-            buyer,
-            UUID(bytes=hold),
-        )
+        rows = await self._pool.fetch(_OF_HOLD, show, buyer, UUID(bytes=hold))
         return [sql.payment_of(row) for row in rows]
 
     async def take_due(self, *, lease_ms: int, limit: int) -> list[Payment]:
@@ -224,11 +223,7 @@ class PaymentRows:
 
     async def postpone(self, payment: PaymentId, *, ms: int) -> None:
         """Give the lease back; the payment is due again in so many ms."""
-        await self._pool.execute(
-            "UPDATE payments SET lease_until = now() + make_interval(secs => $2) WHERE id = $1",
-            UUID(payment),
-            ms / 1000,
-        )
+        await self._pool.execute(_POSTPONE, UUID(payment), ms / 1000)
 
     async def ask_void(
         self, payment: PaymentId, *, reason: str, unless_authorised: bool = False

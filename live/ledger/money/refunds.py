@@ -19,6 +19,8 @@ from live.domain.ids import OfferId
 from live.domain.order import RefundState, RefundView
 from live.ledger.db.pool import Connection
 
+_IS_ORDER = "SELECT EXISTS (SELECT FROM orders WHERE id = $1)"
+
 
 @dataclass(frozen=True, slots=True)
 class Returned:
@@ -91,7 +93,7 @@ async def call_off(connection: Connection, order: UUID) -> None:
 async def _lock(connection: Connection, order: UUID) -> asyncpg.Record:
     payment = await connection.fetchrow(_PAYMENT, order)
     if payment is None:
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM orders WHERE id = $1)", order):
+        if await connection.fetchval(_IS_ORDER, order):
             raise Conflict("nothing was paid for this order")
         raise NotFound(f"unknown order {order}")
     return payment
