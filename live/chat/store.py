@@ -8,18 +8,21 @@ the truth: bans live in Postgres and are loaded again when Redis has lost them.
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from live.aio.gathered import GatheredReads
+from live.aio.coalesce import Coalescer
 from live.base.errors import Busy
 from live.domain.ids import BuyerId, ShowId
 from live.redis.clients import Clients
 from live.redis.scripts import read_scripts
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a chatter's patience is 5 s
+BANS_A_READ_MAX = 512
+BANS_ASKED_MAX = 20_000  # of one show; as many as a process takes connections
 RECENT_MAX = 1_000  # messages that can still be pinned; a moderator acts on what he sees
 
 LOADED = "loaded"
@@ -70,7 +73,8 @@ class ChatStore:
             url, seconds=COMMAND_SECONDS, connect_seconds=COMMAND_SECONDS, decode=True
         )
         self._admit = read_scripts("live.chat")["admit"]
-        self._bans = GatheredReads(self._read_bans)
+        # By show, while somebody asks: a crowd that joins at once asks once.
+        self._bans: dict[ShowId, Coalescer[str, str | None]] = {}
 
     async def close(self) -> None:
         await self._clients.close()
@@ -131,17 +135,29 @@ class ChatStore:
 
         By our own clock: a second more or less at a door costs nobody anything.
         """
-        entry = await self._bans.read(show, buyer.hex())
+        entry = await self._ban_entry(show, buyer)
         for kind in (entry or "").split():
             name, until, rank = kind.split(":")
             if name == "ban" and (until == "0" or int(until) > time.time() * 1000):
                 return int(rank)
         return 0
 
-    async def _read_bans(self, show: ShowId, buyers: list[str]) -> list[str | None]:
+    async def _ban_entry(self, show: ShowId, buyer: BuyerId) -> str | None:
+        bans = self._bans.get(show)
+        if bans is None:
+            read = partial(self._read_bans, show)
+            bans = Coalescer(read, batch_max=BANS_A_READ_MAX, waiting_max=BANS_ASKED_MAX)
+            self._bans[show] = bans
+        try:
+            return await bans.ask(buyer.hex())
+        finally:
+            if bans.idle:
+                self._bans.pop(show, None)
+
+    async def _read_bans(self, show: ShowId, buyers: Sequence[str]) -> list[str | None]:
         # redis-py's types do not know of decode_responses.
         async def read(redis: Redis) -> object:
-            return await cast(Awaitable[object], redis.hmget(_bans_key(show), buyers))
+            return await cast(Awaitable[object], redis.hmget(_bans_key(show), list(buyers)))
 
         return cast(list[str | None], await self._clients.run(show, read))
 

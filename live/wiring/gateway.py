@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
+from live.aio.coalesce import Coalescer
 from live.api.auth import Authenticator
 from live.api.edge import Edge
 from live.api.http import routes as api
@@ -57,7 +58,7 @@ from live.fanout.hub import Hub
 from live.hosting.carry import Carrier
 from live.hosting.host import HostCommands
 from live.hosting.ways import ShopWays
-from live.ledger.db.asked_together import AskedTogether
+from live.ledger.db.asked_together import asked_together
 from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.db.pool import Pool, make_pool
 from live.ledger.hosting.bans import BanRows
@@ -124,7 +125,7 @@ class _Base:
     watch: Watch
     known: KnownShows
     doubts: Doubts
-    past: AskedTogether[tuple[ShowId, BuyerId], tuple[OrderView, ...]]
+    past: Coalescer[tuple[ShowId, BuyerId], tuple[OrderView, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ def _base(settings: Settings) -> _Base:
         watch=watch,
         known=known,
         doubts=doubts,
-        past=AskedTogether(partial(orders.latest_of, latest=ORDERS_MAX)),
+        past=asked_together(partial(orders.latest_of, latest=ORDERS_MAX)),
     )
 
 

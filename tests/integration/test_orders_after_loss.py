@@ -10,7 +10,7 @@ from live.base.errors import Busy
 from live.buying.me import ORDERS_MAX, Me
 from live.domain.ids import BuyerId, ShowId
 from live.domain.order import OrderView
-from live.ledger.db.asked_together import AskedTogether
+from live.ledger.db.asked_together import asked_together
 from live.ledger.db.pool import Pool
 from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import SandboxServer
@@ -35,7 +35,7 @@ class Ledger:
     def __init__(self, sale: Sale) -> None:
         self.queries = 0
         self._latest_of = partial(sale.orders.latest_of, latest=ORDERS_MAX)
-        self.together = AskedTogether(self._query)
+        self.together = asked_together(self._query)
 
     async def _query(
         self, buyers: Sequence[tuple[ShowId, BuyerId]]

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
+from live.aio.coalesce import Coalescer
 from live.base.errors import Busy, Conflict, NotFound, TooManyTries
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.payment import (
@@ -28,7 +29,6 @@ from live.domain.payment import (
 )
 from live.domain.payment_states import AWAITING_MONEY, MONEY_STEPS
 from live.ledger.db import metrics
-from live.ledger.db.group_commit import GroupCommit
 from live.ledger.db.pool import DATA_FAULTS, DATABASE_ERRORS, Connection, Pool, in_transaction
 from live.ledger.db.states import UNDECIDED, texts
 from live.ledger.money import money_jobs, refund_turns, webhook_events
@@ -36,6 +36,7 @@ from live.ledger.money import payment_sql as sql
 
 OPEN_BATCH_MAX = 256  # rows of one statement: 10 ms of a checkout's 3 s
 OPEN_QUEUE_MAX = 10_000
+OPEN_AT_ONCE = 2  # statements: one is planned while the other waits for its fsync
 OPEN_LEASE_S = 10.0  # a checkout has given up long before; then the payment worker decides
 TAKE_MAX = 1_000
 
@@ -57,11 +58,17 @@ class PaymentRows:
     def __init__(self, pool: Pool, *, open_lease_s: float = OPEN_LEASE_S) -> None:
         self._pool = pool
         self._open_lease_s = open_lease_s
-        self._opening: GroupCommit[NewPayment, OpenedPayment] = GroupCommit(
-            self._open_many, batch_max=OPEN_BATCH_MAX, queue_max=OPEN_QUEUE_MAX
+        self._opening: Coalescer[NewPayment, OpenedPayment] = Coalescer(
+            self._open_many,
+            batch_max=OPEN_BATCH_MAX,
+            waiting_max=OPEN_QUEUE_MAX,
+            at_once=OPEN_AT_ONCE,
         )
-        self._moving: GroupCommit[sql.Step, str | None] = GroupCommit(
-            self._move_many, batch_max=OPEN_BATCH_MAX, queue_max=OPEN_QUEUE_MAX
+        self._moving: Coalescer[sql.Step, str | None] = Coalescer(
+            self._move_many,
+            batch_max=OPEN_BATCH_MAX,
+            waiting_max=OPEN_QUEUE_MAX,
+            at_once=OPEN_AT_ONCE,
         )
 
     async def open_payment(self, new: NewPayment) -> OpenedPayment:
@@ -74,7 +81,7 @@ class PaymentRows:
         where the attempt was for another hold, and TooManyTries, where too many were declined.
         """
         try:
-            return await self._opening.submit(new)
+            return await self._opening.ask(new)
         except DATA_FAULTS as error:
             raise Conflict("this payment does not fit the ledger") from error
         except DATABASE_ERRORS as error:
@@ -151,7 +158,7 @@ class PaymentRows:
             )
             found = await in_transaction(self._pool, work)
         else:
-            found = await self._moving.submit(
+            found = await self._moving.ask(
                 sql.Step(
                     payment=payment,
                     state=state,

@@ -6,51 +6,50 @@ keeper, who looks at each show by himself.
 Called by: the stock engine, on the event loop; a task while there is something to write.
 """
 
-import asyncio
+from collections.abc import Sequence
 
 import structlog
 
+from live.aio.coalesce import Coalescer
+from live.base.errors import Busy
 from live.domain.ids import ShowId
 from live.ledger.db.pool import DATABASE_ERRORS, Pool
 
-NOTED_MAX = 1_000  # shows that wait to be written; more are told again by the next who asks
+NOTED_MAX = 1_000  # lost lives that wait to be written; more are told again by the next who asks
 WRITE_EVERY_S = 0.2
 
 log = structlog.get_logger()
+
+_Lost = tuple[ShowId, int]  # a life of the show's stock
 
 
 class Doubts:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._noted: dict[ShowId, int] = {}
-        self._writing: asyncio.Task[None] | None = None
+        self._writes: Coalescer[_Lost, None] = Coalescer(
+            self._write,
+            batch_max=NOTED_MAX,
+            waiting_max=NOTED_MAX,
+            rest_seconds=WRITE_EVERY_S,
+            shared=True,
+        )
 
     def note(self, show: ShowId, stock_epoch: int) -> None:
         """Redis lost a part of this life of the show's stock."""
-        if show in self._noted or len(self._noted) < NOTED_MAX:
-            self._noted[show] = stock_epoch
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_all())
+        try:
+            self._writes.put((show, stock_epoch))
+        except Busy:
+            pass  # NOTED_MAX, as said there
 
     async def close(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        await self._writes.close()
 
-    async def _write_all(self) -> None:
+    async def _write(self, noted: Sequence[_Lost]) -> list[Exception | None]:
         try:
-            while self._noted:
-                noted, self._noted = self._noted, {}
-                await self._write(noted)
-                await asyncio.sleep(WRITE_EVERY_S)
-        finally:
-            self._writing = None
-
-    async def _write(self, noted: dict[ShowId, int]) -> None:
-        try:
-            await self._pool.execute(_DOUBT, list(noted), list(noted.values()))
+            await self._pool.execute(_DOUBT, [show for show, _ in noted], [at for _, at in noted])
         except DATABASE_ERRORS as error:
             log.warning("doubts.unwritten", shows=len(noted), error=repr(error))
+        return [None] * len(noted)
 
 
 # A rebuild deletes the doubts when it raises the epoch: this one was about what it replaced.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from live.domain.ids import ShowId
-from live.ledger.db.asked_together import AskedTogether
+from live.ledger.db.asked_together import asked_together
 from live.ledger.db.pool import Pool
 
 KEPT_S = 2.0  # a show that is made meanwhile is in Redis, and not asked for here
@@ -22,7 +22,7 @@ class KnownShows:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._kept: dict[ShowId, tuple[float, bool]] = {}  # until when, in the order of asking
-        self._questions = AskedTogether(self._ask)
+        self._questions = asked_together(self._ask)
 
     async def knows(self, show: ShowId) -> bool:
         """Raises Busy where too many ask, or Postgres does not answer."""
