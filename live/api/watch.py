@@ -7,18 +7,15 @@ warning begins and when it ends, none in between.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
-from redis.exceptions import RedisError
 
-from live.base.errors import is_bug
+from live.aio.loops import repeat
+from live.aio.tasks import Tasks
 from live.base.redis_url import NodeUrl
-from live.ledger.db import metrics
-from live.ledger.db.pool import Pool
-from live.ledger.settle.waiting import OutboxAge
 from live.redis.clients import Clients
 from live.redis.memory import REFUSED, SHORT, USED_RATIO, MemoryUse
-from live.stock.outbox import Outbox
 
 LOOK_SECONDS = 5.0  # several looks a scrape
 ANSWER_SECONDS = 1.0
@@ -32,41 +29,30 @@ log = structlog.get_logger()
 
 
 class Watch:
-    """`warnings`: what is wrong, by its source; empty: nothing."""
+    """`warnings`: what is wrong, by its source; empty: nothing.
 
-    def __init__(self, redis_url: str, pool: Pool) -> None:
+    `oldest_s` tells for how many seconds orders have waited for the ledger.
+    """
+
+    def __init__(self, redis_url: str, oldest_s: Callable[[], Awaitable[float]]) -> None:
         self.warnings: dict[str, str] = {}
         self._clients = Clients(
             redis_url, seconds=ANSWER_SECONDS, connect_seconds=ANSWER_SECONDS, decode=True
         )
-        self._outbox = Outbox(redis_url)
-        self._waiting = OutboxAge(pool, self._outbox)
+        self._oldest_s = oldest_s
         self._refused = 0.0  # as of the last look
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     async def open(self) -> None:
         """Connect, and begin to look. Raises EngineError or redis' ConnectionError."""
         await self._clients.open()
-        await self._outbox.open()
-        self._task = asyncio.create_task(self._run())
+        for look in (self.look_at_memory, self.look_at_settlement):
+            name = look.__name__
+            self._tasks.start(name, repeat(name, look, every_seconds=LOOK_SECONDS))
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._outbox.close()
+        await self._tasks.close()
         await self._clients.close()
-
-    async def _run(self) -> None:
-        while True:
-            for look in (self.look_at_memory, self.look_at_settlement):
-                try:
-                    await look()
-                except (RedisError, OSError):
-                    pass  # told as a fault; what was last known stands
-                except Exception as error:  # a figure must never end what it is a figure of
-                    log.warning("watch.failed", error=repr(error), exc_info=is_bug(error))
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def look_at_memory(self) -> None:
         """Of the fullest node. What was refused since the last look counts as full, too: beside
@@ -92,9 +78,7 @@ class Watch:
         say(event or "redis.memory_freed", used=fullest.used, maxmemory=fullest.limit)
 
     async def look_at_settlement(self) -> None:
-        oldest_s = await self._waiting.oldest_s()
-        # A settler tells it as well; where none is left, this is who tells it.
-        metrics.LAG.set(oldest_s)
+        oldest_s = await self._oldest_s()
         warning = UNSETTLED if oldest_s > WAITS_SECONDS else ""
         before = self._tell("settlement", warning)
         if warning and not before:

@@ -21,7 +21,7 @@ from live.base.redis_url import is_cluster
 from live.base.settings import REDIS_SCHEMES, SECRET_BYTES_MIN, Settings
 from live.ledger.db.fitness import check_ledger, more_than_needed
 from live.ledger.db.pool import DATABASE_ERRORS, make_pool
-from live.ledger.settle.waiting import OutboxAge
+from live.ledger.settle.waiting import OutboxAge, unsettled_shows
 from live.redis.memory import SHORT
 from live.run.checks.postgres import PostgresFacts, check_postgres
 from live.run.checks.redis import POLICY, RedisFacts, check_redis
@@ -248,7 +248,8 @@ async def _oldest_s(redis_url: str, database_url: str) -> float:
     try:
         await outbox.open()
         async with make_pool(database_url, size=1) as pool:
-            return await OutboxAge(pool, outbox, shows_a_look=SHOWS_ASKED_MAX).oldest_s()
+            shows = unsettled_shows(pool)
+            return await OutboxAge(outbox, shows, shows_a_look=SHOWS_ASKED_MAX).look()
     finally:
         await outbox.close()
 

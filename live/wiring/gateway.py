@@ -71,6 +71,7 @@ from live.ledger.hosting.shows import ShowRows
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.doubts import Doubts
 from live.ledger.settle.known_shows import KnownShows
+from live.ledger.settle.waiting import OutboxAge, unsettled_shows
 from live.ledger.settle.waitlist import WaitlistRows
 from live.pages import pages
 from live.payments.inbox import WebhookInbox
@@ -79,6 +80,7 @@ from live.protocol.codes import BANNED
 from live.showlog.follower import Follower
 from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
+from live.stock.outbox import Outbox
 from live.transport import descriptors
 from live.transport.asgi import WebSocketEndpoint
 from live.transport.garbage import tune_gc
@@ -122,6 +124,7 @@ class _Base:
     chat: Chat
     digest_of: Callable[[str], BuyerId]
     probe: Probe
+    outbox: Outbox
     watch: Watch
     known: KnownShows
     doubts: Doubts
@@ -197,7 +200,8 @@ def _base(settings: Settings) -> _Base:
     bans = BanRows(pool)
     orders = OrderRows(pool)
     known = KnownShows(pool)
-    watch = Watch(settings.redis_url, pool)
+    outbox = Outbox(settings.redis_url)
+    watch = Watch(settings.redis_url, OutboxAge(outbox, unsettled_shows(pool)).look)
     follower.known_elsewhere = known.knows
     chat = Chat(
         chat_store,
@@ -232,6 +236,7 @@ def _base(settings: Settings) -> _Base:
         bans=bans,
         chat=chat,
         probe=Probe(pool, stock, warnings=watch.warnings),
+        outbox=outbox,
         watch=watch,
         known=known,
         doubts=doubts,
@@ -351,6 +356,7 @@ def _lifespan(
             close_later(stack, base.providers.values())
             await open_part(stack, base.stock)
             await open_part(stack, base.follower)
+            await open_part(stack, base.outbox)
             await open_part(stack, base.watch)
             stack.push_async_callback(sale.reactions.close)
             base.revoked.on_news = gateway.kick

@@ -24,10 +24,10 @@ from live.ledger.hosting.shows import ShowRows
 from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.doubts import Doubts
-from live.ledger.settle.lag import LagWatch
 from live.ledger.settle.notices import NoticeSender
 from live.ledger.settle.rebuild import Rebuilder
 from live.ledger.settle.settler import Settler
+from live.ledger.settle.waiting import OutboxAge
 from live.payments.port import Provider
 from live.payments.worker import PaymentWorker
 from live.showlog.log import ShowLog
@@ -101,7 +101,7 @@ async def run_settler(
     settings: Settings,
     stop: asyncio.Event,
     *,
-    beside: Callable[[StockEngine], Coroutine[object, object, None]] | None = None,
+    beside: Callable[[StockEngine, OutboxAge], Coroutine[object, object, None]] | None = None,
 ) -> None:
     """Wire one settler and run its jobs until `stop`; `beside` them what asks how they are."""
     async with _back_of(settings) as back:
@@ -123,13 +123,16 @@ async def run_settler(
         async def clean() -> None:
             await keep_house(back.pool)
 
+        async def shows() -> list[ShowId]:
+            return back.settler.shows()
+
         audits = Schedule(back.pool, "audit", look, every_s=AUDIT_EVERY_S)
         house = Schedule(back.pool, "housekeeping", clean, every_s=HOUSEKEEPING_EVERY_S)
-        lag = LagWatch(back.outbox, back.settler.shows)
+        waiting = OutboxAge(back.outbox, shows, each_show=True)
         async with asyncio.TaskGroup() as group:
             if beside is not None:
-                group.create_task(beside(back.stock))
-            for job in (back.settler, back.notices, back.worker, keeper, audits, house, lag):
+                group.create_task(beside(back.stock, waiting))
+            for job in (back.settler, back.notices, back.worker, keeper, audits, house, waiting):
                 group.create_task(job.run(stop))
 
 

@@ -18,8 +18,8 @@ from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.ledger.db.migrate import migrate
 from live.ledger.db.pool import open_pool
-from live.ledger.settle.lag import LagWatch
 from live.ledger.settle.settler import Settler
+from live.ledger.settle.waiting import OutboxAge
 from tests.support.ledger_kit import (
     Announced,
     Buyer,
@@ -64,12 +64,16 @@ async def run_settler(sale: Sale) -> tuple[asyncio.Task[None], asyncio.Event]:
     settler = Settler(
         sale.pool, sale.outbox, Announced(), Mismatches(), claim_min_idle_ms=200
     )  # fmt: skip
-    watch = LagWatch(sale.outbox, settler.shows, every_s=0.05)
+
+    async def shows() -> list[ShowId]:
+        return settler.shows()
+
+    waiting = OutboxAge(sale.outbox, shows, each_show=True)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(settler.run(stop))
-            group.create_task(watch.run(stop))
+            group.create_task(waiting.run(stop, every_s=0.05))
 
     return asyncio.create_task(run()), stop
 

@@ -12,6 +12,7 @@ from live.api.watch import Watch
 from live.base.settings import Settings
 from live.base.telemetry import set_up_logs
 from live.ledger.db.pool import make_pool
+from live.ledger.settle.waiting import OutboxAge
 from live.run.commands.loading import wait_loaded
 from live.run.commands.places import hosts_of
 from live.run.process import stop_on_signals
@@ -33,9 +34,9 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
     async def run() -> None:
         with stop_on_signals(patient=True) as stop:
 
-            async def tell(stock: StockEngine) -> None:
+            async def tell(stock: StockEngine, waiting: OutboxAge) -> None:
                 assert fd is not None
-                await _serve_ops(settings, stock, socket(fileno=fd), stop)
+                await _serve_ops(settings, stock, waiting, socket(fileno=fd), stop)
 
             await settle(settings, stop, beside=tell if fd is not None else None)
 
@@ -43,13 +44,21 @@ def run_settler(settings: Settings, *, fd: int | None) -> None:
 
 
 async def _serve_ops(
-    settings: Settings, stock: StockEngine, listener: socket, stop: asyncio.Event
+    settings: Settings,
+    stock: StockEngine,
+    waiting: OutboxAge,
+    listener: socket,
+    stop: asyncio.Event,
 ) -> None:
     assert settings.redis_url and settings.database_url, "engines come first"
+
+    async def oldest_s() -> float:
+        return waiting.oldest_s  # which its own task looks for
+
     # A pool of its own: the probe must not wait for a connection behind the settler's work.
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(make_pool(settings.database_url, size=1))
-        watch = Watch(settings.redis_url, pool)
+        watch = Watch(settings.redis_url, oldest_s)
         await open_part(stack, watch)
         probe = Probe(pool, stock, warnings=watch.warnings)
         routes = ops_routes(probe, metrics_token=settings.metrics_token)
