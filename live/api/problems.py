@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import msgspec
 import orjson
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,8 +19,7 @@ from starlette.routing import Match, Route
 from live.api.auth import ExpiredToken, InvalidToken
 from live.api.schema.http_answers import Problem
 from live.base.errors import BadField, Busy, CallError, Conflict, Denied, NotFound, TooManyTries
-
-log = structlog.get_logger()
+from live.base.faults import as_call_error
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -75,8 +73,8 @@ _KINDS = (
 )
 
 
-def answer_problem(error: CallError) -> Response:
-    """Turn a failed call into its answer."""
+def answer_problem(error: CallError, *, reference: str | None = None) -> Response:
+    """Turn a failed call into its answer; `reference` is where the log tells more."""
     kind = next((kind for kind in _KINDS if isinstance(error, kind.error)), None)
     status, title = (500, "Failed") if kind is None else (kind.status, kind.title)
     retry_ms = error.retry_ms if isinstance(error, Busy) else None
@@ -88,6 +86,7 @@ def answer_problem(error: CallError) -> Response:
         field=error.field or None if isinstance(error, BadField) else None,
         temporary=error.temporary,
         retry_ms=retry_ms,
+        reference=reference,
     )
     headers = {}
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
@@ -99,34 +98,12 @@ def answer_problem(error: CallError) -> Response:
     return _response(problem, headers)
 
 
-def answer_unavailable(error: Exception, *, path: str) -> Response:
-    """Postgres or Redis cannot be reached: the call may be repeated with the same key."""
+def answer_fault(error: Exception, **ids: object) -> Response:
+    """An engine that is away (503) or a bug of ours (500): the client gets a reference, the log
+    everything else."""
     reference = uuid4().hex
-    log.warning("engine_unreachable", path=path, reference=reference, error=repr(error))
-    problem = Problem(
-        title="One moment",
-        status=503,
-        detail="an engine cannot be reached; repeat with the same key",
-        code=Busy.code,
-        temporary=True,
-        retry_ms=1000,
-        reference=reference,
-    )
-    return _response(problem, {"Retry-After": "1"})
-
-
-def answer_fault(error: Exception, *, path: str) -> Response:
-    """A bug of ours: the client gets a reference, the log everything else."""
-    reference = uuid4().hex
-    log.error("call_failed", path=path, reference=reference, exc_info=error)
-    problem = Problem(
-        title="Failed",
-        status=500,
-        detail="something broke on our side",
-        code=CallError.code,
-        reference=reference,
-    )
-    return _response(problem, {})
+    told = as_call_error("call.failed", error, reference=reference, **ids)
+    return answer_problem(told, reference=reference)
 
 
 def answer_refused_webhook(status: int, detail: str, reason: str) -> Response:

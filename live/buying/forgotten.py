@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
-
-from live.base.errors import Busy, CallError, Conflict, is_bug
+from live.aio.tasks import Tasks
+from live.base.errors import Busy, CallError, Conflict
+from live.base.faults import as_call_error
 from live.buying.ports import SaleOrders
-from live.domain.ids import BuyerId, HoldKey, ShowId
+from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.order import NOT_KEPT
 from live.domain.outcomes import Outcome
 
@@ -25,14 +25,12 @@ ANSWER_S: Final = 2.0  # as long as the engine itself may take
 Bought = Sequence[tuple[str, int]]  # offers and quantities that the click asks for
 Done = Callable[[Outcome | CallError], None]
 
-log = structlog.get_logger()
-
 
 class OldPurchases:
     def __init__(self, orders: SaleOrders) -> None:
         self._orders = orders
         self._reads = asyncio.Semaphore(READS_MAX)
-        self._asked: set[asyncio.Task[None]] = set()
+        self._asked = Tasks()
 
     def ask(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, bought: Bought, *, done: Done
@@ -41,9 +39,7 @@ class OldPurchases:
         if len(self._asked) >= ASKED_MAX:
             done(Busy("too many repeats of old purchases: repeat it with the same key"))
             return
-        task = asyncio.create_task(self._answer(show, buyer, key, bought, done))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._asked.start("forgotten", self._answer(show, buyer, key, bought, done), show=show)
 
     async def _answer(
         self, show: ShowId, buyer: BuyerId, key: HoldKey, bought: Bought, done: Done
@@ -52,11 +48,8 @@ class OldPurchases:
         try:
             async with asyncio.timeout(ANSWER_S), self._reads:
                 found = await self._outcome(show, buyer, key, bought)
-        except CallError as error:
-            found = error
-        except Exception as error:  # whatever Postgres does, the client must be answered
-            log.warning("forgotten.not_told", show=show, error=repr(error), exc_info=is_bug(error))
-            found = Busy("the ledger cannot be reached")
+        except Exception as error:  # whatever it is, the client must be answered
+            found = as_call_error("forgotten.not_told", error, show=show, hold=key_text(key))
         done(found)
 
     async def _outcome(self, show: ShowId, buyer: BuyerId, key: HoldKey, bought: Bought) -> Outcome:

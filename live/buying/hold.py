@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import orjson
 
 from live.base.errors import BadField, CallError, Denied
+from live.base.faults import as_call_error
 from live.base.settings import Guests
 from live.buying.forgotten import OldPurchases
 from live.buying.offers import OfferBook
@@ -92,15 +93,18 @@ class HoldDesk:
         qty = wanted.qty
 
         def done(found: HoldDecision | CallError) -> None:
-            if isinstance(found, CallError):
-                fail(found)
-            elif found.outcome is Outcome.HELD:
-                answer(self._held(found, key, terms, qty))
-            elif found.forgotten:
-                told = self._told(found, terms, answer, fail)
-                self._old.ask(show, buyer, key, [(terms.id, qty)], done=told)
-            else:
-                answer(self._refused(found, terms))
+            try:
+                if isinstance(found, CallError):
+                    fail(found)
+                elif found.outcome is Outcome.HELD:
+                    answer(self._held(found, key, terms, qty))
+                elif found.forgotten:
+                    told = self._told(found, terms, answer, fail)
+                    self._old.ask(show, buyer, key, [(terms.id, qty)], done=told)
+                else:
+                    answer(self._refused(found, terms))
+            except Exception as error:  # whatever it is, the client must be answered
+                fail(as_call_error("hold.unanswered", error, show=show, hold=key_text(key)))
 
         self._stock.submit_hold(show, buyer, key, (Line(terms.slot, qty),), done)
 
@@ -117,20 +121,23 @@ class HoldDesk:
         """The same for several offers, all or nothing. Raises BadField as well."""
         buyer = require_buyer(caller)
         lines, terms = self.lines(caller, show, wanted)
+        bought = [(one.offer, one.qty) for one in wanted]
 
         def done(found: HoldDecision | CallError) -> None:
-            if isinstance(found, CallError):
-                fail(found)
-            elif found.outcome is Outcome.HELD:
-                answer(_held_cart(found, key, terms, lines))
-            else:
-                failed = next(one for one in terms if one.slot == found.slot)
-                if found.forgotten:
-                    bought = [(one.id, line.qty) for one, line in zip(terms, lines, strict=True)]
-                    told = self._told(found, failed, answer, fail)
-                    self._old.ask(show, buyer, key, bought, done=told)
+            try:
+                if isinstance(found, CallError):
+                    fail(found)
+                elif found.outcome is Outcome.HELD:
+                    answer(_held_cart(found, key, terms, lines))
                 else:
-                    answer(self._refused(found, failed))
+                    failed = next(one for one in terms if one.slot == found.slot)
+                    if found.forgotten:
+                        told = self._told(found, failed, answer, fail)
+                        self._old.ask(show, buyer, key, bought, done=told)
+                    else:
+                        answer(self._refused(found, failed))
+            except Exception as error:  # the same
+                fail(as_call_error("hold.unanswered", error, show=show, hold=key_text(key)))
 
         self._stock.submit_hold(show, buyer, key, lines, done)
 

@@ -10,14 +10,13 @@ Not here: who may do what (policy.py), how rights end (rights.py), what a viewer
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
-import structlog
 from msgspec import UNSET, Raw, UnsetType
 
-from live.aio.tasks import cancel_all
-from live.base.errors import Banned, Busy, CallError
+from live.aio.tasks import Tasks
+from live.base.errors import Banned, CallError
 from live.connection.admission import DEFAULT as ADMISSION
 from live.connection.admission import Admission, AdmissionLimits
 from live.connection.alarms import Alarms
@@ -55,8 +54,6 @@ from live.showlog.presence import Presence
 
 NO_REQUEST = SubscribeRequest()
 
-log = structlog.get_logger()
-
 
 class Gateway:
     """One per process; implements protocol.session.App."""
@@ -81,7 +78,8 @@ class Gateway:
         self.admission = Admission(clock, admission)
         self._policy = policy
         self._authenticate = authenticate
-        self._calls = Calls(follower, policy, rpcs or {}, self._spawn)
+        self._loops, self._tasks = Tasks(), Tasks()
+        self._calls = Calls(follower, policy, rpcs or {}, self._tasks)
         self._presence = Presence(follower.log.store)
         self._seats = Seats(hub, follower, self._presence)
         self._lookup = Lookup(follower)
@@ -91,8 +89,6 @@ class Gateway:
         self._clock = clock
         self._alarms = Alarms(clock)
         self._turnstile = Turnstile()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._running: list[asyncio.Task[None]] = []
         self._rights = Rights(
             hub, follower, policy, authenticate, admission=self.admission, seats=self._seats
         )
@@ -101,13 +97,12 @@ class Gateway:
         follower.on_alone = self._tell_alone
 
     async def open(self) -> None:
-        self._running = [
-            asyncio.create_task(self._alarms.run()),
-            asyncio.create_task(self._presence.run()),
-        ]
+        self._loops.start("alarms", self._alarms.run())
+        self._loops.start("presence", self._presence.run())
 
     async def close(self) -> None:
-        await cancel_all([*self._running, *self._tasks])
+        await self._loops.close()
+        await self._tasks.close()
 
     def session(
         self, port: Port, codec: Codec, *, one_way: bool = False, address: str | None = None
@@ -222,7 +217,7 @@ class Gateway:
         else:
             self._lookup.let_go(mark.sub.topic for mark in marks or ())
             self._turnstile.entered()
-            self._spawn(self._guard_join(viewer, command, request, grants))
+            self._tasks.start("connect", self._guard_join(viewer, command, request, grants))
 
     def _marks_at_hand(self, grants: list[Grant], request: ConnectRequest) -> list[Mark] | None:
         """Find all topics in memory; None if Redis has to be asked for one of them."""
@@ -247,17 +242,13 @@ class Gateway:
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
                 await self._join(viewer, command, request, grants)
-        except (TimeoutError, Busy) as fault:
-            # Temporary, so the SDK comes back; any other error would keep it away for good.
-            session.refuse(command, failure_of(Busy(str(fault) or "busy")), codes.SERVER_ERROR)
         except Banned:
             session.close(codes.BANNED)
-        except CallError as fault:
-            close = codes.SERVER_ERROR if fault.temporary else codes.CLOSED_NOT_AVAILABLE
-            session.refuse(command, failure_of(fault), close)
-        except Exception:  # the boundary of a task: the client is told, the fault is logged
-            log.exception("connect failed", client=session.client)
-            session.refuse(command, codes.INTERNAL, codes.SERVER_ERROR)
+        except Exception as error:
+            failure = failure_of(error, method="connect", **viewer.log_ids)
+            # After a temporary one the SDK comes back; any other keeps it away for good.
+            close = codes.SERVER_ERROR if failure.temporary else codes.CLOSED_NOT_AVAILABLE
+            session.refuse(command, failure, close)
         finally:
             self._turnstile.left()
 
@@ -351,7 +342,7 @@ class Gateway:
             self._subscribed(viewer, command, request, Subscription(grant, topic))
             self._lookup.let_go((topic,))
         else:
-            self._spawn(self._guard_subscribe(viewer, command, request, grant))
+            self._tasks.start("subscribe", self._guard_subscribe(viewer, command, request, grant))
 
     async def _guard_subscribe(
         self, viewer: Viewer, command: int, request: SubscribeRequest, grant: Grant
@@ -365,13 +356,9 @@ class Gateway:
                 claimed.append(topic)
                 await self._ask_to_enter(viewer)
             self._subscribed(viewer, command, request, Subscription(grant, topic))
-        except TimeoutError:
-            session.finish_failed(command, failure_of(Busy("busy")))
-        except CallError as fault:
-            session.finish_failed(command, failure_of(fault))
-        except Exception:  # the boundary of a task: the client is told, the fault is logged
-            log.exception("subscribe failed", client=session.client, channel=request.channel)
-            session.finish_failed(command, codes.INTERNAL)
+        except Exception as error:
+            failure = failure_of(error, method="subscribe", **viewer.log_ids)
+            session.finish_failed(command, failure)
         finally:
             self._lookup.let_go(claimed)
 
@@ -430,8 +417,3 @@ class Gateway:
     def _admits(self, viewer: Viewer, sub: Subscription) -> bool:
         followed = self.follower.followed(sub.topic.show)
         return followed is None or self._policy.admits(viewer.asking, followed.state)
-
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -1,15 +1,15 @@
 """Calls of a connection: rpc, publish, history, presence. They run at the same time.
 
 Always: each call is answered once, within `COMMAND_SECONDS` where it is awaited here; a handler
-that breaks ends its own call, not the connection.
+that breaks ends its own call, not the connection. How an error is answered, and whether the log is
+told: `failure_of` (rpc.py).
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TypeVar
 
-import structlog
-
-from live.base.errors import Busy, CallError
+from live.aio.tasks import Tasks
 from live.connection.policy import Policy
 from live.connection.ports import RpcHandler
 from live.connection.rpc import SessionCall, failure_of
@@ -27,26 +27,26 @@ from live.protocol.commands import (
     PresenceStatsResult,
     PublishRequest,
     PublishResult,
+    Request,
     RpcRequest,
 )
 from live.showlog.follower import Follower
 from live.showlog.presence import is_small
 from live.showlog.store import decode_info
 
-COMMAND_SECONDS = 4.0  # the SDKs give up at 5 s and reconnect, which makes a storm of a delay
+R = TypeVar("R", bound=Request)
 
-Spawn = Callable[[Coroutine[object, object, None]], None]
-log = structlog.get_logger()
+COMMAND_SECONDS = 4.0  # the SDKs give up at 5 s and reconnect, which makes a storm of a delay
 
 
 class Calls:
     def __init__(
-        self, follower: Follower, policy: Policy, rpcs: Mapping[str, RpcHandler], spawn: Spawn
+        self, follower: Follower, policy: Policy, rpcs: Mapping[str, RpcHandler], tasks: Tasks
     ) -> None:
         self._follower = follower
         self._policy = policy
         self._rpcs = rpcs
-        self._spawn = spawn
+        self._tasks = tasks
 
     def take(self, viewer: Viewer, command: Command) -> None:
         """Start a call; the session is answered when it is done."""
@@ -55,13 +55,13 @@ class Calls:
             case RpcRequest():
                 self._rpc(viewer, command.id, body)
             case PublishRequest():
-                self._later(viewer, command.id, self._publish(viewer, command.id, body))
+                self._later(viewer, command.id, body, self._publish)
             case HistoryRequest():
-                self._later(viewer, command.id, self._history(viewer, command.id, body))
+                self._later(viewer, command.id, body, self._history)
             case PresenceRequest():
-                self._later(viewer, command.id, self._presence(viewer, command.id, body))
+                self._later(viewer, command.id, body, self._presence)
             case PresenceStatsRequest():
-                self._later(viewer, command.id, self._stats(viewer, command.id, body))
+                self._later(viewer, command.id, body, self._stats)
             case _:
                 raise AssertionError(f"no call: {body}")
 
@@ -71,21 +71,25 @@ class Calls:
         if handler is None:
             session.fail(command, codes.METHOD_NOT_FOUND)
             return
-        call = SessionCall(session, command, viewer.caller, viewer.show, bytes(request.data))
+        data = bytes(request.data)
+        call = SessionCall(session, command, viewer.caller, viewer.show, request.name, data)
         try:
             answer = handler(call)
-        except CallError as fault:
-            call.fail(fault)
-            return
-        except Exception as fault:  # one broken handler must not end the connection
-            log.exception("rpc failed", method=request.name, client=session.client)
-            call.fail(fault)
+        except Exception as error:  # one broken handler must not end the connection
+            call.fail(error)
             return
         if answer is not None:
-            self._spawn(_answer_later(call, answer, request.name))
+            self._tasks.start(request.name, _answer_later(call, answer))
 
-    def _later(self, viewer: Viewer, command: int, work: Coroutine[object, object, None]) -> None:
-        self._spawn(_guard(viewer, command, work))
+    def _later(
+        self,
+        viewer: Viewer,
+        command: int,
+        request: R,
+        work: Callable[[Viewer, int, R], Coroutine[object, object, None]],
+    ) -> None:
+        guarded = _guard(viewer, request.method, command, work(viewer, command, request))
+        self._tasks.start(request.method, guarded)
 
     async def _publish(self, viewer: Viewer, command: int, request: PublishRequest) -> None:
         data = bytes(request.data)
@@ -160,28 +164,19 @@ class Calls:
         return found
 
 
-async def _answer_later(call: SessionCall, answer: Awaitable[object], method: str) -> None:
+async def _answer_later(call: SessionCall, answer: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
             call.reply(await answer)
-    except TimeoutError:
-        call.fail(Busy("no answer in time: repeat with the same key"))
-    except CallError as fault:
-        call.fail(fault)
-    except Exception as fault:  # the boundary of a task: the client is told, the fault is logged
-        log.exception("rpc failed", method=method)
-        call.fail(fault)
+    except Exception as error:
+        call.fail(error)
 
 
-async def _guard(viewer: Viewer, command: int, work: Coroutine[object, object, None]) -> None:
-    session = viewer.session
+async def _guard(
+    viewer: Viewer, method: str, command: int, work: Coroutine[object, object, None]
+) -> None:
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
             await work
-    except TimeoutError:
-        session.fail(command, failure_of(Busy("no answer in time")))
-    except CallError as fault:
-        session.fail(command, failure_of(fault))
-    except Exception:  # the boundary of a task: the client is told, the fault is logged
-        log.exception("command failed", client=session.client)
-        session.fail(command, codes.INTERNAL)
+    except Exception as error:
+        viewer.session.fail(command, failure_of(error, method=method, **viewer.log_ids))

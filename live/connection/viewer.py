@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from live.base.faults import tell_fault
 from live.connection.policy import Asking, Grant
 from live.domain.caller import Caller
 from live.domain.ids import ShowId
 from live.fanout.cohort import Member
 from live.fanout.topic import Topic
+from live.protocol import codes
 from live.protocol.commands import ClientInfo
 from live.protocol.session import Session
 
@@ -43,6 +45,10 @@ class Viewer:
         return self.member.show if self.member is not None else self.show or self.entering
 
     @property
+    def log_ids(self) -> dict[str, str | None]:
+        return {"connection": self.session.client, "show": self.here}
+
+    @property
     def info(self) -> ClientInfo:
         return ClientInfo(self.caller.sub, self.session.client)
 
@@ -56,3 +62,14 @@ def viewer_of(session: Session) -> Viewer:
     viewer = session.attachment
     assert isinstance(viewer, Viewer), "an open session has a viewer"
     return viewer
+
+
+def take(session: Session, frame: bytes) -> None:
+    """Give a session what its peer sent; a bug in that ends this connection alone, and is seen."""
+    try:
+        session.receive(frame)
+    except Exception as error:
+        viewer = session.attachment
+        show = viewer.here if isinstance(viewer, Viewer) else None
+        tell_fault("session.failed", error, connection=session.client, show=show)
+        session.close(codes.SERVER_ERROR)

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import ClassVar
 from urllib.parse import parse_qs
 
-import structlog
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -19,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from live.connection.application import Gateway
+from live.connection.viewer import take
 from live.fanout import metrics
 from live.fanout.cohort import BUFFER_HARD_BYTES
 from live.protocol import codes
@@ -29,8 +29,6 @@ from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.transport.origin import origin_allowed
-
-log = structlog.get_logger()
 
 FLUSH_SECONDS = 5.0  # for the last replies of a connection that we close
 
@@ -200,8 +198,4 @@ async def _read(socket: WebSocket, session: Session, codec: Codec) -> None:
         if len(frame) > MESSAGE_BYTES_MAX:
             session.close(codes.TOO_BIG)
             continue
-        try:
-            session.receive(frame)
-        except Exception:  # a bug in one command must end this connection only, and be seen
-            log.exception("session failed", client=session.client)
-            session.close(codes.SERVER_ERROR)
+        take(session, frame)

@@ -14,7 +14,6 @@ from http import HTTPStatus
 from typing import ClassVar
 
 import msgspec
-import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -22,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from live.connection.admission import Admission
 from live.connection.application import Gateway
 from live.connection.headcount import Place
+from live.connection.viewer import take
 from live.fanout.cohort import BUFFER_HARD_BYTES
 from live.protocol import codes
 from live.protocol.codec import MESSAGE_BYTES_MAX
@@ -31,8 +31,6 @@ from live.protocol.commands import SubscribeRequest
 from live.protocol.session import Session
 from live.protocol.shared import Shared
 from live.transport.asgi import address_of, page_allowed
-
-log = structlog.get_logger()
 
 BODY_SECONDS = 5.0  # for the body of a POST, as for a request's head
 
@@ -124,11 +122,7 @@ class SseEndpoint:
         last_event = request.headers.get("last-event-id", "")
         address = address_of(request)
         session = self._gateway.session(port, SSE, one_way=True, address=address)
-        try:
-            session.receive(_with_position(asked, last_event))
-        except Exception:  # a bug must end this stream only, and be seen
-            log.exception("session failed", client=session.client)
-            session.close(codes.SERVER_ERROR)
+        take(session, _with_position(asked, last_event))
         return _EventStream(port, session, self._gateway.admission, counted_as)
 
     def _refusal(self, request: Request) -> HTTPStatus | None:

@@ -369,7 +369,7 @@ async def test_connects_that_fail_leave_no_topic(redis_url: str, show: ShowId) -
         shop.pause.set()
         asking.cancel()
 
-        await asyncio.wait(shop.gateway._tasks)
+        await shop.gateway._tasks.finish()
 
         followed = shop.gateway.follower.current(show)
         assert followed is not None

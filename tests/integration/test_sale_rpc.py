@@ -11,18 +11,19 @@ import pytest
 
 from live.api.join import Snapshot
 from live.api.rpc.methods import REACTIONS_BURST, SaleRpc
-from live.base.errors import BadField, Busy, CallError, Conflict, Denied, NotFound
+from live.base.errors import BadField, Busy, Conflict, Denied, NotFound
 from live.base.settings import Guests
 from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk
 from live.buying.me import Me, MeView
 from live.buying.waitlist import Waitlist
+from live.connection.rpc import failure_of
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Mode
 from live.domain.order import OrderView
 from live.hosting.views import view_show
-from live.ledger.db.pool import Pool
+from live.ledger.db.pool import DATABASE_ERRORS, Pool
 from live.ledger.settle.waitlist import WaitlistRows
 from tests.support.answers import Json
 from tests.support.ledger_kit import PRICE
@@ -396,10 +397,11 @@ async def test_reactions_of_one_connection_are_bounded(client: Client) -> None:
 async def test_broken_engine_is_told_as_busy(client: Client) -> None:
     """What breaks inside is logged, and the client hears 111: repeat."""
     await client.sale.pool.close()
-    with pytest.raises(CallError) as caught:
+    with pytest.raises(DATABASE_ERRORS) as caught:
         await client.call(viewer(), "order.get", {"hold": uuid()})
-    assert caught.value.code == 111
-    assert "pool" not in str(caught.value)
+    failure = failure_of(caught.value)
+    assert failure.code == 111
+    assert "pool" not in failure.message
 
 
 async def test_first_paid_offer_is_not_held(

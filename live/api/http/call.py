@@ -26,7 +26,6 @@ from live.api.problems import (
     WrongMediaType,
     answer_fault,
     answer_problem,
-    answer_unavailable,
 )
 from live.api.session import SAFE_METHODS, check_origin, renew_session, session_token
 from live.base.decode import read
@@ -34,9 +33,7 @@ from live.base.errors import BadField, CallError, Denied, NotFound
 from live.base.failpoint import failpoint
 from live.domain.caller import Caller, Role
 from live.domain.ids import OfferId, ShowId, is_id, is_sub
-from live.hosting.carry import UNREACHABLE
 from live.ledger.db.idempotency import CallKey
-from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.show_command import Actor
 
 log = structlog.get_logger()
@@ -61,23 +58,14 @@ def make_route(deps: ApiDeps, endpoint: Endpoint[B]) -> Route:
             return answer_problem(error)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        except (*DATABASE_ERRORS, *UNREACHABLE) as error:
-            if isinstance(error, _OUR_FAULTS):
-                return answer_fault(error, path=endpoint.path)
-            return answer_unavailable(error, path=endpoint.path)
-        # The boundary: a bug in one call must answer this caller and concern nobody else.
-        except Exception as error:
-            return answer_fault(error, path=endpoint.path)
+        except Exception as error:  # a bug in one call concerns nobody but its caller
+            ids = {part: id for part, id in request.path_params.items() if part in _LOGGED}
+            return answer_fault(error, call=name, **ids)
 
     return Route(endpoint.path, handle, methods=[endpoint.method], name=name)
 
 
-# Postgres answered, and did not like what we sent: repeating will not help.
-_OUR_FAULTS = (
-    asyncpg.SyntaxOrAccessError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.DataError,
-)
+_LOGGED = ("show", "offer", "order", "payment")  # not `sub`, who is a person
 
 
 async def _run(

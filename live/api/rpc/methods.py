@@ -1,8 +1,8 @@
 """The RPC methods of the public contract: read the request, call the use case, answer.
 
-Always: a handler never raises to the connection: what a client did wrong becomes his error, and any
-other fault is logged and answered `111`, so the client repeats with the same key.
-Not here: deadlines and the number of calls at once (realtime), rules (sales, shows).
+Always: a handler raises what is the client's fault and lets any other one pass; who called it
+answers (connection/calls.py).
+Not here: deadlines and the number of calls at once (connection), rules (buying, hosting).
 """
 
 import time
@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
-import structlog
 from msgspec import UNSET
 
 from live.api.join import Snapshot
@@ -18,7 +17,7 @@ from live.api.limits import AddressLimit
 from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty
 from live.base.decode import read
-from live.base.errors import BadField, Busy, CallError, NotFound, TooManyTries
+from live.base.errors import Busy, CallError, NotFound, TooManyTries
 from live.buying.checkout import Checkout
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.purchase import Purchase
@@ -28,8 +27,6 @@ from live.connection.ports import RpcCall, RpcHandler
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderView
-
-log = structlog.get_logger()
 
 REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thumb, not a script
 # Of one range of addresses and worker, whoever pays from there. A crowd behind one carrier's NAT
@@ -80,8 +77,8 @@ class SaleRpc:
 
     def handlers(self) -> Mapping[str, RpcHandler]:
         return {
-            "time.now": _direct(_time_now),
-            "offer.hold": _direct(self.hold),
+            "time.now": _time_now,
+            "offer.hold": self.hold,
             "show.state": _task(requests.ShowName, self.show_state),
             "hold.release": _task(requests.HoldName, self.release),
             "hold.checkout": _task(requests.CheckoutRequest, self.pay),
@@ -193,50 +190,16 @@ def _key(text: str) -> HoldKey:
     return HoldKey(bytes.fromhex(text.replace("-", "")))
 
 
-def _direct(handle: Callable[[RpcCall], None]) -> RpcHandler:
-    """A handler that answers by itself, at once or from a callback."""
-
-    def handler(call: RpcCall) -> None:
-        try:
-            handle(call)
-        except CallError as error:
-            call.fail(error)
-        except Exception as error:  # a bug in one call must not end its connection
-            call.fail(_broken(error))
-
-    return handler
-
-
 def _task(
     kind: type[Request], handle: Callable[[RpcCall, Request], Awaitable[object]]
 ) -> RpcHandler:
     """A handler that waits for something: the request is read before a task is made."""
     decoder = msgspec.json.Decoder(kind)
 
-    def handler(call: RpcCall) -> Awaitable[object] | None:
-        try:
-            request = read_data(decoder, call.data)
-        except BadField as error:
-            call.fail(error)
-            return None
-        return _guarded(handle(call, request))
+    def handler(call: RpcCall) -> Awaitable[object]:
+        return handle(call, read_data(decoder, call.data))
 
     return handler
-
-
-async def _guarded(work: Awaitable[object]) -> object:
-    try:
-        return await work
-    except CallError:
-        raise
-    except Exception as error:
-        raise _broken(error) from error
-
-
-def _broken(error: Exception) -> Busy:
-    """A fault of ours or of an engine: the connection outlives it, the client repeats."""
-    log.error("rpc.broke", error=repr(error))
-    return Busy("something broke here; repeat with the same key")
 
 
 _HOLD = msgspec.json.Decoder(requests.HoldRequest)

@@ -13,11 +13,11 @@ Runs on: the event loop; uvloop joins what is written in one loop turn into one 
 import asyncio
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
-import structlog
 from websockets.extensions import Extension
 from websockets.frames import Opcode
 
 from live.connection.headcount import Place
+from live.connection.viewer import take
 from live.fanout import metrics
 from live.fanout.cohort import BUFFER_HARD_BYTES
 from live.protocol import codes
@@ -45,8 +45,6 @@ _HEADERS = {
     opcode: tuple(frame_header(FINAL | opcode, length) for length in range(126))
     for opcode in (Opcode.TEXT, Opcode.BINARY)
 }
-
-log = structlog.get_logger()
 
 
 class Owner(Protocol):
@@ -280,11 +278,5 @@ class UpgradedLine(asyncio.Protocol):
             self.transport.write_eof()
 
     def _deliver(self, message: bytes) -> None:
-        session = self.session
-        if session is None:
-            return  # lost by what came just before
-        try:
-            session.receive(message)
-        except Exception:  # a bug in one command must end this connection only, and be seen
-            log.exception("session failed", client=session.client)
-            session.close(codes.SERVER_ERROR)
+        if self.session is not None:  # not lost by what came just before
+            take(self.session, message)
