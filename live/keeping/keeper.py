@@ -27,6 +27,7 @@ from dataclasses import replace
 import orjson
 import structlog
 
+from live.aio.loops import repeat
 from live.base.errors import Busy, StockLost
 from live.base.failpoint import failpoint
 from live.chat.store import lasting_keys
@@ -38,7 +39,7 @@ from live.domain.show import ShowState, ShowStatus
 from live.hosting.carry import Carrier
 from live.hosting.metrics import LOST_PARTS, WHOLE_RUN
 from live.hosting.pulse import Pulses, offers_of
-from live.keeping.duty import SURVIVABLE, Duty
+from live.keeping.duty import Duty
 from live.keeping.leadership import Leadership
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.offer_rows import OfferRows
@@ -109,7 +110,8 @@ class Keeper:
         ]
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._lead(stop))
+                # Without Postgres nobody leads; duties that need Redis alone go on as before.
+                group.create_task(repeat("lead", self.lead_once, stop, every_seconds=LEAD_EVERY_S))
                 for duty in duties:
                     group.create_task(duty.run(stop))
         finally:
@@ -146,23 +148,6 @@ class Keeper:
             if show in self._states
             and any(terms.phase is Phase.CLOSING for terms in self._states[show].offers)
         ]
-
-    async def _lead(self, stop: asyncio.Event) -> None:
-        failing = False
-        while not stop.is_set():
-            try:
-                await self.lead_once()
-            except SURVIVABLE as error:
-                # Without Postgres nobody leads; duties that need Redis alone go on as before.
-                if not failing:
-                    log.warning("keeper_failing", duty="lead", error=repr(error))
-                failing = True
-            else:
-                failing = False
-            try:
-                await asyncio.wait_for(stop.wait(), LEAD_EVERY_S)
-            except TimeoutError:
-                pass  # the usual end of a wait
 
     async def lead_once(self) -> None:
         """List the active shows and settle which of them are ours."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from live.base.errors import Busy
 from live.domain.hold import MovementKind
@@ -342,14 +343,24 @@ async def test_waiting_show_does_not_hold_up_the_others() -> None:
     assert calls.count(ShowId("silent")) == 1
 
 
-async def test_bug_in_a_duty_is_not_swallowed() -> None:
-    """Only what engines do when they are away is survived."""
+async def test_bug_in_a_duty_costs_its_show_alone_and_is_told() -> None:
+    """The others go on, and the log has one record with the duty, the show and the traceback."""
+    stop, done = asyncio.Event(), []
 
     async def work(show: ShowId) -> None:
-        raise KeyError(show)
+        if show == "bad":
+            raise KeyError("a bug")
+        done.append(show)
+        if len(done) > 10:
+            stop.set()
 
-    with pytest.raises(KeyError):
-        await Duty("test", 0.01, shows_of("any"), work).run(asyncio.Event())
+    with capture_logs() as lines:
+        async with asyncio.timeout(WAIT_S):
+            await Duty("test", 0.01, shows_of("bad", "good"), work).run(stop)
+
+    [line] = lines
+    assert (line["loop"], line["show"]) == ("test", "bad")
+    assert isinstance(line["exc_info"], KeyError)
 
 
 @asynccontextmanager
