@@ -24,6 +24,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from live.aio.tasks import Tasks
 from live.base.errors import Busy, CallError
 from live.base.settings import Guests, split_secrets
 from live.domain.caller import ALL_SHOWS, Caller, Role
@@ -131,6 +132,7 @@ class Authenticator:
         self._key_set = None if jwks_url is None else _client(jwks_url)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = -float("inf")  # monotonic seconds; of the last try, good or bad
+        self._tasks = Tasks()
         self._fetching: asyncio.Task[None] | None = None
 
     def caller(self, token: str) -> Caller:
@@ -326,7 +328,7 @@ class Authenticator:
 
     def _start_fetch(self, age: float) -> None:
         if self._fetching is None and age > KEY_SET_RETRY_SECONDS:
-            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+            self._fetching = self._tasks.start("key_set", self._fetch())
 
     async def _fetch(self) -> None:
         assert self._key_set is not None, "only called with a key set"

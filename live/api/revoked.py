@@ -7,7 +7,6 @@ Bounded by the people who were logged out within the life of a token, about 300 
 Runs on: the event loop; one task reads.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -16,12 +15,12 @@ from datetime import datetime
 
 import structlog
 
-from live.aio.tasks import cancel_all
+from live.aio.loops import repeat
+from live.aio.tasks import Tasks
 from live.api.auth import TOKEN_LIFE_MAX_SECONDS
 from live.domain.caller import ABOVE_ALL, RANKS, Caller
 from live.domain.ids import BuyerId, ShowId
 from live.hosting.carry import UNREACHABLE
-from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.revocations import Revocation, RevocationRows
 from live.ledger.hosting.show_command import Actor
 from live.protocol.codes import FORCED
@@ -51,16 +50,16 @@ class Revoked:
         self._people: dict[BuyerId, dict[tuple[str, int], tuple[int, int]]] = {}
         self._read_to: datetime | None = None
         self._forget_at = 0.0
-        self._reading: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     async def open(self) -> None:
         """Read what counts, then go on reading. Raises DATABASE_ERRORS."""
         await self._read()
-        self._reading = asyncio.create_task(self._run())
+        # While Postgres is away what was heard before still counts.
+        self._tasks.start("log_outs", repeat("log_outs", self._read_on, every_seconds=POLL_SECONDS))
 
     async def close(self) -> None:
-        if self._reading is not None:
-            await cancel_all([self._reading])
+        await self._tasks.close()
 
     # What a check asks
 
@@ -135,19 +134,9 @@ class Revoked:
 
     # Reading
 
-    async def _run(self) -> None:
-        failing = False
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            try:
-                await self._read()
-            except DATABASE_ERRORS as error:
-                if not failing:  # once an outage: what was heard before still counts
-                    log.warning("log_outs_unread", error=str(error))
-                failing = True
-            else:
-                failing = False
-            self._forget()
+    async def _read_on(self) -> None:
+        self._forget()
+        await self._read()
 
     async def _read(self) -> None:
         async with aclosing(self._rows.changed_since(self._read_to)) as found:

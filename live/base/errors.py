@@ -126,14 +126,3 @@ class OutboxLost(Busy):
     def __init__(self, show: str) -> None:
         super().__init__(f"the outbox of show {show} is gone")
         self.show = show
-
-
-_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
-
-
-def is_bug(error: BaseException) -> bool:
-    """Whether our own code is at fault: then a log wants the traceback, too.
-
-    Engines and providers that are away raise none of these, and would fill the log with them.
-    """
-    return isinstance(error, _BUGS)

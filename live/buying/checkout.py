@@ -20,6 +20,7 @@ import structlog
 from live.base.errors import BadField, Busy, CallError, Conflict, NotFound
 from live.base.failpoint import failpoint
 from live.buying.earlier_calls import EarlierCalls
+from live.base.faults import tell_fault
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.offers import OfferBook
 from live.buying.payment_run import PaymentRun
@@ -176,7 +177,7 @@ class Checkout:
         self._flows.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, CallError):
-            log.error("checkout.broke", error=repr(error), **call.log_ids())
+            tell_fault("checkout.broke", error, **call.log_ids())
 
     async def _pay_hold(self, call: Call) -> CheckoutAnswer:
         offers, name = self._book.of(call.show), call.provider.name

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from live.aio.tasks import Tasks
 from live.domain.ids import ShowId
 from live.hosting.carry import UNREACHABLE
 
@@ -28,21 +29,21 @@ class ReactionTally:
     def __init__(self, store: ReactionStore) -> None:
         self._store = store
         self._counts: dict[tuple[ShowId, str], int] = {}
-        self._flushing: asyncio.Task[None] | None = None
+        self._waiting = False  # for the next flush
+        self._tasks = Tasks()
 
     def add(self, show: ShowId, kind: str) -> None:
         self._counts[show, kind] = self._counts.get((show, kind), 0) + 1
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush_soon())
+        if not self._waiting:
+            self._waiting = True
+            self._tasks.start("reactions", self._flush_soon())
 
     async def close(self) -> None:
-        if self._flushing is not None:
-            self._flushing.cancel()
-        await self._flush()
+        await self._tasks.finish()
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(FLUSH_S)
-        self._flushing = None
+        self._waiting = False
         await self._flush()
 
     async def _flush(self) -> None:

@@ -5,10 +5,12 @@ Owns: which session is to be woken in which second. Always: a session that is al
 alarm, one that has ended has none.
 """
 
-import asyncio
 from collections.abc import Callable
 from math import ceil
 
+from live.aio.loops import repeat
+from live.base.faults import tell_fault
+from live.protocol import codes
 from live.protocol.session import Session
 
 TICK_SECONDS = 1.0
@@ -45,9 +47,14 @@ class Alarms:
             due = self._due.pop(self._next, {})
             self._next += 1
             for session in due:
-                self._set(session, session.wake(now))
+                try:
+                    self._set(session, session.wake(now))
+                except Exception as error:  # one session's must not cost the others their alarms
+                    tell_fault("session.failed", error, connection=session.client)
+                    session.close(codes.SERVER_ERROR)
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
+        async def tick() -> None:
             self.tick()
+
+        await repeat("alarms", tick, every_seconds=TICK_SECONDS)

@@ -7,10 +7,10 @@ Called by: the payment worker, which holds the payment's lease.
 Not here: which step follows (domain/payment_flow.py); captures, voids, refunds (money_moves.py).
 """
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
+from live.aio.loops import Backoff
 from live.base.errors import Conflict, NotFound
 from live.base.failpoint import failpoint
 from live.domain.hold import HoldState
@@ -39,14 +39,14 @@ from live.domain.payment_states import FINAL
 from live.payments.port import Authorisation, Provider, authorise_request
 from live.payments.ports import WorkerRows, WorkerStock
 
-BACKOFF_MS, BACKOFF_MS_MAX = 500, 300_000
+BACKOFF_S, BACKOFF_S_MAX = 0.5, 300.0
 UNITS_TAKEN_MS = 2_000  # at least, after units were sold: the order row comes through the outbox
 OTHER_PURCHASE = "this key belongs to another purchase"
 
 
-def backoff_ms(tries: int, *, ms_max: int = BACKOFF_MS_MAX) -> int:
-    """Doubles with each try up to a bound; the jitter keeps many rows from coming back at once."""
-    return int(min(BACKOFF_MS << min(tries, 20), ms_max) * random.uniform(0.7, 1.3))
+def backoff_ms(tries: int, *, seconds_max: float = BACKOFF_S_MAX) -> int:
+    """How long to wait after so many tries."""
+    return int(1_000 * Backoff(BACKOFF_S, seconds_max).seconds(tries + 1))
 
 
 class Decisions:

@@ -14,7 +14,10 @@ from collections.abc import Coroutine, Mapping
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from live.base.errors import Busy, is_bug
+from live.aio.loops import Backoff, pause, repeat
+from live.aio.tasks import Tasks
+from live.base.errors import Busy
+from live.base.faults import tell_fault
 from live.domain.payment import MoneyJob, Payment, RefundNews, log_ids
 from live.payments.decisions import Decisions, backoff_ms
 from live.payments.metrics import DECISIONS, JOBS
@@ -26,6 +29,7 @@ LEASE_MS = 20_000  # longer than any one provider call, so nobody else takes ove
 TAKE_MAX = 32  # payments and jobs taken at a time, of each
 CALLS_MAX = 64  # rows under way before no more are taken: providers limit their clients too
 POLL_S = 0.25  # how long new work may wait when nobody calls `wake`
+TAKE_AGAIN = Backoff(POLL_S, seconds_max=2.0)  # after Postgres did not say what is due
 AGE_ALARM_MS = 86_400_000  # a payment undecided for a day needs a person
 
 log = structlog.get_logger()
@@ -47,7 +51,7 @@ class PaymentWorker:
         self.moves = MoneyMoves(rows, stock, providers, self.decisions, wake=self.wake)
         self._lease_ms = lease_ms
         self._news = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def wake(self) -> None:
         """Look for work now."""
@@ -55,25 +59,19 @@ class PaymentWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; what has begun is finished."""
-        while not stop.is_set():
+
+        async def turn() -> None:
             self._news.clear()
-            found = 0
-            if len(self._tasks) < CALLS_MAX:
-                try:
-                    found = await self._start_due()
-                except Exception as error:
-                    # The loop outlives whatever Postgres does: the rows keep the work.
-                    log.error(
-                        "payment_worker.take_failed", error=repr(error), exc_info=is_bug(error)
-                    )
-            if not found:
-                await self._sleep(stop)
-        await asyncio.gather(*self._tasks)
+            if len(self._tasks) >= CALLS_MAX or not await self._start_due():
+                await pause(POLL_S, self._news, stop)
+
+        await repeat("payment_worker", turn, stop, backoff=TAKE_AGAIN)
+        await self._tasks.finish()
 
     async def run_once(self) -> bool:
         """One pass over what is due, to its end; whether there was any."""
         found = await self._start_due()
-        await asyncio.gather(*self._tasks)
+        await self._tasks.finish()
         return found > 0
 
     async def _start_due(self) -> int:
@@ -85,26 +83,19 @@ class PaymentWorker:
             rows.take_refund_news(lease_ms=lease_ms, limit=TAKE_MAX),
         )
         for payment in payments:
-            self._spawn(self._guarded_payment(payment))
+            self._start(self._guarded_payment(payment))
         for job in jobs:
-            self._spawn(self._guarded_job(job))
+            self._start(self._guarded_job(job))
         for one in news:
-            self._spawn(self._guarded_news(one))
+            self._start(self._guarded_news(one))
         return len(payments) + len(jobs) + len(news)
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        self._tasks.start("payment_worker", work).add_done_callback(self._ended)
 
-    async def _sleep(self, stop: asyncio.Event) -> None:
-        """Until there may be work: news, room for more calls, or the poll."""
-        waits = [asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(stop.wait())]
-        room = self._tasks if len(self._tasks) >= CALLS_MAX else set()
-        await asyncio.wait({*waits, *room}, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        if len(self._tasks) == CALLS_MAX - 1:
+            self.wake()  # there is room again
 
     # Payments that nobody finished.
 
@@ -114,7 +105,7 @@ class PaymentWorker:
             decision = await self._decide_or_postpone(payment)
         except Exception as error:
             # One payment's fault must not stop the others; its lease brings it back.
-            log.error("payment.undecided", error=repr(error), exc_info=is_bug(error))
+            tell_fault("payment.undecided", error)
             return
         DECISIONS.labels(decision.partition(":")[0]).inc()
         level = log.error if payment.age_ms > AGE_ALARM_MS else log.info
@@ -135,7 +126,7 @@ class PaymentWorker:
             result = await self._do_or_retry(job)
         except Exception as error:
             # One job's fault must not stop the others; its lease brings it back.
-            log.error("money_job.broken", error=repr(error), exc_info=is_bug(error))
+            tell_fault("money_job.broken", error)
             result = "broken"
         JOBS.labels(job.kind, result).inc()
         if result != "done":
@@ -156,6 +147,6 @@ class PaymentWorker:
             result = await self.moves.look(news)
         except Exception as error:
             # One payment's fault must not stop the others; its turn ends, and the news stay.
-            log.error("refund_news.broken", error=repr(error), exc_info=is_bug(error))
+            tell_fault("refund_news.broken", error)
             result = "broken"
         JOBS.labels("refund_news", result).inc()

@@ -26,6 +26,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from live.aio.tasks import Tasks
 from live.base.keepalive import redis_options
 from live.base.redis_url import NodeUrl
 from live.redis.memory import note_refusal
@@ -57,7 +58,7 @@ class Clients:
         self._decode = decode
         self._clients: dict[NodeUrl, Redis] = {}
         self._rests: dict[NodeUrl, float] = {}  # until when a node is not asked
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Tasks()
         self.nodes.on_change.append(self._let_go)
 
     def at(self, node: NodeUrl) -> Redis:
@@ -83,7 +84,7 @@ class Clients:
 
     async def close(self) -> None:
         await self.nodes.close()
-        await asyncio.gather(*self._closing)
+        await self._closing.finish()
         for client in self._clients.values():
             await client.aclose()
 
@@ -147,6 +148,4 @@ class Clients:
         """Close the clients of nodes that have no slots any more."""
         for node in self._clients.keys() - self.nodes.all():
             self._rests.pop(node, None)
-            task = asyncio.create_task(self._clients.pop(node).aclose())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._closing.start("close", self._clients.pop(node).aclose())

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from live.aio.tasks import Tasks
 from live.base.errors import EngineError
 from live.base.keepalive import redis_options
 from live.base.redis_url import SLOTS, NodeUrl, is_cluster, node_named, read_slots, seeds_of
@@ -42,6 +43,7 @@ class Nodes:
         self._seeds = seeds_of(url)
         self._table = [self._seeds[0]] * (SLOTS if self.clustered else 1)
         self._all = frozenset(self._seeds[:1])
+        self._tasks = Tasks()
         self._looking: asyncio.Task[bool] | None = None
         self._looked_at = float("-inf")
         self._silent = False
@@ -63,9 +65,7 @@ class Nodes:
             raise EngineError("no node of the Redis cluster answers")
 
     async def close(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._tasks.close()
 
     async def look(self) -> None:
         """Ask a node where the slots are now; without an answer the table stays as it is."""
@@ -95,7 +95,7 @@ class Nodes:
 
     def _look_once(self) -> asyncio.Task[bool]:
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
+            self._looking = self._tasks.start("look", self._look())
         return self._looking
 
     async def _look(self) -> bool:

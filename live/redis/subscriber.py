@@ -9,21 +9,17 @@ Not here: which node carries a channel (subscribers.py).
 """
 
 import asyncio
-import random
 from typing import Protocol
 
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import MovedError
 
-from live.base.errors import reason_of
+from live.aio.loops import Backoff, Trouble, pause
 
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 3.0  # three beats without an answer
-BACKOFF_SECONDS_MAX = 2.0
-
-log = structlog.get_logger()
+BACKOFF = Backoff(0.05, seconds_max=2.0)
 
 
 class Listener(Protocol):
@@ -51,7 +47,7 @@ class Subscriber:
         self._asked: set[str] = set()  # on the connection of now
         self._changed = asyncio.Event()
         self._heard_at = 0.0
-        self._opened = False
+        self._trouble = Trouble("pub/sub", BACKOFF)  # until a channel is confirmed
 
     def renew(self) -> None:
         """Ask for what is new, give up what is gone."""
@@ -59,17 +55,14 @@ class Subscriber:
 
     async def run(self) -> None:
         """Read until cancelled; reconnect by itself."""
-        tries = 0
         while True:
+            seconds = BACKOFF.first_seconds
             try:
                 await self._read_one_connection()
-            except (RedisError, OSError, TimeoutError) as fault:
-                log.warning("pub/sub connection lost", fault=reason_of(fault), tries=tries)
-            tries = 0 if self._opened else tries + 1
-            self._opened = False
+            except Exception as error:  # whatever it was, a process must not go deaf
+                seconds = self._trouble.failed(error)
             await self._listener.take_end()
-            pause = min(BACKOFF_SECONDS_MAX, 0.05 * 2.0 ** min(tries, 10))
-            await asyncio.sleep(random.uniform(pause / 2, pause))
+            await asyncio.sleep(seconds)
 
     async def _read_one_connection(self) -> None:
         pubsub = self._redis.pubsub()
@@ -101,7 +94,7 @@ class Subscriber:
             if kind == "smessage":
                 self._listener.take_message(message["channel"].decode(), message["data"])
             elif kind == "ssubscribe":
-                self._opened = True
+                self._trouble.over()
                 self._listener.take_confirmation(message["channel"].decode())
             elif kind == "sunsubscribe":
                 self._take_end_of(message["channel"].decode())
@@ -123,11 +116,7 @@ class Subscriber:
             if loop.time() >= ping_at:
                 await pubsub.ping()
                 ping_at = loop.time() + BEAT_SECONDS
-            try:
-                async with asyncio.timeout_at(ping_at):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass  # time for the next beat
+            await pause(ping_at - loop.time(), self._changed)
         raise TimeoutError(f"nothing heard for {SILENT_SECONDS} s")
 
     async def _ask(self, pubsub: PubSub) -> None:

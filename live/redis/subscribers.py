@@ -7,12 +7,13 @@ the channels of the others (redis-py's ClusterPubSub reads its nodes in turn).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Final
 
 from redis.exceptions import MovedError
 
-from live.aio.tasks import cancel_all
+from live.aio.loops import repeat
+from live.aio.tasks import Tasks, cancel_all
 from live.base.redis_url import NodeUrl
 from live.redis.clients import Clients
 from live.redis.subscriber import Subscriber
@@ -39,20 +40,21 @@ class Subscribers:
         self._heard: set[str] = set()  # confirmed where they are asked for
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._stations: dict[NodeUrl, _Station] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         clients.nodes.on_change.append(self._place_all)
 
     async def run(self) -> None:
         """Look at the slots from time to time, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+        async def look() -> None:
             await self._clients.nodes.look()
             self._place_all()
 
+        await repeat("slots", look, every_seconds=LOOK_EVERY_SECONDS)
+
     async def close(self) -> None:
         self._wanted.clear()
-        await cancel_all(self._tasks)
-        await cancel_all(station.task for station in self._stations.values())
+        await self._tasks.close()
 
     async def want(self, channel: str) -> None:
         """Listen to a channel; returns once Redis has confirmed it. Raises TimeoutError."""
@@ -86,7 +88,7 @@ class Subscribers:
     def evict(self, channel: str, node: NodeUrl) -> None:
         if self._places.get(channel) == node:
             self._leave(channel)
-            self._later(self._look_and_place(channel))
+            self._tasks.start("place", self._look_and_place(channel), channel=channel)
 
     def redirect(self, moved: MovedError, node: NodeUrl) -> None:
         self._clients.nodes.moved(moved.slot_id, moved.host, moved.port, node)
@@ -111,7 +113,7 @@ class Subscribers:
         self._places[channel] = node
         station = self._stations.get(node)
         if station is None:
-            station = self._stations[node] = _Station(self, node, self._clients)
+            station = self._stations[node] = _Station(self, node, self._clients, self._tasks)
         station.channels.add(channel)
         station.subscriber.renew()
 
@@ -126,32 +128,23 @@ class Subscribers:
         station.subscriber.renew()
         if not station.channels:
             del self._stations[node]
-            self._keep(station.task)
-            self._later(cancel_all([station.task]))
+            self._tasks.start("leave", cancel_all([station.task]))
 
     async def _look_and_place(self, channel: str) -> None:
         # Without an answer it is asked for at the old place, which says MOVED if it knows better.
         await self._clients.nodes.look()
         self._place(channel)
 
-    def _later(self, work: Coroutine[object, object, None]) -> None:
-        self._keep(asyncio.get_running_loop().create_task(work))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """Until it is done, or `close` ends it."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 class _Station:
     """One node's connection: what is asked for there, and the task that reads."""
 
-    def __init__(self, owner: Subscribers, node: NodeUrl, clients: Clients) -> None:
+    def __init__(self, owner: Subscribers, node: NodeUrl, clients: Clients, tasks: Tasks) -> None:
         self.channels: set[str] = set()
         self._owner = owner
         self._node = node
         self.subscriber = Subscriber(clients.at(node), self.channels, self)
-        self.task = asyncio.create_task(self.subscriber.run())
+        self.task = tasks.start("pub/sub", self.subscriber.run())
 
     def take_message(self, channel: str, data: bytes) -> None:
         self._owner.on_message(channel, data)

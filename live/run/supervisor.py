@@ -25,6 +25,7 @@ import httpx
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
+from live.aio.tasks import Tasks
 from live.base.errors import EngineError, SettingsError
 from live.base.settings import Settings, resolve_secret
 from live.base.telemetry import MULTIPROCESS_ENV, QUIET_ENV
@@ -90,7 +91,7 @@ class Supervisor:
         self._quiet = quiet
         self._sandbox = sandbox and settings.sandbox_url is None
         self._children: list[_Child] = []
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers = Tasks()
         self._socket: socket.socket | None = None
         self._metrics_dir = Path(tempfile.mkdtemp(prefix="live-metrics-"))
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -132,9 +133,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop gateways first, then settlers, then the sandbox; within a bound, then by force."""
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await self._watchers.close()
         for name in ("gateway", "settler", "sandbox"):
             await asyncio.gather(*(_stop(c) for c in self._children if c.name == name))
         if self._socket is not None:
@@ -206,7 +205,7 @@ class Supervisor:
     async def _start(self, child: _Child) -> None:
         self._children.append(child)
         await child.start()
-        self._watchers.append(asyncio.create_task(self._watch(child)))
+        self._watchers.start("watch", self._watch(child), child=child.name)
 
     async def _watch(self, child: _Child) -> None:
         while True:
@@ -273,7 +272,8 @@ async def _stop(child: _Child) -> None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), STOP_GRACE_S)
+        async with asyncio.timeout(STOP_GRACE_S):
+            await process.wait()
     except TimeoutError:
         log.error("child_killed", child=child.name, pid=process.pid)
         process.kill()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import structlog
 
-from live.aio.tasks import cancel_all
-from live.base.errors import Busy
+from live.aio.loops import Backoff, Trouble
+from live.aio.tasks import Tasks
 from live.domain.ids import ShowId
 from live.fanout import metrics
 from live.fanout.hub import Hub
@@ -20,8 +20,8 @@ from live.fanout.topic import RECOVERY_MAX, Topic
 from live.showlog.followed import FollowedShow
 from live.showlog.store import Store
 
-TRIES_MAX = 100  # at most BACKOFF_SECONDS_MAX apart: three minutes, then the show is given up
-BACKOFF_SECONDS_MAX = 2.0
+TRIES_MAX = 100  # two and a half minutes, then the show is given up
+BACKOFF = Backoff(0.05, seconds_max=2.0)
 
 log = structlog.get_logger()
 
@@ -37,33 +37,36 @@ class CatchUp:
         self._store = store
         self._hub = hub
         self._give_up = give_up
-        self._tasks: dict[ShowId, asyncio.Task[None]] = {}
+        self._tasks = Tasks()
+        self._running: dict[ShowId, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
-        await cancel_all([*self._tasks.values()])
+        await self._tasks.close()
 
     def running(self, show: ShowId) -> asyncio.Task[None] | None:
-        return self._tasks.get(show)
+        return self._running.get(show)
 
     def begin(self, followed: FollowedShow) -> asyncio.Task[None]:
         """Bring a show to where Redis stands; the task that is under way, where one is."""
         followed.hold()
         show = followed.show
-        task = self._tasks.get(show)
+        task = self._running.get(show)
         if task is None:
             metrics.FILLS.inc()
-            task = self._tasks[show] = asyncio.create_task(self._until_done(followed))
-            task.add_done_callback(lambda _: self._tasks.pop(show, None))
+            task = self._tasks.start("catch_up", self._until_done(followed), show=show)
+            self._running[show] = task
+            task.add_done_callback(lambda _: self._running.pop(show, None))
         return task
 
     async def _until_done(self, followed: FollowedShow) -> None:
-        for attempt in range(TRIES_MAX):
+        trouble = Trouble("catch_up", BACKOFF, show=followed.show)
+        for _ in range(TRIES_MAX):
             try:
                 await self.once(followed)
+                trouble.over()
                 return
-            except Busy as fault:
-                log.warning("log not readable", show=followed.show, fault=str(fault))
-                await asyncio.sleep(min(BACKOFF_SECONDS_MAX, 0.05 * 2.0 ** min(attempt, 10)))
+            except Exception as error:  # whatever it is, the show must not stay on hold
+                await asyncio.sleep(trouble.failed(error))
         self._lose(followed)
         self._give_up(followed)
 

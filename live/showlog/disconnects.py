@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from live.aio.tasks import cancel_all
+from live.aio.tasks import Tasks
 from live.base.errors import Busy
 from live.domain.caller import ABOVE_ALL
 from live.showlog.store import Store
@@ -54,6 +54,7 @@ class Kicks:
         self._store = store
         self._seen = "0-0"  # the latest kick that was heard here
         self._unread: str | None = None  # everything after it is to be read again; None: nothing
+        self._tasks = Tasks()
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -61,8 +62,7 @@ class Kicks:
         self._seen = await self._store.latest_kick()
 
     async def close(self) -> None:
-        if self._reading is not None:
-            await cancel_all([self._reading])
+        await self._tasks.close()
 
     def listen(self, listener: OnKick) -> None:
         """Call it with every kick; those who listened first are called first."""
@@ -80,7 +80,7 @@ class Kicks:
             self._unread = self._seen
         if self._reading is not None:
             self._reading.cancel()  # it may have read too early
-        self._reading = asyncio.create_task(self._read())
+        self._reading = self._tasks.start("kicks", self._read())
 
     async def _read(self) -> None:
         assert self._unread is not None, "something was missed"

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from live.aio.tasks import cancel_all
+from live.aio.tasks import Tasks, cancel_all
 from live.base.errors import Busy, NotFound
 from live.domain.channels import Channel, ChannelKind
 from live.domain.ids import BuyerId, ShowId
@@ -89,15 +89,13 @@ class Follower:
         self._beginning: dict[ShowId, asyncio.Task[None]] = {}
         self._doors = asyncio.Semaphore(BEGINNING_AT_ONCE_MAX)
         self._taps: list[PersonalTap] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     async def open(self) -> None:
         """Connect and start to listen. Raises redis' ConnectionError where nobody answers."""
         await self.log.open()
-        self._tasks = [
-            asyncio.create_task(self._subscribers.run()),
-            asyncio.create_task(self._heartbeat.run()),
-        ]
+        self._tasks.start("slots", self._subscribers.run())
+        self._tasks.start("heartbeat", self._heartbeat.run())
         try:
             await self.kicks.open()
             await self._subscribers.want(keys.CONTROL_CHANNEL)
@@ -108,7 +106,8 @@ class Follower:
             log.warning("control channel not subscribed yet")
 
     async def close(self) -> None:
-        await cancel_all([*self._tasks, *self._beginning.values()])
+        await self._tasks.close()
+        await cancel_all(self._beginning.values())
         await self._catch_up.close()
         await self._subscribers.close()
         await self._listening.close()

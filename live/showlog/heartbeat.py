@@ -6,10 +6,13 @@ Runs on: one task.
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 
 import structlog
 
+from live.aio.loops import repeat
 from live.base.errors import Busy
+from live.base.faults import tell_fault
 from live.fanout.hub import Hub
 from live.showlog.followed import FollowedShow
 from live.showlog.store import Store
@@ -46,11 +49,12 @@ class Heartbeat:
         self._forget = forget
 
     async def run(self) -> None:
-        beats = 0
-        while True:
-            await asyncio.sleep(BEAT_SECONDS)
-            beats += 1
-            await self.beat(beats)
+        numbers = count(1)
+
+        async def beat() -> None:
+            await self.beat(next(numbers))
+
+        await repeat("heartbeat", beat, every_seconds=BEAT_SECONDS)
 
     async def beat(self, beats: int) -> None:
         gate = asyncio.Semaphore(BEATS_AT_ONCE_MAX)
@@ -67,8 +71,8 @@ class Heartbeat:
                 self._keep_or_forget(followed, idle=here == 0)
                 if beats % PRESENCE_BEATS == 0:
                     await self._refresh_presence(followed)
-        except Busy as fault:
-            log.warning("heartbeat failed", show=show, fault=str(fault))
+        except Exception as error:
+            tell_fault("heartbeat.failed", error, show=show)
 
     def _keep_or_forget(self, followed: FollowedShow, *, idle: bool) -> None:
         followed.idle_beats = followed.idle_beats + 1 if idle else 0

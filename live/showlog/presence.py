@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from live.base.errors import Busy
+from live.aio.loops import repeat
 from live.fanout.topic import Topic
 from live.protocol.commands import ClientInfo
 from live.showlog.store import Store
@@ -59,12 +59,10 @@ class Presence:
             log.warning("presence dropped", show=step.topic.show, channel=step.topic.name)
 
     async def run(self) -> None:
-        while True:
-            step = await self._steps.get()
-            try:
-                await self._do(step)
-            except Busy as fault:
-                log.warning("presence not stored", show=step.topic.show, fault=str(fault))
+        async def step() -> None:
+            await self._do(await self._steps.get())
+
+        await repeat("presence", step)
 
     async def _do(self, step: _Step) -> None:
         topic, client = step.topic, step.info.client

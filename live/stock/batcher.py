@@ -11,13 +11,15 @@ Timers here guard deadlines only: they never decide when a batch leaves.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple
 
 import hiredis
 import structlog
 
+from live.aio.tasks import Tasks
 from live.base.errors import Busy, CallError, EngineError
+from live.base.faults import tell_fault
 from live.base.redis_url import NodeUrl
 from live.domain.hold import HoldDecision, Line
 from live.domain.ids import ShowId
@@ -87,7 +89,7 @@ class Batcher:
         self._flushing = False
         self._sweeping: asyncio.TimerHandle | None = None
         self._learning: set[ShowId] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._prefixes: dict[tuple[ShowId, int, bytes], bytes] = {}
         self._closed = False
         self._loop: asyncio.AbstractEventLoop  # set by `open`
@@ -106,9 +108,7 @@ class Batcher:
         self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         for lane in self._all_lanes():
             if lane.wire is not None:
                 lane.wire.abort()
@@ -170,7 +170,7 @@ class Batcher:
         while len(lanes) < LANES:  # a node that is new to us
             lane = Lane(node)
             lanes.append(lane)
-            self._spawn(self._revive(lane))
+            self._tasks.start("revive", self._revive(lane))
         return [lane for lane in lanes if lane.batch is None and lane.wire is not None]
 
     def _all_lanes(self) -> list[Lane]:
@@ -257,16 +257,13 @@ class Batcher:
             if due and status in WANTING and not second:
                 self._try_again(batch.show, request)
                 continue
-            try:
-                done(answer)
-            except Exception:  # one buyer's broken callback must not cost the batch its answers
-                log.exception("a hold's callback failed", show=batch.show)
+            _tell(done, answer)
 
     def _try_again(self, show: ShowId, request: QueuedHold) -> None:
         """Units are due to come free: reap, then ask once more before saying no."""
         if show not in self._again:
             self._again[show] = []
-            self._spawn(self._reap_and_requeue(show))
+            self._tasks.start("reap", self._reap_and_requeue(show), show=show)
         self._again[show].append(request._replace(second=True))
         self._queued += 1
         self._watch()
@@ -311,10 +308,7 @@ class Batcher:
     def _fail(self, requests: Iterable[QueuedHold], text: str) -> None:
         for request in requests:
             metrics.BUSY.labels(text).inc()
-            try:
-                request.done(Busy(text))
-            except Exception:  # one buyer's broken callback must not cost the others their answer
-                log.exception("a hold's callback failed")
+            _tell(request.done, Busy(text))
 
     def _overdue(self, lane: Lane, batch: Batch) -> None:
         if lane.batch is not batch:
@@ -333,7 +327,7 @@ class Batcher:
             if lane.wire is wire:
                 lane.wire = None
                 if not self._closed:
-                    self._spawn(self._revive(lane))
+                    self._tasks.start("revive", self._revive(lane))
 
     async def _revive(self, lane: Lane) -> None:
         """Connect again, then repeat the batch that was under way; or give its node up."""
@@ -367,7 +361,7 @@ class Batcher:
         """Look which life the show is in; `refused` is one in which nothing is decided."""
         if show not in self._learning:
             self._learning.add(show)
-            self._spawn(self._learn_then_flush(show, after, refused))
+            self._tasks.start("learn", self._learn_then_flush(show, after, refused), show=show)
 
     async def _learn_then_flush(self, show: ShowId, after: float, refused: int | None) -> None:
         try:
@@ -406,7 +400,9 @@ class Batcher:
                 self._fail(late, "Redis does not answer")
         self._watch()
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+def _tell(done: Done, answer: HoldDecision | CallError) -> None:
+    try:
+        done(answer)
+    except Exception as error:  # one buyer's broken callback must not cost the others their answer
+        tell_fault("hold.unanswered", error)

@@ -5,13 +5,13 @@ checks' too, and says nothing; so the counts of connections stay below what ther
 open is measured.
 """
 
-import asyncio
 import os
 import resource
 from dataclasses import replace
 
 import structlog
 
+from live.aio.loops import repeat
 from live.base.seldom import Seldom
 from live.connection.admission import DEFAULT, AdmissionLimits
 from live.fanout import metrics
@@ -80,9 +80,11 @@ def _fitted(limits: AdmissionLimits, limit: int) -> AdmissionLimits:
 
 async def watch() -> None:
     """Measure for ever what this process has open."""
-    while True:
+
+    async def measure() -> None:
         look()
-        await asyncio.sleep(LOOK_SECONDS)
+
+    await repeat("descriptors", measure, every_seconds=LOOK_SECONDS)
 
 
 def look() -> None:

@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from live.aio.coalesce import Coalescer
+from live.aio.tasks import Tasks
 from live.api.auth import Authenticator
 from live.api.edge import Edge
 from live.api.http import routes as api
@@ -365,8 +366,9 @@ def _lifespan(
             stack.push_async_callback(sale.checkout.close, seconds=CHECKOUT_GRACE_SECONDS)
             await base.auth.refresh()
             tune_gc()
-            watching = asyncio.create_task(descriptors.watch())
-            stack.callback(watching.cancel)
+            watching = Tasks()
+            watching.start("descriptors", descriptors.watch())
+            stack.push_async_callback(watching.close)
             yield
 
     return lifespan

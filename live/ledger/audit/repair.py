@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from live.base.errors import Busy
+from live.base.faults import tell_fault
 from live.domain.ids import ShowId
 from live.domain.money import amount_text
 from live.domain.offer import OfferTerms
@@ -221,6 +222,7 @@ class _Parts:
                 for payment in await void_given_up(self.pool, kept):
                     self.note(f"payment {payment}: its late authorisation is being voided")
         except Exception as error:  # another room's client; the audit after it says the same
+            tell_fault("repair.books_unread", error, provider=provider.name)
             self.note(f"provider {provider.name}: left alone, no books to read ({error!r})")
 
     async def compare(self, show: ShowId) -> None:

@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 
 from live.base.errors import NotFound
+from live.base.faults import tell_fault
 from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Stock
 from live.ledger.audit.books import compare_books, unread_books
@@ -289,6 +290,7 @@ async def _check_provider(
             pool, provider, notes.findings, notes.in_flight, since_ms=work.books_since_ms
         )
     except Exception as error:  # another room's client, and an audit without its books is none
+        tell_fault("audit.books_unread", error, provider=provider.name)
         text = f"no books to compare ({error!r})"
         notes.findings.append(finding("books_unread", "P5", f"provider {provider.name}", text))
         return False

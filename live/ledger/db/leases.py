@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from live.base.errors import Busy
+from live.base.faults import tell_fault
 from live.ledger.db.pool import DATABASE_ERRORS, Connection, Pool
 
 LEASE_S = 3.0  # of silence; a stall of the event loop or of Postgres is far shorter
@@ -63,7 +64,9 @@ async def under(pool: Pool, lease: Lease, work: Callable[[], Awaitable[T]]) -> T
     finally:
         for task in (doing, renewing):
             task.cancel()
-        await asyncio.gather(doing, renewing, return_exceptions=True)
+        _, lost = await asyncio.gather(doing, renewing, return_exceptions=True)
+        if isinstance(lost, Exception):
+            tell_fault("lease.not_renewed", lost, lease=lease.name)
         await give_up(pool, lease)
 
 

@@ -9,16 +9,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
-
-from live.base.errors import is_bug
+from live.aio.loops import pause, repeat
 from live.ledger.db import metrics
 from live.ledger.db.leases import take, under
 from live.ledger.db.pool import Pool
 
 REST = 10  # pause at least so many times as long as the last run took: a tenth of the load at most
-
-log = structlog.get_logger()
 
 
 class Schedule:
@@ -34,18 +30,20 @@ class Schedule:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set."""
-        pause = self._every_s
-        while not await _stopped(stop, pause):
+        rest_s = self._every_s
+
+        async def turn() -> None:
+            nonlocal rest_s
+            if await pause(rest_s, stop):
+                return
             started = time.monotonic()
             try:
                 await self.run_once()
-            except Exception as error:
-                # The work touches every engine and provider, and the schedule outlives them all.
-                metrics.FAILURES.labels(self._name).inc()
-                log.warning(
-                    "schedule.failed", work=self._name, error=repr(error), exc_info=is_bug(error)
-                )
-            pause = max(self._every_s, REST * (time.monotonic() - started))
+            finally:
+                rest_s = max(self._every_s, REST * (time.monotonic() - started))
+
+        count = metrics.FAILURES.labels(self._name).inc
+        await repeat(self._name, turn, stop, on_failure=count)
 
     async def run_once(self) -> bool:
         """Do the work unless another settler is at it; whether it was done.
@@ -57,11 +55,3 @@ class Schedule:
             return False
         await under(self._pool, lease, self._work)
         return True
-
-
-async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

@@ -10,6 +10,7 @@ Not here: refunds, of which a payment may have many (refund_turns.py).
 
 from uuid import UUID
 
+from live.aio.loops import Backoff
 from live.domain.payment import JobKind, MoneyJob, PaymentState
 from live.ledger.db.pool import Connection, Pool
 from live.ledger.money import payment_sql as sql
@@ -17,7 +18,7 @@ from live.ledger.money import payment_sql as sql
 # How long the worker has to cancel the order before it is asked again.
 REFUSED_CAPTURE_RETRY_S = 60.0
 # A provider does not change its mind in seconds; each refusal doubles the pause up to an hour.
-REFUSED_VOID_RETRY_S, REFUSED_VOID_RETRY_S_MAX = 60.0, 3_600.0
+REFUSED_VOID = Backoff(60.0, seconds_max=3_600.0)
 
 _TAKE = f"""
 WITH asked AS (
@@ -112,7 +113,7 @@ def _pause_s(job: MoneyJob) -> float:
     """How long a job rests that was refused."""
     if job.kind is not JobKind.VOID:
         return REFUSED_CAPTURE_RETRY_S
-    return float(min(REFUSED_VOID_RETRY_S * 2 ** min(job.tries, 20), REFUSED_VOID_RETRY_S_MAX))
+    return REFUSED_VOID.seconds(job.tries + 1)
 
 
 async def retry(pool: Pool, job: MoneyJob, *, ms: int, reason: str, pending: bool) -> None:

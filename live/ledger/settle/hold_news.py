@@ -8,9 +8,7 @@ Called by: the settler.
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
-from live.base.errors import is_bug
+from live.base.faults import tell_fault
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import HoldEvent
 from live.domain.hold import HoldItem, HoldState, HoldView, Movement, MovementKind
@@ -23,8 +21,6 @@ TRIES_MAX = 3
 ANNOUNCING_MAX = 64  # at once
 
 _TOLD = frozenset({MovementKind.EXPIRED, MovementKind.GRANTED})
-
-log = structlog.get_logger()
 
 
 class HoldNews:
@@ -54,14 +50,7 @@ class HoldNews:
                 if not left:
                     metrics.FAILURES.labels("announce").inc()
                     hold = key_text(one.key)
-                    log.warning(
-                        "hold.untold",
-                        show=one.show,
-                        hold=hold,
-                        seq=one.seq,
-                        error=repr(error),
-                        exc_info=is_bug(error),
-                    )
+                    tell_fault("hold.untold", error, show=one.show, hold=hold, seq=one.seq)
 
 
 def hold_event(one: Movement, offers: dict[int, OfferFacts]) -> HoldEvent:

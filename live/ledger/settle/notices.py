@@ -9,7 +9,7 @@ Runs on: one task per process; several processes share the table by leases.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import get_args
 from uuid import UUID
 
@@ -17,7 +17,8 @@ import asyncpg
 import orjson
 import structlog
 
-from live.base.errors import is_bug
+from live.aio.loops import Backoff, pause, repeat
+from live.base.faults import tell_fault
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import OrderEvent, OrderEventType, PaymentFailed
 from live.domain.ids import BuyerId, ShowId
@@ -31,7 +32,7 @@ LEASE_S = 10.0  # of notices being published; what a dead sender left is taken a
 TRIES_MAX = 50  # over an hour of lease after lease while others are told; then it is the notice
 PUBLISHING_MAX = 32  # at once
 IDLE_S = 0.5  # a look at the table where nobody woke us (notices of other processes)
-PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 5.0
+BACKOFF = Backoff(0.1, seconds_max=5.0)
 
 log = structlog.get_logger()
 
@@ -51,24 +52,15 @@ class NoticeSender:
         self._awake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Publish until `stop`; survives every failure of Postgres and Redis."""
-        pause = PAUSE_S_MIN
-        while not stop.is_set():
+        """Publish until `stop`; what a failure leaves is taken again when its lease has run out."""
+
+        async def turn() -> None:
             self._awake.clear()
-            try:
-                sent = await self.send_due()
-                pause = PAUSE_S_MIN
-            except Exception as error:
-                # Engines fail in many ways, and the loop must outlive all of them; leases run out.
-                metrics.FAILURES.labels("notices").inc()
-                log.warning(
-                    "notices.failed", error=repr(error), exc_info=is_bug(error), pause_s=pause
-                )
-                sent = 0
-                await _first_of(stop.wait(), timeout_s=pause)
-                pause = min(2 * pause, PAUSE_S_MAX)
-            if not sent:
-                await _first_of(self._awake.wait(), stop.wait(), timeout_s=IDLE_S)
+            if not await self.send_due():
+                await pause(IDLE_S, self._awake, stop)
+
+        count = metrics.FAILURES.labels("notices").inc
+        await repeat("notices", turn, stop, backoff=BACKOFF, on_failure=count)
 
     async def send_due(self) -> int:
         """Publish what is due, up to a bound; the number of notices taken."""
@@ -121,12 +113,7 @@ class NoticeSender:
                     # Another room's code; the lease brings the notice back, and the later ones of
                     # this buyer with it.
                     metrics.NOTICES.labels("failed").inc()
-                    log.warning(
-                        "notices.unsent",
-                        notice=row["id"],
-                        error=repr(error),
-                        exc_info=is_bug(error),
-                    )
+                    tell_fault("notices.unsent", error, show=row["show"], notice=row["id"])
                     failed.append(row)
                     return
                 done.append(row["id"])
@@ -164,16 +151,6 @@ def _event_of(
 def _order_id(row: asyncpg.Record) -> UUID | None:
     found: UUID | None = row["order_id"]
     return found
-
-
-async def _first_of(*waits: Coroutine[object, object, object], timeout_s: float) -> None:
-    """Wait for one of these events, or for the time to pass."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 _ORDER_KINDS: Mapping[str, OrderEventType] = {kind: kind for kind in get_args(OrderEventType)}

@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -22,7 +22,9 @@ from itertools import groupby
 import orjson
 import structlog
 
-from live.base.errors import Busy, OutboxLost, is_bug
+from live.aio.loops import Backoff, repeat
+from live.aio.tasks import Tasks
+from live.base.errors import Busy, OutboxLost
 from live.base.failpoint import failpoint
 from live.domain.hold import Movement
 from live.domain.ids import ShowId
@@ -54,7 +56,7 @@ DRAIN_ROUNDS_MAX = 10_000  # x 64 entries: far more than any outbox keeps
 TRIM_EVERY_S = 5.0
 CONSUMERS_EVERY_S = 60.0
 CONSUMER_SILENT_MS = 600_000  # a living one reads several times a second
-PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 2.0  # after a failed pass, doubling
+BACKOFF = Backoff(0.05, seconds_max=2.0)  # after a failed pass
 
 log = structlog.get_logger()
 
@@ -72,6 +74,7 @@ class _Place:
     next: dict[str, float] = field(default_factory=dict)  # when a duty is due, monotonic
     wanted: int = READ_ENTRIES_MIN  # entries of the next read
     turns: dict[str, int] = field(default_factory=dict)  # where a duty goes on among the shows
+    gone: asyncio.Event = field(default_factory=asyncio.Event)  # it has no shows any more
 
     def due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -117,25 +120,28 @@ class Settler:
         self._places: dict[str, _Place] = {}
         self._absent: dict[ShowId, float] = {}  # until when we do not look again
         self._closings = Closings(pool, outbox)
-        self._mismatches: dict[ShowId, asyncio.Task[None]] = {}
+        self._mismatches: set[ShowId] = set()  # being answered
+        self._answers = Tasks()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop`; survives every failure of Postgres and Redis."""
         running: dict[str, asyncio.Task[None]] = {}
+        # What a failed pass read stays pending and comes back by claim.
+        again = partial(
+            repeat, "settler", backoff=BACKOFF, on_failure=metrics.FAILURES.labels("settler").inc
+        )
         async with asyncio.TaskGroup() as group:
 
             async def look() -> None:
                 await self._look_for_shows()
                 metrics.BEAT.set_to_current_time()
-                for place in self._places:
-                    if place not in running or running[place].done():
-                        work = self._repeat(stop, partial(self._pass, place), place=place)
-                        running[place] = group.create_task(work)
-                await _wait(stop, SHOWS_EVERY_S)
+                for name, place in self._places.items():
+                    if name not in running or running[name].done():
+                        work = again(partial(self._pass, place), stop, place.gone)
+                        running[name] = group.create_task(work)
 
-            await self._repeat(stop, look)
-        for task in self._mismatches.values():
-            task.cancel()
+            await again(look, stop, every_seconds=SHOWS_EVERY_S)
+        await self._answers.close()
 
     def shows(self) -> list[ShowId]:
         """Whose outboxes this settler reads; while Postgres is away, the last ones known."""
@@ -146,34 +152,10 @@ class Settler:
         await self._look_for_shows()
         if not self._places:
             await asyncio.sleep(SHOWS_EVERY_S)
-        return sum([await self._pass(place) for place in list(self._places)])
+        return sum([await self._pass(place) for place in list(self._places.values())])
 
-    async def _repeat(
-        self,
-        stop: asyncio.Event,
-        work: Callable[[], Awaitable[object]],
-        *,
-        place: str | None = None,
-    ) -> None:
-        """Until `stop`, or until a place has no shows any more."""
-        pause = PAUSE_S_MIN
-        while not stop.is_set() and (place is None or place in self._places):
-            try:
-                await work()
-                pause = PAUSE_S_MIN
-            except Exception as error:
-                # Engines fail in many ways, and the loop must outlive all of them; what was read
-                # stays pending and comes back by claim.
-                metrics.FAILURES.labels("settler").inc()
-                log.warning(
-                    "settler.failed", error=repr(error), exc_info=is_bug(error), pause_s=pause
-                )
-                await _wait(stop, pause)
-                pause = min(2 * pause, PAUSE_S_MAX)
-
-    async def _pass(self, name: str) -> int:
+    async def _pass(self, place: _Place) -> int:
         """One pass of a place: read, claim, settle, close, trim."""
-        place = self._places[name]
         shows = self._readable(place)
         if not shows:
             await asyncio.sleep(SHOWS_EVERY_S)
@@ -207,6 +189,8 @@ class Settler:
         shows_of: dict[str, list[ShowId]] = {}
         for show in self.shows():
             shows_of.setdefault(self._outbox.place_of(show), []).append(show)
+        for name in self._places.keys() - shows_of.keys():
+            self._places[name].gone.set()
         self._places = {name: self._places.get(name) or _Place() for name in shows_of}
         for name, shows in shows_of.items():
             self._places[name].shows = shows
@@ -330,19 +314,27 @@ class Settler:
             except Exception as error:  # the same, for one movement
                 if is_transient(error):
                     raise
-                await self._put_aside(show, one.entry, one.seq, _body(one), repr(error))
+                await self._put_aside(show, one.entry, one.seq, _body(one), repr(error), error)
             else:
                 total.orders += done.orders
                 total.rejected += done.rejected
                 total.cancelled += done.cancelled
         return total
 
-    async def _put_aside(self, show: ShowId, entry: str, seq: int, body: str, why: str) -> None:
+    async def _put_aside(
+        self,
+        show: ShowId,
+        entry: str,
+        seq: int,
+        body: str,
+        why: str,
+        cause: Exception | None = None,
+    ) -> None:
         fresh = await self._pool.fetchval(sql.POISON, show, entry, seq, body, why)
         if fresh is None:
             return  # a redelivery; the alarm was raised, and its answer may be what redelivers
         metrics.POISON.inc()
-        log.error("settler.poison", show=show, entry=entry, seq=seq, error=why)
+        log.error("settler.poison", show=show, entry=entry, seq=seq, error=why, exc_info=cause)
         self._alarm(show)
 
     def _count(self, show: ShowId, movements: Sequence[Movement], done: Settled) -> None:
@@ -359,20 +351,18 @@ class Settler:
 
     def _alarm(self, show: ShowId) -> None:
         # A task of its own: the answer to a mismatch is a rebuild, which waits for this settler.
-        if show in self._mismatches:
-            return
-        task = asyncio.create_task(self._call_mismatch(show))
-        self._mismatches[show] = task
-        task.add_done_callback(lambda _: self._mismatches.pop(show, None))
+        if show not in self._mismatches:
+            self._mismatches.add(show)
+            self._answers.start("on_mismatch", self._call_mismatch(show), show=show)
 
     async def _call_mismatch(self, show: ShowId) -> None:
         try:
             await self._on_mismatch(show)
-        except Exception as error:  # another room's code; the alarm metric stands anyway
+        except Exception:
             metrics.FAILURES.labels("on_mismatch").inc()
-            log.error(
-                "settler.on_mismatch_failed", show=show, error=repr(error), exc_info=is_bug(error)
-            )
+            raise
+        finally:
+            self._mismatches.discard(show)
 
     async def _claimed(self, shows: Sequence[ShowId]) -> list[OutboxBatch]:
         """Entries that a dead settler left, and our own that failed."""
@@ -410,10 +400,3 @@ def _body(one: Movement) -> str:
         "expires_at": one.expires_at,
     }
     return orjson.dumps(body).decode()
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        pass  # the ordinary end of the pause

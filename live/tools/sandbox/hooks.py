@@ -8,9 +8,11 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
+from live.aio.loops import Backoff, pause, repeat
 from live.payments.http_client import HttpClient
 from live.payments.webhooks import signed_headers, signing_key
 from live.tools.sandbox.books import Books, Event
@@ -19,7 +21,7 @@ BATCH = 32
 TIMEOUT_S = 5.0
 COPIES_MAX = 100
 IDLE_S = 0.25  # how long an event that is due later may be overslept
-BACKOFF_MS = 200  # doubled with each try
+BACKOFF = Backoff(0.2, seconds_max=30.0)
 
 log = structlog.get_logger()
 
@@ -49,18 +51,14 @@ class HookSender:
         """Send until cancelled."""
         client = HttpClient(self._url, headers={}, timeout_s=TIMEOUT_S, uds=self._uds)
         try:
-            while True:
-                self._news.clear()
-                if not await self._pass(client):
-                    await self._sleep()
+            await repeat("webhooks", partial(self._turn, client), backoff=BACKOFF)
         finally:
             await client.close()
 
-    async def _sleep(self) -> None:
-        try:
-            await asyncio.wait_for(self._news.wait(), IDLE_S)
-        except TimeoutError:
-            pass  # nothing new was announced; events due by time are looked for now
+    async def _turn(self, client: HttpClient) -> None:
+        self._news.clear()
+        if not await self._pass(client):
+            await pause(IDLE_S, self._news)
 
     async def _pass(self, client: HttpClient) -> bool:
         rules = self.rules
@@ -79,7 +77,8 @@ class HookSender:
             if done[event.number]:
                 self._books.event_done(event.number)
             else:
-                self._books.event_again(event, due_ms=now + (BACKOFF_MS << event.tries))
+                wait_ms = int(1_000 * BACKOFF.seconds(event.tries + 1))
+                self._books.event_again(event, due_ms=now + wait_ms)
         return bool(events)
 
     async def _post(self, client: HttpClient, event: Event) -> bool:

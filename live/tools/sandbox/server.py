@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from live.aio.loops import repeat
+from live.aio.tasks import Tasks
 from live.base.settings import Settings
 from live.domain.money import AMOUNT_MINOR_MAX
 from live.domain.payment import PaymentState
@@ -226,10 +228,12 @@ class Sandbox:
 
     async def tick(self) -> None:
         """Let asynchronous banks answer. Runs until cancelled."""
-        while True:
+
+        async def decide() -> None:
             if self.books.decide_due(now_ms=_now_ms(), limit=500):
                 self.wake()
-            await asyncio.sleep(0.05)
+
+        await repeat("banks", decide, every_seconds=0.05)
 
 
 _OUTCOMES = {
@@ -262,14 +266,12 @@ def build(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(sandbox.tick())]
+        tasks = Tasks()
+        tasks.start("banks", sandbox.tick())
         if hooks is not None:
-            tasks.append(asyncio.create_task(hooks.run()))
+            tasks.start("webhooks", hooks.run())
         yield
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await tasks.close()
         books.close()
 
     guarded = sandbox.guarded
