@@ -19,8 +19,8 @@ import structlog
 
 from live.base.errors import BadField, Busy, CallError, Conflict, NotFound
 from live.base.failpoint import failpoint
-from live.buying.earlier_calls import EarlierCalls
 from live.base.faults import tell_fault
+from live.buying.earlier_calls import EarlierCalls
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.offers import OfferBook
 from live.buying.payment_run import PaymentRun

@@ -25,6 +25,7 @@ from live.base.faults import as_call_error, is_bug, tell_fault
 from live.connection.alarms import Alarms
 from live.connection.calls import Calls
 from live.connection.policy import Policy
+from live.connection.ports import RpcCall, RpcHandler
 from live.connection.viewer import Viewer, take
 from live.domain.caller import Caller, Role
 from live.domain.ids import ShowId
@@ -33,8 +34,7 @@ from live.protocol import codes
 from live.protocol.codes import Close, Failure
 from live.protocol.commands import Command, PublishRequest, RpcRequest
 from live.protocol.session import Session
-from live.showlog.log import Broker
-from live.showlog.ports import RpcCall, RpcHandler
+from live.showlog.follower import Follower
 
 ROOT = Path(__file__).parents[2]
 CALLER = Caller(sub="ada", buyer=None, role=Role.VIEWER, shows=frozenset({"*"}), expires_at=None)
@@ -225,7 +225,7 @@ class BrokenPolicy:
 async def _asked(handler: RpcHandler | None, command: Command) -> tuple[Ear, list[Any]]:
     ear, tasks = Ear(), Tasks()
     rpcs = {} if handler is None else {"test": handler}
-    calls = Calls(cast(Broker, None), cast(Policy, BrokenPolicy()), rpcs, tasks)
+    calls = Calls(cast(Follower, None), cast(Policy, BrokenPolicy()), rpcs, tasks)
     viewer = Viewer(cast(Session, ear), CALLER, ShowId("s"))
     with capture_logs() as lines:
         calls.take(viewer, command)

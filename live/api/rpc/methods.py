@@ -17,7 +17,7 @@ from live.api.limits import AddressLimit
 from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty
 from live.base.decode import read
-from live.base.errors import Busy, CallError, NotFound, TooManyTries
+from live.base.errors import Busy, NotFound, TooManyTries
 from live.buying.checkout import Checkout
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.purchase import Purchase

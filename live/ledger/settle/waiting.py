@@ -13,10 +13,11 @@ from functools import partial
 from live.aio.loops import repeat
 from live.base.errors import Busy
 from live.domain.ids import ShowId
+from live.domain.stock import OutboxBacklog
 from live.ledger.db import metrics
 from live.ledger.db.pool import DATABASE_ERRORS, Pool
 from live.ledger.hosting.show_lists import LATE, MOVING, SHOWS_MAX
-from live.ledger.ports import OutboxBacklog, OutboxPort
+from live.ledger.ports import OutboxPort
 
 LOOK_EVERY_S = 5.0  # several looks a scrape
 SHOWS_A_LOOK_MAX = 200  # three small calls each, pipelined: some milliseconds of Redis
