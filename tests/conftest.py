@@ -122,7 +122,7 @@ async def database_url(postgres: Postgres, request: pytest.FixtureRequest) -> As
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
     """A pool on a fresh database with all migrations applied."""
-    found = await open_pool(database_url, command_timeout_s=20)
+    found = await open_pool(database_url, command_timeout_seconds=20)
     yield found
     await found.close()
 

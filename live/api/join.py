@@ -27,7 +27,7 @@ from live.showlog.follower import Follower
 
 # Wrong passcodes of one show, range of addresses and worker: somebody who looks it up and mistypes
 # never notices, and six letters would take a thousand years.
-PASSCODES_BURST, PASSCODE_S = 10, 30.0
+PASSCODES_BURST, PASSCODE_SECONDS = 10, 30.0
 
 
 class Door(Protocol):
@@ -57,7 +57,7 @@ class _Passcodes:
     """Lets those into a rehearsal who know its passcode, and nobody who guesses."""
 
     def __init__(self) -> None:
-        self._wrong = AddressLimit(burst=PASSCODES_BURST, per_second=1 / PASSCODE_S)
+        self._wrong = AddressLimit(burst=PASSCODES_BURST, per_second=1 / PASSCODE_SECONDS)
 
     def check(self, state: ShowState, asked: bytes, address: str | None) -> None:
         """Raises Rehearsing for a viewer of a rehearsal who does not know its passcode.
@@ -74,7 +74,9 @@ class _Passcodes:
         now = time.monotonic()
         where = f"{state.id} {range_of(address) or 'this machine'}"
         if not self._wrong.has(where, now=now):
-            raise Busy("too many wrong passcodes: wait a minute", retry_ms=int(PASSCODE_S * 1_000))
+            raise Busy(
+                "too many wrong passcodes: wait a minute", retry_ms=int(PASSCODE_SECONDS * 1_000)
+            )
         if not compare_digest(passcode_digest(state.id, passcode), state.passcode):
             self._wrong.take(where, now=now)
             raise _rehearsing()

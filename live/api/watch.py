@@ -31,15 +31,15 @@ log = structlog.get_logger()
 class Watch:
     """`warnings`: what is wrong, by its source; empty: nothing.
 
-    `oldest_s` tells for how many seconds orders have waited for the ledger.
+    `oldest_seconds` tells for how many seconds orders have waited for the ledger.
     """
 
-    def __init__(self, redis_url: str, oldest_s: Callable[[], Awaitable[float]]) -> None:
+    def __init__(self, redis_url: str, oldest_seconds: Callable[[], Awaitable[float]]) -> None:
         self.warnings: dict[str, str] = {}
         self._clients = Clients(
             redis_url, seconds=ANSWER_SECONDS, connect_seconds=ANSWER_SECONDS, decode=True
         )
-        self._oldest_s = oldest_s
+        self._oldest_seconds = oldest_seconds
         self._refused = 0.0  # as of the last look
         self._tasks = Tasks()
 
@@ -78,11 +78,11 @@ class Watch:
         say(event or "redis.memory_freed", used=fullest.used, maxmemory=fullest.limit)
 
     async def look_at_settlement(self) -> None:
-        oldest_s = await self._oldest_s()
-        warning = UNSETTLED if oldest_s > WAITS_SECONDS else ""
+        oldest_seconds = await self._oldest_seconds()
+        warning = UNSETTLED if oldest_seconds > WAITS_SECONDS else ""
         before = self._tell("settlement", warning)
         if warning and not before:
-            log.warning("settlement.waits", oldest_s=round(oldest_s, 1))
+            log.warning("settlement.waits", oldest_seconds=round(oldest_seconds, 1))
         elif before and not warning:
             log.info("settlement.goes_on")
 

@@ -10,16 +10,16 @@ import socket
 from asyncio import BaseTransport
 from typing import Any
 
-IDLE_S = 5  # of silence, until the other side is asked
-ASK_EVERY_S = 2
+IDLE_SECONDS = 5  # of silence, until the other side is asked
+ASK_EVERY_SECONDS = 2
 UNANSWERED_MAX = 2
 UNACKNOWLEDGED_MS = 8_000  # bytes on their way; then the connection ends with an error
 
 TCP_OPTIONS: dict[int, int] = {
     getattr(socket, name): value
     for name, value in {
-        "TCP_KEEPIDLE": IDLE_S,
-        "TCP_KEEPINTVL": ASK_EVERY_S,
+        "TCP_KEEPIDLE": IDLE_SECONDS,
+        "TCP_KEEPINTVL": ASK_EVERY_SECONDS,
         "TCP_KEEPCNT": UNANSWERED_MAX,
         "TCP_USER_TIMEOUT": UNACKNOWLEDGED_MS,
     }.items()

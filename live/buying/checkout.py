@@ -1,10 +1,10 @@
 """Checkout: from a hold (or, in `first_paid` mode, a click) to a committed order.
 
 Always: a durable payment row precedes every call to a provider; `confirmed` is said only when the
-order row is committed; an answer comes within `ANSWER_S` whatever happens. What is not decided then
-goes on in this process while it lives, and after that with the payment worker, which finds the row
-by its lease. A repeat with the same key tells the truth of the first call and never pays twice.
-Not here: what becomes of the payment then (payment_run.py), what a repeat is told
+order row is committed; an answer comes within `ANSWER_SECONDS` whatever happens. What is not
+decided then goes on in this process while it lives, and after that with the payment worker, which
+finds the row by its lease. A repeat with the same key tells the truth of the first call and never
+pays twice. Not here: what becomes of the payment then (payment_run.py), what a repeat is told
 (earlier_calls.py), settling (ledger), late payments, voids and captures (payments/worker.py).
 """
 
@@ -41,9 +41,9 @@ from live.domain.show import ShowStatus
 from live.domain.ways import open_to
 from live.payments.port import Provider, authorise_request
 
-ANSWER_S = 2.8  # the contract says 3 s: clients give up at 5
+ANSWER_SECONDS = 2.8  # the contract says 3 s: clients give up at 5
 FLOWS_MAX = 5_000  # checkouts under way in one process; beyond it: Busy
-FLOW_S = 9.0  # then this process lets go: the row's lease ends at 10, and one alone may decide
+FLOW_SECONDS = 9.0  # this process lets go: the row's lease ends at 10, one alone may decide
 TRUTH_READS_MAX = 8  # Postgres reads at once for those whom stock has nothing for
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ class Checkout:
         book: OfferBook,
         desk: HoldDesk,
         waiters: OrderWaiters,
-        answer_s: float = ANSWER_S,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._stock = stock
         self._payments = payments
@@ -74,7 +74,7 @@ class Checkout:
         self._desk = desk
         self._run = PaymentRun(stock, payments, orders, waiters)
         self._earlier = EarlierCalls(payments, orders, waiters, self._run)
-        self._answer_s = answer_s
+        self._answer_seconds = answer_seconds
         self._flows: set[asyncio.Task[CheckoutAnswer]] = set()
         self._truth_reads = asyncio.Semaphore(TRUTH_READS_MAX)
 
@@ -101,7 +101,7 @@ class Checkout:
             hold=purchase.key if purchase.hold is None else purchase.hold,
             purchase=purchase,
             provider=provider,
-            answer_by=asyncio.get_running_loop().time() + self._answer_s,
+            answer_by=asyncio.get_running_loop().time() + self._answer_seconds,
             on_declined=on_declined,
         )
         if purchase.provider in open_to(self._ways.shop, guest=caller.guest):
@@ -157,7 +157,7 @@ class Checkout:
         task = asyncio.create_task(flow)
         self._flows.add(task)
         task.add_done_callback(partial(self._flow_ended, call))
-        done, _ = await asyncio.wait({task}, timeout=self._answer_s)
+        done, _ = await asyncio.wait({task}, timeout=self._answer_seconds)
         if not done:
             if not call.opened:
                 raise Busy("the checkout has not begun: repeat it with the same key")
@@ -282,7 +282,7 @@ class Checkout:
             if not opened.active:  # nobody pays for this hold, so it must not wait for money
                 await self._run.revert(opened.payment)
             return await self._earlier.truth(call, opened.payment)
-        async with asyncio.timeout(FLOW_S):
+        async with asyncio.timeout(FLOW_SECONDS):
             said = await call.provider.authorise(authorise_request(opened.payment))
             failpoint("checkout.after_authorise")
             return await self._run.go_on(call, opened.payment, said)

@@ -20,7 +20,7 @@ from live.domain.outcomes import Outcome
 
 READS_MAX: Final = 4
 ASKED_MAX: Final = 200
-ANSWER_S: Final = 2.0  # as long as the engine itself may take
+ANSWER_SECONDS: Final = 2.0  # as long as the engine itself may take
 
 Bought = Sequence[tuple[str, int]]  # offers and quantities that the click asks for
 Done = Callable[[Outcome | CallError], None]
@@ -46,7 +46,7 @@ class OldPurchases:
     ) -> None:
         found: Outcome | CallError
         try:
-            async with asyncio.timeout(ANSWER_S), self._reads:
+            async with asyncio.timeout(ANSWER_SECONDS), self._reads:
                 found = await self._outcome(show, buyer, key, bought)
         except Exception as error:  # whatever it is, the client must be answered
             found = as_call_error("forgotten.not_told", error, show=show, hold=key_text(key))

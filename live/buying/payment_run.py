@@ -39,7 +39,7 @@ from live.domain.payment_flow import (
 from live.payments.port import Authorisation
 from live.payments.ports import PaidStock, PaymentSteps
 
-LAST_READ_S = 0.3  # of the answer's time, kept for the one Postgres read when no event came
+LAST_READ_SECONDS = 0.3  # of the answer's time, kept for the one Postgres read when no event came
 SOON_MS = 500  # when the worker looks at a payment that this process cannot finish
 
 log = structlog.get_logger()
@@ -179,7 +179,7 @@ class PaymentRun:
 
     async def await_order(self, call: Call, waiter: Waiter) -> CheckoutAnswer:
         """What became of a payment whose units are sold, as far as is known in time."""
-        order = await waiter.order(seconds=call.seconds_left() - LAST_READ_S)
+        order = await waiter.order(seconds=call.seconds_left() - LAST_READ_SECONDS)
         if order is None and call.seconds_left() > 0:
             order = await self._orders.of_hold(call.show, call.buyer, call.hold)
         return call.says(Outcome.PROCESSING) if order is None else order_answer(order)

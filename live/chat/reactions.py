@@ -1,8 +1,8 @@
 """Reactions of this process's viewers, added up before they go to Redis.
 
-Always: one call to Redis a show and kind in `FLUSH_S`, however many hearts are tapped; a process
-that dies loses what it gathered since its last flush and nothing else, as the totals are Redis'.
-A total that cannot be brought there is given up: a heart is not worth a queue.
+Always: one call to Redis a show and kind in `FLUSH_SECONDS`, however many hearts are tapped; a
+process that dies loses what it gathered since its last flush and nothing else, as the totals are
+Redis'. A total that cannot be brought there is given up: a heart is not worth a queue.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from live.aio.tasks import Tasks
 from live.domain.ids import ShowId
 from live.hosting.carry import UNREACHABLE
 
-FLUSH_S = 0.2  # as often as the pulse tells the totals
+FLUSH_SECONDS = 0.2  # as often as the pulse tells the totals
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class ReactionTally:
         await self._tasks.finish()
 
     async def _flush_soon(self) -> None:
-        await asyncio.sleep(FLUSH_S)
+        await asyncio.sleep(FLUSH_SECONDS)
         self._waiting = False
         await self._flush()
 

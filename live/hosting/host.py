@@ -28,7 +28,7 @@ from live.ledger.hosting.shows import NewShow, ShowPatch, ShowRows
 
 log = structlog.get_logger()
 
-CLEARED_TRIES_MAX, CLEARED_EVERY_S = 20, 0.2  # the keeper looks twice a second
+CLEARED_TRIES_MAX, CLEARED_EVERY_SECONDS = 20, 0.2  # the keeper looks twice a second
 
 DELAYED_NOTE = "saved; viewers hear of it as soon as Redis answers"
 
@@ -143,7 +143,7 @@ class HostCommands:
             except Busy:
                 if not left:
                     raise
-            await asyncio.sleep(CLEARED_EVERY_S)
+            await asyncio.sleep(CLEARED_EVERY_SECONDS)
         raise AssertionError("the last try returns or raises")
 
     async def pause_offer(self, offer: OfferId, actor: Actor) -> Done:

@@ -24,7 +24,7 @@ class Duty:
     """`shows` tells whom the work is for; asked again before each round, and may fail like work."""
 
     name: str
-    every_s: float
+    every_seconds: float
     shows: Callable[[], Awaitable[Iterable[ShowId]]]
     work: Callable[[ShowId], Awaitable[None]]
     _troubles: dict[ShowId, Trouble] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Duty:
 
         async def turn() -> None:
             # A late round is not made up for: the next one comes anyway.
-            ends = time.monotonic() + self.every_s
+            ends = time.monotonic() + self.every_seconds
             await self._round(gate)
             await pause(ends - time.monotonic(), stop)
 
@@ -55,7 +55,7 @@ class Duty:
                 self._running[show] = self._tasks.start(self.name, work, show=show)
         if self._running:
             # Who takes longer is waited for in the next round, and left alone until he is done.
-            await asyncio.wait(self._running.values(), timeout=self.every_s)
+            await asyncio.wait(self._running.values(), timeout=self.every_seconds)
         for show in [show for show, task in self._running.items() if task.done()]:
             del self._running[show]
 

@@ -48,18 +48,18 @@ from live.stock.outbox import Outbox
 
 log = structlog.get_logger()
 
-LEAD_EVERY_S = 0.5  # how late the other duties may hear of a new offer
-REAP_EVERY_S = 0.1  # a freed unit reaches the next buyer within this
-MEND_EVERY_S = 0.1
-SCHEDULE_EVERY_S = 0.1
-CATCH_UP_EVERY_S = 0.5
-CLOSE_EVERY_S = 0.5
-PULSE_EVERY_S = 0.2
-DESK_EVERY_S = 1.0
-WATCH_EVERY_S = 1.0
-RETIRE_EVERY_S = 5.0
-RETIRED_S = 3_600  # what Redis has of a show stays for so long when nothing needs it any more
-LOST_AFTER_S = 0.5  # busy for longer while Redis answers: look whether a rebuild is needed
+LEAD_EVERY_SECONDS = 0.5  # how late the other duties may hear of a new offer
+REAP_EVERY_SECONDS = 0.1  # a freed unit reaches the next buyer within this
+MEND_EVERY_SECONDS = 0.1
+SCHEDULE_EVERY_SECONDS = 0.1
+CATCH_UP_EVERY_SECONDS = 0.5
+CLOSE_EVERY_SECONDS = 0.5
+PULSE_EVERY_SECONDS = 0.2
+DESK_EVERY_SECONDS = 1.0
+WATCH_EVERY_SECONDS = 1.0
+RETIRE_EVERY_SECONDS = 5.0
+RETIRED_SECONDS = 3_600  # what Redis has of a show stays for so long when nothing needs it any more
+LOST_AFTER_SECONDS = 0.5  # busy for longer while Redis answers: look whether a rebuild is needed
 
 Rebuild = Callable[[ShowId], Awaitable[object]]
 
@@ -98,20 +98,22 @@ class Keeper:
     async def run(self, stop: asyncio.Event) -> None:
         """Do all duties until `stop` is set, then give the shows up."""
         duties = [
-            Duty("reap", REAP_EVERY_S, self._selling, self._reap),
-            Duty("mend", MEND_EVERY_S, self._incomplete, self._mend),
-            Duty("schedule", SCHEDULE_EVERY_S, self._due, self._schedule),
-            Duty("catch_up", CATCH_UP_EVERY_S, self._all, self._catch_up),
-            Duty("watch", WATCH_EVERY_S, self._moving, self._watch),
-            Duty("close", CLOSE_EVERY_S, self._closing, self._close),
-            Duty("pulse", PULSE_EVERY_S, self._watched, self._pulse),
-            Duty("desk", DESK_EVERY_S, self._watched, self._desk),
-            Duty("retire", RETIRE_EVERY_S, self._over, self._retire),
+            Duty("reap", REAP_EVERY_SECONDS, self._selling, self._reap),
+            Duty("mend", MEND_EVERY_SECONDS, self._incomplete, self._mend),
+            Duty("schedule", SCHEDULE_EVERY_SECONDS, self._due, self._schedule),
+            Duty("catch_up", CATCH_UP_EVERY_SECONDS, self._all, self._catch_up),
+            Duty("watch", WATCH_EVERY_SECONDS, self._moving, self._watch),
+            Duty("close", CLOSE_EVERY_SECONDS, self._closing, self._close),
+            Duty("pulse", PULSE_EVERY_SECONDS, self._watched, self._pulse),
+            Duty("desk", DESK_EVERY_SECONDS, self._watched, self._desk),
+            Duty("retire", RETIRE_EVERY_SECONDS, self._over, self._retire),
         ]
         try:
             async with asyncio.TaskGroup() as group:
                 # Without Postgres nobody leads; duties that need Redis alone go on as before.
-                group.create_task(repeat("lead", self.lead_once, stop, every_seconds=LEAD_EVERY_S))
+                group.create_task(
+                    repeat("lead", self.lead_once, stop, every_seconds=LEAD_EVERY_SECONDS)
+                )
                 for duty in duties:
                     group.create_task(duty.run(stop))
         finally:
@@ -238,7 +240,7 @@ class Keeper:
             lost = await self._stock.missing(show)
             now = time.monotonic()
             busy_since = self._busy_since.setdefault(show, now)
-            if not (sure and lost) and now - busy_since < LOST_AFTER_S:
+            if not (sure and lost) and now - busy_since < LOST_AFTER_SECONDS:
                 return
             parts = lost or (WHOLE_RUN,)
             _tell_lost(show, parts)
@@ -277,12 +279,12 @@ class Keeper:
         if led is None or await self._log.viewers(show):
             return
         done = await self._stock.retire_show(
-            show, stock_epoch=led.stock_epoch, seconds=RETIRED_S
+            show, stock_epoch=led.stock_epoch, seconds=RETIRED_SECONDS
         )  # fmt: skip
         if done is None:
             await self._renew(show)  # drains the outbox
         elif done:
-            await self._log.retire(show, seconds=RETIRED_S, also=lasting_keys(show))
+            await self._log.retire(show, seconds=RETIRED_SECONDS, also=lasting_keys(show))
             await self._shows.note_retired(show, led.stock_epoch)
 
     async def _close(self, show: ShowId) -> None:

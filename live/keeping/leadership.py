@@ -2,9 +2,9 @@
 
 It saves work and guards nothing: every duty is safe when two keepers do it at once, as they do for
 a moment when one comes or goes. A keeper lives while it renews its lease (ledger/db/leases.py), so
-one that is frozen or cut off loses its shows within LEASE_S; that costs one row a keeper, however
-many shows there are. A show moves only where the keeper that has it comes or goes (rendezvous
-hashing).
+one that is frozen or cut off loses its shows within LEASE_SECONDS; that costs one row a keeper,
+however many shows there are. A show moves only where the keeper that has it comes or goes
+(rendezvous hashing).
 """
 
 from collections.abc import Iterable

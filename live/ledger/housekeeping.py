@@ -12,10 +12,10 @@ from live.ledger.db.pool import Pool
 from live.ledger.db.states import STANDS
 from live.ledger.hosting.revocations import RevocationRows
 
-HOUSEKEEPING_EVERY_S = 600.0
+HOUSEKEEPING_EVERY_SECONDS = 600.0
 DELETED_MAX = 10_000  # of one statement: short locks, short transactions
 ROUNDS_MAX = 100  # of one run; the next one goes on
-READ_TIMEOUT_S = 20.0
+READ_TIMEOUT_SECONDS = 20.0
 
 KEPT_DAYS = {
     "webhook_events": 30,  # providers repeat an event for days, not for weeks
@@ -123,7 +123,9 @@ async def keep_house(pool: Pool) -> None:
     await pool.execute(_BANS, KEPT_DAYS["bans"])
     for table, query in (*_DELETE.items(), *_OF_ENDED_SHOWS.items()):
         for _ in range(ROUNDS_MAX):
-            gone = await pool.fetchval(query, KEPT_DAYS[table], DELETED_MAX, timeout=READ_TIMEOUT_S)
+            gone = await pool.fetchval(
+                query, KEPT_DAYS[table], DELETED_MAX, timeout=READ_TIMEOUT_SECONDS
+            )
             if gone < DELETED_MAX:
                 break
     for _ in range(ROUNDS_MAX):
@@ -136,6 +138,8 @@ async def keep_house(pool: Pool) -> None:
 async def _forget_contacts(pool: Pool, name: str, which: str) -> None:
     query = _CONTACTS.format(which=which)
     for _ in range(ROUNDS_MAX):
-        row = await pool.fetchrow(query, name, KEPT_DAYS[name], DELETED_MAX, timeout=READ_TIMEOUT_S)
+        row = await pool.fetchrow(
+            query, name, KEPT_DAYS[name], DELETED_MAX, timeout=READ_TIMEOUT_SECONDS
+        )
         if row is None or not row["more"]:
             return

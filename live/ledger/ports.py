@@ -15,11 +15,11 @@ class OutboxPort(Protocol):
     """The consumer group "settlers" of every show's outbox. Raises OutboxLost where it is gone."""
 
     async def read(
-        self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
+        self, shows: Sequence[ShowId], *, consumer: str, entries_max: int, block_ms: int
     ) -> Sequence[OutboxBatch]: ...
 
     async def claim(
-        self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
+        self, show: ShowId, *, consumer: str, idle_ms_min: int, entries_max: int
     ) -> Sequence[OutboxBatch]: ...
 
     async def ack(self, show: ShowId, entries: Sequence[str]) -> None: ...

@@ -39,14 +39,14 @@ from live.domain.payment_states import FINAL
 from live.payments.port import Authorisation, Provider, authorise_request
 from live.payments.ports import WorkerRows, WorkerStock
 
-BACKOFF_S, BACKOFF_S_MAX = 0.5, 300.0
+BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.5, 300.0
 UNITS_TAKEN_MS = 2_000  # at least, after units were sold: the order row comes through the outbox
 OTHER_PURCHASE = "this key belongs to another purchase"
 
 
-def backoff_ms(tries: int, *, seconds_max: float = BACKOFF_S_MAX) -> int:
+def backoff_ms(tries: int, *, seconds_max: float = BACKOFF_SECONDS_MAX) -> int:
     """How long to wait after so many tries."""
-    return int(1_000 * Backoff(BACKOFF_S, seconds_max).seconds(tries + 1))
+    return int(1_000 * Backoff(BACKOFF_SECONDS, seconds_max).seconds(tries + 1))
 
 
 class Decisions:

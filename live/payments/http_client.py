@@ -48,13 +48,13 @@ class HttpClient:
         url: str,
         *,
         headers: Mapping[str, str],
-        timeout_s: float,
+        timeout_seconds: float,
         uds: str | None = None,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         self._url = url.rstrip("/")
         self._headers = dict(headers)
-        self._timeout_s = timeout_s
+        self._timeout_seconds = timeout_seconds
         self._uds = uds
         self._connections_max = connections_max
         self._session: aiohttp.ClientSession | None = None  # made by the first call: needs a loop
@@ -71,7 +71,7 @@ class HttpClient:
         if content is not None:
             headers = {"content-type": "application/json", **headers}
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_seconds):
                 for left in reversed(range(TRIES_MAX)):
                     try:
                         return await self._exchange(method, path, headers, content)

@@ -15,13 +15,13 @@ from live.base.errors import NotFound
 from live.base.failpoint import failpoint
 from live.domain.payment import JobKind, MoneyJob, PaymentState, RefundNews, refund_key
 from live.domain.payment_flow import is_done
-from live.payments.decisions import BACKOFF_S_MAX, Decisions, backoff_ms
+from live.payments.decisions import BACKOFF_SECONDS_MAX, Decisions, backoff_ms
 from live.payments.metrics import REFUSED_VOIDS
 from live.payments.port import CaptureResult, MoneyRequest, Provider, Verdict
 from live.payments.ports import WorkerRows, WorkerStock
 
 LOOK_AGAIN_MS = 5_000  # after a look at refunds of which the provider did not say
-PENDING_S_MAX = 3_600.0  # a bank takes days over a refund, and its end comes as an event, too
+PENDING_SECONDS_MAX = 3_600.0  # a bank takes days over a refund, and its end comes as an event, too
 
 log = structlog.get_logger()
 
@@ -83,7 +83,9 @@ class MoneyMoves:
 
     async def _later(self, job: MoneyJob, result: CaptureResult) -> str:
         pending = result.verdict is Verdict.PENDING
-        ms = backoff_ms(job.tries, seconds_max=PENDING_S_MAX if pending else BACKOFF_S_MAX)
+        ms = backoff_ms(
+            job.tries, seconds_max=PENDING_SECONDS_MAX if pending else BACKOFF_SECONDS_MAX
+        )
         await self._rows.retry_job(job, ms=ms, reason=result.reason, pending=pending)
         return "later"
 

@@ -33,7 +33,7 @@ from live.payments.port import (
 )
 from live.payments.webhooks import signing_key, verify
 
-TIMEOUT_S = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
+TIMEOUT_SECONDS = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
 NOT_FOUND = 404
 PAYMENT_WINDOW_MS = 120_000  # how long a hold waits for its buyer once he pays
 ASYNC_WINDOW_MS = 600_000
@@ -86,10 +86,13 @@ class SandboxProvider:
         key: str,
         webhook_keys: Sequence[str] = (),
         uds: str | None = None,
-        timeout_s: float = TIMEOUT_S,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._http = HttpClient(
-            url, headers={"authorization": f"Bearer {key}"}, timeout_s=timeout_s, uds=uds
+            url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout_seconds=timeout_seconds,
+            uds=uds,
         )
         self._keys = [signing_key(text) for text in (webhook_keys or (key,))]
 

@@ -43,9 +43,9 @@ from live.payments.stripe_answers import (
     refund_result,
 )
 from live.payments.stripe_money import to_stripe
-from live.payments.webhooks import TOLERANCE_S
+from live.payments.webhooks import TOLERANCE_SECONDS
 
-TIMEOUT_S = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
+TIMEOUT_SECONDS = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
 CALLS_MAX = 64  # open at once; more would only be refused by Stripe's rate limit
 PAYMENT_WINDOW_MS = 300_000  # buyers need a minute or two for their bank's app
 PAGE_MAX = 100  # Stripe's own bound
@@ -79,9 +79,9 @@ class Stripe:
         *,
         webhook_secrets: Sequence[str],
         api_base: str,
-        timeout_s: float = TIMEOUT_S,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._http = stripe.HTTPXClient(timeout=timeout_s)
+        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
         client = StripeClient(
             key,
             http_client=self._http,
@@ -91,7 +91,7 @@ class Stripe:
         self._intents = client.v1.payment_intents
         self._refunds = client.v1.refunds
         self._secrets = tuple(webhook_secrets)
-        self._timeout_s = timeout_s
+        self._timeout_seconds = timeout_seconds
         self._slots = asyncio.Semaphore(CALLS_MAX)
 
     async def close(self) -> None:
@@ -326,7 +326,7 @@ class Stripe:
 
     async def _call(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
         """One call within the deadline, waiting for its turn included."""
-        async with asyncio.timeout(self._timeout_s), self._slots:
+        async with asyncio.timeout(self._timeout_seconds), self._slots:
             return await send()
 
     def _verify(self, header: str, body: bytes) -> None:
@@ -337,7 +337,7 @@ class Stripe:
             raise WebhookRefused("the signature is wrong", status=401, code="webhook.signature")
         stamp = int(next(part[2:] for part in header.split(",") if part.startswith("t=")))
         # Both ways: the library lets events of the future pass.
-        if abs(time.time() - stamp) > TOLERANCE_S:
+        if abs(time.time() - stamp) > TOLERANCE_SECONDS:
             raise WebhookRefused("too old or too new", status=400, code="webhook.stale")
 
 

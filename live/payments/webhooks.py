@@ -2,8 +2,8 @@
 
 Always: the signature covers id, timestamp and the raw body, is compared in constant time, and any
 of the configured keys may have made it, so a key can be rotated without a gap. A timestamp further
-than `TOLERANCE_S` from our clock is refused whatever its signature, so a recorded call cannot be
-replayed later; within the tolerance the event's id makes a repeat harmless.
+than `TOLERANCE_SECONDS` from our clock is refused whatever its signature, so a recorded call cannot
+be replayed later; within the tolerance the event's id makes a repeat harmless.
 """
 
 import base64
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from live.payments.port import WEBHOOK_BYTES_MAX, WebhookRefused
 
-TOLERANCE_S = 300
+TOLERANCE_SECONDS = 300
 SIGNATURES_MAX = 8  # of one header; more is somebody guessing
 ID_CHARS_MAX = 255
 _PREFIX = "whsec_"
@@ -63,7 +63,7 @@ def verify(headers: Mapping[str, str], body: bytes, *, keys: Sequence[bytes], no
     hits = [hmac.compare_digest(a.encode(), b.encode()) for a in wanted for b in given]
     if not any(hits):
         raise WebhookRefused("the signature is wrong", status=401, code="webhook.signature")
-    if abs(now - timestamp) > TOLERANCE_S:
+    if abs(now - timestamp) > TOLERANCE_SECONDS:
         raise WebhookRefused("the event is too old or too new", status=400, code="webhook.stale")
     return event
 

@@ -28,8 +28,8 @@ from live.payments.ports import WorkerRows, WorkerStock
 LEASE_MS = 20_000  # longer than any one provider call, so nobody else takes over a live one
 TAKE_MAX = 32  # payments and jobs taken at a time, of each
 CALLS_MAX = 64  # rows under way before no more are taken: providers limit their clients too
-POLL_S = 0.25  # how long new work may wait when nobody calls `wake`
-TAKE_AGAIN = Backoff(POLL_S, seconds_max=2.0)  # after Postgres did not say what is due
+POLL_SECONDS = 0.25  # how long new work may wait when nobody calls `wake`
+TAKE_AGAIN = Backoff(POLL_SECONDS, seconds_max=2.0)  # after Postgres did not say what is due
 AGE_ALARM_MS = 86_400_000  # a payment undecided for a day needs a person
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class PaymentWorker:
         async def turn() -> None:
             self._news.clear()
             if len(self._tasks) >= CALLS_MAX or not await self._start_due():
-                await pause(POLL_S, self._news, stop)
+                await pause(POLL_SECONDS, self._news, stop)
 
         await repeat("payment_worker", turn, stop, backoff=TAKE_AGAIN)
         await self._tasks.finish()

@@ -148,7 +148,7 @@ def token(settings: Settings, role: str, sub: str, shows: tuple[str, ...], ttl: 
     """Print a JWT."""
     from live.run.commands import token as command
 
-    click.echo(command.token(settings, role=Role(role), sub=sub, shows=shows, ttl_s=ttl))
+    click.echo(command.token(settings, role=Role(role), sub=sub, shows=shows, ttl_seconds=ttl))
 
 
 @main.command("import")

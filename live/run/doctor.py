@@ -233,17 +233,17 @@ def _mb(size: int) -> str:
 
 def _settlement(redis_url: str, database_url: str) -> Diagnosis:
     try:
-        oldest_s = asyncio.run(_oldest_s(redis_url, database_url))
+        oldest_seconds = asyncio.run(_oldest_seconds(redis_url, database_url))
     except (EngineError, *DATABASE_ERRORS) as error:
         return Diagnosis("settlement", False, f"cannot be asked: {reason_of(error)}", stops=False)
-    if oldest_s <= WAITS_SECONDS:
+    if oldest_seconds <= WAITS_SECONDS:
         return Diagnosis("settlement", True, "nothing waits for the ledger")
-    detail = f"orders have waited {oldest_s:,.0f} s for the ledger"
+    detail = f"orders have waited {oldest_seconds:,.0f} s for the ledger"
     fix = "start a settler (live serve --role settler), or see in its log why it does not settle"
     return Diagnosis("settlement", False, detail, fix, stops=False)
 
 
-async def _oldest_s(redis_url: str, database_url: str) -> float:
+async def _oldest_seconds(redis_url: str, database_url: str) -> float:
     outbox = Outbox(redis_url)
     try:
         await outbox.open()

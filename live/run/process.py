@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 PARENT_ENV = "LIVE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PARENT_POLL_S = 0.5
+_PARENT_POLL_SECONDS = 0.5
 
 
 def follow_parent() -> None:
@@ -36,7 +36,7 @@ def follow_parent() -> None:
 
 def _watch_parent(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
+        time.sleep(_PARENT_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from live.run.process import stop_on_signals
 
 MESSAGE_BYTES_MAX = 65_536
-HTTP_GRACE_S = 5
+HTTP_GRACE_SECONDS = 5
 BACKLOG = 4096
 
 
@@ -37,7 +37,7 @@ async def serve_beside(
         http=http,  # type: ignore[arg-type]  # the hint asks for a class; it is only called
         ws="none",
         lifespan="off",
-        timeout_graceful_shutdown=HTTP_GRACE_S,
+        timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
         proxy_headers=False,
         server_header=False,
         access_log=False,
@@ -71,7 +71,7 @@ async def serve_until_stopped(
         ws_ping_interval=None,  # the client protocol has pings of its own
         ws_per_message_deflate=False,  # 6 times the CPU and 35 KB more per connection
         backlog=BACKLOG,
-        timeout_graceful_shutdown=HTTP_GRACE_S,
+        timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
         limit_concurrency=None,  # it would answer 503 to health checks, not to sockets
         proxy_headers=False,  # connection/addresses.py: uvicorn believes loopback untold
         server_header=False,

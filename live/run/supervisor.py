@@ -1,9 +1,10 @@
 """Runs the service's processes: gateway workers, settler, sandbox provider.
 
 Owns: the listening socket (so a dead worker loses no waiting connection) and the children.
-Always: a child that dies is started again, at most `RESTARTS_MAX` times in `RESTART_WINDOW_S`; on
-the way down gateways drain before the settler stops, so what they confirm is still settled.
-Runs on: the main thread's event loop, because the kernel ties a child to the thread that made it.
+Always: a child that dies is started again, at most `RESTARTS_MAX` times in
+`RESTART_WINDOW_SECONDS`; on the way down gateways drain before the settler stops, so what they
+confirm is still settled. Runs on: the main thread's event loop, because the kernel ties a child to
+the thread that made it.
 """
 
 import asyncio
@@ -33,10 +34,10 @@ from live.run.process import PARENT_ENV
 from live.run.sockets import socket_directory
 
 RESTARTS_MAX = 10
-RESTART_WINDOW_S = 60.0
-RESTART_PAUSE_S = 0.2
-STOP_GRACE_S = 25.0  # above the gateway's drain window; then SIGKILL
-READY_WITHIN_S = 30.0
+RESTART_WINDOW_SECONDS = 60.0
+RESTART_PAUSE_SECONDS = 0.2
+STOP_GRACE_SECONDS = 25.0  # above the gateway's drain window; then SIGKILL
+READY_WITHIN_SECONDS = 30.0
 NEXT_PORTS = 50  # ports tried from 8000 on when none was asked for
 BACKLOG = 4096
 
@@ -67,7 +68,7 @@ class _Child:
     @property
     def restarts_too_often(self) -> bool:
         full = len(self.starts) == RESTARTS_MAX
-        return full and time.monotonic() - self.starts[0] < RESTART_WINDOW_S
+        return full and time.monotonic() - self.starts[0] < RESTART_WINDOW_SECONDS
 
 
 class Supervisor:
@@ -191,7 +192,7 @@ class Supervisor:
 
     async def _wait_listening(self, path: Path) -> None:
         """Until the sandbox takes calls: an audit, which reads its books, comes at once."""
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
         while time.monotonic() < deadline and not self.failed.done():
             try:
                 _, writer = await asyncio.open_unix_connection(path)
@@ -218,11 +219,11 @@ class Supervisor:
                 if not self.failed.done():
                     self.failed.set_result(f"{child.name} died {RESTARTS_MAX} times in a row")
                 return
-            await asyncio.sleep(RESTART_PAUSE_S)
+            await asyncio.sleep(RESTART_PAUSE_SECONDS)
             await child.start()
 
     async def _wait_ready(self) -> None:
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
         problem = "no answer"
         async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
             while time.monotonic() < deadline and not self.failed.done():
@@ -272,7 +273,7 @@ async def _stop(child: _Child) -> None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(STOP_GRACE_S):
+        async with asyncio.timeout(STOP_GRACE_SECONDS):
             await process.wait()
     except TimeoutError:
         log.error("child_killed", child=child.name, pid=process.pid)

@@ -29,7 +29,7 @@ DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within
 KICKS_MAX = 1_000  # kept; a night of bans, and more than one gap will ever hold
 KICKS_KEPT_MS = 600_000  # a gateway that is deaf for longer was taken out of traffic long before
 PRESENCE_OLD_MS = 60_000  # three refreshes
-REACTIONS_KEPT_S = 30 * 86_400  # after the last one
+REACTIONS_KEPT_SECONDS = 30 * 86_400  # after the last one
 
 T = TypeVar("T")
 
@@ -273,7 +273,7 @@ class Store:
         async def add(redis: Redis) -> None:
             async with redis.pipeline(transaction=False) as pipe:
                 pipe.hincrby(key, kind, count)
-                pipe.expire(key, REACTIONS_KEPT_S)
+                pipe.expire(key, REACTIONS_KEPT_SECONDS)
                 await pipe.execute()
 
         await self._ask(show, add)

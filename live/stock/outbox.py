@@ -49,7 +49,7 @@ class Outbox:
         return self._calls.nodes.of(show)
 
     async def read(
-        self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
+        self, shows: Sequence[ShowId], *, consumer: str, entries_max: int, block_ms: int
     ) -> list[OutboxBatch]:
         """Entries that no settler had yet, of all shows; waits up to `block_ms` (0: not at all).
 
@@ -58,7 +58,7 @@ class Outbox:
         """
         if not shows:
             return []
-        group = (b"GROUP", _GROUP, consumer.encode(), b"COUNT", b"%d" % max_entries)
+        group = (b"GROUP", _GROUP, consumer.encode(), b"COUNT", b"%d" % entries_max)
         if self._calls.nodes.clustered:
             return await self._poll(shows, group, block_ms / 1000)
         by_key = {show_keys(show).outbox: show for show in shows}
@@ -116,10 +116,10 @@ class Outbox:
         ]
 
     async def claim(
-        self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
+        self, show: ShowId, *, consumer: str, idle_ms_min: int, entries_max: int
     ) -> list[OutboxBatch]:
-        """Entries that some settler took at least `min_idle_ms` ago and never acknowledged."""
-        idle, count = b"%d" % min_idle_ms, b"%d" % max_entries
+        """Entries that some settler took at least `idle_ms_min` ago and never acknowledged."""
+        idle, count = b"%d" % idle_ms_min, b"%d" % entries_max
         key = show_keys(show).outbox
         reply = await self._calls.send(
             b"XAUTOCLAIM", key, _GROUP, consumer.encode(), idle, b"0-0", b"COUNT", count, show=show

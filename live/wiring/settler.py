@@ -17,11 +17,11 @@ from live.hosting.carry import Carrier
 from live.hosting.desk import publish
 from live.keeping.keeper import Keeper
 from live.ledger.audit.repair import GIVE_BACK_MAX, repair
-from live.ledger.audit.run import AUDIT_EVERY_S, AuditReport, Extent, audit, audit_and_tell
+from live.ledger.audit.run import AUDIT_EVERY_SECONDS, AuditReport, Extent, audit, audit_and_tell
 from live.ledger.db.pool import Pool, make_pool
 from live.ledger.db.schedule import Schedule
 from live.ledger.hosting.shows import ShowRows
-from live.ledger.housekeeping import HOUSEKEEPING_EVERY_S, keep_house
+from live.ledger.housekeeping import HOUSEKEEPING_EVERY_SECONDS, keep_house
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.doubts import Doubts
 from live.ledger.settle.notices import NoticeSender
@@ -126,8 +126,8 @@ async def run_settler(
         async def shows() -> list[ShowId]:
             return back.settler.shows()
 
-        audits = Schedule(back.pool, "audit", look, every_s=AUDIT_EVERY_S)
-        house = Schedule(back.pool, "housekeeping", clean, every_s=HOUSEKEEPING_EVERY_S)
+        audits = Schedule(back.pool, "audit", look, every_seconds=AUDIT_EVERY_SECONDS)
+        house = Schedule(back.pool, "housekeeping", clean, every_seconds=HOUSEKEEPING_EVERY_SECONDS)
         waiting = OutboxAge(back.outbox, shows, each_show=True)
         async with asyncio.TaskGroup() as group:
             if beside is not None:

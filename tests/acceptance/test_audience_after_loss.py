@@ -30,7 +30,7 @@ from tests.support.wire import dial
 __all__ = ["modules", "own_valkey"]
 
 VIEWERS = 12
-BACK_S = 30.0  # SDKs wait longer from try to try
+BACK_SECONDS = 30.0  # SDKs wait longer from try to try
 SCRIPT = Path(__file__).with_name("centrifuge_audience.cjs")
 
 pytestmark = pytest.mark.timeout(180)
@@ -95,7 +95,7 @@ async def audience(stage: Stage) -> AsyncIterator[list[Presence]]:
 
 
 async def everybody(here: list[Presence]) -> None:
-    async with asyncio.timeout(BACK_S):
+    async with asyncio.timeout(BACK_SECONDS):
         await asyncio.gather(*(one.joined.wait() for one in here))
 
 
@@ -129,7 +129,7 @@ async def told_to_stream(stage: Stage, show: str = "") -> dict[str, Any]:
 async def until_let_in(stage: Stage) -> list[dict[str, Any]]:
     """Come as one newcomer after the other, both ways; all that was told until both were in."""
     told: list[dict[str, Any]] = []
-    deadline = time.monotonic() + BACK_S
+    deadline = time.monotonic() + BACK_SECONDS
     while time.monotonic() < deadline:
         both = await asyncio.gather(told_to_newcomer(stage), told_to_stream(stage))
         told += both
@@ -182,7 +182,7 @@ async def test_show_that_waits_is_made_again_for_its_first_visitor(
     await flush(own_valkey)
 
     told = [await told_to_newcomer(stage, waiting)]
-    async with asyncio.timeout(BACK_S):
+    async with asyncio.timeout(BACK_SECONDS):
         while "connect" not in told[-1]:
             told.append(await told_to_newcomer(stage, waiting))
 
@@ -212,7 +212,7 @@ async def test_javascript_audience_comes_back_by_itself(
 
     async def read_until(inside: int) -> None:
         assert process.stdout is not None
-        async with asyncio.timeout(BACK_S):
+        async with asyncio.timeout(BACK_SECONDS):
             while True:
                 told = json.loads(await process.stdout.readline())
                 assert "lost" not in told, told

@@ -330,14 +330,15 @@ async def test_unknown_path_or_method_is_a_problem(
 
 
 @pytest.mark.parametrize(
-    ("age_s", "status", "reason"), [(0, 401, "webhook.signature"), (3600, 400, "webhook.stale")]
+    ("age_seconds", "status", "reason"),
+    [(0, 401, "webhook.signature"), (3600, 400, "webhook.stale")],
 )
 async def test_refused_webhook_is_the_documented_problem(
-    service: Service, age_s: int, status: int, reason: str
+    service: Service, age_seconds: int, status: int, reason: str
 ) -> None:
     """A wrong signature and an old one have their words, in an answer as openapi.json has it."""
-    then, body = int(time.time()) - age_s, b"{}"
-    key = (service.data / "sandbox.key").read_text() if age_s else "not the provider's key"
+    then, body = int(time.time()) - age_seconds, b"{}"
+    key = (service.data / "sandbox.key").read_text() if age_seconds else "not the provider's key"
     known = signing_key(key.strip())
     headers = signed_headers(known, event="evt_1", timestamp=then, body=body)
     async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:

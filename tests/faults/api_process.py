@@ -12,7 +12,7 @@ from tests.support.api_kit import open_stage
 
 
 async def run(database_url: str, redis_url: str, path: str, body: str, key: str) -> None:
-    pool = await open_pool(database_url, size=2, command_timeout_s=20)
+    pool = await open_pool(database_url, size=2, command_timeout_seconds=20)
     async with open_stage(pool, redis_url) as stage:
         await stage.call("POST", path, json.loads(body), headers={"idempotency-key": key})
     await pool.close()

@@ -22,12 +22,12 @@ from redis.exceptions import RedisError
 from tests.support.answers import decoded
 from tests.support.raw import Raw, frame, text
 
-FAULTS_S: Final = 20.0  # how long the bad time lasts, about
-PAUSE_S: Final = (0.5, 1.5)  # between two faults
-FREEZE_S: Final = (0.5, 2.5)
-DEEP_FREEZE_S: Final = (4.0, 6.0)  # longer than a lease: another settler takes the work over
+FAULTS_SECONDS: Final = 20.0  # how long the bad time lasts, about
+PAUSE_SECONDS: Final = (0.5, 1.5)  # between two faults
+FREEZE_SECONDS: Final = (0.5, 2.5)
+DEEP_FREEZE_SECONDS: Final = (4.0, 6.0)  # longer than a lease: another settler takes the work over
 KILLS_OF_A_CHILD_MAX: Final = 6  # a service that fails more often in a minute gives up, rightly
-BACK_S: Final = 60.0  # the supervisor starts a process again long before this
+BACK_SECONDS: Final = 60.0  # the supervisor starts a process again long before this
 
 KILL, FREEZE, CUT_OFF, KILL_BACKEND = "kill", "freeze", "cut off", "kill a backend of"
 DEEP_FREEZE, LOSE_A_KEY, FILL, FLOOD = "deeply freeze", "lose a key of", "fill", "flood"
@@ -50,10 +50,10 @@ FAULTS: Final = (
     (FLOOD, "run-gateway"),
 )
 _LENGTHS: Final = {
-    FREEZE: FREEZE_S,
-    DEEP_FREEZE: DEEP_FREEZE_S,
-    FILL: FREEZE_S,
-    FLOOD: FREEZE_S,
+    FREEZE: FREEZE_SECONDS,
+    DEEP_FREEZE: DEEP_FREEZE_SECONDS,
+    FILL: FREEZE_SECONDS,
+    FLOOD: FREEZE_SECONDS,
 }
 
 _CONNECT = text('{"id":1,"connect":{}}')
@@ -70,14 +70,14 @@ _ONE_OF_MANY: Final = re.compile(r":[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`which`: a number that chooses among the victims there are; `lasts_s`: 0 where it does not
-    last."""
+    """`which`: a number that chooses among the victims there are; `lasts_seconds`: 0 where it does
+    not last."""
 
     what: str
     victim: str
     which: int
-    lasts_s: float
-    pause_s: float
+    lasts_seconds: float
+    pause_seconds: float
 
     def __str__(self) -> str:
         return f"{self.what} {self.victim}"
@@ -89,14 +89,17 @@ def plan_day(seed: int) -> list[Fault]:
     faults: list[Fault] = []
     kills: Counter[str] = Counter()
     seconds = 0.0
-    while seconds < FAULTS_S:
+    while seconds < FAULTS_SECONDS:
         what, victim = dice.choice(FAULTS)
         if what == KILL and kills[victim] == KILLS_OF_A_CHILD_MAX:
             continue
         kills[victim] += what == KILL
-        lasts_s, pause_s = dice.uniform(*_LENGTHS.get(what, (0, 0))), dice.uniform(*PAUSE_S)
-        faults.append(Fault(what, victim, dice.randrange(1 << 16), lasts_s, pause_s))
-        seconds += pause_s + lasts_s
+        lasts_seconds, pause_seconds = (
+            dice.uniform(*_LENGTHS.get(what, (0, 0))),
+            dice.uniform(*PAUSE_SECONDS),
+        )
+        faults.append(Fault(what, victim, dice.randrange(1 << 16), lasts_seconds, pause_seconds))
+        seconds += pause_seconds + lasts_seconds
     return faults
 
 
@@ -126,7 +129,7 @@ class BadDay:
         for fault in plan_day(self.seed):
             detail = await acts[fault.what](fault)
             self.done.append(f"{fault}: {detail}" if detail else str(fault))
-            await asyncio.sleep(fault.pause_s)
+            await asyncio.sleep(fault.pause_seconds)
 
     # Processes
 
@@ -145,13 +148,13 @@ class BadDay:
         """A machine that swaps, a disk that hangs: alive, and silent."""
         victim = await self._hit(fault, signal.SIGSTOP)
         try:
-            await asyncio.sleep(fault.lasts_s)
+            await asyncio.sleep(fault.lasts_seconds)
         finally:
             _send(victim, signal.SIGCONT)
 
     async def _hit(self, fault: Fault, number: int, *, child: bool = False) -> psutil.Process:
         """Send the signal to a victim, and to another one where that has just died."""
-        async with asyncio.timeout(BACK_S):
+        async with asyncio.timeout(BACK_SECONDS):
             while True:
                 victims = self._find(fault.victim)
                 if child:
@@ -198,13 +201,13 @@ class BadDay:
 
         await self._ask_redis(fill)
         try:
-            await asyncio.sleep(fault.lasts_s)
+            await asyncio.sleep(fault.lasts_seconds)
         finally:
             await self._ask_redis(empty)
 
     async def _ask_redis(self, call: Callable[[redis.asyncio.Redis], Awaitable[None]]) -> None:
         """Ask until it answers: it may be on its way back."""
-        async with asyncio.timeout(BACK_S):
+        async with asyncio.timeout(BACK_SECONDS):
             while True:
                 async with redis.asyncio.Redis.from_url(self.redis_url) as client:
                     with suppress(RedisError, OSError):
@@ -218,7 +221,7 @@ class BadDay:
         first, again = RUBBISH[fault.which % len(RUBBISH)]
         chunk = again * (RUBBISH_BYTES // len(again))
         with suppress(TimeoutError):
-            async with asyncio.timeout(fault.lasts_s):
+            async with asyncio.timeout(fault.lasts_seconds):
                 while True:
                     with suppress(OSError, EOFError, AssertionError):  # cut off, or not served now
                         await self._pour(first, chunk)

@@ -15,7 +15,7 @@ from live.client import Client, ClientError, Gone
 
 WINDOWS = 2  # of each person
 KEYS_EACH = 4
-PAUSE_S = 0.1  # about, between two commands of a window: below the pace that is asked to wait
+PAUSE_SECONDS = 0.1  # about, between two commands of a window: below the pace that is asked to wait
 TOKENS = ("tok_approve", "tok_approve", "tok_decline", "tok_async", "tok_timeout_after_charge")
 
 Command = dict[str, object]
@@ -60,7 +60,7 @@ class HostileBuyer:
             raise
         except ClientError:
             pass  # an answer as good as any
-        await asyncio.sleep(self.random.uniform(0, 2 * PAUSE_S))
+        await asyncio.sleep(self.random.uniform(0, 2 * PAUSE_SECONDS))
 
     def _methods(self) -> list[Callable[[], tuple[str, Command]]]:
         return [self._hold] * 6 + [self._release] * 3 + [self._pay] * 6 + [self._buy] * 3 + [

@@ -23,7 +23,7 @@ from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 
-CLAIM_MIN_IDLE_MS = 100
+CLAIM_IDLE_MS_MIN = 100
 
 
 def told_stream(show: ShowId) -> str:
@@ -31,7 +31,7 @@ def told_stream(show: ShowId) -> str:
 
 
 async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> None:
-    pool = await open_pool(database_url, size=3, command_timeout_s=20)
+    pool = await open_pool(database_url, size=3, command_timeout_seconds=20)
     engine, outbox = StockEngine(redis_url), Outbox(redis_url)
     await engine.open()
     await outbox.open()
@@ -43,7 +43,7 @@ async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> Non
     async def on_mismatch(show: ShowId) -> None:
         raise AssertionError(f"{show} differs from the ledger")
 
-    settler = Settler(pool, outbox, announce, on_mismatch, claim_min_idle_ms=CLAIM_MIN_IDLE_MS)
+    settler = Settler(pool, outbox, announce, on_mismatch, claim_idle_ms_min=CLAIM_IDLE_MS_MIN)
     if what == "rebuild":
         await rebuild_show(
             pool, show, stock=engine, outbox=outbox, settler=settler, force=True

@@ -21,7 +21,7 @@ from tests.integration.test_api_shows import LAMP, begin, offer
 from tests.support.api_kit import Stage, open_stage
 from tests.support.ledger_kit import failpoint_environment
 
-EXIT_S = 20
+EXIT_SECONDS = 20
 KEY = {"idempotency-key": "one key"}
 
 
@@ -44,7 +44,7 @@ class Desk:
             self.database_url, self.redis_url, path, json.dumps(body), KEY["idempotency-key"],
             env=failpoint_environment(failpoint),
         )  # fmt: skip
-        async with asyncio.timeout(EXIT_S):
+        async with asyncio.timeout(EXIT_SECONDS):
             assert await child.wait() == DIED
 
     async def repeat(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

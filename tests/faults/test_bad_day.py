@@ -42,11 +42,11 @@ BUYERS, BUYERS_LONG = 500, 2_000
 HOSTILE = 12  # persons
 LIMIT = 2
 HOLD_SECONDS = 10
-AFTERGLOW_S = 3.0
+AFTERGLOW_SECONDS = 3.0
 ENOUGH = 25  # orders of which buyers have heard: a day without any proves little
-ENOUGH_S = 60.0  # for them, when all is well again
-FINISH_S = 30.0  # for the buyers to get their answers when all is well again
-CALM_S = 60.0  # until nothing is under way any more
+ENOUGH_SECONDS = 60.0  # for them, when all is well again
+FINISH_SECONDS = 30.0  # for the buyers to get their answers when all is well again
+CALM_SECONDS = 60.0  # until nothing is under way any more
 
 
 def days(long: bool, seeds: int) -> list[tuple[int, int]]:
@@ -144,7 +144,7 @@ def second_settler(service: Service) -> Iterator[tuple[dict[str, str], subproces
         yield environment, process
     finally:
         process.terminate()
-        process.wait(FINISH_S)
+        process.wait(FINISH_SECONDS)
 
 
 def invite_hostile(
@@ -185,7 +185,7 @@ def invite(
 async def demand(stage: Stage, path: str) -> None:
     """Call until it is done, always with one key: a crowd is coming in, answers may be lost."""
     key = {"Idempotency-Key": uuid4().hex}
-    async with asyncio.timeout(FINISH_S):
+    async with asyncio.timeout(FINISH_SECONDS):
         while True:
             try:
                 if (await stage.http.post(path, json={}, headers=key)).status_code == 200:
@@ -200,11 +200,11 @@ async def end_of_sale(
 ) -> None:
     """Close the offers when enough was sold; let the buyers hear how their purchases ended."""
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(AFTERGLOW_S)  # the last buyers come when all is well again
-    deadline = loop.time() + ENOUGH_S
+    await asyncio.sleep(AFTERGLOW_SECONDS)  # the last buyers come when all is well again
+    deadline = loop.time() + ENOUGH_SECONDS
     while evening.tally.confirmed < ENOUGH and loop.time() < deadline:  # noqa: ASYNC110  # buyers count
         await asyncio.sleep(0.1)
-    deadline = loop.time() + FINISH_S
+    deadline = loop.time() + FINISH_SECONDS
     for offer in offers:
         while loop.time() < deadline:
             try:
@@ -225,7 +225,7 @@ async def calm_audit(service: Service) -> dict[str, list[str]]:
     """The audit when nothing is in flight any more, or the last one when it never gets calm."""
     report: dict[str, list[str]] = {}
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + CALM_S
+    deadline = loop.time() + CALM_SECONDS
     while loop.time() < deadline:
         done = await asyncio.to_thread(service.live, "audit", "--json", timeout=60)
         report = orjson.loads(done.stdout)

@@ -13,7 +13,7 @@ from live.base.failpoint import DIED
 from live.domain.ids import ShowId
 from live.ledger.db.pool import Pool
 from tests.faults.test_api_calls_die import Desk, open_desk
-from tests.faults.test_ledger_deaths import EXIT_S, SETTLE_S, die, spawn_ledger
+from tests.faults.test_ledger_deaths import EXIT_SECONDS, SETTLE_SECONDS, die, spawn_ledger
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def test_closing_is_finished_by_whoever_comes_next(desk: Desk, point: str)
     if point == "close.entered":
         await desk.stage.call("POST", path, {})
         dying = await spawn_ledger("keep", desk.database_url, desk.redis_url, desk.show, point)
-        async with asyncio.timeout(EXIT_S):
+        async with asyncio.timeout(EXIT_SECONDS):
             assert await dying.wait() == DIED
     else:
         await desk.die_calling(path, {}, failpoint=point)
@@ -41,7 +41,7 @@ async def test_closing_is_finished_by_whoever_comes_next(desk: Desk, point: str)
         for what in ("keep", "settle")
     ]
     try:
-        async with asyncio.timeout(SETTLE_S):
+        async with asyncio.timeout(SETTLE_SECONDS):
             while await _phase(pool, desk.offer) != "closed":  # noqa: ASYNC110  # other processes
                 await asyncio.sleep(0.05)
     finally:

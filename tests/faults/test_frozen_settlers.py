@@ -19,15 +19,15 @@ from live.base.errors import Busy
 from live.base.failpoint import FREEZE
 from live.domain.hold import Line
 from live.ledger.audit.run import audit
-from live.ledger.db.leases import LEASE_S, Fenced, alone, take, under
-from live.ledger.db.pool import IDLE_IN_TRANSACTION_S, Connection, Pool, in_transaction
+from live.ledger.db.leases import LEASE_SECONDS, Fenced, alone, take, under
+from live.ledger.db.pool import IDLE_IN_TRANSACTION_SECONDS, Connection, Pool, in_transaction
 from live.ledger.db.schedule import Schedule
 from live.ledger.settle.rebuild import rebuild_show
 from tests.faults.test_ledger_deaths import die, settled, spawn
 from tests.support.ledger_kit import Sale, new_buyer
 
-FREEZE_S = 20  # until the process came to its place: it has to start first
-TAKEN_OVER_S = LEASE_S + 5  # of it the work itself, on a busy machine
+FREEZE_SECONDS = 20  # until the process came to its place: it has to start first
+TAKEN_OVER_SECONDS = LEASE_SECONDS + 5  # of it the work itself, on a busy machine
 
 
 async def frozen(process: Process) -> None:
@@ -36,7 +36,7 @@ async def frozen(process: Process) -> None:
     def state() -> str:
         return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
 
-    async with asyncio.timeout(FREEZE_S):
+    async with asyncio.timeout(FREEZE_SECONDS):
         while state() != "T":  # nobody is told of it
             assert process.returncode is None, "it ended before it came to its place"
             await asyncio.sleep(0.02)
@@ -78,19 +78,19 @@ async def test_frozen_rebuild_is_taken_over_and_harms_nothing_when_it_wakes(
 
     began = time.monotonic()
     await rebuild(sale)
-    assert time.monotonic() - began < TAKEN_OVER_S
+    assert time.monotonic() - began < TAKEN_OVER_SECONDS
     await sale.hold(new_buyer(), Line(0, 2))
     bought = new_buyer()
     await sale.buy(bought, Line(1, 2))
     wake(process)
-    await asyncio.wait_for(process.wait(), FREEZE_S)
+    await asyncio.wait_for(process.wait(), FREEZE_SECONDS)
 
     figures = await sale.engine.figures(sale.show)
     assert (figures.offers[0].held, figures.offers[0].sold) == (2, 1)
     assert (figures.offers[1].held, figures.offers[1].sold) == (1, 2)
     await sale.settle()
     assert await sale.pool.fetchval("SELECT count(*) FROM orders WHERE state = 'confirmed'") == 2
-    assert (await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=5)).findings == ()
+    assert (await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=5)).findings == ()
 
 
 async def test_rebuild_that_wakes_between_the_other_ones_stop_and_swap_swaps_nothing(
@@ -101,12 +101,12 @@ async def test_rebuild_that_wakes_between_the_other_ones_stop_and_swap_swaps_not
         "rebuild", sale, database_url, redis_url, failpoint=f"{FREEZE}rebuild.staged"
     )  # fmt: skip
     await frozen(process)
-    async with asyncio.timeout(TAKEN_OVER_S):
+    async with asyncio.timeout(TAKEN_OVER_SECONDS):
         while (lease := await take(sale.pool, f"rebuild:{sale.show}")) is None:  # noqa: ASYNC110  # Postgres' clock
             await asyncio.sleep(0.05)
     await sale.engine.stop_show(sale.show, fence=lease.fence)
     wake(process)
-    await asyncio.wait_for(process.wait(), FREEZE_S)
+    await asyncio.wait_for(process.wait(), FREEZE_SECONDS)
 
     assert process.returncode == 1 or not await is_on_sale(sale)
 
@@ -131,7 +131,7 @@ async def test_frozen_settler_holds_nothing_up(
     )  # fmt: skip
     await frozen(process)
     other = await spawn("settle", sale, database_url, redis_url)
-    async with asyncio.timeout(FREEZE_S + IDLE_IN_TRANSACTION_S):
+    async with asyncio.timeout(FREEZE_SECONDS + IDLE_IN_TRANSACTION_SECONDS):
         await settled(sale)
     wake(process)
     await sale.buy(new_buyer(), Line(0, 1))
@@ -141,7 +141,7 @@ async def test_frozen_settler_holds_nothing_up(
 
     assert await sale.pool.fetchval("SELECT count(*) FROM orders WHERE state = 'confirmed'") == 4
     assert await sale.pool.fetchval("SELECT sold FROM offers WHERE slot = 0") == 4
-    assert (await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=5)).findings == ()
+    assert (await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=5)).findings == ()
 
 
 async def test_transaction_of_a_frozen_process_ends(pool: Pool) -> None:
@@ -154,7 +154,7 @@ async def test_transaction_of_a_frozen_process_ends(pool: Pool) -> None:
         async def change(other: Connection) -> None:
             await other.execute("UPDATE locked SET n = 3")
 
-        async with asyncio.timeout(IDLE_IN_TRANSACTION_S + 10):
+        async with asyncio.timeout(IDLE_IN_TRANSACTION_SECONDS + 10):
             await in_transaction(pool, change)
         with suppress(asyncpg.InterfaceError):  # the server ended it, which may be known here
             connection.terminate()
@@ -167,7 +167,7 @@ async def test_lease_of_a_silent_holder_goes_to_the_next(pool: Pool) -> None:
     first = await take(pool, "work")
     assert first is not None and await take(pool, "work") is None
 
-    async with asyncio.timeout(TAKEN_OVER_S):
+    async with asyncio.timeout(TAKEN_OVER_SECONDS):
         while (second := await take(pool, "work")) is None:  # noqa: ASYNC110  # Postgres' clock
             await asyncio.sleep(0.05)
 
@@ -204,10 +204,10 @@ async def test_lease_is_kept_for_as_long_as_the_work_takes(pool: Pool) -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        await asyncio.sleep(LEASE_S + 0.5)  # longer than an unrenewed lease
+        await asyncio.sleep(LEASE_SECONDS + 0.5)  # longer than an unrenewed lease
         inside -= 1
 
-    await asyncio.gather(*(alone(pool, "work", work, patience_s=60) for _ in range(2)))
+    await asyncio.gather(*(alone(pool, "work", work, patience_seconds=60) for _ in range(2)))
 
     assert most == 1
 
@@ -221,10 +221,10 @@ async def test_scheduled_work_of_a_silent_settler_is_done_by_another(pool: Pool)
     async def work() -> None:
         done.set()
 
-    schedule = Schedule(pool, "audit", work, every_s=0.1)
+    schedule = Schedule(pool, "audit", work, every_seconds=0.1)
     assert not await schedule.run_once()
     stop = asyncio.Event()
     running = asyncio.create_task(schedule.run(stop))
-    await asyncio.wait_for(done.wait(), TAKEN_OVER_S)
+    await asyncio.wait_for(done.wait(), TAKEN_OVER_SECONDS)
     stop.set()
     await running

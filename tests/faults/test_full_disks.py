@@ -39,7 +39,7 @@ from tests.support.ledger_kit import (
 )
 from tests.support.servers import Postgres, Valkey, scratch_directory
 
-RECOVERY_S = 30
+RECOVERY_SECONDS = 30
 HOLDS_MAX = 2_000  # far more than the room that is left takes
 
 
@@ -90,7 +90,7 @@ async def fragile(
 ) -> AsyncIterator[Sale]:
     """A sale whose ledger lies on the small disk."""
     await migrate(cluster[0].url())
-    pool = await open_pool(cluster[0].url(), size=3, command_timeout_s=2)
+    pool = await open_pool(cluster[0].url(), size=3, command_timeout_seconds=2)
     sale = await open_sale(pool, redis_url, show, 50)
     yield sale
     await close_sale(sale)
@@ -115,21 +115,21 @@ async def test_settlement_waits_for_room_on_the_disk_of_postgres(
     stop = asyncio.Event()
     settler = Settler(fragile.pool, fragile.outbox, Announced(), Mismatches())
     running = asyncio.create_task(settler.run(stop))
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while failures._value.get() == before:  # noqa: ASYNC110  # a metric wakes nobody
             await asyncio.sleep(0.02)
 
     filler.unlink()
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while await fragile.outbox.first_unsettled(fragile.show) is not None:
             start_again(server)  # no room for its log: Postgres ends itself, at a time of its own
             await asyncio.sleep(0.05)
     stop.set()
-    await asyncio.wait_for(running, RECOVERY_S)
+    await asyncio.wait_for(running, RECOVERY_SECONDS)
 
     assert await fragile.pool.fetchval("SELECT count(*) FROM orders") == 20
     assert await fragile.pool.fetchval("SELECT count(*) FROM poison") == 0
-    report = await audit(fragile.pool, fragile.engine, fragile.outbox, (), wait_s=5)
+    report = await audit(fragile.pool, fragile.engine, fragile.outbox, (), wait_seconds=5)
     assert report.findings == ()
 
 
@@ -177,7 +177,7 @@ async def test_no_acknowledged_hold_is_lost_when_the_disk_of_valkey_is_full(
     told = await hold_until_refused(sale)
 
     filler.unlink()
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while True:
             start_again(server)
             try:

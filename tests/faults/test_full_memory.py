@@ -115,11 +115,11 @@ async def test_settled_entries_leave_full_memory(
     await fill(engine)
     assert await engine.reap(show) == len(ended)
 
-    batches = await outbox.read([show], consumer="c", max_entries=500, block_ms=100)
+    batches = await outbox.read([show], consumer="c", entries_max=500, block_ms=100)
     await outbox.ack(show, [batch.entry for batch in batches])
     await outbox.trim(show)
 
-    kept = await outbox.read([show], consumer="c", max_entries=500, block_ms=1)
+    kept = await outbox.read([show], consumer="c", entries_max=500, block_ms=1)
     assert batches and not kept
     assert (await outbox.backlog(show)).length <= 1
     await outbox.close()

@@ -24,7 +24,7 @@ from tests.support.wire import join
 pytestmark = pytest.mark.timeout(180)
 
 FULL_BYTES = 2**20  # an empty server uses more
-SOON_S = 60  # nothing here takes so long, on any machine
+SOON_SECONDS = 60  # nothing here takes so long, on any machine
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ async def test_full_memory_is_told_and_its_end(
     """Both roles warn and stay ready, figures move, the log has a line; so has its end."""
     service, offer = stage.service, await stage.offer(5)
     for role in (service, settler):
-        await until(lambda role=role: _is_told(role, full=False), seconds=SOON_S)
+        await until(lambda role=role: _is_told(role, full=False), seconds=SOON_SECONDS)
     assert await figure(service, "live_redis_memory_used_ratio") == 0
     before = len(lines(service, "redis.memory_full"))
 
@@ -130,14 +130,14 @@ async def test_full_memory_is_told_and_its_end(
     async with await stage.viewer() as viewer:
         assert (await viewer.hold(offer))["error"]["code"] == 111
     for role in (service, settler):
-        await until(lambda role=role: _is_told(role, full=True), seconds=SOON_S)
+        await until(lambda role=role: _is_told(role, full=True), seconds=SOON_SECONDS)
     assert await figure(service, "live_redis_memory_used_ratio") > 1
     assert await figure(service, "live_redis_writes_refused_total") > 0
     assert len(lines(service, "redis.memory_full")) > before
 
     limit(own_redis, 0)
     for role in (service, settler):
-        await until(lambda role=role: _is_told(role, full=False), seconds=SOON_S)
+        await until(lambda role=role: _is_told(role, full=False), seconds=SOON_SECONDS)
     assert lines(service, "redis.memory_freed")
 
 

@@ -22,7 +22,7 @@ from tests.support.wire import Wire, dial, join
 
 pytestmark = pytest.mark.timeout(90)
 
-SOON_S = 20.0  # nothing here takes so long, on any machine
+SOON_SECONDS = 20.0  # nothing here takes so long, on any machine
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,11 @@ async def test_mute_and_shadow_ban_count_on_all_gateways(
         await moderate(stage, "shadow_ban", "eve")
         assert await say(there, show, "in the shadow") == {}
         for own in (here, there):
-            async with asyncio.timeout(SOON_S):
+            async with asyncio.timeout(SOON_SECONDS):
                 assert (await own.event("chat.message"))["text"] == "in the shadow"
         await moderate(stage, "unban", "eve")
         assert await say(there, show, "in the light") == {}
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await reader.event("chat.message"))["text"] == "in the light"
 
 
@@ -141,14 +141,14 @@ async def test_log_out_and_ban_close_sockets_everywhere(
             assert (await stage.post(f"/v1/users/{sub}/logout")).status_code == 200
         else:
             await moderate(stage, "ban", "max")
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert [(await one.closed())[0] for one in sockets] == [3503, 3503], act
 
     for service in pair:
         wire = await dial(service.socket_url)
         token = service.token(Role.VIEWER, "max", show)
         await wire.send({"id": 1, "connect": {"token": token, "data": {"show": show}}})
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert await wire.closed() == (3503, "banned from this show")
     assert await say(other, show, "still here") == {}
     await other.socket.close()
@@ -166,7 +166,7 @@ async def test_ban_counts_for_who_did_not_name_the_show(
 
     await moderate(stage, "ban", "moe")
 
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(SOON_SECONDS):
         assert (await inside.closed())[0] == 3503
     assert (await late.ask({"subscribe": {"channel": channel}}))["error"]["code"] == 103
     await late.socket.close()
@@ -212,6 +212,6 @@ async def is_cut(wire: Wire) -> bool:
 
 async def pulse_with(wire: Wire, field: str, value: object) -> None:
     """Wait for a pulse that says so."""
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(SOON_SECONDS):
         while (await wire.event("pulse"))[field] != value:
             pass

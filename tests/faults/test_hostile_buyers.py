@@ -37,7 +37,7 @@ KEYS_EACH = 4
 REBUILD_EVERY = 160
 UNITS = (12, 6, 9)
 DIRECT = 1  # the slot of the offer that is sold to whoever pays first
-END_S = 60
+END_SECONDS = 60
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def sale(
     async with open_sale(
         pool, redis_url, server, show, units=UNITS, hold_seconds=1, more=(whim,)
     ) as sale:
-        sale.checkout._answer_s = 0.5  # an answer in time is another test's business
+        sale.checkout._answer_seconds = 0.5  # an answer in time is another test's business
         offers = sale.book.of(show)
         direct = replace(offers.by_slot[DIRECT], mode=Mode.FIRST_PAID, version=2)
         offers.by_slot[DIRECT] = offers.by_id[direct.id] = direct
@@ -183,7 +183,7 @@ class Hostile:
     async def end(self) -> None:
         """Everybody goes home; what is left open is decided."""
         self.whim.calm = True
-        async with asyncio.timeout(END_S):
+        async with asyncio.timeout(END_SECONDS):
             while await self.sale.pool.fetchval(_OPEN, self.sale.show):
                 await self.pass_time()
 

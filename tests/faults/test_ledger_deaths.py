@@ -22,8 +22,8 @@ from tests.faults.ledger_process import told_stream
 from tests.support.answers import entries
 from tests.support.ledger_kit import Sale, failpoint_environment, new_buyer
 
-EXIT_S = 20
-SETTLE_S = 20
+EXIT_SECONDS = 20
+SETTLE_SECONDS = 20
 
 
 async def spawn(
@@ -55,7 +55,7 @@ async def die(process: Process) -> None:
 
 async def settled(sale: Sale) -> None:
     """Wait until the outbox has come to its end."""
-    async with asyncio.timeout(SETTLE_S):
+    async with asyncio.timeout(SETTLE_SECONDS):
         while await sale.outbox.first_unsettled(sale.show) is not None:  # noqa: ASYNC110  # another process settles
             await asyncio.sleep(0.02)
 
@@ -74,7 +74,7 @@ async def some_sales(sale: Sale) -> None:
 
 
 async def assert_sound(sale: Sale) -> None:
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=5)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=5)
     assert report.findings == ()
 
 
@@ -93,7 +93,7 @@ async def test_settler_dead_at_a_boundary_loses_and_doubles_nothing(
     """Killed before or after commit, announcement or acknowledgement: once is once."""
     await some_sales(sale)
     dying = await spawn("settle", sale, database_url, redis_url, failpoint=point)
-    async with asyncio.timeout(EXIT_S):
+    async with asyncio.timeout(EXIT_SECONDS):
         assert await dying.wait() == DIED
 
     heir = await spawn("settle", sale, database_url, redis_url)
@@ -125,7 +125,7 @@ async def test_close_survives_a_death_at_its_boundary(
     await sale.engine.apply_offer(terms)
     await sale.engine.close_offers(sale.show)
     dying = await spawn("settle", sale, database_url, redis_url, failpoint=point)
-    async with asyncio.timeout(EXIT_S):
+    async with asyncio.timeout(EXIT_SECONDS):
         assert await dying.wait() == DIED
 
     heir = await spawn("settle", sale, database_url, redis_url)
@@ -161,11 +161,11 @@ async def test_rebuild_dead_at_a_boundary_is_finished_by_the_next(
     await some_sales(sale)
     before = await sale.engine.figures(sale.show)
     dying = await spawn("rebuild", sale, database_url, redis_url, failpoint=point)
-    async with asyncio.timeout(EXIT_S):
+    async with asyncio.timeout(EXIT_SECONDS):
         assert await dying.wait() == DIED
 
     again = await spawn("rebuild", sale, database_url, redis_url)
-    async with asyncio.timeout(EXIT_S):
+    async with asyncio.timeout(EXIT_SECONDS):
         assert await again.wait() == 0
 
     assert (await sale.engine.figures(sale.show)).offers == before.offers
@@ -182,11 +182,11 @@ async def test_undo_dead_at_its_boundary_gives_units_back_once(
     await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])
     await sale.settle()  # rejected: nobody paid
     dying = await spawn("undo", sale, database_url, redis_url, failpoint="undo.cancelled")
-    async with asyncio.timeout(EXIT_S):
+    async with asyncio.timeout(EXIT_SECONDS):
         assert await dying.wait() == DIED
 
     again = await spawn("undo", sale, database_url, redis_url)
-    async with asyncio.timeout(EXIT_S):
+    async with asyncio.timeout(EXIT_SECONDS):
         assert await again.wait() == 0
 
     await sale.settle()

@@ -26,7 +26,7 @@ from tests.support.servers import Valkey
 from tests.support.shows_kit import HOST, new_show, offer, product
 
 SHOWS = 2 * POOL_SIZE_MAX
-BACK_S = 60.0
+BACK_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def engine(own_valkey: Valkey) -> AsyncIterator[StockEngine]:
 async def led(pool: Pool) -> None:
     """Wait until there is a keeper; all shows are its own then."""
     query = "SELECT count(*) FROM leases WHERE starts_with(name, 'keeper:') AND until > now()"
-    async with asyncio.timeout(BACK_S):
+    async with asyncio.timeout(BACK_SECONDS):
         while not await pool.fetchval(query):  # noqa: ASYNC110  # another task's lease
             await asyncio.sleep(0.05)
 
@@ -96,7 +96,7 @@ async def test_every_show_is_back_after_a_restart_of_redis(
     own_valkey.start()
     gone = set(shows)
     try:
-        async with asyncio.timeout(BACK_S):
+        async with asyncio.timeout(BACK_SECONDS):
             while gone:
                 gone -= {name for name in gone if await knows(engine, name)}
                 await asyncio.sleep(0.05)  # another task's work, which tells nobody
@@ -137,7 +137,7 @@ async def test_connection_that_nobody_gives_back_is_not_waited_for_for_ever(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool is empty: who asks is refused within a bound, however he asks."""
-    monkeypatch.setattr("live.ledger.db.pool.ACQUIRE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("live.ledger.db.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
     async with make_pool(database_url, size=1) as pool, pool.acquire():
         with pytest.raises(TimeoutError):
             await pool.fetchval("SELECT 1")

@@ -32,7 +32,7 @@ from tests.support.ledger_kit import (
 )
 from tests.support.servers import Postgres, scratch_directory
 
-RECOVERY_S = 20
+RECOVERY_SECONDS = 20
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def cluster() -> Iterator[Postgres]:
 async def fragile(cluster: Postgres, redis_url: str, show: ShowId) -> AsyncIterator[Sale]:
     """A sale whose settler runs as a task on the cluster that will be harmed."""
     await migrate(cluster.url())
-    pool = await open_pool(cluster.url(), size=4, command_timeout_s=1)
+    pool = await open_pool(cluster.url(), size=4, command_timeout_seconds=1)
     sale = await open_sale(pool, redis_url, show, 50)
     yield sale
     await close_sale(sale)
@@ -62,7 +62,7 @@ async def run_settler(sale: Sale) -> tuple[asyncio.Task[None], asyncio.Event]:
     """As a settler's process does: settle, and tell how far behind that is."""
     stop = asyncio.Event()
     settler = Settler(
-        sale.pool, sale.outbox, Announced(), Mismatches(), claim_min_idle_ms=200
+        sale.pool, sale.outbox, Announced(), Mismatches(), claim_idle_ms_min=200
     )  # fmt: skip
 
     async def shows() -> list[ShowId]:
@@ -73,7 +73,7 @@ async def run_settler(sale: Sale) -> tuple[asyncio.Task[None], asyncio.Event]:
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(settler.run(stop))
-            group.create_task(waiting.run(stop, every_s=0.05))
+            group.create_task(waiting.run(stop, every_seconds=0.05))
 
     return asyncio.create_task(run()), stop
 
@@ -94,7 +94,7 @@ async def confirm(sale: Sale, buyers: Sequence[Buyer]) -> None:
 
 
 async def settled(sale: Sale) -> None:
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while await sale.outbox.first_unsettled(sale.show) is not None:  # noqa: ASYNC110  # Redis tells no one
             await asyncio.sleep(0.05)
 
@@ -133,13 +133,13 @@ async def test_settlement_resumes_after_postgres_was_killed(
         with suppress(psutil.NoSuchProcess):
             child.kill()
     cluster.process.wait()
-    psutil.wait_procs(children, timeout=RECOVERY_S)
+    psutil.wait_procs(children, timeout=RECOVERY_SECONDS)
     await confirm(fragile, buyers[10:])
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
     cluster.start()
     await settled(fragile)
     stop.set()
-    await asyncio.wait_for(running, RECOVERY_S)
+    await asyncio.wait_for(running, RECOVERY_SECONDS)
 
     assert await orders_of(cluster) == 20
     assert await fragile.pool.fetchval("SELECT sold FROM offers") == 20
@@ -159,14 +159,14 @@ async def test_settlement_resumes_after_postgres_froze(fragile: Sale, cluster: P
     try:
         signal_all(frozen, signal.SIGSTOP)
         await confirm(fragile, buyers[10:])
-        async with asyncio.timeout(RECOVERY_S):
+        async with asyncio.timeout(RECOVERY_SECONDS):
             while told("failures_total", where="settler") == failed:  # noqa: ASYNC110  # a deadline of the pool
                 await asyncio.sleep(0.05)
     finally:
         signal_all(frozen, signal.SIGCONT)
     await settled(fragile)
     stop.set()
-    await asyncio.wait_for(running, RECOVERY_S)
+    await asyncio.wait_for(running, RECOVERY_SECONDS)
 
     assert await orders_of(cluster) == 20
     assert await fragile.pool.fetchval("SELECT sold FROM offers") == 20
@@ -187,10 +187,10 @@ async def test_lag_and_outbox_are_told_while_postgres_is_away(
     await settled(fragile)
     assert cluster.process is not None
     cluster.process.send_signal(signal.SIGQUIT)
-    cluster.process.wait(RECOVERY_S)
+    cluster.process.wait(RECOVERY_SECONDS)
 
     await confirm(fragile, buyers)
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while told("outbox_length_entries", show=fragile.show) < len(buyers):  # noqa: ASYNC110  # a gauge tells no one
             await asyncio.sleep(0.02)
         before = told("settlement_lag_seconds")
@@ -200,10 +200,10 @@ async def test_lag_and_outbox_are_told_while_postgres_is_away(
 
     cluster.start()
     await settled(fragile)
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while told("outbox_length_entries", show=fragile.show):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         while told("settlement_lag_seconds"):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     stop.set()
-    await asyncio.wait_for(running, RECOVERY_S)
+    await asyncio.wait_for(running, RECOVERY_SECONDS)

@@ -27,7 +27,7 @@ SET LOCAL lock_timeout = '4s';
 SET LOCAL statement_timeout = '5s';
 ALTER TABLE {table} ADD COLUMN later text NOT NULL DEFAULT '';
 """
-RECOVERY_S = 30
+RECOVERY_SECONDS = 30
 SALES = 5  # before the migration, and again after it; they go on in between
 
 
@@ -73,16 +73,16 @@ async def test_settler_goes_on_while_columns_are_added(
         group.create_task(sell())
         applied = await migrate(database_url, later)
         migrated.set()
-    async with asyncio.timeout(RECOVERY_S):
+    async with asyncio.timeout(RECOVERY_SECONDS):
         while await sale.outbox.first_unsettled(sale.show) is not None:  # noqa: ASYNC110  # Redis tells no one
             await asyncio.sleep(0.05)
     stop.set()
-    await asyncio.wait_for(running, RECOVERY_S)
+    await asyncio.wait_for(running, RECOVERY_SECONDS)
 
     assert len(applied) == len(WRITTEN)
     assert await sale.pool.fetchval("SELECT count(*) FROM orders WHERE state = 'confirmed'") == sold
     assert await sale.pool.fetchval("SELECT count(*) FROM poison") == 0
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=5)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=5)
     assert report.findings == ()
 
 

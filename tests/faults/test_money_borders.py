@@ -24,7 +24,7 @@ from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.settle.rebuild import read_show_stock
 from tests.support.ledger_kit import PRICE
 from tests.support.payment_kit import authorised
-from tests.support.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
+from tests.support.sale_kit import SETTLED_SECONDS, Sale, new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer, running_sandbox
 from tests.support.shows_kit import HOST
 
@@ -59,14 +59,16 @@ async def rush(
 
 
 async def assert_sound(sale: Sale) -> None:
-    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=SETTLED_S)
+    report = await audit(
+        sale.pool, sale.stock, sale.outbox, [sale.provider], wait_seconds=SETTLED_SECONDS
+    )
     assert report.findings == ()
 
 
 async def paid_up(sale: Sale) -> Counter[tuple[str, str | None]]:
     """Let the worker go on until every payment has come to its end; how many came to which."""
     ends = {("captured", "paid"), ("voided", None), ("declined", None)}
-    async with asyncio.timeout(2 * SETTLED_S):
+    async with asyncio.timeout(2 * SETTLED_SECONDS):
         while not set(states := await sale.payment_states()) <= ends:
             await sale.expire_leases()
             await sale.pool.execute("UPDATE money_jobs SET due_at = now() WHERE state = 'due'")
@@ -153,7 +155,7 @@ async def close(sale: Sale) -> str:
 
 async def closed(sale: Sale) -> None:
     """Wait for the end of the closing, which waits for the last hold."""
-    async with asyncio.timeout(SETTLED_S):
+    async with asyncio.timeout(SETTLED_SECONDS):
         while await sale.pool.fetchval("SELECT phase FROM offers") != "closed":
             await sale.stock.close_offers(sale.show)
             await asyncio.sleep(0.02)  # the settler tells nobody

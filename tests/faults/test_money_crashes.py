@@ -25,7 +25,7 @@ from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import SandboxServer
 from tests.support.shows_kit import HOST
 
-CHILD_S = 30.0
+CHILD_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Children:
             self.show,
             env={**os.environ, "LIVE_FAILPOINT": failpoint},
         )
-        async with asyncio.timeout(CHILD_S):
+        async with asyncio.timeout(CHILD_SECONDS):
             return await child.wait()
 
 
@@ -165,7 +165,7 @@ async def test_dead_direct_purchase_that_came_too_late_is_voided(
     server.signal(signal.SIGSTOP)  # the charge waits until the offer is off sale
     try:
         dying = asyncio.create_task(children.run(task, failpoint="checkout.after_ask_void"))
-        async with asyncio.timeout(CHILD_S):
+        async with asyncio.timeout(CHILD_SECONDS):
             while not await rush.payment_states():  # noqa: ASYNC110  # another process opens it
                 await asyncio.sleep(0.01)
         terms = (await read_show_stock(rush.pool, rush.show)).offers[0]

@@ -25,7 +25,7 @@ from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import KEY, SandboxServer, running_sandbox
 from tests.support.servers import Valkey
 
-DONE_S = 30.0
+DONE_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def end_show(sale: Sale) -> None:
     (terms,) = (await read_show_stock(sale.pool, sale.show)).offers
     await sale.stock.apply_offer(terms)
     await sale.stock.close_offers(sale.show)
-    async with asyncio.timeout(DONE_S):
+    async with asyncio.timeout(DONE_SECONDS):
         # The settler closes it and tells nobody.
         while await sale.pool.fetchval("SELECT phase FROM offers") != "closed":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -88,7 +88,7 @@ async def end_show(sale: Sale) -> None:
 
 async def ended(sale: Sale, states: list[tuple[str, str | None]]) -> None:
     """Wait until the payments are in these states, and nobody looks after the show any more."""
-    async with asyncio.timeout(DONE_S):
+    async with asyncio.timeout(DONE_SECONDS):
         while await sale.payment_states() != states or await ShowRows(sale.pool).active():
             await sale.expire_leases()
             await sale.pool.execute("UPDATE money_jobs SET due_at = now()")
@@ -111,7 +111,7 @@ async def test_refused_capture_is_cancelled_although_redis_forgot_the_ended_show
 
     assert await sale.money() == (0, 0)
     assert await sale.pool.fetchval("SELECT sold FROM offers") == 0
-    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=5)
+    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_seconds=5)
     assert report.findings == ()
 
 
@@ -143,7 +143,7 @@ async def test_payment_of_an_expired_hold_takes_no_units_of_a_closed_offer(
     bob = viewer()
     async with open_sale(pool, redis_url, server, show, hold_seconds=1) as sale:
         await opened(sale, bob, await sale.hold(bob))
-        async with asyncio.timeout(DONE_S):
+        async with asyncio.timeout(DONE_SECONDS):
             while not await sale.stock.reap(show):  # noqa: ASYNC110  # Redis' clock decides
                 await asyncio.sleep(0.02)
         await end_show(sale)

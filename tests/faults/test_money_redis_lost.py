@@ -28,7 +28,7 @@ from live.ledger.db.pool import Pool
 from live.ledger.settle.rebuild import Rebuilder
 from tests.support.cluster import free_ports
 from tests.support.ledger_kit import PRICE
-from tests.support.sale_kit import SETTLED_S, Sale, new_key, open_sale, viewer
+from tests.support.sale_kit import SETTLED_SECONDS, Sale, new_key, open_sale, viewer
 from tests.support.sandbox import running_sandbox
 from tests.support.servers import Valkey
 from tests.support.stock_proxy import Proxy
@@ -115,7 +115,7 @@ async def restore(servers: Servers) -> None:
 
 async def cut_off(servers: Servers) -> None:
     """The replica knows all so far, and nothing of what follows."""
-    async with Redis.from_url(servers.primary.url) as client, asyncio.timeout(SETTLED_S):
+    async with Redis.from_url(servers.primary.url) as client, asyncio.timeout(SETTLED_SECONDS):
         # WAIT counts replicas that have everything; before the first sync there is none.
         while not await client.wait(1, 100):
             pass
@@ -159,7 +159,7 @@ async def settling(sale: Sale) -> AsyncIterator[None]:
     stop = asyncio.Event()
     running = asyncio.create_task(sale.settler.run(stop))
     yield
-    async with asyncio.timeout(SETTLED_S):
+    async with asyncio.timeout(SETTLED_SECONDS):
         # A task of its own, which tells nobody how far it is.
         while await sale.outbox.first_unsettled(sale.show) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -178,7 +178,7 @@ async def rebuild(sale: Sale) -> None:
 
 
 async def capture_all(sale: Sale, orders: int) -> None:
-    async with asyncio.timeout(SETTLED_S):
+    async with asyncio.timeout(SETTLED_SECONDS):
         while await sale.payment_states() != [("captured", "paid")] * orders:
             await sale.worker.run_once()
 
@@ -213,6 +213,8 @@ async def test_sale_goes_on_after_redis_lost_the_end_of_it(
     assert [answer.outcome for answer in crowd].count(Outcome.HELD) == UNITS - 5
     await capture_all(sale, 5)
     assert await sale.money() == (5 * PRICE, 0)
-    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=SETTLED_S)
+    report = await audit(
+        sale.pool, sale.stock, sale.outbox, [sale.provider], wait_seconds=SETTLED_SECONDS
+    )
     assert report.findings == ()
     assert await sale.pool.fetchval("SELECT sold FROM offers") == 5

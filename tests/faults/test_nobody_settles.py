@@ -21,7 +21,7 @@ from tests.support.servers import Valkey, scratch_directory
 
 pytestmark = pytest.mark.timeout(240)
 
-SOON_S = 60  # nothing here takes so long, on any machine
+SOON_SECONDS = 60  # nothing here takes so long, on any machine
 
 
 @pytest.fixture
@@ -85,13 +85,13 @@ async def test_gateway_tells_that_nobody_settles(
     _signal(settler, signal.SIGSTOP)
     async with await stage.viewer() as buyer:
         assert (await buyer.hold(offer))["outcome"] == "held"
-    await until(lambda: _warns(stage.service), seconds=SOON_S)
+    await until(lambda: _warns(stage.service), seconds=SOON_SECONDS)
     assert await figure(stage.service, "live_ledger_settlement_lag_seconds") > 5
     found = await _doctor(stage.service, tmp_path)
     assert not found.ok and not found.stops and "settler" in found.fix
 
     _signal(settler, signal.SIGCONT)
-    await until(lambda: _settled(stage.service), seconds=SOON_S)
+    await until(lambda: _settled(stage.service), seconds=SOON_SECONDS)
 
 
 async def _settled(service: Service) -> bool:
@@ -105,7 +105,7 @@ async def test_living_settler_renews_its_beat(settler: Service) -> None:
     async def later() -> bool:
         return await figure(settler, "live_ledger_settler_beat_seconds") > first
 
-    await until(later, seconds=SOON_S)
+    await until(later, seconds=SOON_SECONDS)
 
 
 async def _doctor(service: Service, tmp_path: Path) -> Diagnosis:

@@ -17,7 +17,7 @@ from live.domain.outcomes import Outcome
 from live.ledger.audit.run import audit
 from live.redis import scripts
 from tests.faults.test_ledger_without_postgres import (
-    RECOVERY_S,
+    RECOVERY_SECONDS,
     cluster,
     confirm,
     fragile,
@@ -72,7 +72,7 @@ async def test_holds_go_on_without_postgres_up_to_the_backlog(
     await settled(fragile)
     assert cluster.process is not None
     cluster.process.send_signal(signal.SIGQUIT)
-    await asyncio.to_thread(cluster.process.wait, RECOVERY_S)
+    await asyncio.to_thread(cluster.process.wait, RECOVERY_SECONDS)
 
     await confirm(fragile, buyers)  # paid before: money follows stock, whoever is away
     holding = await hold_until_busy(fragile)
@@ -83,7 +83,7 @@ async def test_holds_go_on_without_postgres_up_to_the_backlog(
     await fragile.hold(late)
     await settled(fragile)
     stop.set()
-    await asyncio.wait_for(running, RECOVERY_S)
+    await asyncio.wait_for(running, RECOVERY_SECONDS)
 
     assert unsettled == BACKLOG_MAX + 1
     assert len(holding) == unsettled - len(buyers)

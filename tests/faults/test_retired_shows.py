@@ -17,7 +17,7 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import AnnouncementEvent
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.outcomes import Outcome
-from live.keeping.keeper import RETIRED_S
+from live.keeping.keeper import RETIRED_SECONDS
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.shows import ShowRows
 from live.ledger.settle.known_shows import KnownShows
@@ -130,7 +130,7 @@ async def test_show_of_before_the_upgrade_leaves_as_well(
     await stage.pool.execute("UPDATE shows SET carried_version = version")
     outbox = Outbox(redis_url)
     await outbox.open()
-    for batch in await outbox.read([show], consumer="old", max_entries=100, block_ms=1):
+    for batch in await outbox.read([show], consumer="old", entries_max=100, block_ms=1):
         await outbox.ack(show, [batch.entry])
     await outbox.close()
     await stage.redis.hset(f"live:{{{show}}}:meta", "run_id", "of another time")
@@ -138,7 +138,7 @@ async def test_show_of_before_the_upgrade_leaves_as_well(
         await until(lambda: is_retired(stage, show), seconds=30)
 
     found = await ends(stage, show)
-    assert found and all(0 < ttl <= RETIRED_S for ttl in found.values()), found
+    assert found and all(0 < ttl <= RETIRED_SECONDS for ttl in found.values()), found
 
 
 async def test_unsettled_entry_keeps_a_show_from_leaving(
@@ -148,7 +148,7 @@ async def test_unsettled_entry_keeps_a_show_from_leaving(
     await sold_and_over(stage, show)
     outbox = Outbox(redis_url)
     await outbox.open()
-    taken = await outbox.read([show], consumer="dead", max_entries=100, block_ms=1)
+    taken = await outbox.read([show], consumer="dead", entries_max=100, block_ms=1)
     assert taken
     await stage.pool.execute("UPDATE offers SET phase = 'closed', allotted = sold")
     await stage.pool.execute("UPDATE shows SET carried_version = version")

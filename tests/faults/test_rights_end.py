@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from live.domain.caller import Role
 from tests.acceptance.conftest import SECRET, Service, Stage
-from tests.faults.test_gateways_together import SOON_S, enter, moderate, pair, say, stage
+from tests.faults.test_gateways_together import SOON_SECONDS, enter, moderate, pair, say, stage
 from tests.support.wire import Wire, dial, join
 
 __all__ = ["pair", "stage"]
@@ -36,7 +36,7 @@ async def knock(service: Service, token: str, show: str) -> int:
     wire = await dial(service.socket_url)
     await wire.send({"id": 1, "connect": {"token": token, "data": {"show": show}}})
     try:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             message = await wire.read()
             error: int = message.get("error", {}).get("code", 0)
             return error
@@ -63,14 +63,14 @@ async def test_deleted_line_is_nowhere_any_more(pair: Pair, stage: Stage) -> Non
     ):
         before = reader.hello["subs"][chat]
         assert await say(author, show, SECRET_LINE) == {}
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             line = await reader.event("chat.message")
         await say(author, show, "something else")
         for body in ({"action": "pin"}, {"action": "delete"}):
             path = f"/v1/shows/{show}/moderation"
             done = await stage.post(path, body | {"message": line["id"]})
             assert done.status_code == 202
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await reader.event("chat.deleted"))["id"] == line["id"]
 
         for service in pair:
@@ -97,7 +97,7 @@ async def test_viewers_read_no_name_of_the_shop(pair: Pair, stage: Stage) -> Non
         await enter(pair[1], show, "bob") as reader,
     ):
         await say(author, show, "hello")
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             line = await reader.event("chat.message")
             told = await host.event("chat.author")
         assert "ann@shop.example" not in str(line) and "role" not in line
@@ -105,7 +105,7 @@ async def test_viewers_read_no_name_of_the_shop(pair: Pair, stage: Stage) -> Non
         assert (told["author"], told["sub"]) == (line["author"], "ann@shop.example")
         assert author.hello["data"]["me"]["author"] == line["author"]
         await say(host, show, "good evening")
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await reader.event("chat.message"))["role"] == "host"
         error = await reader.ask(
             {"publish": {"channel": f"chat:{show}", "data": {"text": "hi", "name": "H0st ✔"}}}
@@ -124,7 +124,7 @@ async def test_shadow_ban_is_not_seen_by_its_victim(pair: Pair, stage: Stage) ->
     ):
         assert await say(here, show, "in the shadow") == {}
         for own in (here, there):
-            async with asyncio.timeout(SOON_S):
+            async with asyncio.timeout(SOON_SECONDS):
                 while True:
                     message = own.pushes.popleft() if own.pushes else await own.read()
                     push: dict[str, Any] = message.get("push", {})
@@ -133,7 +133,7 @@ async def test_shadow_ban_is_not_seen_by_its_victim(pair: Pair, stage: Stage) ->
             assert push["channel"] == f"chat:{show}"
             assert push["pub"]["data"]["text"] == "in the shadow"
         assert await say(other, show, "in the light") == {}
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await other.event("chat.message"))["text"] == "in the light"
 
 
@@ -166,7 +166,7 @@ async def test_logged_out_person_stays_out_on_every_gateway(pair: Pair, stage: S
     assert (await stage.post("/v1/users/kim/logout")).status_code == 200
 
     for wire in sockets:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await wire.closed())[0] == 3503
     for service in pair:
         assert await knock(service, old, show) == 3500
@@ -187,7 +187,7 @@ async def test_logged_out_person_stays_out_on_every_gateway(pair: Pair, stage: S
         assert await knock(service, fresh, show) == 0
         async with await join(service.socket_url, fresh, show) as back:
             await back.send({"id": 9, "refresh": {"token": old}})
-            async with asyncio.timeout(SOON_S):
+            async with asyncio.timeout(SOON_SECONDS):
                 assert (await back.closed())[0] == 3500
 
 
@@ -218,7 +218,7 @@ async def test_host_logs_out_of_his_own_shows_only(pair: Pair, stage: Stage) -> 
     async with await join(pair[1].socket_url, both, other) as there:
         host = pair[0].token(Role.HOST, "host-of-one", show)
         assert (await call(pair[0], host, "/v1/users/lou/logout")).status_code == 200
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await here.closed())[0] == 3503
         assert await knock(pair[1], both, show) != 0
         assert await knock(pair[1], both, other) == 0
@@ -240,7 +240,7 @@ async def test_console_that_logged_out_is_out(pair: Pair, stage: Stage) -> None:
         desk = await join(pair[1].socket_url, token, show)
         assert (await http.delete("/v1/session", headers=origin | cookie)).status_code == 200
 
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(SOON_SECONDS):
             assert (await desk.closed())[0] == 3503
         for service in pair:
             async with httpx.AsyncClient(base_url=service.url, trust_env=False) as fresh:

@@ -82,7 +82,7 @@ async def test_reader_of_the_outbox_far_away_comes_back(
     await outbox.open()
     link.cut()
     with pytest.raises(Busy):
-        await outbox.read([show], consumer="c", max_entries=10, block_ms=0)
+        await outbox.read([show], consumer="c", entries_max=10, block_ms=0)
     link.heal()
     await sold_again(engine, show, 1)
 
@@ -90,7 +90,7 @@ async def test_reader_of_the_outbox_far_away_comes_back(
     async with asyncio.timeout(BACK_SECONDS):
         while not found:
             try:
-                found = await outbox.read([show], consumer="c", max_entries=10, block_ms=0)
+                found = await outbox.read([show], consumer="c", entries_max=10, block_ms=0)
             except Busy:
                 continue
     await outbox.close()

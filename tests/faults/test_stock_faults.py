@@ -112,7 +112,7 @@ class Ledger:
         outbox = Outbox(url)
         await outbox.open()
         await outbox.recreate_group(self.show)
-        while batches := await outbox.read([self.show], consumer="c", max_entries=99, block_ms=1):
+        while batches := await outbox.read([self.show], consumer="c", entries_max=99, block_ms=1):
             for movement in (each for batch in batches for each in batch.movements):
                 row = self.rows.get((movement.buyer, movement.key))
                 if row is None or movement.seq > row.seq:

@@ -28,7 +28,7 @@ from live.ledger.audit import (
 from live.ledger.audit import (
     sql as audit_sql,
 )
-from live.ledger.audit.marks import AGAIN_AFTER_S
+from live.ledger.audit.marks import AGAIN_AFTER_SECONDS
 from live.ledger.audit.run import AuditReport, Extent, audit
 from live.ledger.db.fitness import check_ledger
 from live.ledger.db.migrate import DIRECTORY, migrate
@@ -48,12 +48,12 @@ BROKEN = {"order_total", "order_payment", "order_refunds"}
 async def look(sale: Sale, *books: Books) -> AuditReport:
     """What a settler does on its schedule."""
     extent = Extent(changed=True, remember=True)
-    return await audit(sale.pool, sale.engine, sale.outbox, books, wait_s=0, extent=extent)
+    return await audit(sale.pool, sale.engine, sale.outbox, books, wait_seconds=0, extent=extent)
 
 
 async def look_at_all(sale: Sale, show: ShowId | None = None) -> AuditReport:
     extent = Extent(show=show)
-    return await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0, extent=extent)
+    return await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0, extent=extent)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def over(sale: Sale, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> A
 
     No transaction is open, so nothing older than what is there can still come.
     """
-    monkeypatch.setattr(live.ledger.audit.marks, "SLACK_S", 0)
+    monkeypatch.setattr(live.ledger.audit.marks, "SLACK_SECONDS", 0)
     for _ in range(2):
         await sale.buy(new_buyer(), Line(0, 2))
     await sale.settle()
@@ -144,7 +144,8 @@ async def test_old_row_changed_in_silence_is_found_in_turn(over: Sale) -> None:
 
     at_once = await look(over)
     await over.pool.execute(
-        "UPDATE audit_proofs SET proven_at = now() - make_interval(secs => $1)", AGAIN_AFTER_S + 1
+        "UPDATE audit_proofs SET proven_at = now() - make_interval(secs => $1)",
+        AGAIN_AFTER_SECONDS + 1,
     )
     in_turn = await look(over)
 
@@ -206,7 +207,7 @@ async def test_question_that_is_not_answered_is_a_finding(
     over: Sale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An audit that could not look says so, and goes on with the rest."""
-    monkeypatch.setattr(live.ledger.audit.run, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(live.ledger.audit.run, "READ_TIMEOUT_SECONDS", 0.3)
     async with over.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE poison")
         report = await look_at_all(over)
@@ -222,7 +223,7 @@ async def test_audit_of_everything_writes_nothing(over: Sale) -> None:
         await over.pool.expire_connections()
         assert (await look_at_all(over)).ok
         extent = Extent(changed=True)
-        report = await audit(over.pool, over.engine, over.outbox, (), wait_s=0, extent=extent)
+        report = await audit(over.pool, over.engine, over.outbox, (), wait_seconds=0, extent=extent)
     finally:
         connection = await over.pool.acquire()
         await connection.execute("SET default_transaction_read_only = off")

@@ -7,7 +7,7 @@ from live.domain.ids import OrderId
 from live.domain.payment import PaymentState
 from live.ledger.audit.repair import repair
 from live.ledger.audit.run import AuditReport, audit
-from live.ledger.audit.shop_sql import HANGS_S
+from live.ledger.audit.shop_sql import HANGS_SECONDS
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.settle.rebuild import rebuild_show
 from tests.support.ledger_kit import Sale, new_buyer, new_payment, pay, wish
@@ -15,10 +15,10 @@ from tests.support.shows_kit import HOST
 
 
 async def look(sale: Sale) -> AuditReport:
-    return await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)
+    return await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0)
 
 
-async def mend(sale: Sale, *, grace_s: float = 0) -> list[str]:
+async def mend(sale: Sale, *, grace_seconds: float = 0) -> list[str]:
     async def work() -> bool:
         jobs = await sale.rows.take_jobs(lease_ms=60_000, limit=100)
         for job in jobs:
@@ -31,7 +31,7 @@ async def mend(sale: Sale, *, grace_s: float = 0) -> list[str]:
         outbox=sale.outbox,
         settler=sale.settler,
         work=work,
-        grace_s=grace_s,
+        grace_seconds=grace_seconds,
     )
 
 
@@ -77,7 +77,9 @@ async def test_refused_refund_stays_the_hosts(sale: Sale) -> None:
     assert await sale.pool.fetchval("SELECT refunded_minor FROM payments") == 0
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(HANGS_S - 5, False), (HANGS_S + 5, True)])
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(HANGS_SECONDS - 5, False), (HANGS_SECONDS + 5, True)]
+)
 async def test_authorisation_that_hangs_is_told_after_a_minute(
     sale: Sale, seconds: int, told: bool
 ) -> None:

@@ -60,7 +60,7 @@ def original(postgres: Postgres, valkey: Valkey) -> Iterator[Original]:
 async def _make(postgres: Postgres, redis_url: str) -> Original:
     name, show = f"t{uuid4().hex}", ShowId(f"s{uuid4().hex[:12]}")
     await postgres.copy(MIGRATED, name)
-    pool = await open_pool(postgres.url(name), command_timeout_s=20)
+    pool = await open_pool(postgres.url(name), command_timeout_seconds=20)
     stage = await set_stage(pool, redis_url, show)
     books = Books(await charges_of(pool))
     await stage.close()
@@ -104,7 +104,12 @@ class Copy:
     async def audit(self) -> AuditReport:
         sale = self.stage.sale
         return await audit(
-            sale.pool, sale.engine, sale.outbox, [self.books], wait_s=0, states=self.stage.told
+            sale.pool,
+            sale.engine,
+            sale.outbox,
+            [self.books],
+            wait_seconds=0,
+            states=self.stage.told,
         )
 
     async def refunds(self, payment: PaymentId) -> list[ProviderRefund]:
@@ -143,7 +148,7 @@ class Copy:
             work=work,
             providers=(),
             states=self.stage.told,
-            grace_s=0,
+            grace_seconds=0,
         )
         await sale.settle()
         # What the payment worker moved here, the provider moved as well.
@@ -167,7 +172,7 @@ async def copy(
         await client.delete(key)
     for key, value in original.keys.items():
         await client.restore(key, 0, value)
-    pool = await open_pool(postgres.url(name), command_timeout_s=20)
+    pool = await open_pool(postgres.url(name), command_timeout_seconds=20)
     for statement in _FRESH:  # however long ago the original was made
         await pool.execute(statement)
     stage = await come_back(pool, redis_url, original.show)

@@ -123,9 +123,9 @@ async def test_outbox_of_a_lost_show_stops_no_other(
     assert outbox.place_of(here) == outbox.place_of(lost) != outbox.place_of(shows[1])
 
     with pytest.raises(OutboxLost) as raised:
-        await outbox.read([here, lost], consumer="c", max_entries=9, block_ms=1)
+        await outbox.read([here, lost], consumer="c", entries_max=9, block_ms=1)
     assert raised.value.show == lost
-    reading = asyncio.create_task(outbox.read([here], consumer="c", max_entries=9, block_ms=5_000))
+    reading = asyncio.create_task(outbox.read([here], consumer="c", entries_max=9, block_ms=5_000))
     await engine.hold(here, buyer(1), key(), one())
     async with asyncio.timeout(1):  # long before the read would end by itself
         found = await reading

@@ -16,7 +16,7 @@ from live.base import keepalive as links
 from live.base.errors import Busy
 from live.base.redis_url import NodeUrl
 from live.domain.ids import ShowId
-from live.ledger.db.pool import ACQUIRE_TIMEOUT_S, DATABASE_ERRORS, Pool, make_pool
+from live.ledger.db.pool import ACQUIRE_TIMEOUT_SECONDS, DATABASE_ERRORS, Pool, make_pool
 from live.redis.clients import Clients
 from live.redis.connection import Address
 from live.redis.nodes import Nodes
@@ -25,8 +25,8 @@ from tests.support.servers import Postgres, Valkey
 
 WANTED = {
     "keepalive": 1,
-    "TCP_KEEPIDLE": links.IDLE_S,
-    "TCP_KEEPINTVL": links.ASK_EVERY_S,
+    "TCP_KEEPIDLE": links.IDLE_SECONDS,
+    "TCP_KEEPINTVL": links.ASK_EVERY_SECONDS,
     "TCP_KEEPCNT": links.UNANSWERED_MAX,
     "TCP_USER_TIMEOUT": links.UNACKNOWLEDGED_MS,
 }
@@ -158,15 +158,15 @@ async def test_stock_calls_through_a_cut_link_end_and_go_on_after_it(redis_link:
 async def test_ledger_calls_through_a_cut_link_end_and_go_on_after_it(postgres_link: Link) -> None:
     """No statement and no wait for a connection lasts for ever."""
     url = f"postgresql://live@127.0.0.1:{postgres_link.port}/postgres"
-    async with make_pool(url, size=2, command_timeout_s=1) as pool:
+    async with make_pool(url, size=2, command_timeout_seconds=1) as pool:
         assert await pool.fetchval("SELECT 1") == 1
         postgres_link.cut()
-        async with asyncio.timeout(4 * ACQUIRE_TIMEOUT_S):
+        async with asyncio.timeout(4 * ACQUIRE_TIMEOUT_SECONDS):
             for _ in range(3):
                 with pytest.raises(DATABASE_ERRORS):
                     await pool.fetchval("SELECT 1")
         postgres_link.mend()
-        async with asyncio.timeout(4 * ACQUIRE_TIMEOUT_S):
+        async with asyncio.timeout(4 * ACQUIRE_TIMEOUT_SECONDS):
             while await one(pool) != 1:
                 pass
 

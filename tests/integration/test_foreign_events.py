@@ -38,7 +38,7 @@ def server() -> Iterator[StripeServer]:
 
 @pytest.fixture
 async def inbox(server: StripeServer, pool: Pool) -> AsyncIterator[WebhookInbox]:
-    provider = server.provider(timeout_s=5.0)
+    provider = server.provider(timeout_seconds=5.0)
     yield WebhookInbox({"stripe": provider}, PaymentRows(pool))
     await provider.close()
 

@@ -116,9 +116,9 @@ async def test_what_was_forgotten_leaves_the_books_whole(stage: Stage) -> None:
     await end_days_ago(stage, KEPT_DAYS["holds"] + 1)
     await pool.execute("UPDATE payments SET created_at = now() - interval '2 years'")
 
-    before = await audit(pool, sale.engine, sale.outbox, (), wait_s=0)
+    before = await audit(pool, sale.engine, sale.outbox, (), wait_seconds=0)
     await keep_house(pool)
-    after = await audit(pool, sale.engine, sale.outbox, (), wait_s=0)
+    after = await audit(pool, sale.engine, sale.outbox, (), wait_seconds=0)
 
     stock = ("stock_", "offer_figures", "log_broken", "payment_und")
     assert [one.line for one in after.mend if not one.code.startswith(stock)] == [

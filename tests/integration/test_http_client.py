@@ -29,7 +29,7 @@ async def serving(uds: Path, serve: Serve) -> AsyncIterator[HttpClient]:
             writer.close()
 
     server = await asyncio.start_unix_server(connected, uds)
-    client = HttpClient("http://test", headers={"x-key": "k"}, timeout_s=0.5, uds=str(uds))
+    client = HttpClient("http://test", headers={"x-key": "k"}, timeout_seconds=0.5, uds=str(uds))
     yield client
     await client.close()
     server.close()
@@ -148,7 +148,7 @@ async def test_late_answer_is_not_read_as_the_next_one(tmp_path: Path) -> None:
 
 async def test_server_that_is_not_there_is_no_answer(tmp_path: Path) -> None:
     """Connection refused is as good as silence."""
-    client = HttpClient("http://test", headers={}, timeout_s=0.5, uds=str(tmp_path / "none"))
+    client = HttpClient("http://test", headers={}, timeout_seconds=0.5, uds=str(tmp_path / "none"))
     assert await get(client) is None
     await client.close()
 
@@ -163,7 +163,7 @@ async def test_waiting_for_a_connection_counts_as_time(tmp_path: Path) -> None:
         client = HttpClient(
             "http://test",
             headers={},
-            timeout_s=0.2,
+            timeout_seconds=0.2,
             uds=str(tmp_path / "s"),
             connections_max=1,
         )

@@ -44,7 +44,7 @@ async def ordered(sale: Sale) -> tuple[OrderId, str]:
 
 
 async def proof(sale: Sale) -> AuditReport:
-    return await audit(sale.pool, sale.stock, sale.outbox, (), wait_s=5)
+    return await audit(sale.pool, sale.stock, sale.outbox, (), wait_seconds=5)
 
 
 async def mend(sale: Sale) -> list[str]:
@@ -54,7 +54,7 @@ async def mend(sale: Sale) -> list[str]:
         outbox=sale.outbox,
         settler=sale.settler,
         work=sale.worker.run_once,
-        grace_s=0,
+        grace_seconds=0,
     )
 
 

@@ -26,7 +26,7 @@ from tests.support.api_kit import Stage, open_stage
 from tests.support.shows_kit import HOST, offer, set_stage, terms_of
 from tests.support.stock_kit import one
 
-WAIT_S = 8.0
+WAIT_SECONDS = 8.0
 BUYER, KEY = BuyerId(b"b" * 16), HoldKey(b"k" * 16)
 
 
@@ -79,7 +79,7 @@ async def keeping(
 async def heard(stage: Stage, show: ShowId, kind: str, *, version: int | None = None) -> Json:
     """Wait for the first event of this type (and offer's version) in the show log."""
     key, last = f"live:{{{show}}}:log:show", "0"
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             for _, found in entries_by_stream(await stage.redis.xread({key: last}, block=1000)):
                 for entry, fields in found:
@@ -131,9 +131,9 @@ async def test_offer_closes_by_the_clock_and_ends_in_the_outbox(
         await stage.pool.execute("UPDATE offers SET closes_at = now() WHERE id = $1", name)
         await heard(stage, show, "offer.closing")
         kinds: list[MovementKind] = []
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(WAIT_SECONDS):
             while MovementKind.CLOSED not in kinds:
-                batches = await stream.read([show], consumer="t", max_entries=100, block_ms=500)
+                batches = await stream.read([show], consumer="t", entries_max=100, block_ms=500)
                 kinds += [move.kind for batch in batches for move in batch.movements]
 
     answer = await stage.stock.hold(show, BUYER, KEY, one())
@@ -169,9 +169,9 @@ async def test_expired_units_are_on_sale_within_250_ms(
             if n % 4:  # the others end with their batch, these each at an instant of its own
                 began = await stage.stock.begin(show, who, key, window_ms=1_000 + 70 * n)
                 deadlines[who] = began.expires_at
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(WAIT_SECONDS):
             while ended.keys() != deadlines.keys():
-                batches = await stream.read([show], consumer="t", max_entries=100, block_ms=500)
+                batches = await stream.read([show], consumer="t", entries_max=100, block_ms=500)
                 for move in (each for batch in batches for each in batch.movements):
                     if move.kind is MovementKind.EXPIRED:
                         ended[move.buyer] = move.at
@@ -224,7 +224,7 @@ async def test_lost_stock_is_handed_to_a_rebuild(
     rebuilds = Rebuilds()
     async with keeping(stage, stream, rebuild=rebuilds):
         await stage.redis.delete(show_keys(show).meta)
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert await rebuilds.asked.get() == show
 
     with pytest.raises(Busy):
@@ -240,7 +240,7 @@ async def test_lost_offer_is_handed_to_a_rebuild(
     rebuilds = Rebuilds()
     async with keeping(stage, stream, rebuild=rebuilds):
         await stage.redis.hdel(show_keys(show).offers, b"\0\0")
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert await rebuilds.asked.get() == show
 
     assert await stage.redis.hlen(show_keys(show).offers) == 0
@@ -260,7 +260,7 @@ async def test_part_that_the_reaper_misses_is_handed_to_a_rebuild_at_once(
     rebuilds = Rebuilds()
     async with keeping(stage, stream, rebuild=rebuilds):
         await stage.redis.delete(show_keys(show).guests)
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(WAIT_SECONDS):
             assert await rebuilds.asked.get() == show
 
     reason = await stage.pool.fetchval("SELECT reason FROM stock_doubts WHERE show = $1", show)
@@ -274,7 +274,7 @@ async def test_doubted_stock_is_handed_to_a_rebuild(
     await on_sale(stage, show)
     await stage.pool.execute("INSERT INTO stock_doubts (show, reason) VALUES ($1, 'test')", show)
     rebuilds = Rebuilds()
-    async with keeping(stage, stream, rebuild=rebuilds), asyncio.timeout(WAIT_S):
+    async with keeping(stage, stream, rebuild=rebuilds), asyncio.timeout(WAIT_SECONDS):
         assert await rebuilds.asked.get() == show
 
 
@@ -285,7 +285,7 @@ async def test_pulse_and_desk_tell_the_figures(stage: Stage, stream: Outbox, sho
     found: dict[str, dict[str, Any]] = {}
     async with stage.redis.pubsub() as listener:
         await listener.ssubscribe(f"live:{{{show}}}:live")
-        async with keeping(stage, stream), asyncio.timeout(WAIT_S):
+        async with keeping(stage, stream), asyncio.timeout(WAIT_SECONDS):
             while found.keys() != {"pulse", "desk", "staff"}:
                 message = await listener.get_message(ignore_subscribe_messages=True, timeout=1)
                 if message is not None and message["data"].startswith(b"f "):
@@ -316,7 +316,7 @@ async def test_failing_show_does_not_stop_the_others() -> None:
             mended.set()
 
     running = asyncio.create_task(Duty("test", 0.01, shows_of("bad", "good"), work).run(stop))
-    await asyncio.wait_for(mended.wait(), WAIT_S)
+    await asyncio.wait_for(mended.wait(), WAIT_SECONDS)
     stop.set()
     await running
 
@@ -336,7 +336,7 @@ async def test_waiting_show_does_not_hold_up_the_others() -> None:
             await asyncio.Event().wait()
 
     running = asyncio.create_task(Duty("test", 0.01, shows_of("silent", "good"), work).run(stop))
-    await asyncio.wait_for(enough.wait(), WAIT_S)
+    await asyncio.wait_for(enough.wait(), WAIT_SECONDS)
     stop.set()
     await running
 
@@ -355,7 +355,7 @@ async def test_bug_in_a_duty_costs_its_show_alone_and_is_told() -> None:
             stop.set()
 
     with capture_logs() as lines:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(WAIT_SECONDS):
             await Duty("test", 0.01, shows_of("bad", "good"), work).run(stop)
 
     [line] = lines

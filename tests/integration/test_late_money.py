@@ -26,7 +26,9 @@ from tests.support.sandbox import SandboxServer
 async def sale(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> AsyncIterator[Sale]:
-    async with open_sale(pool, redis_url, server, show, units=(2,), provider_timeout_s=0.5) as sale:
+    async with open_sale(
+        pool, redis_url, server, show, units=(2,), provider_timeout_seconds=0.5
+    ) as sale:
         yield sale
     await server.misbehave()
 
@@ -120,7 +122,7 @@ async def test_repair_voids_what_only_the_books_tell(sale: Sale) -> None:
     payment = await given_up(sale)
     await sale.provider.authorise(authorise_request(payment))
     await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
-    found = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=0)
+    found = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_seconds=0)
 
     done = await repair(
         sale.pool,
@@ -129,7 +131,7 @@ async def test_repair_voids_what_only_the_books_tell(sale: Sale) -> None:
         settler=sale.settler,
         work=sale.worker.run_once,
         providers=[sale.provider],
-        grace_s=0,
+        grace_seconds=0,
     )
 
     assert any(
@@ -168,11 +170,11 @@ async def test_refused_void_is_asked_for_until_nothing_is_held(
         refusing.setattr(sale.provider, "void", refuse)
         await sale.expire_leases()
         await work(sale)
-        first = await due_in_s(sale)
+        first = await due_in_seconds(sale)
         await sale.pool.execute("UPDATE money_jobs SET due_at = now()")
         await work(sale)
-    second = await due_in_s(sale)
-    report = await audit(sale.pool, sale.stock, sale.outbox, [], wait_s=0)
+    second = await due_in_seconds(sale)
+    report = await audit(sale.pool, sale.stock, sale.outbox, [], wait_seconds=0)
     idle = await sale.worker.run_once()
     await sale.pool.execute("UPDATE money_jobs SET due_at = now()")
     await work(sale)
@@ -211,7 +213,7 @@ async def refuse(request: MoneyRequest) -> CaptureResult:
     return CaptureResult(Verdict.REFUSED, "not now")
 
 
-async def due_in_s(sale: Sale) -> float:
+async def due_in_seconds(sale: Sale) -> float:
     """How long the one job of the sale waits for its next try."""
     query = "SELECT extract(epoch FROM due_at - now())::float8 FROM money_jobs"
     found: float = await sale.pool.fetchval(query)

@@ -22,10 +22,10 @@ from tests.support.shows_kit import HOST
 
 
 async def run_audit(
-    sale: Sale, *books: Books, unread: Mapping[str, str] | None = None, wait_s: float = 0
+    sale: Sale, *books: Books, unread: Mapping[str, str] | None = None, wait_seconds: float = 0
 ) -> AuditReport:
     return await audit(
-        sale.pool, sale.engine, sale.outbox, books, unread=unread or {}, wait_s=wait_s
+        sale.pool, sale.engine, sale.outbox, books, unread=unread or {}, wait_seconds=wait_seconds
     )
 
 
@@ -219,7 +219,7 @@ async def test_audit_on_a_schedule_raises_the_metric(sale: Sale) -> None:
     def told() -> float | None:
         return REGISTRY.get_sample_value("live_ledger_audit_findings")
 
-    schedule = Schedule(sale.pool, "audit", look, every_s=60)
+    schedule = Schedule(sale.pool, "audit", look, every_seconds=60)
     await sell_some(sale)
     assert await schedule.run_once()
     sound = told()

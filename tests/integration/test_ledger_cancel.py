@@ -49,7 +49,7 @@ async def shelf(sale: Sale) -> list[tuple[object, ...]]:
 
 
 async def assert_sound(sale: Sale) -> None:
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0)
     assert report.findings == ()
 
 

@@ -66,7 +66,7 @@ async def test_unsent_notice_comes_back_with_the_same_key(sale: Sale) -> None:
     for _ in range(3):
         await sale.buy(new_buyer())
     await sale.settle()
-    sender = NoticeSender(sale.pool, flaky, lease_s=0)
+    sender = NoticeSender(sale.pool, flaky, lease_seconds=0)
 
     for _ in range(3):
         await sender.send_due()
@@ -105,7 +105,7 @@ async def test_notice_is_not_given_up_while_nothing_can_be_published(
         await sale.buy(buyer)
     await sale.settle()
     deaf = Deaf(b"", everybody=True)
-    sender = NoticeSender(sale.pool, deaf, lease_s=0)
+    sender = NoticeSender(sale.pool, deaf, lease_seconds=0)
 
     for _ in range(5):
         assert await sender.send_due() == 2
@@ -124,7 +124,7 @@ async def test_notice_that_alone_cannot_be_published_raises_an_alarm(
     monkeypatch.setattr(notices, "TRIES_MAX", 2)
     before, lost = given_up(), new_buyer()
     await sale.buy(lost)
-    sender = NoticeSender(sale.pool, Deaf(lost.id), lease_s=0)
+    sender = NoticeSender(sale.pool, Deaf(lost.id), lease_seconds=0)
     for _ in range(3):
         await sale.buy(new_buyer())
         await sale.settle()
@@ -149,7 +149,7 @@ async def test_two_senders_share_the_work(sale: Sale) -> None:
 
 async def test_woken_sender_tells_at_once(sale: Sale, monkeypatch: pytest.MonkeyPatch) -> None:
     """`wake` after a commit ends the idle wait, however long; `stop` ends the task."""
-    monkeypatch.setattr(notices, "IDLE_S", 3_600)
+    monkeypatch.setattr(notices, "IDLE_SECONDS", 3_600)
     told: asyncio.Queue[str] = asyncio.Queue()
 
     async def announce(channel: Channel, event: Event, *, key: str) -> None:

@@ -36,10 +36,10 @@ async def test_closed_waits_for_everything_before_it(
     rows, buyer = PaymentRows(pool), new_buyer()
     await pay(rows, show, buyer)
     await outbox.add(outbox.move(show, K.CONFIRMED, buyer))
-    slow = await outbox.read([show], consumer="slow", max_entries=1, block_ms=1)
+    slow = await outbox.read([show], consumer="slow", entries_max=1, block_ms=1)
     await outbox.add(outbox.move(show, K.CLOSED, None, Line(0, 0)))
     settler, other = (
-        Settler(pool, outbox, Announced(), Mismatches(), claim_min_idle_ms=60_000) for _ in range(2)
+        Settler(pool, outbox, Announced(), Mismatches(), claim_idle_ms_min=60_000) for _ in range(2)
     )
 
     await settler.run_once()
@@ -108,7 +108,7 @@ async def test_settler_claims_what_a_dead_one_left(
     rows, buyer = PaymentRows(pool), new_buyer()
     await pay(rows, show, buyer)
     await outbox.add(outbox.move(show, K.CONFIRMED, buyer))
-    await outbox.read([show], consumer="dead", max_entries=1, block_ms=1)
+    await outbox.read([show], consumer="dead", entries_max=1, block_ms=1)
 
     await make_settler(pool, outbox).run_once()
 

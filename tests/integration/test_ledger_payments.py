@@ -229,7 +229,7 @@ async def test_declined_payment_stays_declined(pool: Pool, show: ShowId) -> None
 async def test_due_payments_are_leased_to_one_worker(pool: Pool, show: ShowId) -> None:
     """Two workers at once share what is due; nothing is taken twice within its lease."""
     await make_show(pool, show, 5)
-    rows = PaymentRows(pool, open_lease_s=0)
+    rows = PaymentRows(pool, open_lease_seconds=0)
     for _ in range(20):
         await rows.open_payment(new_payment(show, new_buyer()))
     decided = new_payment(show, new_buyer())
@@ -462,7 +462,7 @@ async def test_capture_and_cancellation_at_once_leave_no_money_behind(
     await settler.run_once()
     for buyer in buyers:
         await outbox.add(outbox.move(show, MovementKind.CANCELLED, buyer))
-    batches = await outbox.read([show], consumer="test", max_entries=100, block_ms=1)
+    batches = await outbox.read([show], consumer="test", entries_max=100, block_ms=1)
 
     await asyncio.gather(
         *(rows.record(one.id, S.CAPTURED) for one in payments),

@@ -86,7 +86,7 @@ async def test_rebuild_counts_each_hold_once(sale: Sale, redis_url: str) -> None
     granted = (await sale.engine.buyer_state(sale.show, waiting.id)).holds
     assert [one.key for one in granted] == [waiting.key]
     await sale.settle()
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0)
     assert report.findings == ()
     assert await sale.pool.fetchval("SELECT count(*) FROM orders WHERE state='confirmed'") == 2
 
@@ -111,7 +111,7 @@ async def test_rebuild_drains_what_survived(sale: Sale) -> None:
     await sale.buy(buyer)
     await sale.hold(held)
     before = await sale.engine.figures(sale.show)
-    await sale.outbox.read([sale.show], consumer="dead", max_entries=1, block_ms=1)
+    await sale.outbox.read([sale.show], consumer="dead", entries_max=1, block_ms=1)
 
     await rebuild(sale, force=True)
 

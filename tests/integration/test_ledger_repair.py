@@ -39,12 +39,12 @@ async def mend(sale: Sale) -> list[str]:
         outbox=sale.outbox,
         settler=sale.settler,
         work=working(sale),
-        grace_s=0,
+        grace_seconds=0,
     )
 
 
 async def findings(sale: Sale) -> tuple[str, ...]:
-    return (await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)).findings
+    return (await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0)).findings
 
 
 async def test_repair_of_a_sound_sale_does_nothing(sale: Sale) -> None:
@@ -126,7 +126,7 @@ async def test_repair_rebuilds_where_redis_sold_what_the_ledger_never_saw(
     await sale.engine.begin(sale.show, buyer.id, buyer.key, window_ms=60_000)
     await sale.settle()
     await sale.engine.confirm(sale.show, buyer.id, buyer.key, [Line(0, 1)])
-    (batch,) = await sale.outbox.read([sale.show], consumer="lost", max_entries=9, block_ms=0)
+    (batch,) = await sale.outbox.read([sale.show], consumer="lost", entries_max=9, block_ms=0)
     await sale.outbox.ack(sale.show, [batch.entry])
     await sale.pool.execute("UPDATE holds SET state = 'released'")
     allotted = await sale.pool.fetchval("SELECT sum(allotted) FROM offers")
@@ -181,12 +181,12 @@ async def test_schedule_is_done_by_one_process_at_a_time(pool: Pool) -> None:
     async def nothing() -> None:
         pass
 
-    other = Schedule(pool, "audit", nothing, every_s=60)
+    other = Schedule(pool, "audit", nothing, every_seconds=60)
 
     async def work() -> None:
         seen.append(await other.run_once())
 
-    assert await Schedule(pool, "audit", work, every_s=60).run_once()
+    assert await Schedule(pool, "audit", work, every_seconds=60).run_once()
     assert seen == [False]
     assert await other.run_once()
 

@@ -153,7 +153,7 @@ def test_housekeeping_is_allowed(ledger: str, role: str) -> None:
     asyncio.run(grant(ledger, role))
 
     async def clean() -> None:
-        pool = await open_pool(as_role(ledger, role), command_timeout_s=20)
+        pool = await open_pool(as_role(ledger, role), command_timeout_seconds=20)
         await keep_house(pool)
         await pool.close()
 

@@ -117,7 +117,7 @@ async def test_units_above_the_limit_of_a_buyer_are_found(sale: Sale) -> None:
     await sale.pool.execute("UPDATE offers SET per_buyer_limit = 3")
     await sale.engine.apply_offer((await read_show_stock(sale.pool, sale.show)).offers[SHORT])
 
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0)
     limits = [one for one in report.mend if one.code == "buyer_limit"]
 
     assert [one.who for one in limits] == ["person"]
@@ -127,7 +127,7 @@ async def test_units_above_the_limit_of_a_buyer_are_found(sale: Sale) -> None:
         "UPDATE money_jobs SET state = 'failed' WHERE kind = 'capture' AND payment = $1",
         payments[1].id,
     )
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=0)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=0)
     assert not [one for one in report.mend if one.code == "buyer_limit"]
 
 

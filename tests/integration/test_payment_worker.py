@@ -40,7 +40,9 @@ async def sale(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> AsyncIterator[Sale]:
     """Two units, so that one sale more or less shows."""
-    async with open_sale(pool, redis_url, server, show, units=(2,), provider_timeout_s=0.5) as sale:
+    async with open_sale(
+        pool, redis_url, server, show, units=(2,), provider_timeout_seconds=0.5
+    ) as sale:
         yield sale
     await server.misbehave()
 
@@ -224,7 +226,7 @@ async def test_void_that_a_person_made_impossible_is_named_by_the_audit(sale: Sa
     await sale.worker.run_once()  # decides on the void
     await sale.worker.run_once()  # is refused, at the latest now
 
-    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=0)
+    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_seconds=0)
 
     assert not report.ok
     about = [found for found in report.findings if payment.id in found]
@@ -259,7 +261,7 @@ async def test_breaker_spares_buyers_the_wait_for_a_dead_provider(
 ) -> None:
     """Some wait in vain, then nobody does; once it is back everybody gets his order, paid once."""
     async with open_sale(
-        pool, redis_url, server, show, units=(10,), provider_timeout_s=0.5
+        pool, redis_url, server, show, units=(10,), provider_timeout_seconds=0.5
     ) as sale:
         buyers = [viewer() for _ in range(LOST_MAX + 2)]
         holds = [await sale.hold(buyer) for buyer in buyers]

@@ -81,7 +81,7 @@ async def repair_sale(sale: Sale) -> list[str]:
 
 
 async def findings(sale: Sale) -> tuple[str, ...]:
-    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_s=5)
+    report = await audit(sale.pool, sale.engine, sale.outbox, (), wait_seconds=5)
     return tuple(str(finding) for finding in report.findings)
 
 
@@ -120,9 +120,9 @@ async def test_what_never_can_be_settled_is_told_once_and_kept(sale: Sale, redis
 async def test_dead_settlers_leave_the_group_and_living_ones_lose_nothing(sale: Sale) -> None:
     """Who owes an entry stays until it is claimed; who owes nothing and is silent goes."""
     read = sale.outbox.read
-    await read([sale.show], consumer="idle", max_entries=10, block_ms=1)
+    await read([sale.show], consumer="idle", entries_max=10, block_ms=1)
     await sale.hold(new_buyer())
-    assert await read([sale.show], consumer="owes", max_entries=10, block_ms=1)
+    assert await read([sale.show], consumer="owes", entries_max=10, block_ms=1)
 
     await sale.outbox.forget_consumers(sale.show, idle_ms=3_600_000)
     assert await consumers(sale) == {"idle", "owes"}
@@ -147,7 +147,7 @@ async def test_settler_forgets_dead_consumers_by_itself(
 ) -> None:
     """Each start has a name of its own: years of restarts must not stay in every group."""
     monkeypatch.setattr("live.ledger.settle.settler.CONSUMER_SILENT_MS", -1)
-    await sale.outbox.read([sale.show], consumer="dead", max_entries=10, block_ms=1)
+    await sale.outbox.read([sale.show], consumer="dead", entries_max=10, block_ms=1)
 
     await sale.settler.run_once()
 

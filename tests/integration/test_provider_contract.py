@@ -21,7 +21,7 @@ from tests.support.sandbox import KEY, SandboxServer, running_sandbox
 from tests.support.stripe_server import StripeServer
 
 PRICE = 990
-TIMEOUT_S = 1.0
+TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,9 @@ def sandbox_bench(server: SandboxServer) -> Bench:
             await client.post(f"/pay/{ref}?approve={'yes' if verb == 'approve' else 'no'}")
 
     return Bench(
-        SandboxProvider("http://sandbox", key=KEY, uds=str(server.uds), timeout_s=TIMEOUT_S),
+        SandboxProvider(
+            "http://sandbox", key=KEY, uds=str(server.uds), timeout_seconds=TIMEOUT_SECONDS
+        ),
         approve="tok_approve",
         decline="tok_decline",
         action="tok_action_required",
@@ -76,7 +78,7 @@ def stripe_bench(server: StripeServer) -> Bench:
         await server.buyer(ref, "refunds_succeed" if state == "succeeded" else "refunds_fail")
 
     return Bench(
-        server.provider(timeout_s=TIMEOUT_S),
+        server.provider(timeout_seconds=TIMEOUT_SECONDS),
         approve="pm_card_visa",
         decline="pm_card_chargeDeclined",
         action="pm_card_authenticationRequired",

@@ -14,7 +14,7 @@ from tests.support.realtime_app import KEY
 from tests.support.realtime_parts import Phone, dial, gateway
 
 ANN, ZOE = (buyer_of(name, secret=KEY) for name in ("ann", "zoe"))
-AFTER_RETURN_S = 2.0  # of the pub/sub connection
+AFTER_RETURN_SECONDS = 2.0  # of the pub/sub connection
 
 
 def named(token: str) -> Caller:
@@ -64,7 +64,7 @@ async def test_kick_lost_with_the_connection_is_made_up(redis_url: str, show: Sh
 
         await reconnect(redis_url, made)
 
-        async with asyncio.timeout(AFTER_RETURN_S):
+        async with asyncio.timeout(AFTER_RETURN_SECONDS):
             await ann.until(lambda phone: phone.closed)
         assert ann.closed == codes.FORCED
         assert bob.closed is None

@@ -26,7 +26,7 @@ async def mend(sale: Sale, give_back_max: int = GIVE_BACK_MAX) -> list[str]:
         outbox=sale.outbox,
         settler=sale.settler,
         work=working(sale),
-        grace_s=0,
+        grace_seconds=0,
         give_back_max=give_back_max,
     )
 

@@ -23,7 +23,7 @@ async def test_bench_reports_both_ways_and_leaves_nothing(
     assert paced["orders"] == 100
     assert paced["begun_per_second"] >= paced["confirmed_per_second"] > 0
     assert rebuilt["orders"] == 2_000
-    assert rebuilt["work_s"] >= rebuilt["read_s"] > 0
+    assert rebuilt["work_s"] >= rebuilt["read_seconds"] > 0
     (goal,) = report["goals"]
     assert goal["id"] == "settle.vs_copy" and goal["value"] > 0
     assert await kept(redis_url) == before

@@ -96,7 +96,7 @@ async def test_sale_is_charged_and_paid_back_what_it_costs(
     await sale.orders.request_refund(answer.order.order, wish(half), request_key="half", actor=HOST)
     await sale.work_until("partially_refunded", "partially_refunded")
     await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '1 hour'")
-    report = await audit(sale.pool, sale.stock, sale.outbox, [stripe], wait_s=5)
+    report = await audit(sale.pool, sale.stock, sale.outbox, [stripe], wait_seconds=5)
     mine = await sale.pool.fetchval("SELECT id::text FROM payments")
     assert [line for line in report.findings if mine in line] == []
 

@@ -19,7 +19,7 @@ from live.payments.port import (
     WebhookRefused,
 )
 from live.payments.stripe import Stripe
-from live.payments.webhooks import TOLERANCE_S
+from live.payments.webhooks import TOLERANCE_SECONDS
 from live.wiring.shared import providers_of
 from tests.support.stripe_server import KEY, WEBHOOK_SECRET, StripeServer, signed_body, signed_event
 
@@ -34,7 +34,7 @@ def server() -> Iterator[StripeServer]:
 
 @pytest.fixture
 async def provider(server: StripeServer) -> AsyncIterator[Stripe]:
-    provider = server.provider(timeout_s=1.0)
+    provider = server.provider(timeout_seconds=1.0)
     yield provider
     await provider.close()
 
@@ -71,9 +71,9 @@ async def test_event_that_is_not_believed_is_refused(
     headers, body = signed_event("evt_1", "payment_intent.succeeded", about)
     match fault:
         case "old":
-            headers, body = signed_event("evt_1", "x", about, at=now - TOLERANCE_S - 5)
+            headers, body = signed_event("evt_1", "x", about, at=now - TOLERANCE_SECONDS - 5)
         case "from the future":
-            headers, body = signed_event("evt_1", "x", about, at=now + TOLERANCE_S + 5)
+            headers, body = signed_event("evt_1", "x", about, at=now + TOLERANCE_SECONDS + 5)
         case "tampered":
             body += b" "
         case "wrong key":
@@ -153,7 +153,7 @@ async def test_charges_of_another_shop_are_none_of_ours(
 
 async def test_silent_provider_is_given_up_in_time(server: StripeServer) -> None:
     """A hundred calls to a frozen provider, more than may be open at once, all end in a second."""
-    provider = server.provider(timeout_s=0.5)
+    provider = server.provider(timeout_seconds=0.5)
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
     started = time.monotonic()

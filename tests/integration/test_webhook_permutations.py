@@ -25,7 +25,7 @@ from live.payments.inbox import WebhookInbox
 from live.payments.port import MoneyRequest, Provider
 from live.payments.webhooks import signed_headers
 from tests.support.ledger_kit import PRICE, wish
-from tests.support.sale_kit import SETTLED_S, Sale, open_sale, viewer
+from tests.support.sale_kit import SETTLED_SECONDS, Sale, open_sale, viewer
 from tests.support.sandbox import KEY, SandboxServer, running_sandbox
 from tests.support.shows_kit import HOST
 from tests.support.stripe_server import StripeServer, signed_event
@@ -90,7 +90,7 @@ class World:
 
     async def work_until(self, *states: tuple[str, str | None]) -> None:
         """Let the worker work until every payment and its order are in one of these states."""
-        async with asyncio.timeout(SETTLED_S):
+        async with asyncio.timeout(SETTLED_SECONDS):
             while not set(await self.sale.payment_states()) <= set(states):
                 await self.sale.expire_leases()
                 await self.sale.pool.execute("UPDATE money_jobs SET due_at = now()")

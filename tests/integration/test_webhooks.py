@@ -23,7 +23,7 @@ from live.domain.payment import PaymentId
 from live.ledger.db.pool import Pool
 from live.payments.inbox import WebhookInbox
 from live.payments.port import MoneyRequest, WebhookRefused
-from live.payments.webhooks import TOLERANCE_S, signed_headers
+from live.payments.webhooks import TOLERANCE_SECONDS, signed_headers
 from tests.support.ledger_kit import PRICE
 from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import KEY, SandboxServer, running_sandbox
@@ -166,7 +166,7 @@ async def test_events_that_are_not_believed_leave_nothing(
     now = int(time.time())
     match fault:
         case "stale":
-            old = now - TOLERANCE_S - 5
+            old = now - TOLERANCE_SECONDS - 5
             headers = signed_headers(KEY.encode(), event="evt_1", timestamp=old, body=body)
         case "tampered":
             body += b" "

@@ -101,14 +101,14 @@ class StreamOutbox:
         return decoded(entry)
 
     async def read(
-        self, shows: Sequence[ShowId], *, consumer: str, max_entries: int, block_ms: int
+        self, shows: Sequence[ShowId], *, consumer: str, entries_max: int, block_ms: int
     ) -> list[OutboxBatch]:
         names = {self.stream(show).encode(): show for show in shows}
         found = await self.redis.xreadgroup(
             GROUP,
             consumer,
             {self.stream(show): ">" for show in shows},
-            count=max_entries,
+            count=entries_max,
             block=block_ms,
         )
         return [
@@ -118,10 +118,10 @@ class StreamOutbox:
         ]
 
     async def claim(
-        self, show: ShowId, *, consumer: str, min_idle_ms: int, max_entries: int
+        self, show: ShowId, *, consumer: str, idle_ms_min: int, entries_max: int
     ) -> list[OutboxBatch]:
         found = await self.redis.xautoclaim(
-            self.stream(show), GROUP, consumer, min_idle_ms, count=max_entries
+            self.stream(show), GROUP, consumer, idle_ms_min, count=entries_max
         )
         return [_batch(show, entry, fields) for entry, fields in found[1]]
 
@@ -348,9 +348,9 @@ def make_settler(
         outbox,
         announce or Announced(),
         mismatches or Mismatches(),
-        claim_min_idle_ms=1,
+        claim_idle_ms_min=1,
     )  # fmt: skip
 
 
 async def read_all(outbox: StreamOutbox, show: ShowId) -> list[OutboxBatch]:
-    return await outbox.read([show], consumer="test", max_entries=1_000, block_ms=1)
+    return await outbox.read([show], consumer="test", entries_max=1_000, block_ms=1)

@@ -16,7 +16,7 @@ from live.ledger.money.refunds import RefundWish
 from live.payments.inbox import WebhookInbox
 from live.payments.webhooks import signed_headers
 from tests.support.answers import Json
-from tests.support.sale_kit import SETTLED_S, Sale, new_key, viewer
+from tests.support.sale_kit import SETTLED_SECONDS, Sale, new_key, viewer
 from tests.support.sandbox import KEY
 from tests.support.shows_kit import HOST
 
@@ -52,7 +52,7 @@ async def look(sale: Sale, order: OrderId) -> tuple[OrderState, int, list[Refund
 
 async def proof(sale: Sale) -> AuditReport:
     """What the audit says, but of the charges that other tests left in the provider's books."""
-    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_s=5)
+    report = await audit(sale.pool, sale.stock, sale.outbox, [sale.provider], wait_seconds=5)
     mine = tuple(line for line in report.findings if "unknown here" not in line)
     return replace(report, findings=mine)
 
@@ -65,7 +65,7 @@ async def mend(sale: Sale) -> list[str]:
         settler=sale.settler,
         work=sale.worker.run_once,
         providers=[sale.provider],
-        grace_s=0,
+        grace_seconds=0,
     )
 
 
@@ -84,7 +84,7 @@ async def hear(sale: Sale, kind: str) -> None:
 
 async def refund_events(sale: Sale, *, buyers: int = 0) -> list[Json]:
     """What the desk was told of refunds that failed; so many `buyers` were told, too."""
-    async with asyncio.timeout(SETTLED_S):
+    async with asyncio.timeout(SETTLED_SECONDS):
         while await sale.pool.fetchval("SELECT count(*) FROM notices"):
             sale.told.news.clear()
             sale.notices.wake()

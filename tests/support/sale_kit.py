@@ -43,7 +43,7 @@ from tests.support.sandbox import KEY, SandboxServer
 from tests.support.show_states import make_state
 from tests.support.stock_kit import terms
 
-SETTLED_S = 10.0  # no wait of a test is longer
+SETTLED_SECONDS = 10.0  # no wait of a test is longer
 
 
 class ByInvoice(TypedDict):
@@ -94,7 +94,7 @@ class Told:
 
     async def wait_for(self, buyer: BuyerId | None, kind: str) -> Json:
         """The first such event, now or later."""
-        async with asyncio.timeout(SETTLED_S):
+        async with asyncio.timeout(SETTLED_SECONDS):
             while True:
                 self.news.clear()
                 for whom, found, event in self.events:
@@ -205,7 +205,7 @@ class Sale:
 
     async def work_until(self, payment: str, order: str | None) -> None:
         """Let the worker work until the show's only payment and its order are in these states."""
-        async with asyncio.timeout(SETTLED_S):
+        async with asyncio.timeout(SETTLED_SECONDS):
             while await self.payment_states() != [(payment, order)]:
                 await self.expire_leases()
                 await self.pool.execute("UPDATE money_jobs SET due_at = now()")
@@ -264,7 +264,7 @@ async def open_sale(
     fresh: bool = True,
     settling: bool = True,
     hold_seconds: int = 60,
-    provider_timeout_s: float = 6.0,
+    provider_timeout_seconds: float = 6.0,
     more: Sequence[Provider] = (),
     ways: tuple[str, ...] | None = None,
 ) -> AsyncIterator[Sale]:
@@ -301,7 +301,7 @@ async def open_sale(
     notices = NoticeSender(pool, told)
     settler = Settler(pool, outbox, told, _no_mismatch, on_settled=notices.wake)
     provider = SandboxProvider(
-        "http://sandbox", key=KEY, uds=str(server.uds), timeout_s=provider_timeout_s
+        "http://sandbox", key=KEY, uds=str(server.uds), timeout_seconds=provider_timeout_seconds
     )
     providers: dict[str, Provider] = {
         "sandbox": GuardedProvider(provider),

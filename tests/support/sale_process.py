@@ -17,7 +17,7 @@ from tests.support.sandbox import SandboxServer
 
 
 async def run(task: str, redis_url: str, database_url: str, provider: str, show: str) -> None:
-    pool = await open_pool(database_url, command_timeout_s=20)
+    pool = await open_pool(database_url, command_timeout_seconds=20)
     server = SandboxServer(Path(provider))
     mode = Mode(await pool.fetchval("SELECT mode FROM offers WHERE show = $1", show))
     async with open_sale(

@@ -31,7 +31,7 @@ from tests.support.servers import READY_SECONDS
 
 KEY = "sk_test_stand_in_0123456789"
 WEBHOOK_SECRET = "whsec_stand_in_0123456789"
-HANG_S = 30.0
+HANG_SECONDS = 30.0
 
 Intent = dict[str, Any]  # JSON, as it goes over the wire
 
@@ -84,7 +84,7 @@ class StandIn:
             self.books.answers[key] = (asked, status, content)
         hangs = form.get("payment_method") == "pm_hangs_after_charge"
         if hangs or (self.books.control.get("hang_captures") and "/capture" in asked):
-            await asyncio.sleep(HANG_S)
+            await asyncio.sleep(HANG_SECONDS)
         return Response(content, status, media_type="application/json")
 
     def answer(self, request: Request, form: dict[str, str]) -> object:
@@ -278,9 +278,12 @@ class StripeServer:
             self.process.wait(READY_SECONDS)
         self._socket.close()
 
-    def provider(self, *, timeout_s: float = 6.0) -> Stripe:
+    def provider(self, *, timeout_seconds: float = 6.0) -> Stripe:
         return Stripe(
-            KEY, webhook_secrets=(WEBHOOK_SECRET,), api_base=self.url, timeout_s=timeout_s
+            KEY,
+            webhook_secrets=(WEBHOOK_SECRET,),
+            api_base=self.url,
+            timeout_seconds=timeout_seconds,
         )
 
     async def misbehave(self, **faults: object) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from live.run.supervisor import STOP_GRACE_S
+from live.run.supervisor import STOP_GRACE_SECONDS
 from live.transport.descriptors import WANTED
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ def test_unit_lets_the_supervisor_stop_in_order(path: Path) -> None:
     service = unit["Service"]
 
     assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > 2 * STOP_GRACE_S  # gateways, then the settler
+    assert int(service["TimeoutStopSec"]) > 2 * STOP_GRACE_SECONDS  # gateways, then the settler
     assert int(service["LimitNOFILE"]) >= WANTED
     assert path.stem.removeprefix("live-") in service["ExecStart"]
 

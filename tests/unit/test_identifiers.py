@@ -1,6 +1,7 @@
 """What identifiers of the service must not be. Method: reads the sources, imports nothing."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,24 @@ LIVE = Path(__file__).parents[2] / "live"
 def _sources() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(LIVE.rglob("*.py")):
         yield str(path.relative_to(LIVE)), ast.parse(path.read_text())
+
+
+_UNITS = re.compile(r"_(s|sec|secs|msec|msecs|millis)(_max|_min)?$|^_*(max|min)_", re.IGNORECASE)
+"""Seconds are `_seconds`, milliseconds `_ms`, and a bound says so at its end: `_max`, `_min`."""
+
+
+def _named(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Names that a module gives; those of others, such as a library's `max_size`, are theirs."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(arg=name, lineno=line):
+                yield line, name
+            case ast.Name(id=name, ctx=ast.Store(), lineno=line):
+                yield line, name
+            case ast.Attribute(attr=name, ctx=ast.Store(), lineno=line):
+                yield line, name
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield node.lineno, node.name
 
 
 def _doubled(sources: Mapping[str, ast.Module]) -> dict[str, list[str]]:
@@ -35,3 +54,24 @@ def test_doubled_class_name_is_seen() -> None:
     found = _doubled({"one": ast.parse(one), "other": ast.parse(other)})
 
     assert found == {"A": ["one:1", "other:2"]}
+
+
+def test_units_are_spelled_in_one_way() -> None:
+    """Nobody has to remember which of two spellings a name has."""
+    found = [
+        f"{name}:{line} {given}"
+        for name, tree in _sources()
+        for line, given in _named(tree)
+        if _UNITS.search(given)
+    ]
+
+    assert found == []
+
+
+def test_other_spelling_of_a_unit_is_seen() -> None:
+    """The check above can fail."""
+    source = "def wait_s(max_size, *, pause_seconds_max):\n    self.ttl_sec = LEASE_S_MAX = 1\n"
+
+    found = {name for _, name in _named(ast.parse(source)) if _UNITS.search(name)}
+
+    assert found == {"wait_s", "max_size", "ttl_sec", "LEASE_S_MAX"}

@@ -16,7 +16,7 @@ from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.payment import PricedLine
 from live.domain.stock import BuyerState
-from live.payments.decisions import BACKOFF_S, BACKOFF_S_MAX, backoff_ms
+from live.payments.decisions import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, backoff_ms
 from tests.support.ledger_kit import PRICE
 from tests.support.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
 
@@ -176,4 +176,4 @@ async def test_waiters_leave_nothing_behind() -> None:
 @pytest.mark.parametrize("tries", [0, 1, 5, 20, 1_000_000])
 def test_backoff_grows_within_its_bounds(tries: int) -> None:
     """However often something was tried, the next try is never out of bounds."""
-    assert 500 * BACKOFF_S <= backoff_ms(tries) <= 1_000 * BACKOFF_S_MAX
+    assert 500 * BACKOFF_SECONDS <= backoff_ms(tries) <= 1_000 * BACKOFF_SECONDS_MAX

@@ -8,16 +8,16 @@ import asyncpg
 from live.domain.payment import ChargeRecord
 from live.domain.payment_states import GIVEN_UP
 from live.ledger.audit.findings import Finding, finding
-from live.ledger.audit.shop_sql import DUE_S, IN_TIME, UNDECIDED_S
+from live.ledger.audit.shop_sql import DUE_SECONDS, IN_TIME, UNDECIDED_SECONDS
 from live.ledger.db.pool import Pool
 from live.ledger.db.states import AWAITING_MONEY
 from live.ledger.ports import ProviderAuditPort
 
 PAGE = 500
 PAGES_MAX = 10_000
-READ_TIMEOUT_S = 60.0
+READ_TIMEOUT_SECONDS = 60.0
 # Our row is written before the provider is called, and clocks differ.
-SINCE_SLACK_S = 3_600
+SINCE_SLACK_SECONDS = 3_600
 
 # A payment that moves may differ from the provider's books, but it may not move for ever.
 _BOOKS = f"""
@@ -26,8 +26,8 @@ SELECT p.id, p.state, p.amount_minor, p.currency, p.provider, p.provider_ref,
        coalesce(sum(e.amount_minor) FILTER (WHERE e.kind = 'refunded'), 0)::bigint AS refunded,
        p.updated_at > now() - interval '30 seconds'
            OR p.state IN {AWAITING_MONEY}
-              AND p.created_at > now() - interval '{UNDECIDED_S} seconds'
-           OR p.refunds_news_at > now() - interval '{DUE_S} seconds'
+              AND p.created_at > now() - interval '{UNDECIDED_SECONDS} seconds'
+           OR p.refunds_news_at > now() - interval '{DUE_SECONDS} seconds'
            OR EXISTS (SELECT FROM money_jobs
                       WHERE payment = p.id AND state = 'due' AND {IN_TIME})
            AS moving
@@ -49,7 +49,7 @@ GROUP BY n.name ORDER BY n.name"""
 
 async def made_with(pool: Pool, names: Sequence[str]) -> dict[str, int]:
     """How many payments were made with each of these providers; none of it where there are none."""
-    rows = await pool.fetch(_USED, names, timeout=READ_TIMEOUT_S)
+    rows = await pool.fetch(_USED, names, timeout=READ_TIMEOUT_SECONDS)
     return {row["provider"]: row["payments"] for row in rows}
 
 
@@ -85,7 +85,7 @@ async def compare_books(
     """
     captured_there: dict[UUID, str] = {}  # the first charge that was captured, by its ref
     # Ours are read first: what we captured must be there, while new charges of theirs may come.
-    ours_since = since_ms + SINCE_SLACK_S * 1000 if since_ms else 0
+    ours_since = since_ms + SINCE_SLACK_SECONDS * 1000 if since_ms else 0
     ours = {row["payment"] for row in await pool.fetch(_CAPTURED, provider.name, ours_since)}
     async for charges in charge_pages(provider, since_ms=since_ms):
         rows = await _our_rows(pool, charges)
@@ -140,7 +140,7 @@ def our_id(charge: ChargeRecord) -> UUID | None:
 async def _our_rows(pool: Pool, charges: Sequence[ChargeRecord]) -> dict[str, asyncpg.Record]:
     # One without such an id is told as unknown below.
     ids = [found for charge in charges if (found := our_id(charge)) is not None]
-    rows = await pool.fetch(_BOOKS, ids, timeout=READ_TIMEOUT_S)
+    rows = await pool.fetch(_BOOKS, ids, timeout=READ_TIMEOUT_SECONDS)
     return {str(row["id"]): row for row in rows}
 
 

@@ -18,12 +18,12 @@ from live.ledger.hosting.actions import NO_ROWS, ChainHead
 
 AGAIN_MAX = 10  # proven shows that are proven again in each run: 3,000 shows in five hours
 FIRST_MAX = 200  # ended shows that are proven for the first time in one run; the next goes on
-AGAIN_AFTER_S = 3_600  # and a shop of a few shows, hourly
+AGAIN_AFTER_SECONDS = 3_600  # and a shop of a few shows, hourly
 # A row may be committed after a younger one: no transaction of ours is open for so long.
-SLACK_S = 120
+SLACK_SECONDS = 120
 BOOKS_FULL_EVERY_MS = 86_400_000  # in between only what was charged since the last run is compared
 BOOKS_BACK_MS = 3_600_000  # a charge moves for a while after it was made
-READ_TIMEOUT_S = 60.0
+READ_TIMEOUT_SECONDS = 60.0
 CATALOGUE = ShowId(ALL_SHOWS)
 """The name of the log about products, which is proven like a show's."""
 
@@ -68,7 +68,7 @@ class AuditScope:
 async def everything(pool: Pool) -> AuditScope:
     """All shows, afresh; noted heads of logs are still held against the logs."""
     marks = await _tops(pool)
-    rows = await pool.fetch(_ALL_SHOWS, timeout=READ_TIMEOUT_S)
+    rows = await pool.fetch(_ALL_SHOWS, timeout=READ_TIMEOUT_SECONDS)
     shows = tuple(ShowId(row["id"]) for row in rows)
     return AuditScope(
         shows=shows,
@@ -86,9 +86,9 @@ async def changed(pool: Pool) -> AuditScope:
     rows = await pool.fetch(_MARKS)
     marks = {row["name"]: row["mark"] for row in rows}
     since = [marks.get(name, 0) for name in _TABLES]
-    again = await pool.fetch(_OLDEST, AGAIN_MAX, AGAIN_AFTER_S)
-    shows = await pool.fetch(_CHANGED, *since, timeout=READ_TIMEOUT_S)
-    skus = await pool.fetch(_SKUS, since[0], timeout=READ_TIMEOUT_S)
+    again = await pool.fetch(_OLDEST, AGAIN_MAX, AGAIN_AFTER_SECONDS)
+    shows = await pool.fetch(_CHANGED, *since, timeout=READ_TIMEOUT_SECONDS)
+    skus = await pool.fetch(_SKUS, since[0], timeout=READ_TIMEOUT_SECONDS)
     afresh = frozenset(ShowId(row["show"]) for row in again)
     # A show that was never proven stays so, whatever the marks say: it may wait.
     first = [ShowId(row["id"]) for row in shows if row["first"]]
@@ -138,7 +138,7 @@ async def remember(
 
 
 async def _proofs(pool: Pool) -> dict[ShowId, Proof]:
-    rows = await pool.fetch(_PROOFS, timeout=READ_TIMEOUT_S)
+    rows = await pool.fetch(_PROOFS, timeout=READ_TIMEOUT_SECONDS)
     return {
         ShowId(row["show"]): Proof(
             show=ShowId(row["show"]),
@@ -156,8 +156,8 @@ async def _tops(pool: Pool) -> dict[str, int]:
     return {
         name: await pool.fetchval(
             _TOP.format(table=name),
-            SLACK_S,
-            timeout=READ_TIMEOUT_S,
+            SLACK_SECONDS,
+            timeout=READ_TIMEOUT_SECONDS,
         )
         for name in _TABLES
     }

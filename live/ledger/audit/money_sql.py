@@ -5,7 +5,7 @@ from live.domain.payment_states import GIVEN_UP, SECURED
 from live.ledger.audit.findings import Check
 from live.ledger.db.states import OVER, STANDS, UNDECIDED, texts
 
-REFUSED_S = 300  # a refused capture cancels its order within seconds; a rebuild may lie between
+REFUSED_SECONDS = 300  # a refused capture cancels its order in seconds; a rebuild may lie between
 
 # Kinds of entries that tell of a decision of the provider.
 _DECIDED = "{" + ",".join(texts(GIVEN_UP | SECURED)) + "}"
@@ -52,7 +52,7 @@ MONEY_CHECKS = (
                           AND (j.state = 'due' OR j.state = 'failed' AND EXISTS (
                               SELECT FROM payment_entries e
                               WHERE e.payment = p.id AND e.kind = 'declined'
-                                AND e.created_at > now() - interval '{REFUSED_S} seconds')))
+                                AND e.created_at > now() - interval '{REFUSED_SECONDS} seconds')))
         LIMIT $2""",
     ),
     Check(

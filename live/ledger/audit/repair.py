@@ -36,9 +36,9 @@ from live.ledger.settle.rebuild import read_terms, rebuild_show
 from live.ledger.settle.settler import Settler
 
 WORK_ROUNDS_MAX = 1_000  # passes of the payment worker, of dozens of rows each
-GRACE_S = 30.0  # a payment that moved so lately is in somebody's hands
-COMPARE_WAIT_S = 5.0  # for the settlers to pass what is sold meanwhile
-STATEMENT_TIMEOUT_S = 60.0  # of one look over a whole ledger
+GRACE_SECONDS = 30.0  # a payment that moved so lately is in somebody's hands
+COMPARE_WAIT_SECONDS = 5.0  # for the settlers to pass what is sold meanwhile
+STATEMENT_TIMEOUT_SECONDS = 60.0  # of one look over a whole ledger
 # Payments without an order whose money goes back unasked. A crash or a bug leaves a handful; more
 # mean that orders were lost (half a restore, rows deleted), and then money is not what to move.
 GIVE_BACK_MAX = 20
@@ -70,7 +70,7 @@ async def repair(
     providers: Sequence[ProviderAuditPort] = (),
     states: TellPort | None = None,
     extent: Extent = EVERYTHING,
-    grace_s: float = GRACE_S,
+    grace_seconds: float = GRACE_SECONDS,
     give_back_max: int = GIVE_BACK_MAX,
 ) -> list[str]:
     """Mend what can be mended of the shows that `extent` names; one line for each thing done.
@@ -82,9 +82,9 @@ async def repair(
     own no order, none of them is given back; a line says how many and how much.
     """
     named = list((await work_of(pool, extent)).shows)
-    rows = await pool.fetch(sql.SOLD_IN, named, timeout=STATEMENT_TIMEOUT_S)
+    rows = await pool.fetch(sql.SOLD_IN, named, timeout=STATEMENT_TIMEOUT_SECONDS)
     shows = [ShowId(row["id"]) for row in rows]
-    parts = _Parts(pool, stock, outbox, settler, states, grace_s, give_back_max)
+    parts = _Parts(pool, stock, outbox, settler, states, grace_seconds, give_back_max)
     for show in shows:
         await parts.bring_up(show)
     for row in await pool.fetch(sql.PUT_ASIDE):
@@ -107,12 +107,12 @@ class _Parts:
         outbox: OutboxPort,
         settler: Settler,
         states: TellPort | None,
-        grace_s: float,
+        grace_seconds: float,
         give_back_max: int,
     ) -> None:
         self.pool, self.stock, self.outbox, self.settler = pool, stock, outbox, settler
         self.states = states
-        self.grace_s = grace_s
+        self.grace_seconds = grace_seconds
         self.give_back_max = give_back_max
         self.prover = Prover(pool, stock, outbox)
         self.done: list[str] = []
@@ -124,7 +124,7 @@ class _Parts:
 
     async def run(self, query: str, *arguments: object) -> None:
         """One statement that tells what it did."""
-        rows = await self.pool.fetch(query, *arguments, timeout=STATEMENT_TIMEOUT_S)
+        rows = await self.pool.fetch(query, *arguments, timeout=STATEMENT_TIMEOUT_SECONDS)
         self.note(*(row["done"] for row in rows))
 
     async def bring_up(self, show: ShowId) -> None:
@@ -172,31 +172,33 @@ class _Parts:
         self, work: Callable[[], Awaitable[bool]], providers: Sequence[ProviderAuditPort]
     ) -> None:
         for query in sql.MONEY:
-            await self.run(query, self.grace_s)
+            await self.run(query, self.grace_seconds)
         await self.give_back()
         for query in (*sql.DUE_NOW, sql.DECIDE):
-            await self.run(query, self.grace_s)
+            await self.run(query, self.grace_seconds)
         for provider in providers:
             await self.read_books(provider)
         await _work_off(work)
         # What the worker confirmed becomes an order; what is authorised after that has none.
-        for row in await self.pool.fetch(sql.HANGING_SHOWS, timeout=STATEMENT_TIMEOUT_S):
+        for row in await self.pool.fetch(sql.HANGING_SHOWS, timeout=STATEMENT_TIMEOUT_SECONDS):
             show = ShowId(row["show"])
             try:
                 await self._settle(show)
             except Busy as error:
                 self.note(f"show {show}: its money was left alone, {error}")
                 return  # an order may be on its way: nobody can tell whose money is free
-        await self.run(sql.VOID_HANGING, self.grace_s)
+        await self.run(sql.VOID_HANGING, self.grace_seconds)
         await _work_off(work)
 
     async def give_back(self) -> None:
         """What was paid and owns no order goes back, or all of it is left to a person."""
-        owed = await self.pool.fetch(sql.TO_GIVE_BACK, self.grace_s, timeout=STATEMENT_TIMEOUT_S)
+        owed = await self.pool.fetch(
+            sql.TO_GIVE_BACK, self.grace_seconds, timeout=STATEMENT_TIMEOUT_SECONDS
+        )
         payments = sum(row["payments"] for row in owed)
         if payments <= self.give_back_max:
             for query in sql.GIVE_BACK:
-                await self.run(query, self.grace_s, self.give_back_max)
+                await self.run(query, self.grace_seconds, self.give_back_max)
             return
         sums = ", ".join(amount_text(row["amount_minor"], row["currency"]) for row in owed)
         self.note(
@@ -215,7 +217,7 @@ class _Parts:
                 kept = [(id, charge.ref) for id, charge in ours if charge.state in MAY_HOLD_MONEY]
                 await self.run(
                     sql.REFUNDS_DIFFER,
-                    self.grace_s,
+                    self.grace_seconds,
                     [id for id, _ in ours],
                     [charge.refunded_minor for _, charge in ours],
                 )
@@ -230,7 +232,7 @@ class _Parts:
         try:
             if await self.outbox.first_unsettled(show) is not None:
                 await self.settler.drain(show)
-            look = await self.prover.look(show, time.monotonic() + COMPARE_WAIT_S)
+            look = await self.prover.look(show, time.monotonic() + COMPARE_WAIT_SECONDS)
             if look.findings:
                 await self._rebuild(show, force=True)
                 self.note(f"show {show}: rebuilt, {look.findings[0].line}")

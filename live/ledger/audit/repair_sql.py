@@ -1,7 +1,7 @@
 """What a repair does in Postgres. Each statement tells what it did as `done`, and is repeatable."""
 
 from live.domain.payment import INVOICE
-from live.ledger.audit.shop_sql import HANGING, LEASE_S_MAX
+from live.ledger.audit.shop_sql import HANGING, LEASE_SECONDS_MAX
 from live.ledger.db.states import FINAL, MONEY_MOVED, STANDS, UNDECIDED
 from live.ledger.money.late_money import DUE_AGAIN
 
@@ -125,10 +125,10 @@ DUE_NOW = (
     f"""-- What nobody would look at for hours is due now.
     UPDATE money_jobs SET due_at = now()
     WHERE state = 'due' AND pending_at IS NULL
-      AND due_at > now() + make_interval(secs => $1 + {LEASE_S_MAX})
+      AND due_at > now() + make_interval(secs => $1 + {LEASE_SECONDS_MAX})
     RETURNING 'payment ' || payment || ': its ' || kind || ' is due now' AS done""",
     f"""UPDATE notices SET due_at = now()
-    WHERE due_at > now() + make_interval(secs => $1 + {LEASE_S_MAX})
+    WHERE due_at > now() + make_interval(secs => $1 + {LEASE_SECONDS_MAX})
     RETURNING 'notice ' || id || ': is due now' AS done""",
 )
 
@@ -146,7 +146,7 @@ DECIDE = f"""
 UPDATE payments p SET lease_until = now()
 WHERE p.state IN {UNDECIDED} AND p.lease_until > now()
   AND p.updated_at < now() - make_interval(secs => $1)
-  AND (p.lease_until > now() + interval '{LEASE_S_MAX} seconds' OR {HANGING})
+  AND (p.lease_until > now() + interval '{LEASE_SECONDS_MAX} seconds' OR {HANGING})
 RETURNING 'payment ' || p.id || ': was decided anew' AS done"""
 
 # After the worker and the settler had their turn. The lock keeps the settler from taking it.

@@ -29,7 +29,7 @@ from live.ledger.audit.marks import CATALOGUE, AuditScope, Proof, changed, every
 from live.ledger.audit.shop_sql import ORPHANS, SHELVES, SHOP_CHECKS
 from live.ledger.audit.show import (
     NAMED_MAX,
-    READ_TIMEOUT_S,
+    READ_TIMEOUT_SECONDS,
     LedgerOffer,
     Prover,
     ShowProof,
@@ -40,9 +40,9 @@ from live.ledger.db.pool import Pool
 from live.ledger.hosting.desk_rows import note_audit
 from live.ledger.ports import AuditedStockPort, OutboxPort, ProviderAuditPort, StatesPort
 
-SETTLE_WAIT_S = 30.0  # for all shows together
-SHOW_WAIT_S = 2.0  # for each of them, also after that: the keeper carries within half a second
-AUDIT_EVERY_S = 60.0
+SETTLE_WAIT_SECONDS = 30.0  # for all shows together
+SHOW_WAIT_SECONDS = 2.0  # for each, also after that: the keeper carries within half a second
+AUDIT_EVERY_SECONDS = 60.0
 TOLD_FINDINGS_MAX = 20  # in one log line
 NOTHING_UNREAD: Mapping[str, str] = MappingProxyType({})
 
@@ -127,7 +127,7 @@ async def audit(
     providers: Sequence[ProviderAuditPort],
     *,
     unread: Mapping[str, str] = NOTHING_UNREAD,
-    wait_s: float = SETTLE_WAIT_S,
+    wait_seconds: float = SETTLE_WAIT_SECONDS,
     states: StatesPort | None = None,
     extent: Extent = EVERYTHING,
 ) -> AuditReport:
@@ -140,11 +140,11 @@ async def audit(
     notes = _Notes([], [], [])
     work = await work_of(pool, extent)
     prover = Prover(pool, stock, outbox, states)
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + wait_seconds
     for show in work.shows:
         known = work.proofs.get(show, Proof(show=show))
-        wait = max(min(SHOW_WAIT_S, wait_s), deadline - time.monotonic())
-        proof = await prover.prove(show, known, afresh=show in work.afresh, wait_s=wait)
+        wait = max(min(SHOW_WAIT_SECONDS, wait_seconds), deadline - time.monotonic())
+        proof = await prover.prove(show, known, afresh=show in work.afresh, wait_seconds=wait)
         notes.proofs.append(proof)
         notes.findings += proof.findings
         notes.in_flight += proof.in_flight
@@ -269,7 +269,7 @@ async def _check_shop(pool: Pool, work: AuditScope, notes: _Notes) -> list[Proof
 
 async def _ask(pool: Pool, check: Check, notes: _Notes, *arguments: object) -> None:
     try:
-        rows = await pool.fetch(check.query, *arguments, timeout=READ_TIMEOUT_S)
+        rows = await pool.fetch(check.query, *arguments, timeout=READ_TIMEOUT_SECONDS)
     except (asyncpg.QueryCanceledError, TimeoutError) as error:
         text = f"{check.code} was not answered: {error!r}"
         notes.findings.append(finding("ledger_unread", check.promise, "check", text))

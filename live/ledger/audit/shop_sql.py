@@ -9,21 +9,21 @@ from live.ledger.db.states import MONEY_MOVED, STANDS, UNDECIDED
 
 # The longest way of paying takes ten minutes, and the payment worker looks at least every five:
 # what is not decided after half an hour will not be without a person.
-UNDECIDED_S = 1_800
+UNDECIDED_SECONDS = 1_800
 # An authorised payment becomes an order, or is given up, within seconds.
-HANGS_S = 60
+HANGS_SECONDS = 60
 # A capture, void or refund that a provider neither did nor refused in so many tries (every five
 # minutes at least): it may be down, and buyers' money waits.
-DUE_S = 1_800
+DUE_SECONDS = 1_800
 # A refund that the provider has taken on: banks take days, some methods two weeks.
-PENDING_S = 30 * 86_400
-UNATTENDED_S = 300  # a lease is seconds long, so somebody should have come long ago
-LEASE_S_MAX = 3_600  # no lease and no pause is so long
-DOUBTED_S = 60  # the keeper rebuilds at once, one show after the other
-UNSENT_S = 1_800  # a notice waits for Redis only, and is tried every few seconds
+PENDING_SECONDS = 30 * 86_400
+UNATTENDED_SECONDS = 300  # a lease is seconds long, so somebody should have come long ago
+LEASE_SECONDS_MAX = 3_600  # no lease and no pause is so long
+DOUBTED_SECONDS = 60  # the keeper rebuilds at once, one show after the other
+UNSENT_SECONDS = 1_800  # a notice waits for Redis only, and is tried every few seconds
 
-IN_TIME = f"""(created_at >= now() - interval '{DUE_S} seconds'
-    OR coalesce(pending_at >= now() - interval '{PENDING_S} seconds', false))"""
+IN_TIME = f"""(created_at >= now() - interval '{DUE_SECONDS} seconds'
+    OR coalesce(pending_at >= now() - interval '{PENDING_SECONDS} seconds', false))"""
 """A condition on due money jobs: nobody need worry yet."""
 
 _AT = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
@@ -49,7 +49,7 @@ SHOP_CHECKS = (
         f"""-- What Redis is doubted about is made again at once.
         SELECT 'show ' || d.show AS name,
                'is to be rebuilt since ' || {_AT.format("d.created_at")} || ': ' || d.reason AS text
-        FROM stock_doubts d WHERE d.created_at < now() - interval '{DOUBTED_S} seconds'
+        FROM stock_doubts d WHERE d.created_at < now() - interval '{DOUBTED_SECONDS} seconds'
         LIMIT $1""",
     ),
     Check(
@@ -57,7 +57,7 @@ SHOP_CHECKS = (
         "P1",
         f"""-- Shows whose stock is about to be made again.
         SELECT 'show ' || d.show AS name, 'is being rebuilt: ' || d.reason AS text
-        FROM stock_doubts d WHERE d.created_at >= now() - interval '{DOUBTED_S} seconds'
+        FROM stock_doubts d WHERE d.created_at >= now() - interval '{DOUBTED_SECONDS} seconds'
         LIMIT $1""",
         in_flight=True,
     ),
@@ -86,8 +86,8 @@ SHOP_CHECKS = (
                    || {_AT.format("p.lease_until")} AS text
         FROM payments p
         WHERE p.state IN {UNDECIDED}
-          AND (p.lease_until < now() - interval '{UNATTENDED_S} seconds'
-               OR p.lease_until > now() + interval '{LEASE_S_MAX} seconds')
+          AND (p.lease_until < now() - interval '{UNATTENDED_SECONDS} seconds'
+               OR p.lease_until > now() + interval '{LEASE_SECONDS_MAX} seconds')
           AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
         LIMIT $1""",
     ),
@@ -98,7 +98,7 @@ SHOP_CHECKS = (
         SELECT 'payment ' || p.id AS name,
                'is authorised for no order since ' || {_AT.format("p.updated_at")} AS text
         FROM payments p
-        WHERE {HANGING} AND p.updated_at < now() - interval '{HANGS_S} seconds'
+        WHERE {HANGING} AND p.updated_at < now() - interval '{HANGS_SECONDS} seconds'
         LIMIT $1""",
     ),
     Check(
@@ -110,8 +110,8 @@ SHOP_CHECKS = (
                    || {_AT.format("p.created_at")} AS text
         FROM payments p
         WHERE p.state IN {UNDECIDED}
-          AND p.lease_until >= now() - interval '{UNATTENDED_S} seconds'
-          AND p.created_at < now() - interval '{UNDECIDED_S} seconds'
+          AND p.lease_until >= now() - interval '{UNATTENDED_SECONDS} seconds'
+          AND p.created_at < now() - interval '{UNDECIDED_SECONDS} seconds'
           AND NOT EXISTS (SELECT FROM money_jobs j WHERE j.payment = p.id AND j.state = 'due')
         LIMIT $1""",
     ),
@@ -124,7 +124,7 @@ SHOP_CHECKS = (
                    AS text
         FROM money_jobs
         WHERE state = 'due' AND (NOT {IN_TIME} OR pending_at IS NULL
-                                 AND due_at > now() + interval '{LEASE_S_MAX} seconds')
+                                 AND due_at > now() + interval '{LEASE_SECONDS_MAX} seconds')
         ORDER BY id LIMIT $1""",
     ),
     Check(
@@ -134,7 +134,7 @@ SHOP_CHECKS = (
         SELECT 'payment ' || id AS name,
                'its refunds were not looked up since ' || {_AT.format("refunds_news_at")} AS text
         FROM payments
-        WHERE refunds_news_at < now() - interval '{DUE_S} seconds' AND state IN {MONEY_MOVED}
+        WHERE refunds_news_at < now() - interval '{DUE_SECONDS} seconds' AND state IN {MONEY_MOVED}
         LIMIT $1""",
     ),
     Check(
@@ -167,8 +167,8 @@ SHOP_CHECKS = (
         f"""-- Payments that are not decided yet.
         SELECT 'payment ' || id AS name, 'is ' || state AS text FROM payments
         WHERE state IN {UNDECIDED}
-          AND lease_until >= now() - interval '{UNATTENDED_S} seconds'
-          AND created_at >= now() - interval '{UNDECIDED_S} seconds' ORDER BY id LIMIT $1""",
+          AND lease_until >= now() - interval '{UNATTENDED_SECONDS} seconds'
+          AND created_at >= now() - interval '{UNDECIDED_SECONDS} seconds' ORDER BY id LIMIT $1""",
         in_flight=True,
     ),
     Check(
@@ -178,15 +178,15 @@ SHOP_CHECKS = (
         SELECT 'notice ' || id AS name,
                kind || ' is not sent since ' || {_AT.format("created_at")} AS text
         FROM notices
-        WHERE created_at < now() - interval '{UNSENT_S} seconds'
-           OR due_at > now() + interval '{LEASE_S_MAX} seconds' ORDER BY id LIMIT $1""",
+        WHERE created_at < now() - interval '{UNSENT_SECONDS} seconds'
+           OR due_at > now() + interval '{LEASE_SECONDS_MAX} seconds' ORDER BY id LIMIT $1""",
     ),
     Check(
         "notice_unsent",
         "P2",
         f"""-- Buyers who have not been told yet.
         SELECT 'notice ' || id AS name, kind || ' is not sent yet' AS text
-        FROM notices WHERE created_at >= now() - interval '{UNSENT_S} seconds'
+        FROM notices WHERE created_at >= now() - interval '{UNSENT_SECONDS} seconds'
         ORDER BY id LIMIT $1""",
         in_flight=True,
     ),

@@ -30,8 +30,8 @@ from live.ledger.hosting.show_command import read_show
 from live.ledger.ports import AuditedStockPort, OutboxPort, StatesPort
 from live.ledger.settle.closings import entry_key
 
-LOOK_EVERY_S = 0.1
-READ_TIMEOUT_S = 60.0  # of one query over one show
+LOOK_EVERY_SECONDS = 0.1
+READ_TIMEOUT_SECONDS = 60.0  # of one query over one show
 NAMED_MAX = 1_000  # of a kind; more would not be read either
 SNAPSHOT_TRIES_MAX = 3  # of a show that moves; the next audit tries again
 
@@ -89,9 +89,11 @@ class Prover:
     outbox: OutboxPort
     states: StatesPort | None = None
 
-    async def prove(self, show: ShowId, known: Proof, *, afresh: bool, wait_s: float) -> ShowProof:
+    async def prove(
+        self, show: ShowId, known: Proof, *, afresh: bool, wait_seconds: float
+    ) -> ShowProof:
         """`afresh`: of `known`, its last proof, only the noted head of its log counts."""
-        look = await self.look(show, time.monotonic() + wait_s)
+        look = await self.look(show, time.monotonic() + wait_seconds)
         found = [*look.findings, *_oversold(look.ledger)]
         in_flight = []
         if look.moves:
@@ -131,7 +133,7 @@ class Prover:
             look = await self._look_once(show, deadline)
             if not look.findings or time.monotonic() >= deadline:
                 return look
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def _look_once(self, show: ShowId, deadline: float) -> Look:
         try:
@@ -161,7 +163,7 @@ class Prover:
                 return True
             if time.monotonic() >= deadline:
                 return False
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def _compare_stock(self, show: ShowId, look: Look) -> None:
         """Compare hold by hold, if Redis and outbox stand still for as long as that takes."""
@@ -180,7 +182,7 @@ class Prover:
                 if await self.stock.mark(show) == now.mark:
                     look.findings += compare_stock(show, now, journal)
                     return
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
         look.moves = True
 
     async def _compare_told(self, show: ShowId, look: Look) -> None:
@@ -211,7 +213,7 @@ def _oversold(ledger: Sequence[LedgerOffer]) -> list[Finding]:
 
 
 async def _read_offers(pool: Pool, show: ShowId) -> list[LedgerOffer]:
-    rows = await pool.fetch(sql.OFFERS, show, timeout=READ_TIMEOUT_S)
+    rows = await pool.fetch(sql.OFFERS, show, timeout=READ_TIMEOUT_SECONDS)
     return [
         LedgerOffer(
             id=OfferId(row["id"]),
@@ -307,9 +309,11 @@ async def _read_rows(
     found = [
         finding(row.get("code", check.code), check.promise, row["name"], row["text"])
         for check in (*sql.SHOW_CHECKS, *MONEY_CHECKS)
-        for row in await connection.fetch(check.query, show, NAMED_MAX, timeout=READ_TIMEOUT_S)
+        for row in await connection.fetch(
+            check.query, show, NAMED_MAX, timeout=READ_TIMEOUT_SECONDS
+        )
     ]
-    totals = await connection.fetchrow(TOTALS, show, timeout=READ_TIMEOUT_S)
+    totals = await connection.fetchrow(TOTALS, show, timeout=READ_TIMEOUT_SECONDS)
     assert totals is not None, "an aggregate without GROUP BY has one row"
     broken, head = await prove_log(connection, show, noted, afresh=afresh)
     return _Rows(

@@ -25,7 +25,7 @@ from live.ledger.settle.rebuild import read_terms
 COUNTER_BITS = 40  # of `seq`: above them stands the life of the stock
 NAMED_MAX = 20  # of a kind; a lost key makes thousands
 PAGE = 1_000  # rows that are read at a time: decoding all at once would hold the loop up
-READ_TIMEOUT_S = 60.0
+READ_TIMEOUT_SECONDS = 60.0
 LIVE = ("held", "paying")
 ON_SALE = (Phase.SCHEDULED, Phase.OPEN, Phase.PAUSED)
 
@@ -92,7 +92,7 @@ async def read_journal(connection: Connection, show: ShowId) -> Journal:
 
 
 async def _rows(connection: Connection, query: str, show: ShowId) -> AsyncIterator[asyncpg.Record]:
-    cursor = connection.cursor(query, show, prefetch=PAGE, timeout=READ_TIMEOUT_S)
+    cursor = connection.cursor(query, show, prefetch=PAGE, timeout=READ_TIMEOUT_SECONDS)
     async for row in cursor:
         yield row
 

@@ -13,7 +13,7 @@ from live.ledger.db.pool import DATABASE_ERRORS
 
 ASKED_MAX = 10_000  # questions that wait; each has a connection behind it
 ASKED_A_QUERY_MAX = 500
-QUERY_EVERY_S = 0.05  # 20 a second at most
+QUERY_EVERY_SECONDS = 0.05  # 20 a second at most
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -36,6 +36,6 @@ def asked_together(query: Callable[[Sequence[K]], Awaitable[dict[K, V]]]) -> Coa
         work,
         batch_max=ASKED_A_QUERY_MAX,
         waiting_max=ASKED_MAX,
-        rest_seconds=QUERY_EVERY_S,
+        rest_seconds=QUERY_EVERY_SECONDS,
         shared=True,
     )

@@ -12,7 +12,7 @@ import asyncpg
 
 from live.base.errors import EngineError
 from live.ledger.db.migrate import pending, read_migrations, refuse_edited
-from live.ledger.db.pool import CONNECT_TIMEOUT_S, Connection
+from live.ledger.db.pool import CONNECT_TIMEOUT_SECONDS, Connection
 
 READS = ("SELECT",)
 APPENDS = ("SELECT", "INSERT")
@@ -94,14 +94,14 @@ async def more_than_needed(url: str) -> tuple[str, list[str]]:
 
     Nothing where it owns the tables: who has one account alone cannot take it away.
     """
-    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         role = await connection.fetchval("SELECT current_user::text")
         if await _owns(connection, role):
             return role, []
         return role, await _beyond(connection)
     finally:
-        await connection.close(timeout=CONNECT_TIMEOUT_S)
+        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
 
 
 async def _owns(connection: Connection, role: str) -> bool:
@@ -122,13 +122,13 @@ async def check_ledger(url: str, *, used: bool = False) -> None:
 
     `used`: also where no show was ever made in it, since a wrong URL has nothing to prove.
     """
-    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         await _check(connection)
         if used and not await connection.fetchval(_READABLE):
             raise EngineError("this ledger is empty: no show was ever made in it, nothing to prove")
     finally:
-        await connection.close(timeout=CONNECT_TIMEOUT_S)
+        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
 
 
 async def _check(connection: Connection) -> None:
@@ -170,7 +170,7 @@ async def grant(url: str, role: str) -> None:
 
     Raises EngineError, also for a role that owns the tables: it would take its own rights away.
     """
-    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         if await _owns(connection, role):
             raise EngineError(
@@ -192,4 +192,4 @@ async def grant(url: str, role: str) -> None:
     except (asyncpg.UndefinedObjectError, asyncpg.InsufficientPrivilegeError) as error:
         raise EngineError(f"the rights of {role} cannot be given: {error}") from error
     finally:
-        await connection.close(timeout=CONNECT_TIMEOUT_S)
+        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)

@@ -4,7 +4,7 @@ Always: of any number of calls with one key, one runs at a time; once it was ans
 repeat with the same request gets that answer and another request is a conflict. A command marks
 its key as done in its own transaction, so it is done once, whenever and whoever dies.
 Called by: the HTTP layer, around every POST; commands of this room (`mark_done`). A call that
-died unanswered may be repeated after `ABANDONED_S`.
+died unanswered may be repeated after `ABANDONED_SECONDS`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from live.base.errors import Conflict
 from live.ledger.db.pool import Connection, Pool
 
-ABANDONED_S = 30.0  # far above any HTTP call's deadline
+ABANDONED_SECONDS = 30.0  # far above any HTTP call's deadline
 KEPT_HOURS = 24
 
 _BEGIN = """
@@ -72,7 +72,9 @@ class IdempotencyRows:
         Raises Conflict for the same key with another request, InFlight while the first call runs.
         """
         # The no-op update makes the row of a repeat come back, in one statement.
-        row = await self._pool.fetchrow(_BEGIN, call.caller, call.key, call.request, ABANDONED_S)
+        row = await self._pool.fetchrow(
+            _BEGIN, call.caller, call.key, call.request, ABANDONED_SECONDS
+        )
         assert row is not None, "an upsert returns its row"
         if row["request"] != call.request:
             raise Conflict("this Idempotency-Key was used with another request")
@@ -87,7 +89,7 @@ class IdempotencyRows:
 
     async def forget(self, call: CallKey) -> None:
         """Give the key back, so that a repeat is tried anew; what was done stays marked."""
-        await self._pool.execute(_FORGET, call.caller, call.key, 2 * ABANDONED_S)
+        await self._pool.execute(_FORGET, call.caller, call.key, 2 * ABANDONED_SECONDS)
 
     async def sweep(self) -> None:
         """Delete answers older than a day."""

@@ -1,9 +1,9 @@
 """Leases: work that one process does at a time, and another takes over when that one falls silent.
 
 Owns: rows of `leases`. Always: a lease ends by Postgres' clock alone, so a holder that is frozen or
-cut off loses it within LEASE_S although its connections still stand; each new holder has a higher
-fence, by which whatever an earlier one still does is refused (`Lease.demand`, and the stock's
-scripts). Not session locks: those last as long as a TCP connection, which may be hours.
+cut off loses it within LEASE_SECONDS although its connections still stand; each new holder has a
+higher fence, by which whatever an earlier one still does is refused (`Lease.demand`, and the
+stock's scripts). Not session locks: those last as long as a TCP connection, which may be hours.
 Called by: rebuilds, schedules and the keeper's leadership.
 """
 
@@ -17,9 +17,9 @@ from live.base.errors import Busy
 from live.base.faults import tell_fault
 from live.ledger.db.pool import DATABASE_ERRORS, Connection, Pool
 
-LEASE_S = 3.0  # of silence; a stall of the event loop or of Postgres is far shorter
-RENEW_EVERY_S = 0.5  # six beats a lease: five may be lost
-LOOK_EVERY_S = 0.1  # while another one holds it
+LEASE_SECONDS = 3.0  # of silence; a stall of the event loop or of Postgres is far shorter
+RENEW_EVERY_SECONDS = 0.5  # six beats a lease: five may be lost
+LOOK_EVERY_SECONDS = 0.1  # while another one holds it
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Lease:
 
 async def take(pool: Pool, name: str) -> Lease | None:
     """The lease, where nobody holds it. Raises DATABASE_ERRORS."""
-    fence = await pool.fetchval(_TAKE, name, LEASE_S)
+    fence = await pool.fetchval(_TAKE, name, LEASE_SECONDS)
     return None if fence is None else Lease(name, fence)
 
 
@@ -71,14 +71,14 @@ async def under(pool: Pool, lease: Lease, work: Callable[[], Awaitable[T]]) -> T
 
 
 async def alone(
-    pool: Pool, name: str, work: Callable[[Lease], Awaitable[T]], *, patience_s: float
+    pool: Pool, name: str, work: Callable[[Lease], Awaitable[T]], *, patience_seconds: float
 ) -> T:
     """Do the work under the lease, when its turn has come. Raises Busy, and what `under` does."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + patience_seconds
     while (lease := await take(pool, name)) is None:
         if time.monotonic() >= deadline:
             raise Busy(f"another process is at it: {name}")
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
     held = lease
     return await under(pool, held, lambda: work(held))
 
@@ -93,13 +93,13 @@ async def give_up(pool: Pool, lease: Lease) -> None:
 
 async def renew(pool: Pool, lease: Lease) -> bool:
     """False where another one has it. Raises DATABASE_ERRORS."""
-    return await pool.fetchval(_RENEW, lease.name, lease.fence, LEASE_S) is not None
+    return await pool.fetchval(_RENEW, lease.name, lease.fence, LEASE_SECONDS) is not None
 
 
 async def _renew_until_lost(pool: Pool, lease: Lease) -> None:
     renewed = time.monotonic()
-    while time.monotonic() - renewed < LEASE_S:
-        await asyncio.sleep(RENEW_EVERY_S)
+    while time.monotonic() - renewed < LEASE_SECONDS:
+        await asyncio.sleep(RENEW_EVERY_SECONDS)
         began = time.monotonic()
         try:
             if not await renew(pool, lease):

@@ -13,12 +13,12 @@ from pathlib import Path
 import asyncpg
 
 from live.base.errors import EngineError
-from live.ledger.db.pool import CONNECT_TIMEOUT_S, Connection
+from live.ledger.db.pool import CONNECT_TIMEOUT_SECONDS, Connection
 
 DIRECTORY = Path(__file__).with_name("migrations")
 LOCK = 0x6C697665_6D696772  # "livemigr": one runner at a time in this database
 TRIES_MAX = 5  # a migration that met its lock_timeout waits for a quieter moment
-TIMEOUT_S = 60.0  # above every file's own statement_timeout
+TIMEOUT_SECONDS = 60.0  # above every file's own statement_timeout
 
 _NAME = re.compile(r"\d{4}_[a-z0-9_]+\.sql\Z")
 
@@ -55,7 +55,9 @@ async def migrate(url: str, directory: Path = DIRECTORY) -> list[str]:
     Raises EngineError on an edited file, and where our role may not change the schema.
     """
     migrations = read_migrations(directory)
-    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, command_timeout=TIMEOUT_S)
+    connection = await asyncpg.connect(
+        url, timeout=CONNECT_TIMEOUT_SECONDS, command_timeout=TIMEOUT_SECONDS
+    )
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
         known = await _known(connection)

@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8  # per process, where LIVE_DATABASE_POOL says nothing else
-COMMAND_TIMEOUT_S = 2.0  # a checkout answers within 3 s, and this is most of its wait
-CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_SECONDS = 2.0  # a checkout answers within 3 s, and this is most of its wait
+CONNECT_TIMEOUT_SECONDS = 5.0
 # A hanging statement frees its connection after 2 s: a pool that has none for so long is stuck,
 # and whoever waits for it must let go of what it holds.
-ACQUIRE_TIMEOUT_S = 5.0
-IDLE_CONNECTION_S = 300.0
+ACQUIRE_TIMEOUT_SECONDS = 5.0
+IDLE_CONNECTION_SECONDS = 300.0
 QUERIES_A_CONNECTION_MAX = 50_000  # asyncpg's own default; it then opens a fresh one
 TRANSACTION_TRIES_MAX = 3
 
@@ -64,12 +64,12 @@ _REPEATABLE = (
 )
 
 
-IDLE_IN_TRANSACTION_S = 5  # a step of ours between two statements takes milliseconds
+IDLE_IN_TRANSACTION_SECONDS = 5  # a step of ours between two statements takes milliseconds
 
 _SESSION = f"""
-SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s';
-SET tcp_keepalives_idle = {links.IDLE_S};
-SET tcp_keepalives_interval = {links.ASK_EVERY_S};
+SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_SECONDS}s';
+SET tcp_keepalives_idle = {links.IDLE_SECONDS};
+SET tcp_keepalives_interval = {links.ASK_EVERY_SECONDS};
 SET tcp_keepalives_count = {links.UNANSWERED_MAX};
 SET tcp_user_timeout = {links.UNACKNOWLEDGED_MS};"""
 """What the server does where we fall silent. Statements, not parameters of the start: those would
@@ -103,11 +103,11 @@ class _ImpatientPool(type_of_pool):
     def acquire(
         self, *, timeout: float | None = None
     ) -> "PoolAcquireContext[asyncpg.Record]":  # Raises TimeoutError
-        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
+        return super().acquire(timeout=ACQUIRE_TIMEOUT_SECONDS if timeout is None else timeout)
 
 
 def make_pool(
-    url: str, *, size: int = POOL_SIZE_MAX, command_timeout_s: float = COMMAND_TIMEOUT_S
+    url: str, *, size: int = POOL_SIZE_MAX, command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
 ) -> Pool:
     """Make a pool of at most `size` connections; `await` or `async with` opens it."""
     return _ImpatientPool(
@@ -119,9 +119,9 @@ def make_pool(
         max_queries=QUERIES_A_CONNECTION_MAX,
         min_size=POOL_SIZE_MIN,
         max_size=size,
-        command_timeout=command_timeout_s,
-        timeout=CONNECT_TIMEOUT_S,
-        max_inactive_connection_lifetime=IDLE_CONNECTION_S,
+        command_timeout=command_timeout_seconds,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        max_inactive_connection_lifetime=IDLE_CONNECTION_SECONDS,
     )
 
 
@@ -135,10 +135,10 @@ def is_transient(error: Exception) -> bool:
 
 
 async def open_pool(
-    url: str, *, size: int = POOL_SIZE_MAX, command_timeout_s: float = COMMAND_TIMEOUT_S
+    url: str, *, size: int = POOL_SIZE_MAX, command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
 ) -> Pool:
     """Open a pool at once. Raises one of DATABASE_ERRORS."""
-    return await make_pool(url, size=size, command_timeout_s=command_timeout_s)
+    return await make_pool(url, size=size, command_timeout_seconds=command_timeout_seconds)
 
 
 async def in_transaction(

@@ -18,29 +18,29 @@ REST = 10  # pause at least so many times as long as the last run took: a tenth 
 
 
 class Schedule:
-    """`work` every `every_s`, first one such pause after the start."""
+    """`work` every `every_seconds`, first one such pause after the start."""
 
     def __init__(
-        self, pool: Pool, name: str, work: Callable[[], Awaitable[None]], *, every_s: float
+        self, pool: Pool, name: str, work: Callable[[], Awaitable[None]], *, every_seconds: float
     ) -> None:
         self._pool = pool
         self._name = name
         self._work = work
-        self._every_s = every_s
+        self._every_seconds = every_seconds
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set."""
-        rest_s = self._every_s
+        rest_seconds = self._every_seconds
 
         async def turn() -> None:
-            nonlocal rest_s
-            if await pause(rest_s, stop):
+            nonlocal rest_seconds
+            if await pause(rest_seconds, stop):
                 return
             started = time.monotonic()
             try:
                 await self.run_once()
             finally:
-                rest_s = max(self._every_s, REST * (time.monotonic() - started))
+                rest_seconds = max(self._every_seconds, REST * (time.monotonic() - started))
 
         count = metrics.FAILURES.labels(self._name).inc
         await repeat(self._name, turn, stop, on_failure=count)

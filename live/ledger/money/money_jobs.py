@@ -16,7 +16,7 @@ from live.ledger.db.pool import Connection, Pool
 from live.ledger.money import payment_sql as sql
 
 # How long the worker has to cancel the order before it is asked again.
-REFUSED_CAPTURE_RETRY_S = 60.0
+REFUSED_CAPTURE_RETRY_SECONDS = 60.0
 # A provider does not change its mind in seconds; each refusal doubles the pause up to an hour.
 REFUSED_VOID = Backoff(60.0, seconds_max=3_600.0)
 
@@ -105,14 +105,14 @@ async def fail(connection: Connection, job: MoneyJob, reason: str) -> bool:
     False where the job is done, or was taken again meanwhile: then who has it now decides.
     """
     await connection.execute(sql.LOCK, UUID(job.payment.id))
-    failed = await connection.fetchval(_FAIL, job.id, job.tries, reason, _pause_s(job))
+    failed = await connection.fetchval(_FAIL, job.id, job.tries, reason, _pause_seconds(job))
     return failed is not None
 
 
-def _pause_s(job: MoneyJob) -> float:
+def _pause_seconds(job: MoneyJob) -> float:
     """How long a job rests that was refused."""
     if job.kind is not JobKind.VOID:
-        return REFUSED_CAPTURE_RETRY_S
+        return REFUSED_CAPTURE_RETRY_SECONDS
     return REFUSED_VOID.seconds(job.tries + 1)
 
 

@@ -26,8 +26,8 @@ COLUMNS = """
 FROM = "payments p LEFT JOIN orders o ON o.id = p.order_id"
 
 DECLINES_PER_HOLD_MAX = 5  # a buyer who mistypes twice and takes another card has tries left
-DECLINES_PER_BUYER_MAX = 10  # of one show, in DECLINES_S: who buys a lot holds a lot
-DECLINES_S = 3_600
+DECLINES_PER_BUYER_MAX = 10  # of one show, in DECLINES_SECONDS: who buys a lot holds a lot
+DECLINES_SECONDS = 3_600
 # Reasons against opening payment `n`, each a condition. The buyer's payments of the show are a few
 # neighbours in one index. With an OFFSET the EXISTS stops at the row that is one too many.
 _ELSEWHERE = """EXISTS (
@@ -40,7 +40,7 @@ _HOLD_SPENT = f"""EXISTS (
 _BUYER_SPENT = f"""EXISTS (
     SELECT FROM payments
     WHERE show = n.show AND buyer = n.buyer AND state = 'declined'
-      AND created_at > now() - interval '{DECLINES_S} seconds'
+      AND created_at > now() - interval '{DECLINES_SECONDS} seconds'
     OFFSET {DECLINES_PER_BUYER_MAX - 1})"""
 
 # Open many: rows that were there already come back from the second query of the same transaction.

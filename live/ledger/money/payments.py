@@ -37,7 +37,7 @@ from live.ledger.money import payment_sql as sql
 OPEN_BATCH_MAX = 256  # rows of one statement: 10 ms of a checkout's 3 s
 OPEN_QUEUE_MAX = 10_000
 OPEN_AT_ONCE = 2  # statements: one is planned while the other waits for its fsync
-OPEN_LEASE_S = 10.0  # a checkout has given up long before; then the payment worker decides
+OPEN_LEASE_SECONDS = 10.0  # a checkout has given up long before; then the payment worker decides
 TAKE_MAX = 1_000
 
 _GET = f"SELECT {sql.COLUMNS} FROM {sql.FROM} WHERE p.id = $1"
@@ -55,9 +55,9 @@ _POSTPONE = "UPDATE payments SET lease_until = now() + make_interval(secs => $2)
 
 
 class PaymentRows:
-    def __init__(self, pool: Pool, *, open_lease_s: float = OPEN_LEASE_S) -> None:
+    def __init__(self, pool: Pool, *, open_lease_seconds: float = OPEN_LEASE_SECONDS) -> None:
         self._pool = pool
-        self._open_lease_s = open_lease_s
+        self._open_lease_seconds = open_lease_seconds
         self._opening: Coalescer[NewPayment, OpenedPayment] = Coalescer(
             self._open_many,
             batch_max=OPEN_BATCH_MAX,
@@ -101,7 +101,7 @@ class PaymentRows:
         self, batch: Sequence[NewPayment]
     ) -> Sequence[OpenedPayment | Exception]:
         arguments = sql.open_arguments(list(batch))
-        rows = await self._pool.fetch(sql.OPEN, *arguments, self._open_lease_s)
+        rows = await self._pool.fetch(sql.OPEN, *arguments, self._open_lease_seconds)
         made = {str(row["id"]) for row in rows}
         others = [new for new in batch if new.id not in made]
         found = await self._find(others) if others else {}

@@ -16,7 +16,7 @@ from live.domain.ids import ShowId
 from live.ledger.db.pool import DATABASE_ERRORS, Pool
 
 NOTED_MAX = 1_000  # lost lives that wait to be written; more are told again by the next who asks
-WRITE_EVERY_S = 0.2
+WRITE_EVERY_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -30,7 +30,7 @@ class Doubts:
             self._write,
             batch_max=NOTED_MAX,
             waiting_max=NOTED_MAX,
-            rest_seconds=WRITE_EVERY_S,
+            rest_seconds=WRITE_EVERY_SECONDS,
             shared=True,
         )
 

@@ -14,7 +14,7 @@ from live.ledger.db.pool import Connection
 
 K = MovementKind
 
-JOURNAL_TIMEOUT_S = 10.0  # of ~1,000 rows; tens of ms on an idle machine
+JOURNAL_TIMEOUT_SECONDS = 10.0  # of ~1,000 rows; tens of ms on an idle machine
 
 HOLD_STATE = {
     K.HELD: "held",
@@ -71,7 +71,7 @@ async def journal(connection: Connection, show: ShowId, movements: Sequence[Move
             [array_text(line.qty for line in one.lines) for one in holds],
             [one.expires_at for one in holds],
             [one.seq for one in holds],
-            timeout=JOURNAL_TIMEOUT_S,
+            timeout=JOURNAL_TIMEOUT_SECONDS,
         )
     waits = _newest(movements, WAIT_STATE)
     if waits:
@@ -82,7 +82,7 @@ async def journal(connection: Connection, show: ShowId, movements: Sequence[Move
             [UUID(bytes=one.key) for one in waits],
             [WAIT_STATE[one.kind] for one in waits],
             [one.seq for one in waits],
-            timeout=JOURNAL_TIMEOUT_S,
+            timeout=JOURNAL_TIMEOUT_SECONDS,
         )
     closing = [one for one in movements if one.kind is K.CLOSING]
     if closing:

@@ -14,7 +14,7 @@ from live.domain.ids import ShowId
 from live.ledger.db.asked_together import asked_together
 from live.ledger.db.pool import Pool
 
-KEPT_S = 2.0  # a show that is made meanwhile is in Redis, and not asked for here
+KEPT_SECONDS = 2.0  # a show that is made meanwhile is in Redis, and not asked for here
 KEPT_MAX = 10_000  # names; the oldest go
 
 
@@ -37,7 +37,7 @@ class KnownShows:
     async def _ask(self, shows: Sequence[ShowId]) -> dict[ShowId, bool]:
         rows = await self._pool.fetch(_DOUBT_KNOWN, list(shows))
         known = {row["id"] for row in rows}
-        until = time.monotonic() + KEPT_S
+        until = time.monotonic() + KEPT_SECONDS
         for show in shows:
             self._kept.pop(show, None)
             self._kept[show] = (until, show in known)

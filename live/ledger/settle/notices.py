@@ -28,10 +28,10 @@ from live.ledger.hosting.orders import OrderRow, OrderRows
 from live.ledger.ports import AnnouncePort
 
 TAKE_MAX = 500
-LEASE_S = 10.0  # of notices being published; what a dead sender left is taken again after it
+LEASE_SECONDS = 10.0  # of notices being published; what a dead sender left is taken again after it
 TRIES_MAX = 50  # over an hour of lease after lease while others are told; then it is the notice
 PUBLISHING_MAX = 32  # at once
-IDLE_S = 0.5  # a look at the table where nobody woke us (notices of other processes)
+IDLE_SECONDS = 0.5  # a look at the table where nobody woke us (notices of other processes)
 BACKOFF = Backoff(0.1, seconds_max=5.0)
 
 log = structlog.get_logger()
@@ -40,10 +40,12 @@ _DELETE = "DELETE FROM notices WHERE id = ANY($1::bigint[])"
 
 
 class NoticeSender:
-    def __init__(self, pool: Pool, announce: AnnouncePort, *, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, pool: Pool, announce: AnnouncePort, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
         self._pool = pool
         self._announce = announce
-        self._lease_s = lease_s
+        self._lease_seconds = lease_seconds
         self._orders = OrderRows(pool)
         self._awake = asyncio.Event()
 
@@ -57,14 +59,14 @@ class NoticeSender:
         async def turn() -> None:
             self._awake.clear()
             if not await self.send_due():
-                await pause(IDLE_S, self._awake, stop)
+                await pause(IDLE_SECONDS, self._awake, stop)
 
         count = metrics.FAILURES.labels("notices").inc
         await repeat("notices", turn, stop, backoff=BACKOFF, on_failure=count)
 
     async def send_due(self) -> int:
         """Publish what is due, up to a bound; the number of notices taken."""
-        rows = await self._pool.fetch(_TAKE, TAKE_MAX, self._lease_s, TRIES_MAX)
+        rows = await self._pool.fetch(_TAKE, TAKE_MAX, self._lease_seconds, TRIES_MAX)
         if not rows:
             return 0
         orders = await self._orders.views([row["order_id"] for row in rows if row["order_id"]])

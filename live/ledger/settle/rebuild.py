@@ -32,12 +32,12 @@ from live.ledger.ports import OutboxPort, StockPort
 from live.ledger.settle.settler import Settler
 from live.ledger.settle.undo import undo_sales
 
-PATIENCE_S = 60.0  # the other rebuild drains an outbox first
-READ_TIMEOUT_S = 30.0  # 100,000 orders take less than a second
+PATIENCE_SECONDS = 60.0  # the other rebuild drains an outbox first
+READ_TIMEOUT_SECONDS = 30.0  # 100,000 orders take less than a second
 REBUILDS_AT_ONCE_MAX = 2  # each reads up to 100,000 rows; the pool's other connections go on
-LATE_MONEY_S = 86_400  # as lua/_records.lua has it: then a person has looked at the payment
+LATE_MONEY_SECONDS = 86_400  # as lua/_records.lua has it: then a person has looked at the payment
 ENDED_MAX = 20_000  # holds that are over: 0.1 s of a rebuild, the last minutes of a big sale
-PAYING_GRACE_S = 60  # a payment under way gets this long before the reaper may take its units
+PAYING_GRACE_SECONDS = 60  # a payment under way gets this long before the reaper may take its units
 
 log = structlog.get_logger()
 
@@ -114,7 +114,7 @@ async def rebuild_show(
         await _rebuild(pool, show, lease, stock, outbox, settler, began)
         return True
 
-    return await alone(pool, f"rebuild:{show}", work, patience_s=PATIENCE_S)
+    return await alone(pool, f"rebuild:{show}", work, patience_seconds=PATIENCE_SECONDS)
 
 
 async def _rebuild(
@@ -169,7 +169,7 @@ async def raise_epoch(
         if drained_since is not None:
             await connection.execute(_DECIDE, show, drained_since)
         await connection.execute(_UNDONE, show)
-        await connection.execute(_ONE_PLACE, show, timeout=READ_TIMEOUT_S)
+        await connection.execute(_ONE_PLACE, show, timeout=READ_TIMEOUT_SECONDS)
         found = await _read(connection, show, raised)
         over = _overcommitted(found)
         if not over:
@@ -208,7 +208,7 @@ async def _read(connection: Connection, show: ShowId, epoch: int) -> ShowStock:
     holds = await _read_holds(connection, show)
     ended = await _read_ended(connection, show, holds)
     offers = await read_terms(connection, show)
-    rows = await connection.fetch(_WAITING, show, timeout=READ_TIMEOUT_S)
+    rows = await connection.fetch(_WAITING, show, timeout=READ_TIMEOUT_SECONDS)
     waiting = tuple(
         RebuiltWaiting(
             BuyerId(row["buyer"]), HoldKey(row["key"]), Line(row["slot"], row["qty"]), row["seq"]
@@ -230,8 +230,8 @@ async def _read_holds(connection: Connection, show: ShowId) -> tuple[RebuiltHold
         (HoldState.PAYING, _PAYING),
         (HoldState.HELD, _HELD),
     ):
-        arguments = (show, PAYING_GRACE_S) if state is HoldState.PAYING else (show,)
-        rows = await connection.fetch(query, *arguments, timeout=READ_TIMEOUT_S)
+        arguments = (show, PAYING_GRACE_SECONDS) if state is HoldState.PAYING else (show,)
+        rows = await connection.fetch(query, *arguments, timeout=READ_TIMEOUT_SECONDS)
         for buyer, key, slots, quantities, expires_ms, held_until_ms in rows:
             units = (tuple(slots), tuple(quantities))
             lines = shared.get(units)
@@ -247,8 +247,8 @@ async def _read_ended(
     """Of those that money knows all, of the others the newest; no key that is live or sold."""
     known = {(hold.buyer, hold.key) for hold in holds}
     found: list[RebuiltEnd] = []
-    for query, arguments in ((_VOIDED, ()), (_LATE, (LATE_MONEY_S,)), (_ENDED, (ENDED_MAX,))):
-        rows = await connection.fetch(query, show, *arguments, timeout=READ_TIMEOUT_S)
+    for query, arguments in ((_VOIDED, ()), (_LATE, (LATE_MONEY_SECONDS,)), (_ENDED, (ENDED_MAX,))):
+        rows = await connection.fetch(query, show, *arguments, timeout=READ_TIMEOUT_SECONDS)
         for buyer, key, slots, quantities, state, cancelled, late in rows:
             if (buyer, key) not in known:
                 known.add((buyer, key))

@@ -28,7 +28,7 @@ from live.ledger.settle.journal import journal
 from live.ledger.settle.offers_by_slot import OfferFacts
 
 SELLS = frozenset({MovementKind.CONFIRMED, MovementKind.SOLD, MovementKind.RETAKEN})
-SETTLE_TIMEOUT_S = 10.0  # of one statement over ~1,000 orders; tens of ms on an idle machine
+SETTLE_TIMEOUT_SECONDS = 10.0  # of one statement over ~1,000 orders; tens of ms on an idle machine
 
 SOLD_OUT = "the offer is sold out in the ledger"
 SOLD_AGAIN = "this hold had an order already"
@@ -116,7 +116,7 @@ async def _free_units(
     slots = {line.slot for one in movements for line in one.lines}
     if not slots:
         return {}
-    rows = await connection.fetch(statement, show, list(slots), timeout=SETTLE_TIMEOUT_S)
+    rows = await connection.fetch(statement, show, list(slots), timeout=SETTLE_TIMEOUT_SECONDS)
     return {row["slot"]: row["allotted"] - row["sold"] for row in rows}
 
 
@@ -129,9 +129,11 @@ async def _settle_sales(
     done: Settled,
 ) -> None:
     buyers, keys = [one.buyer for one in sales], [UUID(bytes=one.key) for one in sales]
-    taken = await connection.fetch(sql.TAKE_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_S)
+    taken = await connection.fetch(
+        sql.TAKE_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_SECONDS
+    )
     ours = {row["id"] for row in taken}
-    known = await connection.fetch(sql.LOOK, show, buyers, keys, timeout=SETTLE_TIMEOUT_S)
+    known = await connection.fetch(sql.LOOK, show, buyers, keys, timeout=SETTLE_TIMEOUT_SECONDS)
     facts = {(row["buyer"], row["key"].bytes): row for row in known}
     verdicts = [
         verdict
@@ -144,7 +146,9 @@ async def _settle_sales(
     accepted = {verdict.payment for verdict in made if verdict.state == "confirmed"}
     refused = ours - accepted
     if refused:
-        await connection.execute(sql.GIVE_BACK_PAYMENTS, list(refused), timeout=SETTLE_TIMEOUT_S)
+        await connection.execute(
+            sql.GIVE_BACK_PAYMENTS, list(refused), timeout=SETTLE_TIMEOUT_SECONDS
+        )
     again = [one for one in sales if _is_sold_again(one, facts[one.buyer, one.key], ours)]
     done.rejected = len(rejected) + len(again)
     if done.rejected:
@@ -172,7 +176,9 @@ async def _undo(
     """Have Redis take back what it sold; doubt all of its stock only where it sold too much."""
     if again:
         payments = [row["payment"] for row in facts if row["payment"] is not None]
-        await connection.execute(sql.VOID_PAYMENTS, payments, SOLD_AGAIN, timeout=SETTLE_TIMEOUT_S)
+        await connection.execute(
+            sql.VOID_PAYMENTS, payments, SOLD_AGAIN, timeout=SETTLE_TIMEOUT_SECONDS
+        )
     short = any(one.reason == SOLD_OUT for one in rejected)
     # To undo it by its key would cancel the order that has the same.
     short = short or any(row["order_stands"] for row in facts)
@@ -186,7 +192,7 @@ async def _undo(
         [one.buyer for one, _ in odd],
         [UUID(bytes=one.key) for one, _ in odd],
         [reason for _, reason in odd],
-        timeout=SETTLE_TIMEOUT_S,
+        timeout=SETTLE_TIMEOUT_SECONDS,
     )
 
 
@@ -301,7 +307,7 @@ async def _write(
         [one.currency for one in verdicts],
         [one.movement.seq for one in verdicts],
         [one.reason for one in verdicts],
-        timeout=SETTLE_TIMEOUT_S,
+        timeout=SETTLE_TIMEOUT_SECONDS,
     )
     new = {row["id"] for row in rows}
     made = verdicts if len(new) == len(verdicts) else [one for one in verdicts if one.order in new]
@@ -351,7 +357,7 @@ async def _write_rest(
         [one.movement.buyer for one in made],
         [_NOTICE.get(one.state, "order.confirmed") for one in made],
         [one.order for one in made],
-        timeout=SETTLE_TIMEOUT_S,
+        timeout=SETTLE_TIMEOUT_SECONDS,
     )
 
 
@@ -369,14 +375,14 @@ _NOTICE = {"rejected": "order.rejected", "cancelled": "order.cancelled"}
 
 async def _cancel(connection: Connection, show: ShowId, cancelled: Sequence[Movement]) -> int:
     buyers, keys = [one.buyer for one in cancelled], [UUID(bytes=one.key) for one in cancelled]
-    await connection.fetch(sql.LOCK_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_S)
+    await connection.fetch(sql.LOCK_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_SECONDS)
     rows = await connection.fetch(
         sql.CANCEL_ORDERS,
         show,
         buyers,
         keys,
         [one.seq for one in cancelled],
-        timeout=SETTLE_TIMEOUT_S,
+        timeout=SETTLE_TIMEOUT_SECONDS,
     )
     return len(rows)
 
@@ -387,6 +393,6 @@ async def close_offers(connection: Connection, show: ShowId, slots: Sequence[int
     The caller has made sure that everything before the `closed` entry is settled.
     """
     await connection.execute(sql.LOCK_SHOW_TO_CHANGE, show)
-    await connection.fetch(sql.LOCK_OFFERS, show, slots, timeout=SETTLE_TIMEOUT_S)
+    await connection.fetch(sql.LOCK_OFFERS, show, slots, timeout=SETTLE_TIMEOUT_SECONDS)
     for slot in slots:
-        await connection.execute(sql.CLOSE_OFFER, show, slot, timeout=SETTLE_TIMEOUT_S)
+        await connection.execute(sql.CLOSE_OFFER, show, slot, timeout=SETTLE_TIMEOUT_SECONDS)

@@ -39,22 +39,22 @@ from live.ledger.settle.hold_news import HoldNews
 from live.ledger.settle.offers_by_slot import OfferFacts, OffersBySlot
 from live.ledger.settle.settlement import Settled, settle
 
-SHOWS_EVERY_S = 0.2  # with BLOCK_MS: a new show is noticed within 0.5 s
+SHOWS_EVERY_SECONDS = 0.2  # with BLOCK_MS: a new show is noticed within 0.5 s
 BLOCK_MS = 200
 CLOSING_BLOCK_MS = 20  # while an offer waits for its turn to close
-LATE_SHOWS_EVERY_S = 5.0  # ended ones, where at most a cancellation can still come
-ABSENT_S = 0.5  # until we look again for an outbox that was not there
+LATE_SHOWS_EVERY_SECONDS = 5.0  # ended ones, where at most a cancellation can still come
+ABSENT_SECONDS = 0.5  # until we look again for an outbox that was not there
 LOST_A_READ_MAX = 64  # outboxes that are gone, found one by one; then each show is read alone
 SHOWS_A_TURN_MAX = 500  # claimed from and trimmed at once: a thousand shows must not stop the reads
 READ_ENTRIES_MIN = 64  # an entry of holds carries up to 512 movements
 READ_ENTRIES_MAX = 1_024  # an entry of a checkout carries one; read more of these at once
 CHUNK_MOVEMENTS = 1_000  # of one transaction; twice as many at most (performance.md, settlement)
-CLAIM_EVERY_S = 1.0
-CLAIM_MIN_IDLE_MS = 5_000  # far above one transaction, so a living settler keeps its entries
+CLAIM_EVERY_SECONDS = 1.0
+CLAIM_IDLE_MS_MIN = 5_000  # far above one transaction, so a living settler keeps its entries
 CLAIM_ENTRIES_MAX = 64
 DRAIN_ROUNDS_MAX = 10_000  # x 64 entries: far more than any outbox keeps
-TRIM_EVERY_S = 5.0
-CONSUMERS_EVERY_S = 60.0
+TRIM_EVERY_SECONDS = 5.0
+CONSUMERS_EVERY_SECONDS = 60.0
 CONSUMER_SILENT_MS = 600_000  # a living one reads several times a second
 BACKOFF = Backoff(0.05, seconds_max=2.0)  # after a failed pass
 
@@ -76,11 +76,11 @@ class _Place:
     turns: dict[str, int] = field(default_factory=dict)  # where a duty goes on among the shows
     gone: asyncio.Event = field(default_factory=asyncio.Event)  # it has no shows any more
 
-    def due(self, what: str, every_s: float) -> bool:
+    def due(self, what: str, every_seconds: float) -> bool:
         now = time.monotonic()
         if now < self.next.get(what, 0.0):
             return False
-        self.next[what] = now + every_s
+        self.next[what] = now + every_seconds
         return True
 
     def turn(self, what: str, shows: Sequence[ShowId]) -> list[ShowId]:
@@ -102,7 +102,7 @@ class Settler:
         *,
         on_settled: Callable[[], None] = _nothing,
         consumer: str = "",
-        claim_min_idle_ms: int = CLAIM_MIN_IDLE_MS,
+        claim_idle_ms_min: int = CLAIM_IDLE_MS_MIN,
         chunk_movements: int = CHUNK_MOVEMENTS,
     ) -> None:
         self._pool = pool
@@ -111,7 +111,7 @@ class Settler:
         self._on_mismatch = on_mismatch
         self._on_settled = on_settled
         self.consumer = consumer or f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._claim_min_idle_ms = claim_min_idle_ms
+        self._claim_idle_ms_min = claim_idle_ms_min
         self._chunk_movements = chunk_movements
         self._offers = OffersBySlot(pool)
         self._shows: list[ShowId] = []
@@ -140,7 +140,7 @@ class Settler:
                         work = again(partial(self._pass, place), stop, place.gone)
                         running[name] = group.create_task(work)
 
-            await again(look, stop, every_seconds=SHOWS_EVERY_S)
+            await again(look, stop, every_seconds=SHOWS_EVERY_SECONDS)
         await self._answers.close()
 
     def shows(self) -> list[ShowId]:
@@ -151,33 +151,33 @@ class Settler:
         """One pass over all shows. Returns the number of entries settled."""
         await self._look_for_shows()
         if not self._places:
-            await asyncio.sleep(SHOWS_EVERY_S)
+            await asyncio.sleep(SHOWS_EVERY_SECONDS)
         return sum([await self._pass(place) for place in list(self._places.values())])
 
     async def _pass(self, place: _Place) -> int:
         """One pass of a place: read, claim, settle, close, trim."""
         shows = self._readable(place)
         if not shows:
-            await asyncio.sleep(SHOWS_EVERY_S)
+            await asyncio.sleep(SHOWS_EVERY_SECONDS)
             return 0
         batches = place.left or await self._read(place, shows)
-        if not place.left and place.due("claim", CLAIM_EVERY_S):
+        if not place.left and place.due("claim", CLAIM_EVERY_SECONDS):
             batches = [*await self._claimed(place.turn("claim", shows)), *batches]
         place.left = batches
         await self.settle_batches(batches)
         place.left = []
         await self._closings.attempt(shows)
-        if place.due("trim", TRIM_EVERY_S):
+        if place.due("trim", TRIM_EVERY_SECONDS):
             await self._trim(place.turn("trim", shows))
-        if place.due("consumers", CONSUMERS_EVERY_S):
+        if place.due("consumers", CONSUMERS_EVERY_SECONDS):
             for show in place.turn("consumers", shows):
                 await self._outbox.forget_consumers(show, idle_ms=CONSUMER_SILENT_MS)
         return len(batches)
 
     async def _look_for_shows(self) -> None:
-        if self._all.due("late shows", LATE_SHOWS_EVERY_S):
+        if self._all.due("late shows", LATE_SHOWS_EVERY_SECONDS):
             self._late_shows = await self._list(LATE)
-        if self._all.due("shows", SHOWS_EVERY_S):
+        if self._all.due("shows", SHOWS_EVERY_SECONDS):
             self._shows = await self._list(MOVING)
         self._sort()
 
@@ -224,7 +224,7 @@ class Settler:
         self, place: _Place, shows: Sequence[ShowId], block_ms: int
     ) -> Sequence[OutboxBatch]:
         found = await self._outbox.read(
-            shows, consumer=self.consumer, max_entries=place.wanted, block_ms=block_ms
+            shows, consumer=self.consumer, entries_max=place.wanted, block_ms=block_ms
         )
         # One transaction's worth a read: far more entries of checkouts than of holds.
         size = sum(len(batch.movements) for batch in found)
@@ -236,7 +236,7 @@ class Settler:
 
     def _leave_out(self, show: ShowId) -> None:
         """Not installed yet, or lost: the keeper sees it and has it rebuilt, so look later."""
-        self._absent[show] = time.monotonic() + ABSENT_S
+        self._absent[show] = time.monotonic() + ABSENT_SECONDS
         metrics.FAILURES.labels("absent outbox").inc()
 
     async def drain(self, show: ShowId) -> None:
@@ -247,7 +247,7 @@ class Settler:
         place = _Place()
         for _ in range(DRAIN_ROUNDS_MAX):
             claimed = await self._outbox.claim(
-                show, consumer=self.consumer, min_idle_ms=0, max_entries=CLAIM_ENTRIES_MAX
+                show, consumer=self.consumer, idle_ms_min=0, entries_max=CLAIM_ENTRIES_MAX
             )
             fresh = await self._read_some(place, [show], 1)
             await self.settle_batches([*claimed, *fresh])
@@ -372,8 +372,8 @@ class Settler:
                 batches = await self._outbox.claim(
                     show,
                     consumer=self.consumer,
-                    min_idle_ms=self._claim_min_idle_ms,
-                    max_entries=CLAIM_ENTRIES_MAX,
+                    idle_ms_min=self._claim_idle_ms_min,
+                    entries_max=CLAIM_ENTRIES_MAX,
                 )
             except Busy:
                 self._leave_out(show)

@@ -19,7 +19,7 @@ from live.ledger.db.pool import DATABASE_ERRORS, Pool
 from live.ledger.hosting.show_lists import LATE, MOVING, SHOWS_MAX
 from live.ledger.ports import OutboxPort
 
-LOOK_EVERY_S = 5.0  # several looks a scrape
+LOOK_EVERY_SECONDS = 5.0  # several looks a scrape
 SHOWS_A_LOOK_MAX = 200  # three small calls each, pipelined: some milliseconds of Redis
 
 _UNSETTLED = f"SELECT id FROM (({MOVING}) UNION ({LATE})) AS moving ORDER BY id LIMIT $1"
@@ -31,7 +31,7 @@ class OutboxAge:
     """`shows`: whose outboxes may be unsettled; may raise DATABASE_ERRORS.
 
     `each_show`: tell the figures of each show as well, not only the oldest of all; a settler's
-    part. `oldest_s`: seconds that the oldest entry waits, as of the last look.
+    part. `oldest_seconds`: seconds that the oldest entry waits, as of the last look.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class OutboxAge:
         shows_a_look: int = SHOWS_A_LOOK_MAX,
         each_show: bool = False,
     ) -> None:
-        self.oldest_s = 0.0
+        self.oldest_seconds = 0.0
         self._outbox = outbox
         self._ask_shows = shows
         self._shows_a_look = shows_a_look
@@ -51,14 +51,14 @@ class OutboxAge:
         self._turn = 0
         self._ages_ms: dict[ShowId, int] = {}  # as each show was asked last
 
-    async def run(self, stop: asyncio.Event, *, every_s: float = LOOK_EVERY_S) -> None:
+    async def run(self, stop: asyncio.Event, *, every_seconds: float = LOOK_EVERY_SECONDS) -> None:
         """Look until `stop`: on a task of its own, so the figures go on while a settler is stuck
         in a statement; that is when somebody needs them."""
         count = metrics.FAILURES.labels("lag").inc
-        await repeat("lag", self.look, stop, every_seconds=every_s, on_failure=count)
+        await repeat("lag", self.look, stop, every_seconds=every_seconds, on_failure=count)
 
     async def look(self) -> float:
-        """Ask the outboxes; `oldest_s`. One that does not answer keeps its last figures."""
+        """Ask the outboxes; `oldest_seconds`. One that does not answer keeps its last figures."""
         try:
             self._shows = await self._ask_shows()
         except DATABASE_ERRORS:
@@ -70,9 +70,9 @@ class OutboxAge:
         for over in self._ages_ms.keys() - set(self._shows):
             del self._ages_ms[over]
             self._tell(over, None)
-        self.oldest_s = max(self._ages_ms.values(), default=0) / 1000
-        metrics.LAG.set(self.oldest_s)
-        return self.oldest_s
+        self.oldest_seconds = max(self._ages_ms.values(), default=0) / 1000
+        metrics.LAG.set(self.oldest_seconds)
+        return self.oldest_seconds
 
     async def _ask(self, show: ShowId) -> None:
         try:

@@ -13,7 +13,7 @@ from live.run.process import stop_on_signals
 from live.run.supervisor import Supervisor
 from live.tools.engines.embedded import Engines
 
-ENGINE_CHECK_S = 0.5
+ENGINE_CHECK_SECONDS = 0.5
 ENGINE_TRIES_MAX = 5  # starts of an engine that fail in a row
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ async def attend(engines: Engines, supervisor: Supervisor, stop: asyncio.Event) 
         while not stop.is_set():
             await asyncio.wait(
                 (stopping, supervisor.failed),
-                timeout=ENGINE_CHECK_S,
+                timeout=ENGINE_CHECK_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if supervisor.failed.done():

@@ -52,13 +52,13 @@ async def _serve_ops(
 ) -> None:
     assert settings.redis_url and settings.database_url, "engines come first"
 
-    async def oldest_s() -> float:
-        return waiting.oldest_s  # which its own task looks for
+    async def oldest_seconds() -> float:
+        return waiting.oldest_seconds  # which its own task looks for
 
     # A pool of its own: the probe must not wait for a connection behind the settler's work.
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(make_pool(settings.database_url, size=1))
-        watch = Watch(settings.redis_url, oldest_s)
+        watch = Watch(settings.redis_url, oldest_seconds)
         await open_part(stack, watch)
         probe = Probe(pool, stock, warnings=watch.warnings)
         routes = ops_routes(probe, metrics_token=settings.metrics_token)

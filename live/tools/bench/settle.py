@@ -97,7 +97,7 @@ async def _measure(
     redis_url: str, database_url: str, rounds: int, scale: int, step: Callable[[], None]
 ) -> dict[str, object]:
     await migrate(database_url)
-    pool = await open_pool(database_url, size=4, command_timeout_s=60)
+    pool = await open_pool(database_url, size=4, command_timeout_seconds=60)
     engine, outbox = StockEngine(redis_url), Outbox(redis_url)
     commands = StockCalls(redis_url)
     for part in (engine, outbox, commands):
@@ -152,7 +152,7 @@ class _Bench:
         settled = 0
         while settled < orders:
             batches = await self.outbox.read(
-                [self.show], consumer=CONSUMER, max_entries=size, block_ms=0
+                [self.show], consumer=CONSUMER, entries_max=size, block_ms=0
             )
             if not batches:
                 raise EngineError("the outbox ended before all sales were settled")

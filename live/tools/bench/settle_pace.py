@@ -32,8 +32,8 @@ from live.stock.outbox import Outbox
 
 ORDERS_PER_SECOND: Final = 1_000
 AT_ONCE: Final = 500  # holds of the preparation in flight
-TICK_S: Final = 0.01
-WAIT_S: Final = 30.0  # for the last confirmation
+TICK_SECONDS: Final = 0.01
+WAIT_SECONDS: Final = 30.0  # for the last confirmation
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,12 @@ class _Buyers:
             for number, (buyer, key) in enumerate(itertools.chain.from_iterable(holds)):
                 due = self.first_due + number / ORDERS_PER_SECOND
                 ahead = due - time.perf_counter()
-                if ahead > TICK_S:
+                if ahead > TICK_SECONDS:
                     await asyncio.sleep(ahead)
                 self.due[key_text(key)] = due
                 group.create_task(self._check_out(buyer, key))
         try:
-            await asyncio.wait_for(self.all_told.wait(), WAIT_S)
+            await asyncio.wait_for(self.all_told.wait(), WAIT_SECONDS)
         except TimeoutError as error:
             missing = len(self.due)
             raise EngineError(f"{missing} buyers were not told of their orders") from error

@@ -44,18 +44,18 @@ INSERT INTO order_items (order_id, offer, qty, price_minor) SELECT id, $1, 1, 10
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     orders: int
-    read_s: float
-    write_s: float
-    swap_s: float
+    read_seconds: float
+    write_seconds: float
+    swap_seconds: float
 
     def row(self) -> dict[str, object]:
         return {
             "name": "rebuild_100k",
             "orders": self.orders,
-            "read_s": round(self.read_s, 3),
-            "write_s": round(self.write_s, 3),
-            "swap_s": round(self.swap_s, 3),
-            "work_s": round(self.read_s + self.write_s + self.swap_s, 3),
+            "read_seconds": round(self.read_seconds, 3),
+            "write_seconds": round(self.write_seconds, 3),
+            "swap_seconds": round(self.swap_seconds, 3),
+            "work_s": round(self.read_seconds + self.write_seconds + self.swap_seconds, 3),
         }
 
 
@@ -72,8 +72,10 @@ async def rebuild(
     figures = (await engine.figures(show)).offers[0]
     if (figures.left, figures.held, figures.sold) != (orders, 0, orders):
         raise EngineError(f"rebuilt {figures} of {orders} orders")
-    read_s, write_s, swap_s = (median(times) for times in zip(*rounds, strict=True))
-    return Rebuilt(orders, read_s, write_s, swap_s)
+    read_seconds, write_seconds, swap_seconds = (
+        median(times) for times in zip(*rounds, strict=True)
+    )
+    return Rebuilt(orders, read_seconds, write_seconds, swap_seconds)
 
 
 async def _sell(pool: Pool, show: ShowId, orders: int) -> None:

@@ -18,9 +18,9 @@ from live.payments.webhooks import signed_headers, signing_key
 from live.tools.sandbox.books import Books, Event
 
 BATCH = 32
-TIMEOUT_S = 5.0
+TIMEOUT_SECONDS = 5.0
 COPIES_MAX = 100
-IDLE_S = 0.25  # how long an event that is due later may be overslept
+IDLE_SECONDS = 0.25  # how long an event that is due later may be overslept
 BACKOFF = Backoff(0.2, seconds_max=30.0)
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class HookSender:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        client = HttpClient(self._url, headers={}, timeout_s=TIMEOUT_S, uds=self._uds)
+        client = HttpClient(self._url, headers={}, timeout_seconds=TIMEOUT_SECONDS, uds=self._uds)
         try:
             await repeat("webhooks", partial(self._turn, client), backoff=BACKOFF)
         finally:
@@ -58,7 +58,7 @@ class HookSender:
     async def _turn(self, client: HttpClient) -> None:
         self._news.clear()
         if not await self._pass(client):
-            await pause(IDLE_S, self._news)
+            await pause(IDLE_SECONDS, self._news)
 
     async def _pass(self, client: HttpClient) -> bool:
         rules = self.rules

@@ -35,7 +35,7 @@ from live.tools.sandbox.hooks import HookRules, HookSender
 
 SLOW_MS = 5_000  # longer than a checkout waits, shorter than the client's own deadline
 ASYNC_MS = 2_000  # how long the bank of an asynchronous method takes
-HANG_S = 30  # a call that never answers still ends, so a test leaves nothing behind
+HANG_SECONDS = 30  # a call that never answers still ends, so a test leaves nothing behind
 BODY_BYTES_MAX = 16 * 1024
 
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -98,7 +98,7 @@ class Sandbox:
         if body.token in ("tok_slow", "tok_slow_decline"):
             await asyncio.sleep(self.faults.slow_ms / 1000)
         if body.token == "tok_timeout_after_charge" and made:
-            await asyncio.sleep(HANG_S)  # a repeat is answered: only the first reply is lost
+            await asyncio.sleep(HANG_SECONDS)  # a repeat is answered: only the first reply is lost
         return self.answer(request, charge, status=201 if made else 200)
 
     async def capture(self, request: Request) -> Response:
@@ -112,7 +112,7 @@ class Sandbox:
         )
         self.wake()
         if self.faults.hang_captures or charge.token == "tok_capture_hangs":
-            await asyncio.sleep(HANG_S)
+            await asyncio.sleep(HANG_SECONDS)
         return self.answer(request, charge)
 
     async def void(self, request: Request) -> Response:
@@ -131,7 +131,7 @@ class Sandbox:
         )
         self.wake()
         if self.faults.hang_refunds:
-            await asyncio.sleep(HANG_S)
+            await asyncio.sleep(HANG_SECONDS)
         return _json(_shown(refund))
 
     async def find_refund(self, request: Request) -> Response:

@@ -52,7 +52,7 @@ class Crowd:
 
 async def entries(outbox: Outbox, show: ShowId) -> list[int]:
     """Movements in each entry, in stream order."""
-    batches = await outbox.read([show], consumer="c", max_entries=999, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=999, block_ms=10)
     return [len(batch.movements) for batch in batches]
 
 

@@ -117,6 +117,6 @@ async def test_pause_resume_extend_and_close_in_a_burst_keep_the_sum(
     figures = (await engine.figures(show)).offers[0]
     held = storm.answers[Outcome.HELD]
     assert (figures.held, figures.left) == (held, ALLOTTED - held)
-    batches = await outbox.read([show], consumer="c", max_entries=100_000, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=100_000, block_ms=10)
     kinds = [movement.kind for batch in batches for movement in batch.movements]
     assert kinds == [MovementKind.HELD] * held + [MovementKind.CLOSING]

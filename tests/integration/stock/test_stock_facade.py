@@ -44,7 +44,7 @@ async def test_facade_walks_through_a_sale(
     figures = await engine.figures(show)
     assert figures.offers == {0: Stock(3, 0, 0), 1: Stock(0, 0, 1)}
     assert await engine.reap(show) == 0
-    batches = await outbox.read([show], consumer="c", max_entries=100, block_ms=100)
+    batches = await outbox.read([show], consumer="c", entries_max=100, block_ms=100)
     kinds = [movement.kind.value for batch in batches for movement in batch.movements]
     assert kinds == (
         "held waitlisted began confirmed cancelled granted released sold closing closed".split()

@@ -167,7 +167,7 @@ async def test_hold_and_outbox_entry_are_one(
     await engine.apply_offer(terms(show, allotted=300))
     await asyncio.gather(*(engine.hold(show, buyer(n), key(), one()) for n in range(400)))
 
-    batches = await outbox.read([show], consumer="c", max_entries=1000, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=1000, block_ms=10)
 
     movements = [movement for batch in batches for movement in batch.movements]
     assert len(movements) == 300

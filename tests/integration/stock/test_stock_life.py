@@ -271,7 +271,7 @@ async def test_rebuilt_show_goes_on_where_the_ledger_left_it(
     for name in (keys.offers, keys.buyers, keys.deadlines, keys.wait):
         # -1: stays for ever; -2: empty by now. Staged data had an end, live data must not.
         assert await engine._calls.send(b"TTL", name) in (-1, -2)
-    [first, *_] = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    [first, *_] = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     assert first.movements[0].seq > 2 << COUNTER_BITS
 
 

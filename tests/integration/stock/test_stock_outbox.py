@@ -22,7 +22,7 @@ async def test_movement_tells_everything_about_a_hold(
     mine, lines = key(), (Line(1, 1), Line(0, 2))
     answer = await engine.hold(show, buyer(1), mine, lines)
 
-    [batch] = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    [batch] = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
 
     [movement] = batch.movements
     assert movement.kind is MovementKind.HELD and movement.entry == batch.entry
@@ -38,14 +38,14 @@ async def test_unacknowledged_entries_come_back_through_claim(
     await engine.apply_offer(terms(show))
     for n in range(3):
         await engine.hold(show, buyer(n), key(), one())
-    taken = await outbox.read([show], consumer="dead", max_entries=9, block_ms=10)
+    taken = await outbox.read([show], consumer="dead", entries_max=9, block_ms=10)
     await outbox.ack(show, [taken[0].entry])
     assert (await outbox.backlog(show)).pending == 2
 
-    claimed = await outbox.claim(show, consumer="next", min_idle_ms=0, max_entries=9)
+    claimed = await outbox.claim(show, consumer="next", idle_ms_min=0, entries_max=9)
 
     assert claimed == taken[1:]
-    assert await outbox.claim(show, consumer="x", min_idle_ms=60_000, max_entries=9) == []
+    assert await outbox.claim(show, consumer="x", idle_ms_min=60_000, entries_max=9) == []
 
 
 async def test_reads_share_entries_between_settlers_and_shows(
@@ -59,8 +59,8 @@ async def test_reads_share_entries_between_settlers_and_shows(
         for n in range(3):
             await engine.hold(each, buyer(n), key(), one())
 
-    one_read = await outbox.read([show, second], consumer="a", max_entries=2, block_ms=10)
-    other_read = await outbox.read([show, second], consumer="b", max_entries=9, block_ms=10)
+    one_read = await outbox.read([show, second], consumer="a", entries_max=2, block_ms=10)
+    other_read = await outbox.read([show, second], consumer="b", entries_max=9, block_ms=10)
 
     assert [batch.show for batch in one_read] == [show, show, second, second]
     assert len({(batch.show, batch.entry) for batch in (*one_read, *other_read)}) == 6
@@ -71,9 +71,9 @@ async def test_read_waits_for_the_next_entry(
 ) -> None:
     """A blocked read wakes up with the movement; an idle one returns nothing in time."""
     await engine.apply_offer(terms(show))
-    assert await outbox.read([show], consumer="c", max_entries=9, block_ms=20) == []
+    assert await outbox.read([show], consumer="c", entries_max=9, block_ms=20) == []
 
-    reading = asyncio.create_task(outbox.read([show], consumer="c", max_entries=9, block_ms=5_000))
+    reading = asyncio.create_task(outbox.read([show], consumer="c", entries_max=9, block_ms=5_000))
     await outbox.backlog(show)  # one round trip, so that the read is under way
     await engine.hold(show, buyer(1), key(), one())
 
@@ -86,15 +86,15 @@ async def test_cancelled_read_leaves_no_late_reply_behind(
 ) -> None:
     """A settler that stops while it waits can read again on the same object."""
     await engine.apply_offer(terms(show))
-    reading = asyncio.create_task(outbox.read([show], consumer="c", max_entries=9, block_ms=5_000))
+    reading = asyncio.create_task(outbox.read([show], consumer="c", entries_max=9, block_ms=5_000))
     await outbox.backlog(show)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
     await engine.hold(show, buyer(1), key(), one())
 
-    fresh = await outbox.read([show], consumer="c", max_entries=9, block_ms=1_000)
-    fresh += await outbox.claim(show, consumer="c", min_idle_ms=0, max_entries=9)
+    fresh = await outbox.read([show], consumer="c", entries_max=9, block_ms=1_000)
+    fresh += await outbox.claim(show, consumer="c", idle_ms_min=0, entries_max=9)
 
     assert len({batch.entry for batch in fresh}) == 1
 
@@ -106,7 +106,7 @@ async def test_lost_group_is_told_and_can_be_made_again(
     """After a wipe the settler hears Busy, and a rebuild drains what survived from its start."""
     await engine.apply_offer(terms(show))
     await engine.hold(show, buyer(1), key(), one())
-    await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     stream = show_keys(show).outbox
     if lost == "group":
         await engine._calls.send(b"XGROUP", b"DESTROY", stream, b"settlers")
@@ -114,8 +114,8 @@ async def test_lost_group_is_told_and_can_be_made_again(
         await engine._calls.send(b"UNLINK", stream)
 
     for call in (
-        outbox.read([show], consumer="c", max_entries=9, block_ms=10),
-        outbox.claim(show, consumer="c", min_idle_ms=0, max_entries=9),
+        outbox.read([show], consumer="c", entries_max=9, block_ms=10),
+        outbox.claim(show, consumer="c", idle_ms_min=0, entries_max=9),
         outbox.backlog(show),
         outbox.trim(show),
     ):
@@ -124,11 +124,11 @@ async def test_lost_group_is_told_and_can_be_made_again(
     healthy = ShowId(f"{show}h")
     await engine.install_show(healthy, stock_epoch=1)
     with pytest.raises(OutboxLost) as lost_one:
-        await outbox.read([healthy, show], consumer="c", max_entries=9, block_ms=10)
+        await outbox.read([healthy, show], consumer="c", entries_max=9, block_ms=10)
     assert lost_one.value.show == show
     await outbox.recreate_group(show)
 
-    survived = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    survived = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     assert len(survived) == (1 if lost == "group" else 0)
 
 
@@ -138,12 +138,12 @@ async def test_recreated_group_delivers_everything_again(
     """An intact restart drains from 0: acknowledged entries come again and do nothing there."""
     await engine.apply_offer(terms(show))
     await engine.hold(show, buyer(1), key(), one())
-    [batch] = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    [batch] = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     await outbox.ack(show, [batch.entry])
 
     await outbox.recreate_group(show)
 
-    assert await outbox.read([show], consumer="c", max_entries=9, block_ms=10) == [batch]
+    assert await outbox.read([show], consumer="c", entries_max=9, block_ms=10) == [batch]
 
 
 async def test_trim_keeps_what_is_unsettled_or_still_to_expire(
@@ -154,7 +154,7 @@ async def test_trim_keeps_what_is_unsettled_or_still_to_expire(
     await engine.apply_offer(terms(show, hold_seconds=1))
     mine = key()
     answer = await engine.hold(show, buyer(1), mine, one())
-    batches = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     assert await outbox.trim(show) == 0  # not acknowledged
     await outbox.ack(show, [batch.entry for batch in batches])
     assert await outbox.trim(show) == 0  # acknowledged, but the reaper will read it
@@ -163,7 +163,7 @@ async def test_trim_keeps_what_is_unsettled_or_still_to_expire(
     await asyncio.sleep(max(0, answer.expires_at + 5 - now_ms()) / 1000)
     assert await engine.reap(show) == 1
     assert answer.expires_at <= (await engine.figures(show)).at
-    batches = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     await outbox.ack(show, [batch.entry for batch in batches])
 
     assert await outbox.trim(show) == 1
@@ -179,7 +179,7 @@ async def test_entry_that_cannot_be_read_blocks_nobody(
     await engine._calls.send(b"XADD", show_keys(show).outbox, b"*", b"h", b"nonsense")
     await engine.hold(show, buyer(1), key(), one())
 
-    broken, whole = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    broken, whole = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
 
     assert broken.fault and broken.movements == ()
     assert not whole.fault and len(whole.movements) == 1

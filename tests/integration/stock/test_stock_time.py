@@ -48,7 +48,7 @@ async def test_hold_is_not_ended_before_its_deadline(
         while not await engine.reap(show):
             pass
 
-    batches = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     [held, expired] = [movement for batch in batches for movement in batch.movements]
     assert (held.kind, expired.kind) == (MovementKind.HELD, MovementKind.EXPIRED)
     assert held.expires_at == answer.expires_at <= expired.at
@@ -64,9 +64,11 @@ async def test_our_clock_decides_nothing(
     answer = await engine.hold(show, buyer(1), key(), one(1))
 
     real = time.time
-    for jump_s in (3_600, -3_600):
-        monkeypatch.setattr(time, "time", lambda jump_s=jump_s: real() + jump_s)
-        monkeypatch.setattr(time, "time_ns", lambda jump_s=jump_s: int((real() + jump_s) * 1e9))
+    for jump_seconds in (3_600, -3_600):
+        monkeypatch.setattr(time, "time", lambda jump_seconds=jump_seconds: real() + jump_seconds)
+        monkeypatch.setattr(
+            time, "time_ns", lambda jump_seconds=jump_seconds: int((real() + jump_seconds) * 1e9)
+        )
         assert await engine.reap(show) == 0
         early = await engine.hold(show, buyer(2), key(), one())
         assert early.outcome is Outcome.NOT_OPEN
@@ -145,7 +147,7 @@ async def test_paying_hold_that_runs_out_is_expired_once(
 
     assert sum(moved) == 1
     assert not (await engine.confirm(show, buyer(1), mine, one(qty=2))).done
-    batches = await outbox.read([show], consumer="c", max_entries=9, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=9, block_ms=10)
     kinds = [movement.kind for batch in batches for movement in batch.movements]
     assert kinds == [MovementKind.HELD, MovementKind.BEGAN, MovementKind.EXPIRED]
 

@@ -124,7 +124,7 @@ async def test_limit_holds_for_grants(engine: StockEngine, show: ShowId, outbox:
     assert [hold.lines for hold in (await engine.buyer_state(show, buyer(2))).holds] == [
         (Line(0, 2),)
     ]
-    batches = await outbox.read([show], consumer="c", max_entries=99, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=99, block_ms=10)
     kinds = [movement.kind for movement in batches[-1].movements]
     assert kinds == [MovementKind.RELEASED, MovementKind.LEFT_WAITLIST, MovementKind.GRANTED]
 
@@ -161,7 +161,7 @@ async def test_closing_empties_the_waitlist_and_stops_grants(
     figures = await engine.figures(show)
     assert figures.waiting[0] == 0 and figures.offers[0] == Stock(4, 0, 0)
     assert (await engine.join_waitlist(show, buyer(5), key(), Line(0, 1))).outcome is Outcome.CLOSED
-    batches = await outbox.read([show], consumer="c", max_entries=999, block_ms=10)
+    batches = await outbox.read([show], consumer="c", entries_max=999, block_ms=10)
     kinds = [movement.kind for batch in batches for movement in batch.movements]
     assert kinds.count(MovementKind.LEFT_WAITLIST) == 300
     assert await engine.close_offers(show) == 1
