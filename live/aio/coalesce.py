@@ -69,7 +69,7 @@ class Coalescer(Generic[Item, Result]):
     async def ask(self, item: Item) -> Result:
         """The item's result. Raises what the work says about it, and Busy where too many wait.
 
-        Whoever goes away takes with him what waits for him alone.
+        Whoever goes away takes with them what waits for them alone.
         """
         answer = self.put(item)
         return await (asyncio.shield(answer) if self._shared else answer)

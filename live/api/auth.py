@@ -88,7 +88,7 @@ class Revocations(Protocol):
     """Who was logged out."""
 
     def limit(self, caller: Caller) -> Caller | None:
-        """The caller with what is left of his rights; None where the token counts no more."""
+        """The caller with what is left of their rights; None where the token counts no more."""
         ...
 
     def logged_out_at(self, buyer: BuyerId) -> int:
@@ -250,7 +250,7 @@ class Authenticator:
         return caller.sub if caller.guest else None
 
     def guest_sub(self, network: str | None) -> str:
-        """A new guest's name; `network`: the range of addresses that he shares a bound with."""
+        """A new guest's name; `network`: the range of addresses that they share a bound with."""
         return new_guest_sub(network, secret=self._digest_key)
 
     async def refresh(self) -> None:

@@ -1,7 +1,7 @@
-"""What a viewer is given when he joins a show, and what pages show of it.
+"""What a viewer is given when they join a show, and what pages show of it.
 
-Always: made from the followed show in memory and one Redis read for what the viewer has himself; no
-Postgres query. A viewer sees no drafts, and a rehearsal only with its passcode.
+Always: made from the followed show in memory and one Redis read for what the viewer has themselves;
+no Postgres query. A viewer sees no drafts, and a rehearsal only with its passcode.
 """
 
 import time

@@ -1,7 +1,8 @@
 """Log-outs that count: every gateway knows all of them, so no check asks anybody.
 
 Owns: who was logged out, in memory. Postgres is the truth: it is read before traffic is taken and
-every POLL_SECONDS from then on. Redis' kicks only make it faster; their loss costs those seconds.
+every POLL_SECONDS from then on. Redis' disconnects only make it faster; their loss costs
+those seconds.
 Always: what a log-out ended is refused over HTTP, at connect and at a refresh, on every gateway.
 Bounded by the people who were logged out within the life of a token, about 300 bytes each.
 Runs on: the event loop; one task reads.
@@ -20,28 +21,28 @@ from live.aio.tasks import Tasks
 from live.api.auth import TOKEN_LIFE_MAX_SECONDS
 from live.domain.caller import ABOVE_ALL, RANKS, Caller
 from live.domain.ids import BuyerId, ShowId
-from live.hosting.carry import UNREACHABLE
+from live.hosting.projector import UNREACHABLE
 from live.ledger.hosting.revocations import Revocation, RevocationRows
 from live.ledger.hosting.show_command import Actor
 from live.protocol.codes import FORCED
-from live.showlog.disconnects import Kick
+from live.showlog.disconnects import Disconnect
 
 POLL_SECONDS = 2.0
 FORGET_SECONDS = 600.0  # between two looks for what has ended
 
-Tell = Callable[[Kick], Awaitable[None]]
+Tell = Callable[[Disconnect], Awaitable[None]]
 """Tells all gateways, this one too."""
 
 log = structlog.get_logger()
 
 
 class Revoked:
-    """`on_news` hears of each log-out that no kick told of; set by who has sockets to close."""
+    """`on_news` hears of each log-out that no disconnect told of, for whoever closes sockets."""
 
     def __init__(
         self, rows: RevocationRows, *, digest_of: Callable[[str], BuyerId], tell: Tell
     ) -> None:
-        self.on_news: Callable[[Kick], None] | None = None
+        self.on_news: Callable[[Disconnect], None] | None = None
         self._rows = rows
         self._digest_of = digest_of
         self._tell = tell
@@ -64,7 +65,7 @@ class Revoked:
     # What a check asks
 
     def limit(self, caller: Caller) -> Caller | None:
-        """The caller with what is left of his rights; None where the token counts no more."""
+        """The caller with what is left of their rights; None where the token counts no more."""
         if caller.token in self._tokens or caller.parent in self._tokens:
             return None
         found = None if caller.buyer is None else self._people.get(caller.buyer)
@@ -91,7 +92,7 @@ class Revoked:
         """Log a person out of these shows, or everywhere. Raises NotFound, DATABASE_ERRORS."""
         now = int(time.time())
         until = now + TOKEN_LIFE_MAX_SECONDS
-        await self._announce(
+        await self._publish(
             await self._rows.log_out(sub, actor, shows=shows, before=now, until=until)
         )
 
@@ -105,31 +106,31 @@ class Revoked:
             if name
         ]
         await self._rows.add(found)
-        await self._announce(found)
+        await self._publish(found)
 
-    async def _announce(self, found: Sequence[Revocation]) -> None:
+    async def _publish(self, found: Sequence[Revocation]) -> None:
         for one in found:
-            kick = self._kick_of(one)
-            self._take(kick)  # here and now, whatever Redis does
+            disconnect = self._disconnect_of(one)
+            self._take(disconnect)  # here and now, whatever Redis does
             try:
-                await self._tell(kick)
+                await self._tell(disconnect)
             except UNREACHABLE as error:
                 # Postgres has it: every gateway reads it within POLL_SECONDS.
                 log.warning("log_out_untold", error=str(error))
 
-    def hear(self, kick: Kick) -> bool:
+    def hear(self, disconnect: Disconnect) -> bool:
         """Take what was told or read; False where it was known, or is no log-out."""
-        if not kick.until:
+        if not disconnect.until:
             return False
-        if kick.token:
-            new = kick.token not in self._tokens
-            self._tokens[kick.token] = kick.until
+        if disconnect.token:
+            new = disconnect.token not in self._tokens
+            self._tokens[disconnect.token] = disconnect.until
             return new
-        own = self._people.setdefault(BuyerId(bytes.fromhex(kick.person)), {})
-        known = own.get((kick.show, kick.rank), (0, 0))
-        new = kick.before > known[0]
+        own = self._people.setdefault(BuyerId(bytes.fromhex(disconnect.person)), {})
+        known = own.get((disconnect.show, disconnect.rank), (0, 0))
+        new = disconnect.before > known[0]
         if new:
-            own[kick.show, kick.rank] = (kick.before, kick.until)
+            own[disconnect.show, disconnect.rank] = (disconnect.before, disconnect.until)
         return new
 
     # Reading
@@ -141,12 +142,12 @@ class Revoked:
     async def _read(self) -> None:
         async with aclosing(self._rows.changed_since(self._read_to)) as found:
             async for changed_at, one in found:
-                self._take(self._kick_of(one))
+                self._take(self._disconnect_of(one))
                 self._read_to = changed_at
 
-    def _take(self, kick: Kick) -> None:
-        if self.hear(kick) and self.on_news is not None:
-            self.on_news(kick)
+    def _take(self, disconnect: Disconnect) -> None:
+        if self.hear(disconnect) and self.on_news is not None:
+            self.on_news(disconnect)
 
     def _forget(self) -> None:
         """Drop log-outs whose last token has expired."""
@@ -162,8 +163,8 @@ class Revoked:
             else:
                 del self._people[buyer]
 
-    def _kick_of(self, one: Revocation) -> Kick:
-        return Kick(
+    def _disconnect_of(self, one: Revocation) -> Disconnect:
+        return Disconnect(
             person=self._digest_of(one.sub).hex(),
             code=FORCED.code,
             reason=FORCED.reason,

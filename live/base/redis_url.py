@@ -14,7 +14,7 @@ NodeUrl = NewType("NodeUrl", str)
 
 SCHEMES: Final = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 PORT: Final = 6379
-SLOTS: Final = 16_384
+HASH_SLOTS: Final = 16_384
 _URL: Final = re.compile(r"([a-z+]+)://([^/?#]*)/?([^?#]*)(?:\?([^#]*))?")
 
 
@@ -53,7 +53,7 @@ def node_named(asked: NodeUrl, host: bytes | str | None, port: int) -> NodeUrl:
     return sibling(asked, name, port)
 
 
-def read_slots(reply: object, asked: NodeUrl) -> Iterator[tuple[int, int, list[NodeUrl]]]:
+def read_hash_slots(reply: object, asked: NodeUrl) -> Iterator[tuple[int, int, list[NodeUrl]]]:
     """Each range of CLUSTER SLOTS with its nodes, the primary first; `asked` is who replied."""
     assert isinstance(reply, list)
     for first, last, *nodes in reply:

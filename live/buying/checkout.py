@@ -183,7 +183,7 @@ class Checkout:
         offers, name = self._book.of(call.show), call.provider.name
         narrow = not self._ways.everywhere(offers, name, guest=call.guest)
         if narrow:
-            # Before `begin`, so that whoever chose a wrong way keeps his hold as it was.
+            # Before `begin`, so that whoever chose a wrong way keeps their hold as it was.
             ways = self._ways_of(call, await self._held_lines(call))
             if name not in ways:
                 return await self._another_way(call, ways)
@@ -227,8 +227,8 @@ class Checkout:
         """
         async with self._truth_reads:
             answer = await self._earlier.after_the_end(call, Outcome.HOLD_LOST)
-        first_life = self._book.of(call.show).state.stock_epoch == 1
-        if answer.outcome is Outcome.HOLD_LOST and first_life:
+        first_epoch = self._book.of(call.show).state.stock_epoch == 1
+        if answer.outcome is Outcome.HOLD_LOST and first_epoch:
             raise NotFound("unknown hold")
         return answer
 

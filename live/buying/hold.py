@@ -37,7 +37,7 @@ class Wanted:
 
 
 def require_buyer(caller: Caller) -> BuyerId:
-    """Raises Denied for somebody without a name: he may watch."""
+    """Raises Denied for somebody without a name: they may watch."""
     if caller.buyer is None:
         raise Denied("a token with a sub is needed to buy")
     return caller.buyer

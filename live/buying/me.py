@@ -37,7 +37,7 @@ class MeView:
     waitlist: tuple[WaitingView, ...] = ()
     orders: tuple[OrderView, ...] = ()
     author: AuthorId | None = None
-    """As whom the others read his chat lines; None for somebody without a name."""
+    """As whom the others read their chat lines; None for somebody without a name."""
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Me:
         try:
             past = await self._past(show, buyer)
         except Busy:
-            return told  # what he may do needs no ledger, so it does not keep him out
+            return told  # what they may do needs no ledger, so it does not keep them out
         return _newest({order.order: order for order in (*told, *past)})
 
 
@@ -105,7 +105,7 @@ def orders_told(newest_first: Iterable[bytes]) -> tuple[OrderView, ...]:
         try:
             order = _told.decode(data).order
         except msgspec.MsgspecError:
-            continue  # another version's event must not keep the buyer from his show
+            continue  # another version's event must not keep the buyer from their show
         if order is not None:
             orders.setdefault(order.order, order)
     return _newest(orders)

@@ -1,7 +1,7 @@
 """A payment under way in a checkout: `payment_flow` as it runs while the buyer waits.
 
 Always: `confirmed` is said only when the order row is committed; who read `processing` before is
-told of a failure on his channel. What this process cannot finish is due soon, for the worker.
+told of a failure on their channel. What this process cannot finish is due soon, for the worker.
 Called by: checkout.py, for a fresh payment; earlier_calls.py, for one whose buyer had to act.
 Not here: which step follows (domain/payment_flow.py); voids and captures (payments/).
 """

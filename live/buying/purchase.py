@@ -53,8 +53,8 @@ class Call:
     """One call under way. `opened`: its payment row may exist, so it must be answered for.
 
     `failure`: why the payment failed, once that is known; `processing`: the buyer was answered so
-    before, and everything later must reach him on his channel. `payment` is what the call is about,
-    once that is known. `lines`: the units that a direct purchase asks for, (slot, quantity).
+    before, and everything later must reach them on their channel. `payment` is what the call is
+    about, once that is known. `lines`: the units that a direct purchase asks for, (slot, quantity).
     `on_declined` is called when the provider declines.
     """
 

@@ -1,6 +1,6 @@
 """The waitlist: a place for those who came too late, and a hold when units come back.
 
-Always: the row with the buyer's own name is in Postgres before Redis gives him a place, so whoever
+Always: the row with the buyer's own name is in Postgres before Redis gives them a place, so whoever
 is granted units can be told, after any crash in between. What Redis would refuse is not written,
 or anybody could fill the ledger by asking.
 """
@@ -46,7 +46,8 @@ class Waitlist:
 
         A repeat tells the place as it is now, and costs one read of Redis: pages ask again and
         again, because nobody announces that others left the line. So does another key of a buyer
-        who waits already, in another window or on his phone: he has one place in an offer's line.
+        who waits already, in another window or on their phone: they have one place in an offer's
+        line.
         """
         buyer = require_buyer(caller)
         (line,), (terms,) = self._desk.lines(caller, show, (wanted,))

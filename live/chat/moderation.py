@@ -1,10 +1,10 @@
 """Moderators' commands: Postgres and its audit log first, then Redis, then chat and desk.
 
 Always: a restriction counts on every gateway with the next message, because every message asks
-Redis; whoever is banned also loses his connections to the show. It reaches those below whoever made
-it, and nobody else: who is known to stand as high is refused here, and the others are told apart by
-their own tokens wherever the restriction is applied. A deleted line is taken out of the log and of
-the memory of every gateway, with its pin. Every command is told on the desk.
+Redis; whoever is banned also loses their connections to the show. It reaches those below whoever
+made it, and nobody else: who is known to stand as high is refused here, and the others are told
+apart by their own tokens wherever the restriction is applied. A deleted line is taken out of the
+log and of the memory of every gateway, with its pin. Every command is told on the desk.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,8 +21,8 @@ from live.domain.caller import RANKS, Role
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatDeleted, ChatPinned, ModerationEvent
 from live.domain.ids import ShowId, Sub
-from live.hosting.carry import UNREACHABLE
 from live.hosting.desk import publish
+from live.hosting.projector import UNREACHABLE
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.show_command import Actor, DoneBefore
 from live.ledger.hosting.shows import ShowRows
@@ -34,7 +34,7 @@ Action = Literal["delete", "pin", "unpin", "mute", "unmute", "shadow_ban", "ban"
 MUTE_SECONDS_DEFAULT = 300
 
 CloseShowSockets = Callable[[Sub, ShowId, int], Awaitable[None]]
-"""Ends a person's connections to a show, unless he stands as high there as the rank given."""
+"""Ends a person's connections to a show, unless they stand as high there as the rank given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ _SIGNS = "$s @a |i !i"
 
 
 def neutral_name(author: AuthorId) -> str:
-    """What somebody is called who gave no name; the same for all of his lines in a show."""
+    """What somebody is called who gave no name; the same for all of their lines in a show."""
     return f"Guest {1_000 + int(author, 16) % GUEST_NUMBERS}"
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from live.aio.tasks import Tasks
 from live.domain.ids import ShowId
-from live.hosting.carry import UNREACHABLE
+from live.hosting.projector import UNREACHABLE
 
 FLUSH_SECONDS = 0.2  # as often as the pulse tells the totals
 

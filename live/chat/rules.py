@@ -1,10 +1,11 @@
 """The rules of chat: who may say what, how fast, and who hears it.
 
 Always: a refusal tells its reason and how long to wait, except a shadow ban: that author alone sees
-his message, on the channel on which everybody else would have. Text is kept as it was typed - pages
-show it as text - but without control characters and direction overrides, which could rewrite other
-lines. A restriction reaches those who stand below whoever made it, by the token of whom it meets.
-Who wrote a line is told to viewers as an opaque author; the desk learns his `sub` before the line.
+their message, on the channel on which everybody else would have. Text is kept as it was typed -
+pages show it as text - but without control characters and direction overrides, which could rewrite
+other lines. A restriction reaches those who stand below whoever made it, by the token of whom it
+meets. Who wrote a line is told to viewers as an opaque author; the desk learns their `sub` before
+the line.
 
 For a huge audience chat is a sample: of the lines of one second (Redis' clock, all gateways) the
 first LINES_PER_SECOND_MAX reach everybody, each later one its author alone, in the same way as
@@ -30,8 +31,8 @@ from live.domain.channels import Channel, ChannelKind
 from live.domain.events import ChatAuthor, ChatMessage, StaffMessage
 from live.domain.ids import AuthorId, BuyerId, ShowId, author_of
 from live.domain.show import ShowState, ShowStatus
-from live.hosting.carry import UNREACHABLE
 from live.hosting.desk import publish
+from live.hosting.projector import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.ledger.hosting.bans import BanRows
 from live.showlog.log import ShowLog

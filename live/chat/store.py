@@ -23,7 +23,7 @@ from live.redis.scripts import read_scripts
 COMMAND_SECONDS = 0.5  # of one Redis command; a chatter's patience is 5 s
 BANS_A_READ_MAX = 512
 BANS_ASKED_MAX = 20_000  # of one show; as many as a process takes connections
-RECENT_MAX = 1_000  # messages that can still be pinned; a moderator acts on what he sees
+RECENT_MAX = 1_000  # messages that can still be pinned; a moderator acts on what they see
 
 LOADED = "loaded"
 

@@ -1,7 +1,7 @@
 """Whose address counts for limits: the peer's, or the one that a trusted proxy speaks for.
 
 Always: a forwarded header is believed only from a peer that was named as a proxy, and of its hops
-only the rightmost that is none: what stands left of it, the client may have written himself.
+only the rightmost that is none: what stands left of it, the client may have written themselves.
 One helper for all ways in: the front door asks `Proxies.client`, everything behind uvicorn finds
 the answer in its scope.
 """
@@ -38,7 +38,7 @@ def range_of(address: str | None) -> str | None:
     """The range of addresses whose guests share a bound on what they hold; None: no range.
 
     Wider than what counts connections: one household may have many networks, one attacker as many
-    addresses as his provider's smallest block has.
+    addresses as their provider's smallest block has.
     """
     parsed = None if address is None else _parse(address)
     if parsed is None or parsed.is_loopback:

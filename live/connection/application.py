@@ -5,7 +5,7 @@ offset that goes with it agree; whatever is published between the two reaches th
 a viewer is a member of at most one show.
 Runs on: the event loop. Joining, subscribing and calls run in tasks with a deadline.
 Not here: who may do what (policy.py), how rights end (rights.py), what a viewer listens to
-(seats.py), fan-out (hub.py), logs (follower.py, lookup.py).
+(subscriptions.py), fan-out (hub.py), logs (follower.py, lookup.py).
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from live.connection.admission import DEFAULT as ADMISSION
 from live.connection.admission import Admission, AdmissionLimits
 from live.connection.alarms import Alarms
 from live.connection.calls import COMMAND_SECONDS, Calls
-from live.connection.limiter import Turnstile
+from live.connection.limiter import JoinLimiter
 from live.connection.lookup import Lookup
 from live.connection.policy import Grant, Policy, asked_grants
 from live.connection.ports import Authenticate, OnEnter, OnJoin, RpcHandler
 from live.connection.rights import VERSION, Rights, set_end
 from live.connection.rpc import failure_of
-from live.connection.subscriptions import Seats
+from live.connection.subscriptions import Subscriptions
 from live.connection.viewer import Mark, Subscription, Viewer, viewer_of
 from live.fanout.hub import Hub
 from live.fanout.topic import Entry, Topic
@@ -48,7 +48,7 @@ from live.protocol.commands import (
 from live.protocol.limits import DEFAULT, Limits
 from live.protocol.port import Port
 from live.protocol.session import Session
-from live.showlog.disconnects import Kick
+from live.showlog.disconnects import Disconnect
 from live.showlog.follower import Follower
 from live.showlog.presence import Presence
 
@@ -81,18 +81,23 @@ class Gateway:
         self._loops, self._tasks = Tasks(), Tasks()
         self._calls = Calls(follower, policy, rpcs or {}, self._tasks)
         self._presence = Presence(follower.log.store)
-        self._seats = Seats(hub, follower, self._presence)
+        self._subscriptions = Subscriptions(hub, follower, self._presence)
         self._lookup = Lookup(follower)
         self._on_join = on_join
         self._on_enter = on_enter
         self._limits = limits
         self._clock = clock
         self._alarms = Alarms(clock)
-        self._turnstile = Turnstile()
+        self._joins = JoinLimiter()
         self._rights = Rights(
-            hub, follower, policy, authenticate, admission=self.admission, seats=self._seats
+            hub,
+            follower,
+            policy,
+            authenticate,
+            admission=self.admission,
+            subscriptions=self._subscriptions,
         )
-        follower.kicks.listen(self._rights.kick)
+        follower.disconnects.listen(self._rights.disconnect)
         follower.on_state = self._rights.state_turned
         follower.on_alone = self._tell_alone
 
@@ -123,7 +128,7 @@ class Gateway:
     # Called by sessions
 
     def connect(self, session: Session, command: int, request: ConnectRequest) -> None:
-        self._turnstile.come(
+        self._joins.come(
             lambda: self._connect(session, command, request),
             lambda: session.refuse(command, codes.TOO_MANY_REQUESTS, codes.SERVER_ERROR),
         )
@@ -160,7 +165,7 @@ class Gateway:
         if isinstance(body, SubscribeRequest):
             self._start_subscribe(viewer, command.id, body)
         elif isinstance(body, UnsubscribeRequest):
-            self._seats.drop(viewer, body.channel)
+            self._subscriptions.drop(viewer, body.channel)
             session.finish(command.id, UnsubscribeResult())
         elif isinstance(body, RefreshRequest):
             self._rights.refresh(viewer, command.id, body)
@@ -183,11 +188,11 @@ class Gateway:
         assert isinstance(viewer, Viewer), viewer
         self.hub.leave(session)
         self.admission.gone(viewer.caller.person, session)
-        self._seats.leave(viewer)
+        self._subscriptions.leave(viewer)
 
-    def kick(self, kick: Kick) -> None:
+    def disconnect(self, disconnect: Disconnect) -> None:
         """Close who has to go, as a log-out says that was not heard but read."""
-        self._rights.kick(kick)
+        self._rights.disconnect(disconnect)
 
     def _tell_alone(self, person: str, topic: Topic, entry: Entry) -> None:
         """Push something to one person's connections that listen to a channel."""
@@ -216,7 +221,7 @@ class Gateway:
             self._lookup.let_go(mark.sub.topic for mark in marks)
         else:
             self._lookup.let_go(mark.sub.topic for mark in marks or ())
-            self._turnstile.entered()
+            self._joins.entered()
             self._tasks.start("connect", self._guard_join(viewer, command, request, grants))
 
     def _marks_at_hand(self, grants: list[Grant], request: ConnectRequest) -> list[Mark] | None:
@@ -250,7 +255,7 @@ class Gateway:
             close = codes.SERVER_ERROR if failure.temporary else codes.CLOSED_NOT_AVAILABLE
             session.refuse(command, failure, close)
         finally:
-            self._turnstile.left()
+            self._joins.left()
 
     async def _join(
         self, viewer: Viewer, command: int, request: ConnectRequest, grants: list[Grant]
@@ -310,7 +315,7 @@ class Gateway:
             subs[sub.grant.name] = result
         if len(marks) == 1 and marks[0].sub.topic.has_log:
             session.codec = session.codec.at_epoch(marks[0].epoch)
-        self._seats.place(viewer, [mark.sub for mark in marks])
+        self._subscriptions.place(viewer, [mark.sub for mark in marks])
         expires, ttl = set_end(viewer)
         answer = ConnectResult(
             client=session.client,
@@ -379,7 +384,7 @@ class Gateway:
         if result.was_recovering and not result.recovered and request.flag & 2:
             session.finish_failed(command, codes.UNRECOVERABLE)
             return
-        self._seats.place(viewer, [sub])
+        self._subscriptions.place(viewer, [sub])
         session.finish(command, result)
 
     def _allow(self, viewer: Viewer, request: SubscribeRequest) -> Grant | Failure:
@@ -404,12 +409,12 @@ class Gateway:
         return grant
 
     def _must_ask(self, viewer: Viewer) -> bool:
-        """Tell whether he is about to hear a show for the first time that he did not name."""
+        """Tell whether they are about to hear a show for the first time that they did not name."""
         new = viewer.show is None and viewer.member is None and viewer.entering is not None
         return new and self._on_enter is not None
 
     async def _ask_to_enter(self, viewer: Viewer) -> None:
-        """Raises CallError for who may not come in. Who is banned later is closed by a kick."""
+        """Raises CallError for who may not come in. Who is banned later is disconnected."""
         if self._must_ask(viewer):
             assert self._on_enter is not None and viewer.entering is not None, "checked"
             await self._on_enter(viewer.caller, viewer.entering)

@@ -2,7 +2,8 @@
 
 Always: at most `INSIDE_MAX` joins are on their way at once and at most `SLICE` start in one turn of
 the loop; the rest wait in the order they came. Who has waited for `PATIENCE_SECONDS` is told to
-come back instead: his SDK would give up a second later and dial again, which makes the storm worse.
+come back instead: their SDK would give up a second later and dial again, which makes the storm
+worse.
 Runs on: the event loop only; no method awaits.
 """
 
@@ -24,7 +25,7 @@ class _Waiting:
     since: float
 
 
-class Turnstile:
+class JoinLimiter:
     def __init__(self) -> None:
         self._inside = 0
         self._waiting: deque[_Waiting] = deque()

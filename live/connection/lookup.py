@@ -1,7 +1,7 @@
 """Finds the topic behind a grant, in memory or by reading Redis, reaching back as far as is asked.
 
 Always: a topic found before an await is checked by `usable` before anybody is made to listen to it;
-one that is found for a viewer is claimed for him until `let_go`, so that the end of his other
+one that is found for a viewer is claimed for them until `let_go`, so that the end of their other
 connection in the same instant does not take it away.
 """
 

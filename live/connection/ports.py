@@ -14,7 +14,7 @@ an invalid one. An empty token is the callee's to judge: guests may watch, or no
 
 OnJoin = Callable[[Caller, ShowId, bytes, str | None], Awaitable[object]]
 """Make the `data` of the connect answer (orjson encodes it, or bytes as they are). The last two
-arguments are what the client sent as its own, and his address. Raises CallError, NotFound for an
+arguments are what the client sent as its own, and their address. Raises CallError, NotFound for an
 unknown show."""
 
 OnEnter = Callable[[Caller, ShowId], Awaitable[None]]

@@ -1,9 +1,9 @@
 """How rights end while a connection lives: a new token, a log-out, a ban, a rehearsal.
 
-Always: what a caller may no longer hear he does not hear from that moment on; a connection that is
+Always: what a caller may no longer hear they do not hear from that moment on; a connection that is
 in nothing that its token covers is closed.
 Runs on: the event loop only; no method awaits.
-Not here: who may do what (policy.py), how kicks reach all gateways (disconnects.py).
+Not here: who may do what (policy.py), how disconnects reach all gateways (disconnects.py).
 """
 
 import time
@@ -15,7 +15,7 @@ from live.connection.admission import Admission
 from live.connection.policy import Grant, Policy
 from live.connection.ports import Authenticate
 from live.connection.rpc import failure_of
-from live.connection.subscriptions import Seats
+from live.connection.subscriptions import Subscriptions
 from live.connection.viewer import Viewer, viewer_of
 from live.domain.caller import RANKS, Caller
 from live.domain.show import ShowState, ShowStatus
@@ -24,7 +24,7 @@ from live.fanout.hub import Hub
 from live.protocol import codes
 from live.protocol.codes import Close
 from live.protocol.commands import RefreshRequest, RefreshResult, SubscribeRequest, UnsubscribePush
-from live.showlog.disconnects import Kick
+from live.showlog.disconnects import Disconnect
 from live.showlog.follower import Follower
 
 VERSION = version("live-shopping")
@@ -41,14 +41,14 @@ class Rights:
         authenticate: Authenticate,
         *,
         admission: Admission,
-        seats: Seats,
+        subscriptions: Subscriptions,
     ) -> None:
         self._hub = hub
         self._follower = follower
         self._policy = policy
         self._authenticate = authenticate
         self._admission = admission
-        self._seats = seats
+        self._subscriptions = subscriptions
 
     def refresh(self, viewer: Viewer, command: int, request: RefreshRequest) -> None:
         """Take a new token of the same person, and what it no longer allows."""
@@ -99,37 +99,37 @@ class Rights:
             grant = self._policy.subscribe(viewer.asking, SubscribeRequest(channel=name))
             # The desk of hosts and that of moderators have one name and two logs.
             if not isinstance(grant, Grant) or grant.log != sub.grant.log:
-                self._seats.drop(viewer, name)
+                self._subscriptions.drop(viewer, name)
                 session.push(session.codec.push(name, _UNSUBSCRIBED))
 
-    def kick(self, kick: Kick) -> None:
-        """Close a person's connections: he logged out or was banned."""
-        for session in self._admission.of(kick.person):
+    def disconnect(self, disconnect: Disconnect) -> None:
+        """Close a person's connections: they logged out or were banned."""
+        for session in self._admission.of(disconnect.person):
             viewer = viewer_of(session)
             caller = viewer.caller
-            if RANKS[caller.role] >= kick.rank or kick.token not in ("", caller.token):
+            if RANKS[caller.role] >= disconnect.rank or disconnect.token not in ("", caller.token):
                 continue
-            if kick.until and caller.issued_at > kick.before:
-                continue  # he came back with a token of afterwards
-            if kick.show in ("", viewer.here):
-                session.close(Close(kick.code, kick.reason))
-            elif kick.until:  # he is elsewhere, but must not go there with this token
-                viewer.caller = replace(caller, without=caller.without | {kick.show})
+            if disconnect.until and caller.issued_at > disconnect.before:
+                continue  # they came back with a token of afterwards
+            if disconnect.show in ("", viewer.here):
+                session.close(Close(disconnect.code, disconnect.reason))
+            elif disconnect.until:  # they are elsewhere, but must not go there with this token
+                viewer.caller = replace(caller, without=caller.without | {disconnect.show})
 
     def state_turned(self, before: ShowState | None, now: ShowState) -> None:
         """A rehearsal begins: whoever waited for the show leaves, and needs the passcode."""
         if now.status is not ShowStatus.REHEARSAL or before is None or before.status is now.status:
             return
-        seated: list[Member] = []
+        subscribed: list[Member] = []
         for session in self._hub.sessions():
             viewer = viewer_of(session)
             if viewer.here != now.id or viewer.caller.may_moderate(now.id):
                 continue
-            if viewer.member is None:  # still on his way in, before he gets there
+            if viewer.member is None:  # still on their way in, before they get there
                 session.close(codes.INSUFFICIENT_STATE)
             else:
-                seated.append(viewer.member)
-        self._hub.send_away(seated, codes.INSUFFICIENT_STATE)
+                subscribed.append(viewer.member)
+        self._hub.send_away(subscribed, codes.INSUFFICIENT_STATE)
 
 
 def set_end(viewer: Viewer) -> tuple[bool, int]:

@@ -14,7 +14,7 @@ from live.protocol.session import Session
 def failure_of(error: Exception, **ids: object) -> Failure:
     """Say an error in the protocol's words: where every command ends that failed.
 
-    A fault that is not the client's is told to the log, with these ids; to him it is 111 where a
+    A fault that is not the client's is told to the log, with these ids; to them it is 111 where a
     repeat may mend it, and 100 where it is a bug.
     """
     if isinstance(error, TimeoutError):

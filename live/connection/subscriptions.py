@@ -1,7 +1,7 @@
-"""Where viewers sit: what each of them listens to, and how he leaves it again.
+"""Subscriptions of viewers: what each of them listens to, and how they leave it again.
 
 Owns: `viewer.subs` and `viewer.member`, which change together with the hub and with who is present.
-Always: who listens to something has a seat in that show, and keeps it until he is gone.
+Always: who listens to something is a member of that show, and stays one until they are gone.
 Runs on: the event loop only; no method awaits.
 """
 
@@ -11,19 +11,19 @@ from live.showlog.follower import Follower
 from live.showlog.presence import Presence
 
 
-class Seats:
+class Subscriptions:
     def __init__(self, hub: Hub, follower: Follower, presence: Presence) -> None:
         self._hub = hub
         self._follower = follower
         self._presence = presence
 
     def place(self, viewer: Viewer, subs: list[Subscription]) -> None:
-        """Make the viewer listen; he stands at the top of each of these topics."""
+        """Make the viewer listen; they stand at the top of each of these topics."""
         if not subs:
             return
         viewer.subs |= {sub.grant.name: sub for sub in subs}
         if viewer.member is None:
-            viewer.member = self._hub.seat(viewer.session, subs[0].topic.show)
+            viewer.member = self._hub.admit(viewer.session, subs[0].topic.show)
         for sub in subs:
             if sub.topic.direct:
                 self._hub.listen_direct(viewer.member, sub.topic)

@@ -1,4 +1,4 @@
-"""Who is behind a session, and what he listens to."""
+"""Who is behind a session, and what they listen to."""
 
 from dataclasses import dataclass, field
 
@@ -30,18 +30,18 @@ class Mark:
 
 @dataclass(slots=True, eq=False)
 class Viewer:
-    """`show` is what connect named; `member` is None until he listens to something."""
+    """`show` is what connect named; `member` is None until they listen to something."""
 
     session: Session
     caller: Caller
     show: ShowId | None
-    entering: ShowId | None = None  # a show that he did not name, but is about to listen to
+    entering: ShowId | None = None  # a show that they did not name, but are about to listen to
     member: Member | None = None
     subs: dict[str, Subscription] = field(default_factory=dict)
 
     @property
     def here(self) -> ShowId | None:
-        """The show that he is in, or on his way into."""
+        """The show that they are in, or on their way into."""
         return self.member.show if self.member is not None else self.show or self.entering
 
     @property

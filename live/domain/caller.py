@@ -16,9 +16,9 @@ class Role(StrEnum):
 
 
 RANKS = {Role.VIEWER: 0, Role.MODERATOR: 1, Role.HOST: 2, Role.SERVICE: 3}
-"""Who stands above whom: what somebody does to a person reaches those below him, nobody else."""
+"""Who stands above whom: what somebody does to a person reaches those below them, nobody else."""
 ABOVE_ALL = max(RANKS.values()) + 1
-"""The rank of what everybody obeys, such as his own log-out."""
+"""The rank of what everybody obeys, such as their own log-out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Caller:
 
     @property
     def person(self) -> str:
-        """How Redis and the rooms of a gateway know him; "" for somebody without a name."""
+        """How Redis and gateways know them; "" for somebody without a name."""
         return "" if self.buyer is None else self.buyer.hex()
 
     @property

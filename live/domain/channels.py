@@ -44,7 +44,7 @@ def wire_name(kind: ChannelKind, show: ShowId) -> str:
 
 
 def personal_name(sub: str) -> str:
-    """The public name of a person's own channel; the server subscribes him to it."""
+    """The public name of a person's own channel; the server subscribes them to it."""
     return f"#{sub}"
 
 

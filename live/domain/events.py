@@ -59,7 +59,7 @@ class AnnouncementEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
-    """`author`: the same for one person in one show, and telling nothing else about him."""
+    """`author`: the same for one person in one show, and telling nothing else about them."""
 
     at: int
     id: str
@@ -72,7 +72,8 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaffMessage(ChatMessage):
-    """A line of the show's staff, by the token of its author and not by the name that he typed."""
+    """A line of the show's staff, by the token of its author and not by the name that they
+    typed."""
 
     role: Literal["host", "moderator", "bot"]
 
@@ -178,7 +179,7 @@ class StaffOrderEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModerationEvent:
-    """What somebody of the staff did in the chat; `by` is his `sub`.
+    """What somebody of the staff did in the chat; `by` is their `sub`.
 
     `message` for delete, pin and unpin, else `sub`; `seconds` None: until it is lifted.
     """

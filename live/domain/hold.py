@@ -14,7 +14,7 @@ class HoldState(StrEnum):
     """held <-> paying -> confirmed | released | expired.
 
     A payment that fails takes its hold back to `held`, with the deadline from before it began: so
-    the buyer may try another card for as long as he was promised, and trying gains him no time.
+    the buyer may try another card for as long as they were promised, and trying gains them no time.
     """
 
     HELD = "held"

@@ -27,7 +27,7 @@ HoldKey = NewType("HoldKey", bytes)
 
 GUEST: Final = b"gst\0"
 """How a guest's `BuyerId` begins, and nobody else's but by a chance of one in 2^32. Behind it
-stands a digest of the addresses that he came from when he was made: stock counts by it."""
+stands a digest of the addresses that they came from when they were made: stock counts by it."""
 GUEST_RANGE_END: Final = 8
 _GUEST_SUB = re.compile(r"guest-([0-9a-f]{8})\.[A-Za-z0-9_-]{16}\Z")
 
@@ -82,7 +82,7 @@ def buyer_of(sub: str, *, secret: str) -> BuyerId:
 
 
 def new_guest_sub(network: str | None, *, secret: str) -> str:
-    """Name a guest who comes from this range of addresses; None: nobody else shares his range.
+    """Name a guest who comes from this range of addresses; None: nobody else shares their range.
 
     The range is in the name as a keyed digest, so that every process knows it without asking, and
     nobody reads an address there.

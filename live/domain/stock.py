@@ -50,7 +50,7 @@ class WaitAnswer:
 @dataclass(frozen=True, slots=True)
 class BuyerState:
     """What one buyer has in a show: live and paying holds, places in waitlists, and the keys of
-    what was sold to him, the oldest first."""
+    what was sold to them, the oldest first."""
 
     holds: tuple[LiveHold, ...]
     waiting: tuple[Waiting, ...]

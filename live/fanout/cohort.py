@@ -19,7 +19,7 @@ from live.protocol.shared import Shared
 
 JOINED_BYTES_MAX = 131_072  # of one message; SDKs refuse messages beyond 1 MiB
 BUFFER_SOFT_BYTES = 65_536  # beyond it a viewer gets no conflated figures
-BUFFER_HARD_BYTES = 262_144  # beyond it he is closed and comes back by offset
+BUFFER_HARD_BYTES = 262_144  # beyond it they are closed and come back by offset
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class Cohort:
         self.topics = topics
         self.stream = stream
         self.members: dict[Member, None] = {}
-        # Who joined while publications were pending, with how many of those he has already.
+        # Who joined while publications were pending, with how many of those they have already.
         self.newcomers: dict[Member, int] = {}
         self.pending: list[Entry] = []
         self.latest: dict[Topic, Entry] = {}  # conflated: only the newest counts

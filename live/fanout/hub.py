@@ -81,7 +81,7 @@ class Hub:
         audience = self._audiences.get(show)
         return audience.count if audience else 0
 
-    def seat(self, session: Session, show: ShowId) -> Member:
+    def admit(self, session: Session, show: ShowId) -> Member:
         """Make a connection a member of a show, not yet listening to anything."""
         self._audiences.setdefault(show, _Audience()).count += 1
         return Member(session, show)
@@ -267,7 +267,7 @@ class Hub:
         """Close all connections with "shutdown", spread evenly; their clients come back elsewhere.
 
         All at once would make every client return in the same half second. Who has a command in
-        flight when his turn comes is closed behind its answer, at the latest when the time is up.
+        flight when their turn comes is closed behind its answer, at the latest when the time is up.
         """
         self.draining = True
         loop = asyncio.get_running_loop()

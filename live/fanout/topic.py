@@ -47,7 +47,7 @@ class Topic:
     """`direct`: few listeners, who skip the cohorts; `keep`: how far a recovery reaches.
 
     `claims`: those who are about to listen. A direct topic that nobody listens to goes, unless
-    somebody has claimed it: he was told where it stands, so it must not start over under him.
+    somebody has claimed it: they were told where it stands, so it must not start over under them.
     """
 
     __slots__ = (

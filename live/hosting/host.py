@@ -18,7 +18,7 @@ from live.base.failpoint import failpoint
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import OfferView
 from live.domain.show import ShowState, ShowView
-from live.hosting.carry import UNREACHABLE, Carrier
+from live.hosting.projector import UNREACHABLE, Projector
 from live.hosting.views import Stocks, view_show, view_terms
 from live.hosting.ways import ShopWays
 from live.ledger.db.idempotency import CallKey
@@ -55,18 +55,18 @@ class HostCommands:
     BadField for ways to pay that the shop does not take or prices that they could not charge."""
 
     def __init__(
-        self, shows: ShowRows, offers: OfferRows, carrier: Carrier, ways: ShopWays
+        self, shows: ShowRows, offers: OfferRows, projector: Projector, ways: ShopWays
     ) -> None:
         self._shows = shows
         self._offers = offers
-        self._carrier = carrier
+        self._projector = projector
         self._ways = ways
 
     async def look(self, show: ShowId) -> Done:
         """Read a show with its stock; without Redis, with the stock that the ledger knows."""
         state = await self._shows.read_state(show)
         try:
-            figures = await self._carrier.stock.figures(show)
+            figures = await self._projector.stock.figures(show)
         except UNREACHABLE as error:
             log.warning("figures_unreachable", show=show, error=str(error))
             return Done(state, {}, delayed=True)
@@ -77,43 +77,43 @@ class HostCommands:
 
     async def create_show(self, new: NewShow, actor: Actor) -> Done:
         self._ways.check_names(new.providers)
-        return await self._carry(self._shows.create(new, actor), fresh=True)
+        return await self._project(self._shows.create(new, actor), fresh=True)
 
     async def patch_show(self, show: ShowId, patch: ShowPatch, actor: Actor) -> Done:
         if patch.providers is not None:
             self._ways.check_show(await self._shows.read_state(show), patch.providers)
-        return await self._carry(self._shows.patch(show, patch, actor))
+        return await self._project(self._shows.patch(show, patch, actor))
 
     async def start_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(self._shows.start(show, actor))
+        return await self._project(self._shows.start(show, actor))
 
     async def rehearse_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(self._shows.rehearse(show, actor))
+        return await self._project(self._shows.rehearse(show, actor))
 
     async def pause_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(self._shows.pause(show, actor))
+        return await self._project(self._shows.pause(show, actor))
 
     async def resume_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(self._shows.resume(show, actor))
+        return await self._project(self._shows.resume(show, actor))
 
     async def end_show(self, show: ShowId, actor: Actor) -> Done:
-        return await self._carry(self._shows.end(show, actor))
+        return await self._project(self._shows.end(show, actor))
 
     async def set_run_order(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> Done:
-        return await self._carry(self._shows.set_run_order(show, skus, actor))
+        return await self._project(self._shows.set_run_order(show, skus, actor))
 
     async def pin(self, show: ShowId, skus: Sequence[Sku], actor: Actor) -> Done:
-        return await self._carry(self._shows.pin(show, skus, actor))
+        return await self._project(self._shows.pin(show, skus, actor))
 
     async def announce(self, show: ShowId, text: str, until: int | None, actor: Actor) -> Done:
-        return await self._carry(self._shows.announce(show, text, until, actor))
+        return await self._project(self._shows.announce(show, text, until, actor))
 
     async def create_offer(self, show: ShowId, new: NewOffer, actor: Actor) -> Done:
         state = await self._shows.read_state(show)
         self._ways.check_names(new.providers)
         limits = (state.providers, new.providers)
         self._ways.check_price(new.price_minor, state.currency, limits, guests=new.guests)
-        return await self._carry(self._offers.create(show, new, actor))
+        return await self._project(self._offers.create(show, new, actor))
 
     async def edit_offer(
         self, show: ShowId, offer: OfferId, changes: OfferChanges, actor: Actor
@@ -121,7 +121,7 @@ class HostCommands:
         """Of an offer of this show."""
         if changes.keys() & {"price_minor", "providers", "guests"}:
             await self._check_edit(show, offer, changes)
-        return await self._carry(self._offers.edit(offer, changes, actor))
+        return await self._project(self._offers.edit(offer, changes, actor))
 
     async def _check_edit(self, show: ShowId, offer: OfferId, changes: OfferChanges) -> None:
         state = await self._shows.read_state(show)
@@ -133,13 +133,13 @@ class HostCommands:
         self._ways.check_price(price, terms.currency, (state.providers, providers), guests=guests)
 
     async def mark_sold_out(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(self._offers.mark_sold_out(offer, actor))
+        return await self._project(self._offers.mark_sold_out(offer, actor))
 
     async def open_offer(self, offer: OfferId, actor: Actor) -> Done:
         """Raises Busy where a rehearsal takes longer to go away than a host wants to wait."""
         for left in reversed(range(CLEARED_TRIES_MAX)):
             try:
-                return await self._carry(self._offers.open(offer, actor))
+                return await self._project(self._offers.open(offer, actor))
             except Busy:
                 if not left:
                     raise
@@ -147,28 +147,28 @@ class HostCommands:
         raise AssertionError("the last try returns or raises")
 
     async def pause_offer(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(self._offers.pause(offer, actor))
+        return await self._project(self._offers.pause(offer, actor))
 
     async def resume_offer(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(self._offers.resume(offer, actor))
+        return await self._project(self._offers.resume(offer, actor))
 
     async def close_offer(self, offer: OfferId, actor: Actor) -> Done:
-        return await self._carry(self._offers.close(offer, actor))
+        return await self._project(self._offers.close(offer, actor))
 
     async def extend_offer(self, offer: OfferId, seconds: int, actor: Actor) -> Done:
-        return await self._carry(self._offers.extend(offer, seconds, actor))
+        return await self._project(self._offers.extend(offer, seconds, actor))
 
     async def restock_offer(self, offer: OfferId, quantity: int, actor: Actor) -> Done:
-        return await self._carry(self._offers.restock(offer, quantity, actor))
+        return await self._project(self._offers.restock(offer, quantity, actor))
 
-    async def _carry(self, command: Awaitable[ShowState], *, fresh: bool = False) -> Done:
+    async def _project(self, command: Awaitable[ShowState], *, fresh: bool = False) -> Done:
         try:
             state = await command
         except DoneBefore as before:
             state = await self._shows.read_state(before.show)
         failpoint("host.committed")
         try:
-            stocks = await self._carrier.carry(state, fresh=fresh)
+            stocks = await self._projector.project(state, fresh=fresh)
         except UNREACHABLE as error:
             log.warning("carry_delayed", show=state.id, version=state.version, error=str(error))
             return Done(state, {}, delayed=True)

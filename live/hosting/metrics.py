@@ -1,4 +1,4 @@
-"""Figures of this room for Prometheus; names are `live_shows_<what>_<unit>`."""
+"""Figures of this package for Prometheus; names are `live_shows_<what>_<unit>`."""
 
 from typing import Final
 

@@ -21,7 +21,7 @@ _FREE_FOR_ALL = (
 
 
 class Till(Protocol):
-    """What this room asks of a payment provider."""
+    """What hosting asks of a payment provider."""
 
     def refuses_price(self, price_minor: int, currency: str) -> str:
         """Why it could never charge such a price; "" where it can."""

@@ -54,7 +54,7 @@ class Duty:
                 work = self._do(show, gate)
                 self._running[show] = self._tasks.start(self.name, work, show=show)
         if self._running:
-            # Who takes longer is waited for in the next round, and left alone until he is done.
+            # Who takes longer is waited for in the next round, and left alone until they are done.
             await asyncio.wait(self._running.values(), timeout=self.every_seconds)
         for show in [show for show, task in self._running.items() if task.done()]:
             del self._running[show]

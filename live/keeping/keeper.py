@@ -36,8 +36,8 @@ from live.domain.events import DeskFigures
 from live.domain.ids import ShowId
 from live.domain.offer import Phase
 from live.domain.show import ShowState, ShowStatus
-from live.hosting.carry import Carrier
 from live.hosting.metrics import LOST_PARTS, WHOLE_RUN
+from live.hosting.projector import Projector
 from live.hosting.pulse import Pulses, offers_of
 from live.keeping.duty import Duty
 from live.keeping.leadership import Leadership
@@ -73,7 +73,7 @@ class Keeper:
     def __init__(
         self,
         pool: Pool,
-        carrier: Carrier,
+        projector: Projector,
         *,
         backlog: Outbox,
         rebuild: Rebuild,
@@ -81,9 +81,9 @@ class Keeper:
     ) -> None:
         self._shows = ShowRows(pool)
         self._offers = OfferRows(pool)
-        self._carrier = carrier
-        self._stock = carrier.stock
-        self._log = carrier.log
+        self._projector = projector
+        self._stock = projector.stock
+        self._log = projector.log
         self._backlog = backlog
         self._rebuild = rebuild
         self._renew = renew
@@ -177,7 +177,7 @@ class Keeper:
     async def _schedule(self, show: ShowId) -> None:
         state = await self._offers.advance(show)
         if state is not None:
-            await self._carry(state)
+            await self._project(state)
 
     async def _catch_up(self, show: ShowId) -> None:
         """Carry what Redis lacks; have the stock made again where somebody asked for that."""
@@ -192,7 +192,7 @@ class Keeper:
             return
         state = await self._shows.read_state(show)
         try:
-            await self._carry(state)
+            await self._project(state)
         except Busy as busy:
             await self._look_for_loss(show, sure=isinstance(busy, StockLost))
             raise
@@ -211,18 +211,18 @@ class Keeper:
         if known is not None and (stored is None or stored < known.version):
             log.warning("state_lost", show=show)
             LOST_PARTS.labels("state").inc()
-            await self._carry(await self._shows.read_state(show))
+            await self._project(await self._shows.read_state(show))
 
     async def _clear(self, show: ShowId) -> None:
         """End the life of a rehearsal's stock, and what its audience left in the figures."""
         # Viewers first: no page may show an offer whose stock is gone.
-        await self._carry(await self._shows.read_state(show))
+        await self._project(await self._shows.read_state(show))
         await self._renew(show)
         await self._log.forget_reactions(show)
-        self._note_new_life(show)
+        self._note_new_epoch(show)
         self._states.pop(show, None)
 
-    def _note_new_life(self, show: ShowId) -> None:
+    def _note_new_epoch(self, show: ShowId) -> None:
         """What asked for one when the show was listed is done; it may not be ours any more."""
         led = self._led.get(show)
         if led is not None:
@@ -264,11 +264,11 @@ class Keeper:
             await self._rebuild(show)
         finally:
             self._busy_since.pop(show, None)
-        self._note_new_life(show)
+        self._note_new_epoch(show)
         self._states.pop(show, None)  # what viewers see may be lost as well
 
-    async def _carry(self, state: ShowState) -> None:
-        await self._carrier.carry(state)
+    async def _project(self, state: ShowState) -> None:
+        await self._projector.project(state)
         self._states[state.id] = state
         if _is_quiet(state):
             await self._shows.note_carried(state.id, state.version)

@@ -19,7 +19,7 @@ READ_TIMEOUT_SECONDS = 20.0
 
 KEPT_DAYS = {
     "webhook_events": 30,  # providers repeat an event for days, not for weeks
-    "notices": 7,  # who was not told in a week reads his order
+    "notices": 7,  # who was not told in a week reads their order
     "poison": 90,  # answered long before; for whoever looks into the incident
     "bans": 30,  # after their end
     "waitlist": 30,  # after the show's end; who waited, by name

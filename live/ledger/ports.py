@@ -82,7 +82,7 @@ class StockPort(FiguresPort, Protocol):
         ...
 
 
-class AnnouncePort(Protocol):
+class PublishPort(Protocol):
     """Publish on a channel; idempotent by `key` while the channel's log remembers it."""
 
     async def __call__(self, channel: Channel, event: Event, *, key: str) -> None: ...

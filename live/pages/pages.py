@@ -24,7 +24,7 @@ from live.base.errors import Busy
 from live.base.settings import Guests
 from live.domain.ids import ShowId, is_id
 from live.domain.show import ShowStatus, ShowView
-from live.hosting.carry import UNREACHABLE
+from live.hosting.projector import UNREACHABLE
 from live.ledger.db.pool import DATABASE_ERRORS
 from live.pages.assets import Assets
 from live.pages.structured_data import json_ld
@@ -60,7 +60,7 @@ def routes(
 
     `providers`: what this service can pay with. `guests`: what viewers without a token may do;
     where that is nothing, pages know nothing of shows, and whoever has a token is told by the
-    connection that he shows it to. `login_url`: where the shop signs people in ("{return}" in it:
+    connection that they show it to. `login_url`: where the shop signs people in ("{return}" in it:
     where to bring them back), or "".
     """
     offered = tuple(name for name in PAGE_PROVIDERS if name in providers)
@@ -138,7 +138,7 @@ class _Pages:
         return self.page(request, "console", {})
 
     async def running(self) -> Sequence[ShowView]:
-        """Public shows on air. Anybody may ask as often as he likes, so the ledger is asked once
+        """Public shows on air. Anybody may ask as often as they like, so the ledger is asked once
         in LIST_SECONDS, and by one of those who wait."""
         async with self.asking:
             if time.monotonic() >= self.listed_until:

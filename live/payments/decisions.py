@@ -195,7 +195,7 @@ class Decisions:
             if is_sold(moved):
                 return None
             if moved.state is HoldState.RELEASED:
-                return Outcome.ALREADY_RELEASED  # the buyer himself gave it back meanwhile
+                return Outcome.ALREADY_RELEASED  # the buyer themselves gave it back meanwhile
         except NotFound:
             pass  # a rebuild did not find the hold; the payment's own lines say what it was
         try:

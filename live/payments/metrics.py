@@ -1,4 +1,4 @@
-"""Figures of the payments room."""
+"""Figures of payments."""
 
 from prometheus_client import Counter
 

@@ -138,7 +138,7 @@ class Provider(Protocol):
     def name(self) -> str: ...
 
     def payment_window_ms(self, token: str | None) -> int:
-        """How long a hold waits for its buyer once he pays: longer for asynchronous methods."""
+        """How long a hold waits for its buyer once they pay: longer for asynchronous methods."""
         ...
 
     def is_asynchronous(self, token: str | None) -> bool:

@@ -35,7 +35,7 @@ from live.payments.webhooks import signing_key, verify
 
 TIMEOUT_SECONDS = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
 NOT_FOUND = 404
-PAYMENT_WINDOW_MS = 120_000  # how long a hold waits for its buyer once he pays
+PAYMENT_WINDOW_MS = 120_000  # how long a hold waits for its buyer once they pay
 ASYNC_WINDOW_MS = 600_000
 _REFUND_EVENTS = frozenset(
     {"charge.refunded", "charge.partially_refunded", "refund.updated", "refund.failed"}

@@ -2,7 +2,7 @@
 
 Always: a command is paid for before it runs; an answer that turns out long is charged afterwards,
 and the bucket may owe for it. Not here: what happens to who cannot pay (session.py), and frames
-that are no whole message (transport/fast/toll.py).
+that are no whole message (transport/fast/frame_budget.py).
 """
 
 from live.protocol.commands import Body, HistoryRequest

@@ -181,12 +181,12 @@ class Session:
             self._ping_at = now + self._limits.ping_seconds
             if not self.one_way:
                 self._pong_by = now + self._limits.pong_seconds
-            if self.closed:  # he has not read for so long that not even a ping fits in
+            if self.closed:  # they have not read for so long that not even a ping fits in
                 return 0.0
         return min(due for due in (self._ping_at, self._pong_by, self._expires_at) if due)
 
     def lost(self) -> None:
-        """The peer is gone, or closed the connection himself."""
+        """The peer is gone, or closed the connection themselves."""
         self._end()
 
     # Out, for the application

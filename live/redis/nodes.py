@@ -22,7 +22,14 @@ from redis.exceptions import RedisError
 from live.aio.tasks import Tasks
 from live.base.errors import EngineError
 from live.base.keepalive import redis_options
-from live.base.redis_url import SLOTS, NodeUrl, is_cluster, node_named, read_slots, seeds_of
+from live.base.redis_url import (
+    HASH_SLOTS,
+    NodeUrl,
+    is_cluster,
+    node_named,
+    read_hash_slots,
+    seeds_of,
+)
 
 LOOK_EVERY_SECONDS: Final = 0.1  # a failover takes seconds; ten looks a second are no load
 ASK_SECONDS: Final = 0.5  # of silence of one node; the next one knows as much
@@ -41,7 +48,7 @@ class Nodes:
         self.clustered = is_cluster(url)
         self.on_change: list[Callable[[], None]] = []
         self._seeds = seeds_of(url)
-        self._table = [self._seeds[0]] * (SLOTS if self.clustered else 1)
+        self._table = [self._seeds[0]] * (HASH_SLOTS if self.clustered else 1)
         self._all = frozenset(self._seeds[:1])
         self._tasks = Tasks()
         self._looking: asyncio.Task[bool] | None = None
@@ -109,7 +116,7 @@ class Nodes:
             if clock() - self._looked_at > LOOK_SECONDS:
                 break
             try:
-                told.append(self._table_of(list(read_slots(await _ask(node), node))))
+                told.append(self._table_of(list(read_hash_slots(await _ask(node), node))))
             except (RedisError, OSError, TimeoutError):
                 continue
             if told[-1] == self._table or len(told) == OPINIONS:

@@ -320,7 +320,7 @@ def _embedded_valkey(settings: Settings) -> list[Diagnosis]:
 def _embedded_postgres(settings: Settings) -> list[Diagnosis]:
     def choose() -> Binary:
         server_user()  # as root there must be somebody for it to run as
-        # As ourselves, not as that user: for him a copy might have to be made.
+        # As ourselves, not as that user: for them a copy might have to be made.
         return postgres.choose_binary(settings.data_dir, settings, None)
 
     return _embedded("postgres", choose, postgres.FIXES)

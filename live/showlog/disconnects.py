@@ -2,8 +2,8 @@
 
 Told by pub/sub, which forgets; so Redis keeps the latest ones for a while, and a gateway that was
 cut off reads there what it missed.
-Always: after a gap each kick since the last one that was heard is done, and none from before it, so
-who was kicked and came back stays.
+Always: after a gap each disconnect since the last one that was heard is done, and none from before
+it, so who was disconnected and came back stays.
 Runs on: the event loop; one task while something is read again.
 """
 
@@ -22,7 +22,7 @@ READ_TRIES_MAX = 100  # PAUSE_SECONDS apart; a subscription has just worked, so 
 PAUSE_SECONDS = 0.25
 
 
-class Kick(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Disconnect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is told and kept: close this person's connections with this code.
 
     `person`: the digest, in hex. `show`: there alone; "" everywhere. `rank`: whoever stands as high
@@ -40,36 +40,36 @@ class Kick(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: int = 0
 
 
-OnKick = Callable[[Kick], object]
+OnDisconnect = Callable[[Disconnect], object]
 
 log = structlog.get_logger()
-_decode = msgspec.json.Decoder(Kick).decode
+_decode = msgspec.json.Decoder(Disconnect).decode
 
 
-class Kicks:
-    """Hears every kick that is told and calls the listeners with it."""
+class Disconnects:
+    """Hears every disconnect that is told and calls the listeners with it."""
 
     def __init__(self, store: Store) -> None:
-        self._listeners: list[OnKick] = []
+        self._listeners: list[OnDisconnect] = []
         self._store = store
-        self._seen = "0-0"  # the latest kick that was heard here
+        self._seen = "0-0"  # the latest disconnect that was heard here
         self._unread: str | None = None  # everything after it is to be read again; None: nothing
         self._tasks = Tasks()
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Begin with what comes from now on. Raises Busy."""
-        self._seen = await self._store.latest_kick()
+        self._seen = await self._store.latest_disconnect()
 
     async def close(self) -> None:
         await self._tasks.close()
 
-    def listen(self, listener: OnKick) -> None:
-        """Call it with every kick; those who listened first are called first."""
+    def listen(self, listener: OnDisconnect) -> None:
+        """Call it with every disconnect; those who listened first are called first."""
         self._listeners.append(listener)
 
     def take(self, raw: bytes) -> None:
-        """Do what pub/sub tells. Raises msgspec's errors for what is no kick."""
+        """Do what pub/sub tells. Raises msgspec's errors for what is no disconnect."""
         entry, _, message = raw.partition(b" ")
         self._seen = entry.decode()
         self._do(message)
@@ -80,16 +80,16 @@ class Kicks:
             self._unread = self._seen
         if self._reading is not None:
             self._reading.cancel()  # it may have read too early
-        self._reading = self._tasks.start("kicks", self._read())
+        self._reading = self._tasks.start("disconnects", self._read())
 
     async def _read(self) -> None:
         assert self._unread is not None, "something was missed"
         for _ in range(READ_TRIES_MAX):
             try:
-                found = await self._store.kicks_after(self._unread)
+                found = await self._store.disconnects_after(self._unread)
                 break
             except Busy as fault:
-                log.warning("kicks not readable", fault=str(fault))
+                log.warning("disconnects not readable", fault=str(fault))
                 await asyncio.sleep(PAUSE_SECONDS)
         else:
             return
@@ -99,9 +99,9 @@ class Kicks:
         self._unread = None
 
     def _do(self, message: bytes) -> None:
-        kick = _decode(message)
+        disconnect = _decode(message)
         for listener in self._listeners:
-            listener(kick)
+            listener(disconnect)
 
 
 def _order(entry: str) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from live.redis.clients import Clients
 from live.redis.subscribers import Subscribers
 from live.showlog import keys
 from live.showlog.catch_up import CatchUp
-from live.showlog.disconnects import Kicks
+from live.showlog.disconnects import Disconnects
 from live.showlog.followed import FollowedShow, LogMessage
 from live.showlog.followed import parse_message as parse
 from live.showlog.heartbeat import Heartbeat
@@ -63,7 +63,7 @@ class Follower:
 
     def __init__(self, show_log: ShowLog, hub: Hub) -> None:
         self.log = show_log
-        self.kicks = Kicks(show_log.store)
+        self.disconnects = Disconnects(show_log.store)
         self.on_state: OnState | None = None
         self.on_alone: OnAlone | None = None
         self.known_elsewhere: KnownElsewhere | None = None
@@ -97,7 +97,7 @@ class Follower:
         self._tasks.start("slots", self._subscribers.run())
         self._tasks.start("heartbeat", self._heartbeat.run())
         try:
-            await self.kicks.open()
+            await self.disconnects.open()
             await self._subscribers.want(keys.CONTROL_CHANNEL)
         except (TimeoutError, Busy):
             if not self.log.store.nodes.clustered:
@@ -111,7 +111,7 @@ class Follower:
         await self._catch_up.close()
         await self._subscribers.close()
         await self._listening.close()
-        await self.kicks.close()
+        await self.disconnects.close()
         await self.log.close()
 
     def on_personal(self, tap: PersonalTap) -> None:
@@ -268,7 +268,7 @@ class Follower:
     def _take_message(self, channel: str, raw: bytes) -> None:
         try:
             if channel == keys.CONTROL_CHANNEL:
-                self.kicks.take(raw)
+                self.disconnects.take(raw)
                 return
             followed = self._by_channel.get(channel)
             if followed is None:
@@ -282,9 +282,9 @@ class Follower:
             log.error("announcement not understood", channel=channel, fault=str(fault))
 
     def _take_gap(self, channel: str) -> None:
-        """Messages may be lost: the show looks at its log, and kicks are read again."""
+        """Messages may be lost: the show looks at its log, and disconnects are read again."""
         if channel == keys.CONTROL_CHANNEL:
-            self.kicks.missed()
+            self.disconnects.missed()
         followed = self._by_channel.get(channel)
         if followed is not None and followed.show not in self._beginning:
             self._catch_up.begin(followed)

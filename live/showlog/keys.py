@@ -57,5 +57,5 @@ def lasting_keys(show: ShowId) -> list[str]:
 CONTROL_CHANNEL = "live:control"
 """Pub/sub channel that all gateways hear: who has to be closed everywhere."""
 
-KICKS_KEY = f"live:{{{CONTROL_CHANNEL}}}:kicks"
+DISCONNECTS_KEY = f"live:{{{CONTROL_CHANNEL}}}:disconnects"
 """Stream: what was told on CONTROL_CHANNEL of late; in the slot of that channel."""

@@ -19,7 +19,7 @@ from live.domain.show import ShowState
 from live.fanout.retract import takes_back
 from live.protocol.codes import Close
 from live.showlog import keys
-from live.showlog.disconnects import Kick
+from live.showlog.disconnects import Disconnect
 from live.showlog.store import COMMAND_SECONDS, Retention, Store
 
 PERSONAL_SECONDS = 86_400  # a buyer who comes back the next day reads orders from the ledger
@@ -105,21 +105,21 @@ class ShowLog:
     async def publish_figures(self, show: ShowId, name: str, data: bytes) -> None:
         await self.store.announce(show, b"f %s\n%s" % (name.encode(), data))
 
-    async def kick(
+    async def disconnect(
         self, buyer: BuyerId, close: Close, *, show: ShowId | None = None, rank: int = ABOVE_ALL
     ) -> None:
         """Close a person's connections on all gateways (of one show or of all). Raises Busy.
 
         `rank`: connections of those who stand as high or higher in the show stay.
         """
-        kick = Kick(
+        disconnect = Disconnect(
             person=buyer.hex(), code=close.code, reason=close.reason, show=show or "", rank=rank
         )
-        await self.tell(kick)
+        await self.tell(disconnect)
 
-    async def tell(self, kick: Kick) -> None:
+    async def tell(self, disconnect: Disconnect) -> None:
         """Tell all gateways who has to be closed. Raises Busy."""
-        await self.store.kick(msgspec.json.encode(kick))
+        await self.store.disconnect(msgspec.json.encode(disconnect))
 
     async def read_state(self, show: ShowId) -> ShowState | None:
         """Read the stored state of a show. Raises Busy."""

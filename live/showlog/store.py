@@ -26,8 +26,8 @@ from live.showlog import keys
 
 COMMAND_SECONDS = 0.5  # of one Redis command; a viewer's patience is 5 s
 DEAD_MS = 2_500  # without a heartbeat; a dead gateway's viewers are gone within 3 s
-KICKS_MAX = 1_000  # kept; a night of bans, and more than one gap will ever hold
-KICKS_KEPT_MS = 600_000  # a gateway that is deaf for longer was taken out of traffic long before
+DISCONNECTS_MAX = 1_000  # kept; a night of bans, and more than one gap will ever hold
+DISCONNECTS_KEPT_MS = 600_000  # a gateway that is deaf for longer takes no traffic any more
 PRESENCE_OLD_MS = 60_000  # three refreshes
 REACTIONS_KEPT_SECONDS = 30 * 86_400  # after the last one
 
@@ -130,21 +130,26 @@ class Store:
         channel = keys.live_channel(show)
         await self._ask(show, lambda redis: redis.spublish(channel, message))
 
-    async def kick(self, message: bytes) -> None:
+    async def disconnect(self, message: bytes) -> None:
         """Tell all gateways, whatever shows they serve, and keep it for those that are cut off."""
-        names = [keys.KICKS_KEY, keys.CONTROL_CHANNEL]
-        await self._run("kick", keys.CONTROL_CHANNEL, names, [message, KICKS_MAX, KICKS_KEPT_MS])
+        names = [keys.DISCONNECTS_KEY, keys.CONTROL_CHANNEL]
+        await self._run(
+            "disconnect",
+            keys.CONTROL_CHANNEL,
+            names,
+            [message, DISCONNECTS_MAX, DISCONNECTS_KEPT_MS],
+        )
 
-    async def latest_kick(self) -> str:
-        """The id of the latest kick that is kept."""
-        key = keys.KICKS_KEY
+    async def latest_disconnect(self) -> str:
+        """The id of the latest disconnect that is kept."""
+        key = keys.DISCONNECTS_KEY
         rows = await self._ask(key, lambda redis: redis.xrevrange(key, count=1))
-        return _kicks(rows)[0][0] if rows else "0-0"
+        return _disconnects(rows)[0][0] if rows else "0-0"
 
-    async def kicks_after(self, entry: str) -> list[tuple[str, bytes]]:
-        """All kicks after this one, as (id, message)."""
-        key = keys.KICKS_KEY
-        return _kicks(await self._ask(key, lambda redis: redis.xrange(key, min=f"({entry}")))
+    async def disconnects_after(self, entry: str) -> list[tuple[str, bytes]]:
+        """All disconnects after this one, as (id, message)."""
+        key = keys.DISCONNECTS_KEY
+        return _disconnects(await self._ask(key, lambda redis: redis.xrange(key, min=f"({entry}")))
 
     async def position(self, show: ShowId) -> Position:
         names = [keys.logs_key(show), keys.state_key(show)]
@@ -309,7 +314,7 @@ class Store:
             raise Busy("the show's log does not answer") from fault
 
 
-def _kicks(reply: object) -> list[tuple[str, bytes]]:
+def _disconnects(reply: object) -> list[tuple[str, bytes]]:
     rows = cast(list[tuple[bytes, dict[bytes, bytes]]], reply)
     return [(entry.decode(), fields[b"m"]) for entry, fields in rows]
 

@@ -244,7 +244,7 @@ class Batcher:
         else:  # another life of the show: look which, then ask that one, if there is one
             self._requeue(batch.show, self._take_off(lane))
             self._learn(batch.show, refused=batch.epoch)
-        self._kick()
+        self._start_batch()
 
     def _decided(self, batch: Batch, reply: list[object]) -> None:
         statuses, now, offers_blob, details, due = reply
@@ -277,7 +277,7 @@ class Batcher:
             again = self._again.pop(show)
             self._queued -= len(again)
             self._requeue(show, again)
-            self._kick()
+            self._start_batch()
 
     def _requeue(self, show: ShowId, requests: list[QueuedHold]) -> None:
         """Put requests back in front of their show's queue, in their order."""
@@ -291,9 +291,9 @@ class Batcher:
         self._fail((one for one in requests if one.since <= oldest), "Redis does not answer")
         self._requeue(show, [one for one in requests if one.since > oldest])
         self._learn(show, after=RECONNECT_SECONDS)
-        self._kick()
+        self._start_batch()
 
-    def _kick(self) -> None:
+    def _start_batch(self) -> None:
         if not self._flushing and self._queues and not self._closed:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -349,7 +349,7 @@ class Batcher:
         if lane.batch is not None:
             self._send(lane, lane.batch)
         else:
-            self._kick()
+            self._start_batch()
 
     def _hand_over(self, lane: Lane) -> None:
         """Let a batch go that was on its way to where its show is no more."""
@@ -366,14 +366,14 @@ class Batcher:
     async def _learn_then_flush(self, show: ShowId, after: float, refused: int | None) -> None:
         try:
             await asyncio.sleep(after)
-            await self._calls.learn_other_life(show, refused)
+            await self._calls.learn_other_epoch(show, refused)
         except CallError as error:
             queue = self._queues.pop(show, deque())
             self._queued -= len(queue)
             self._fail(queue, str(error))
         finally:
             self._learning.discard(show)
-        self._kick()
+        self._start_batch()
 
     def _watch(self) -> None:
         """See to it that whoever waits is swept in time."""

@@ -109,7 +109,7 @@ class StockCalls:
             if reply is LOST:
                 continue
             if reply == REBUILDING:
-                await self.learn_other_life(show, epoch)
+                await self.learn_other_epoch(show, epoch)
                 continue
             return reply
 
@@ -154,7 +154,7 @@ class StockCalls:
             self._epochs[show] = int(epoch)
             return int(epoch)
 
-    async def learn_other_life(self, show: ShowId, refused: int | None) -> None:
+    async def learn_other_epoch(self, show: ShowId, refused: int | None) -> None:
         """After a script refused to decide for the life `refused`, if one did: which it is now.
 
         Raises Busy while there is none, StockLost where it is the same: a rebuild begins a new one,
@@ -226,7 +226,7 @@ class StockCalls:
             async with asyncio.timeout_at(deadline):
                 await self.nodes.look()
         except TimeoutError:
-            pass  # the caller's deadline, which he looks at himself
+            pass  # the caller's deadline, which they look at themselves
 
     def _connect(self, node: NodeUrl) -> asyncio.Task[Wire]:
         """One attempt to connect, which all who need that node share."""

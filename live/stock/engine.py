@@ -282,7 +282,7 @@ class StockEngine:
         *,
         payment: str = "",
     ) -> HoldDecision:
-        """Sell to a buyer who has paid: CONFIRMED, or a refusal and his money must go back, as it
+        """Sell to a buyer who has paid: CONFIRMED, or a refusal and their money must go back, as it
         must where this raises Conflict: the key is another request's, or the payment was refused.
         """
         packed = pack_lines(sum_lines(lines))
@@ -355,7 +355,7 @@ class StockEngine:
         return movements
 
     async def _reap(self, show: ShowId) -> tuple[int, bool]:
-        """The same for who wants what came free: a lost offer is none of his business."""
+        """The same for who wants what came free: a lost offer is none of their business."""
         movements = lost = 0
         for _ in range(REAP_ROUNDS_MAX):
             moved, more, lost = as_numbers(await self._run("reap", show))

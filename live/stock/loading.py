@@ -30,7 +30,7 @@ from live.stock.records import (
 )
 
 CHUNK: Final = 1_000  # pairs a command: blocks Redis for a millisecond
-ENDED_ROOM: Final = 16  # of a buyer's records, kept free of purchases that are over
+ENDED_SPACE: Final = 16  # of a buyer's records, kept free of purchases that are over
 STAGING_SECONDS: Final = 3_600  # what a rebuild that died left behind goes away by itself
 
 
@@ -126,12 +126,12 @@ def _buyers(stock: ShowStock) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _join(finished: list[bytes], ended: list[bytes], live: list[bytes]) -> bytes:
-    """One buyer's value: all that is live, and of the rest the newest for which there is room."""
-    room = max(0, RECORDS_MAX - ENDED_ROOM - len(live))
-    dropped = DROPPED if len(finished) > room else b""
-    kept = finished[len(finished) - min(room, len(finished)) :]
-    room = max(0, RECORDS_MAX - len(live) - len(kept))
-    return dropped + b"".join([*kept, *ended[len(ended) - min(room, len(ended)) :], *live])
+    """One buyer's value: all that is live, and of the rest the newest for which there is space."""
+    space = max(0, RECORDS_MAX - ENDED_SPACE - len(live))
+    dropped = DROPPED if len(finished) > space else b""
+    kept = finished[len(finished) - min(space, len(finished)) :]
+    space = max(0, RECORDS_MAX - len(live) - len(kept))
+    return dropped + b"".join([*kept, *ended[len(ended) - min(space, len(ended)) :], *live])
 
 
 def _ended_of(stock: ShowStock) -> dict[BuyerId, list[bytes]]:

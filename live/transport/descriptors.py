@@ -16,7 +16,7 @@ from live.base.seldom import Seldom
 from live.connection.admission import DEFAULT, AdmissionLimits
 from live.fanout import metrics
 
-WANTED = 65_536  # all connections of a process with room to spare
+WANTED = 65_536  # all connections of a process with space to spare
 UNLIMITED = 2**31
 RESERVED = 128  # engines, providers, logs, files that are being served
 HTTP_SHARE = 4  # a quarter of the rest is for plain HTTP
@@ -68,11 +68,11 @@ def fit(limits: AdmissionLimits) -> AdmissionLimits:
 
 
 def _fitted(limits: AdmissionLimits, limit: int) -> AdmissionLimits:
-    room = max(8, limit - RESERVED)
-    http_max = min(limits.http_max, room // HTTP_SHARE)
+    space = max(8, limit - RESERVED)
+    http_max = min(limits.http_max, space // HTTP_SHARE)
     return replace(
         limits,
-        connections_max=min(limits.connections_max, room - room // HTTP_SHARE),
+        connections_max=min(limits.connections_max, space - space // HTTP_SHARE),
         http_max=http_max,
         per_address_max=min(limits.per_address_max, http_max // ADDRESS_SHARE),
     )

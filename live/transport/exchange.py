@@ -3,7 +3,7 @@
 uvicorn parses all that it has read and keeps each request in it until its turn comes, so one
 connection that does not wait for its answers takes the memory and the loop of everybody.
 Always: the parser gets no byte behind a request before its answer is complete; what was read and
-not parsed is one read at most, and nothing is read while there is some. Whoever sends on has his
+not parsed is one read at most, and nothing is read while there is some. Whoever sends on has their
 requests answered in order, in turns with all others who do; an upgrade waits as they do.
 Not here: how long a peer may keep bytes behind an answer, and every other bound (guard.py).
 """

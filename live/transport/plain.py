@@ -1,9 +1,9 @@
 """The plain route's two protocols of uvicorn, with what they lack for hostile or odd clients.
 
 `PlainHttp` reads a head as RFC 9110 and 9112 want it and hands the socket over; `PlainSocket` is
-the WebSocket behind it. Frames that are no whole message pay a toll, one pass parses so many, what
-was read and not yet taken by the application is one read at most, little is endured behind a close
-frame, and a lost connection keeps no cycle - the same as line.py does for the front door.
+the WebSocket behind it. Frames that are no whole message have a budget, one pass parses so many,
+what was read and not yet taken by the application is one read at most, little is endured behind a
+close frame, and a lost connection keeps no cycle - the same as line.py does for the front door.
 
 Only this file, exchange.py, guard.py and front.py know the inside of uvicorn
 (tests/unit/test_uvicorn_parts.py).
@@ -25,8 +25,8 @@ from websockets.server import ServerProtocol
 
 from live.protocol import codes
 from live.transport.fast.core import free
+from live.transport.fast.frame_budget import PASS_FRAMES_MAX, SLICE_BYTES, FrameBudget, is_extra
 from live.transport.fast.line import CLOSE_SECONDS
-from live.transport.fast.toll import PASS_FRAMES_MAX, SLICE_BYTES, Toll, is_extra
 from live.transport.fast.turns import TURNS
 from live.transport.http_guard import GuardedHttp
 
@@ -83,7 +83,7 @@ class PlainSocket(WebSocketsSansIOProtocol):
         self.conn = _Handshake(
             max_size=self.config.ws_max_size, logger=logging.getLogger("uvicorn.error")
         )
-        self._toll = Toll()
+        self._frame_budget = FrameBudget()
         self._unparsed = b""
         self._turn_due = False
         self._taken = 0  # messages, by the application
@@ -171,8 +171,8 @@ class PlainSocket(WebSocketsSansIOProtocol):
         self.conn.receive_data(data)
         frames = [event for event in self.conn.events if isinstance(event, Frame)]
         if closing:
-            self._deaf = not self._toll.endure(len(data), len(frames))
-        elif not self._toll.pay(sum(map(is_extra, frames))):
+            self._deaf = not self._frame_budget.endure(len(data), len(frames))
+        elif not self._frame_budget.pay(sum(map(is_extra, frames))):
             self._close_flood()
             return len(frames)
         if self.conn.parser_exc is not None and not closing:
@@ -203,6 +203,6 @@ class PlainSocket(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def _end_soon(self) -> None:
-        """A peer that neither answers our close nor reads what he is owed is cut off."""
+        """A peer that neither answers our close nor reads what they are owed is cut off."""
         if self._ending is None and not self.disconnected:
             self._ending = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)

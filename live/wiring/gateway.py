@@ -56,8 +56,8 @@ from live.connection.policy import DomainPolicy
 from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
 from live.domain.order import OrderView
 from live.fanout.hub import Hub
-from live.hosting.carry import Carrier
 from live.hosting.host import HostCommands
+from live.hosting.projector import Projector
 from live.hosting.ways import ShopWays
 from live.ledger.db.asked_together import asked_together
 from live.ledger.db.idempotency import IdempotencyRows
@@ -212,7 +212,8 @@ def _base(settings: Settings) -> _Base:
         state_of=follower.state_of,
     )
     revoked = Revoked(RevocationRows(pool), digest_of=digest_of, tell=log.tell)
-    follower.kicks.listen(revoked.hear)  # before the gateway: who is closed finds his token refused
+    # Before the gateway: who is closed finds the token refused.
+    follower.disconnects.listen(revoked.hear)
     return _Base(
         pool=pool,
         stock=stock,
@@ -286,7 +287,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
     log = base.log
 
     async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
-        await log.kick(base.digest_of(sub), BANNED, show=show, rank=rank)
+        await log.disconnect(base.digest_of(sub), BANNED, show=show, rank=rank)
 
     moderation = Moderation(
         base.chat,
@@ -302,7 +303,7 @@ def _api_deps(settings: Settings, base: _Base) -> ApiDeps:
         settings=settings,
         auth=base.auth,
         catalogue=Catalogue(base.pool),
-        host=HostCommands(base.shows, OfferRows(base.pool), Carrier(base.stock, log), ways),
+        host=HostCommands(base.shows, OfferRows(base.pool), Projector(base.stock, log), ways),
         moderation=moderation,
         idempotency=IdempotencyRows(base.pool),
         orders=base.orders,
@@ -360,7 +361,7 @@ def _lifespan(
             await open_part(stack, base.outbox)
             await open_part(stack, base.watch)
             stack.push_async_callback(sale.reactions.close)
-            base.revoked.on_news = gateway.kick
+            base.revoked.on_news = gateway.disconnect
             await open_part(stack, base.revoked)
             await open_part(stack, gateway)
             stack.push_async_callback(sale.checkout.close, seconds=CHECKOUT_GRACE_SECONDS)

@@ -13,8 +13,8 @@ from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.ids import ShowId
 from live.domain.show import ShowState
-from live.hosting.carry import Carrier
 from live.hosting.desk import publish
+from live.hosting.projector import Projector
 from live.keeping.keeper import Keeper
 from live.ledger.audit.repair import GIVE_BACK_MAX, repair
 from live.ledger.audit.run import AUDIT_EVERY_SECONDS, AuditReport, Extent, audit, audit_and_tell
@@ -105,10 +105,10 @@ async def run_settler(
 ) -> None:
     """Wire one settler and run its jobs until `stop`; `beside` them what asks how they are."""
     async with _back_of(settings) as back:
-        carrier = Carrier(back.stock, back.log)
+        projector = Projector(back.stock, back.log)
         keeper = Keeper(
             back.pool,
-            carrier,
+            projector,
             backlog=back.outbox,
             rebuild=back.rebuilder.rebuild,
             renew=back.renew,
@@ -143,12 +143,12 @@ async def prepare_stock(settings: Settings) -> None:
     """
     async with _back_of(settings) as back:
         rows = ShowRows(back.pool)
-        carrier = Carrier(back.stock, back.log)
+        projector = Projector(back.stock, back.log)
         for show in await rows.active():
             if show.over and not show.doubted:
                 continue
             await back.rebuilder.rebuild(show.id)
-            await carrier.carry(await rows.read_state(show.id))
+            await projector.project(await rows.read_state(show.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +156,13 @@ class _Told:
     """What viewers were told of a show, and the way to tell them; see `ledger.repair.TellPort`."""
 
     log: ShowLog
-    carrier: Carrier
+    projector: Projector
 
     async def read_state(self, show: ShowId) -> ShowState | None:
         return await self.log.read_state(show)
 
-    async def carry(self, state: ShowState) -> object:
-        return await self.carrier.carry(state)
+    async def project(self, state: ShowState) -> object:
+        return await self.projector.project(state)
 
 
 @asynccontextmanager
@@ -201,7 +201,7 @@ async def repair_ledger(
             settler=back.settler,
             work=back.worker.run_once,
             providers=books_of(back.providers),
-            states=_Told(back.log, Carrier(back.stock, back.log)),
+            states=_Told(back.log, Projector(back.stock, back.log)),
             extent=extent,
             give_back_max=give_back_max,
         )

@@ -39,7 +39,7 @@ class Comeback(Person):
 
 
 class Buyer(users.Buyer):
-    """Buys right through the storms; his keys keep their answers."""
+    """Buys right through the storms; their keys keep their answers."""
 
     weight = 1
 

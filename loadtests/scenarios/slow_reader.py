@@ -28,7 +28,7 @@ class Stalled(Person):
     weight = 1
     wait_time = constant(1)
     receive_bytes = SMALL_BUFFER
-    latency_name = "publication latency, stalled"  # his own; the others' must not rise
+    latency_name = "publication latency, stalled"  # their own; the others' must not rise
 
     @task
     def stall(self) -> None:

@@ -159,7 +159,7 @@ class Stage:
         return offer
 
     async def viewer(self, sub: str = "") -> Wire:
-        """Connect a viewer with a name of his own."""
+        """Connect a viewer with a name of their own."""
         sub = sub or f"v{uuid4().hex[:10]}"
         token = self.service.token(Role.VIEWER, sub, self.show)
         return await join(self.service.socket_url, token, self.show)

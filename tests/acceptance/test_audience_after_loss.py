@@ -56,7 +56,7 @@ async def stage(served: Service) -> AsyncIterator[Stage]:
 
 
 class Presence(ClientEventHandler):  # type: ignore[misc]  # the SDK has no types
-    """Whether one viewer is in; `lost`: he will not come back by himself."""
+    """Whether one viewer is in; `lost`: they will not come back by themselves."""
 
     def __init__(self) -> None:
         self.joined = asyncio.Event()
@@ -160,7 +160,7 @@ async def start_empty(valkey: Valkey) -> None:
 
 @pytest.mark.parametrize("lose", [flush, start_empty])
 async def test_audience_comes_back_by_itself(stage: Stage, own_valkey: Valkey, lose: Any) -> None:
-    """Nobody is told anything final, whether he was in or comes just then."""
+    """Nobody is told anything final, whether they were in or comes just then."""
     async with audience(stage) as here:
         for one in here:
             one.joined.clear()

@@ -1,7 +1,7 @@
 """Bad input gets the contract's answer, and nobody else notices.
 
-Method: beside every offender a bystander is connected to the same gateway; after the fault he still
-buys on that connection, and at the end the audit holds.
+Method: beside every offender a bystander is connected to the same gateway; after the fault they
+still buys on that connection, and at the end the audit holds.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def _hold(offer: str, /, **change: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 async def bystander(stage: Stage) -> AsyncIterator[Wire]:
-    """Somebody who has nothing to do with it: connected before the fault, he buys after it."""
+    """Somebody who has nothing to do with it: connected before the fault, they buy after it."""
     offer = await stage.offer(1)
     async with await stage.viewer() as wire:
         yield wire
@@ -117,7 +117,7 @@ async def test_unknown_show_refuses_the_connection(service: Service) -> None:
 
 
 async def test_hold_of_another_buyer_is_not_found(stage: Stage) -> None:
-    """His key is no key of mine: release and checkout say 1404, and his hold stays."""
+    """Their key is no key of mine: release and checkout say 1404, and their hold stays."""
     offer = await stage.offer(5)
     async with await stage.viewer() as owner, await stage.viewer() as thief:
         held = await owner.hold(offer)

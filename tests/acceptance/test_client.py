@@ -231,7 +231,7 @@ async def test_reader_who_falls_behind_is_disconnected(monkeypatch: pytest.Monke
 
 
 async def test_nobody_who_reads_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever only calls is not disconnected for what he never wanted to hear."""
+    """Whoever only calls is not disconnected for what they never wanted to hear."""
     monkeypatch.setattr(aio, "NEWS_MAX", 5)
     script = Script({"time.now": lambda data: {}})
     async with server(script), connected(script.url) as client:

@@ -181,7 +181,7 @@ async def test_announcement_and_slow_mode_reach_viewers(
 async def test_fourth_pin_is_refused_in_words(
     visitors: Visitors, stage: Stage, host_token: str
 ) -> None:
-    """Nothing is dropped behind the host's back: he is told which three are pinned."""
+    """Nothing is dropped behind the host's back: they are told which three are pinned."""
     for title in ("Second", "Third", "Fourth"):
         await add_product(stage, title)
     console = await open_console(visitors, stage, host_token)

@@ -18,7 +18,7 @@ BUYER = Path(__file__).parents[2] / "examples" / "buyer.py"
 async def test_buyer_waits_buys_and_prints_the_order(
     service: Service, stage: Stage, guest: bool
 ) -> None:
-    """He is there before the offer opens; the order that he prints is the ledger's."""
+    """They are there before the offer opens; the order that they print is the ledger's."""
     offer = await stage.offer(10, opened=False, guests=True)
     token = [] if guest else [service.token(Role.VIEWER, "buyer", stage.show)]
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}

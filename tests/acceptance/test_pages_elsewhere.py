@@ -95,7 +95,7 @@ async def service(shop: str) -> AsyncIterator[Service]:
 async def test_page_of_an_allowed_origin_lives_without_a_backend(
     browser: Browser, service: Service, shop: str
 ) -> None:
-    """It gets a guest's token, reads his orders and errors, and has both ways to listen."""
+    """It gets a guest's token, reads their orders and errors, and has both ways to listen."""
     page = await browser.new_page()
     await page.goto(shop)
     seen = await page.evaluate(VISIT, service.url)

@@ -221,7 +221,7 @@ async def test_wrong_token_is_refused_in_words(visitors: Visitors) -> None:
 async def test_moderation_reaches_every_page(
     visitors: Visitors, stage: Stage, host_token: str
 ) -> None:
-    """A deleted line goes from all pages; a shadow-banned person alone sees his own lines."""
+    """A deleted line goes from all pages; a shadow-banned person alone sees their own lines."""
     console = await open_console(visitors, stage, host_token)
     noisy, quiet = await open_viewer(visitors, stage), await open_viewer(visitors, stage)
 

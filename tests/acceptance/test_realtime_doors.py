@@ -86,7 +86,7 @@ def small(valkey: Valkey, options: list[str]) -> Iterator[Spawned]:
 
 
 async def test_client_behind_a_named_proxy_is_bounded(proxied: Spawned, door: str) -> None:
-    """429 with Retry-After beyond the burst; what he writes left of his address is nothing."""
+    """429 with Retry-After beyond the burst; what they write left of their address is nothing."""
     welcome = WELCOME[door]
     spoofs = [f"198.51.100.{number}, 203.0.113.9" for number in range(BURST)]
     assert await statuses(proxied, door, *spoofs) == [welcome] * BURST

@@ -150,7 +150,7 @@ async def test_offer_opens_and_closes_by_the_clock(stage: Stage) -> None:
 
 
 async def test_reload_brings_back_what_the_buyer_has(stage: Stage) -> None:
-    """A second connection of the same person sees his hold in the connect answer."""
+    """A second connection of the same person sees their hold in the connect answer."""
     offer = await stage.offer(4)
     async with await stage.viewer("bob") as before:
         held = await before.hold(offer)

@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope=
 async def test_line_of_the_host_has_a_mark_that_nobody_can_type(
     visitors: Visitors, stage: Stage, host_token: str
 ) -> None:
-    """The badge stands beside the host's line alone; a viewer who calls himself so is refused."""
+    """The badge stands beside the host's line alone; a viewer who calls themselves so is
+    refused."""
     console = await open_console(visitors, stage, host_token)
     viewer, other = await open_viewer(visitors, stage), await open_viewer(visitors, stage)
 
@@ -51,7 +52,7 @@ async def test_line_of_the_host_has_a_mark_that_nobody_can_type(
 async def test_link_of_somebody_else_is_asked_about(
     visitors: Visitors, stage: Stage, service: Service
 ) -> None:
-    """Refused, the visitor stays who he is; agreed to, he becomes the other."""
+    """Refused, the visitor stays who they are; agreed to, they become the other."""
     ann, mallory = (service.token(Role.VIEWER, sub, stage.show) for sub in ("ann", "mallory"))
     connected = "body[data-connection=connected]"
     page = await visitors.open(f"{stage.watch}#token={ann}", wait_for=connected)

@@ -217,7 +217,7 @@ class BadDay:
     # Sockets
 
     async def _flood(self, fault: Fault) -> None:
-        """Rubbish of one kind, from who dials again whenever he is cut off."""
+        """Rubbish of one kind, from who dials again whenever they are cut off."""
         first, again = RUBBISH[fault.which % len(RUBBISH)]
         chunk = again * (RUBBISH_BYTES // len(again))
         with suppress(TimeoutError):

@@ -23,7 +23,7 @@ Command = dict[str, object]
 
 @dataclass
 class HostileBuyer:
-    """One person. `keys`: every key he ever used."""
+    """One person. `keys`: every key they ever used."""
 
     url: str
     token: str

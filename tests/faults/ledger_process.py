@@ -13,7 +13,7 @@ import redis.asyncio
 from live.domain.channels import Channel
 from live.domain.events import Event
 from live.domain.ids import ShowId
-from live.hosting.carry import Carrier
+from live.hosting.projector import Projector
 from live.keeping.keeper import Keeper
 from live.ledger.db.pool import open_pool
 from live.ledger.settle.rebuild import rebuild_show
@@ -53,8 +53,8 @@ async def run(what: str, database_url: str, redis_url: str, show: ShowId) -> Non
     elif what == "keep":
         log = ShowLog(redis_url)
         await log.open()
-        carrier = Carrier(engine, log)
-        keeper = Keeper(pool, carrier, backlog=outbox, rebuild=on_mismatch, renew=on_mismatch)
+        projector = Projector(engine, log)
+        keeper = Keeper(pool, projector, backlog=outbox, rebuild=on_mismatch, renew=on_mismatch)
         await keeper.run(asyncio.Event())
     else:
         await settler.run(asyncio.Event())

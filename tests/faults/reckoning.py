@@ -34,7 +34,7 @@ def faults_of(
     """Where the ledger does not keep what the buyers were told.
 
     `units`: by offer, how many there were. `hostile`: the keys of each person who believes nothing
-    that he is told; he has `limit` units of an offer at most.
+    that they are told; they have `limit` units of an offer at most.
     """
     kept = [order for order in orders if order.state not in ("rejected", "cancelled")]
     by_hold = Counter(order.hold for order in kept)

@@ -15,12 +15,12 @@ from live.tools.bench.offer import OFFER
 from tests.support.servers import Postgres, Valkey
 from tests.support.wire import Wire, join
 
-PATIENCE_SECONDS = 0.5  # of a client; what he waits for does not come before he has given up
+PATIENCE_SECONDS = 0.5  # of a client; what they wait for does not come before they have given up
 REPEATS_SECONDS = 20
 
 
 async def viewer(stage: BenchStage, side: Side) -> Wire:
-    """Join the show as a person of his own."""
+    """Join the show as a person of their own."""
     auth = Authenticator(stage.secret, guests=Guests.OFF)
     token = auth.mint(role=Role.VIEWER, sub=uuid4().hex, shows=(ALL_SHOWS,), ttl=600)
     return await join(f"ws://127.0.0.1:{side.port}/connection/websocket", token, stage.show)

@@ -219,7 +219,7 @@ async def test_dead_node_costs_its_own_shows_only(
 
 
 async def test_viewers_of_a_log_that_went_back_start_over(cluster: Cluster) -> None:
-    """Offsets that the old primary gave out are given out again: nobody may keep his position."""
+    """Offsets that the old primary gave out are given out again: nobody may keep their position."""
     here, there = (cluster.show_on(node) for node in cluster.primaries[:2])
     async with AsyncExitStack() as stack:
         opened = (gateway(cluster.url, show) for show in (here, there))

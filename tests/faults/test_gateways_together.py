@@ -132,7 +132,7 @@ async def test_mute_and_shadow_ban_count_on_all_gateways(
 async def test_log_out_and_ban_close_sockets_everywhere(
     pair: tuple[Service, Service], stage: Stage
 ) -> None:
-    """Both sockets of the person, nobody else's; a ban keeps him out."""
+    """Both sockets of the person, nobody else's; a ban keeps them out."""
     show = stage.show
     other = await enter(pair[1], show, "ann")
     for act, sub in (("logout", "lea"), ("ban", "max")):

@@ -51,7 +51,7 @@ async def test_dead_redis_does_not_undo_a_command(
     """Answered in time with a note; Postgres has it, and reading still works."""
     await set_stage(pool, show)
     async with open_stage(pool, own_valkey.url) as stage:
-        await stage.carrier.carry(await ShowRows(pool).read_state(show), fresh=True)
+        await stage.projector.project(await ShowRows(pool).read_state(show), fresh=True)
         own_valkey.kill()
 
         began = time.monotonic()
@@ -91,7 +91,7 @@ async def test_chat_without_redis_asks_for_a_repeat(
         expires_at=None,
     )
     async with open_stage(pool, own_valkey.url) as stage:
-        await stage.carrier.carry(await ShowRows(pool).read_state(show), fresh=True)
+        await stage.projector.project(await ShowRows(pool).read_state(show), fresh=True)
         own_valkey.kill()
 
         with pytest.raises(Busy):
@@ -108,7 +108,7 @@ async def test_dead_postgres_is_a_passing_failure(
     try:
         await set_stage(pool, show)
         async with open_stage(pool, redis_url) as stage:
-            await stage.carrier.carry(await ShowRows(pool).read_state(show), fresh=True)
+            await stage.projector.project(await ShowRows(pool).read_state(show), fresh=True)
             own_postgres.close()
             failed = await stage.call("POST", f"/v1/shows/{show}/start")
             own_postgres.start("fsync=off")

@@ -83,7 +83,7 @@ class Hostile:
 
         async def send(command: Callable[[Caller], Awaitable[object]], who: Caller) -> None:
             try:
-                with suppress(CallError):  # whatever he is told is his business
+                with suppress(CallError):  # whatever they are told is their business
                     await command(who)
             except Exception as error:
                 self.broken.append(error)

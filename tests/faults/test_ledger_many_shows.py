@@ -48,10 +48,10 @@ async def shows(pool: Pool, own_valkey: Valkey, show: ShowId) -> list[ShowId]:
         for name in names:
             await ShowRows(pool).create(new_show(name), HOST)
             state = await ShowRows(pool).start(name, HOST)
-            await stage.carrier.carry(state, fresh=True)
+            await stage.projector.project(state, fresh=True)
             new = offer()
             await OfferRows(pool).create(name, new, HOST)
-            await stage.carrier.carry(await OfferRows(pool).open(new.id, HOST))
+            await stage.projector.project(await OfferRows(pool).open(new.id, HOST))
     return names
 
 
@@ -136,7 +136,7 @@ async def test_rebuilds_of_one_process_wait_for_each_other(
 async def test_connection_that_nobody_gives_back_is_not_waited_for_for_ever(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool is empty: who asks is refused within a bound, however he asks."""
+    """The pool is empty: who asks is refused within a bound, however they ask."""
     monkeypatch.setattr("live.ledger.db.pool.ACQUIRE_TIMEOUT_SECONDS", 0.05)
     async with make_pool(database_url, size=1) as pool, pool.acquire():
         with pytest.raises(TimeoutError):

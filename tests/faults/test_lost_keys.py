@@ -136,7 +136,7 @@ async def asked_meanwhile(
 async def test_limit_holds_from_the_loss_of_the_records_on(
     stage: Stage, database_url: str, redis_url: str, show: ShowId
 ) -> None:
-    """Who has what he may gets nothing more before his records are there again."""
+    """Who has what they may gets nothing more before their records are there again."""
     await on_sale(stage, show, quantity=9)  # two for each
     async with settling(database_url, redis_url):
         await stage.stock.hold(show, ANN, KEY, one(qty=2))
@@ -153,7 +153,7 @@ async def test_limit_holds_from_the_loss_of_the_records_on(
 async def test_line_stays_as_it_was_from_the_loss_of_the_records_on(
     stage: Stage, database_url: str, redis_url: str, show: ShowId
 ) -> None:
-    """Who waits and asks again has one place, the one that he had."""
+    """Who waits and asks again has one place, the one that they had."""
     offer, (ben, cleo) = await on_sale(stage, show, quantity=2), (BuyerId(b"b" * 16), ANN)
     rows, owner = WaitlistRows(stage.pool), BuyerId(b"o" * 16)
 

@@ -1,5 +1,5 @@
 """Money at the edges of a sale: a hold that ends just as it is paid, an offer that closes in the
-middle of the rush. Whichever comes first, each buyer has his order or his money, never both or
+middle of the rush. Whichever comes first, each buyer has their order or their money, never both or
 none.
 """
 
@@ -200,11 +200,11 @@ async def test_close_in_the_middle_of_a_rush_honours_what_was_held(rush: Sale) -
            FROM offers f JOIN products p USING (sku)"""
     )
     assert tuple(row) == (sold, sold, sold)
-    await carry_close(rush)
+    await project_close(rush)
     await assert_sound(rush)
 
 
-async def carry_close(sale: Sale) -> None:
+async def project_close(sale: Sale) -> None:
     """As the keeper does with the version that the close made."""
     (terms,) = (await read_show_stock(sale.pool, sale.show)).offers
     await sale.stock.apply_offer(terms)

@@ -171,7 +171,7 @@ async def rebuild(sale: Sale) -> None:
     """As the keeper does, and as gateways hear of it: the show is in another life."""
     rebuilder = Rebuilder(sale.pool, stock=sale.stock, outbox=sale.outbox, settler=sale.settler)
     assert await rebuilder.rebuild(sale.show)
-    room = sale.rooms.rooms[sale.show]
+    room = sale.followed.followed[sale.show]
     assert room.state is not None
     epoch = await sale.pool.fetchval("SELECT stock_epoch FROM shows")
     room.state = replace(room.state, stock_epoch=epoch)

@@ -111,5 +111,5 @@ async def test_viewers_resume_on_another_worker_without_a_gap(
         assert viewer.offsets == list(range(1, PUBLICATIONS + 1))
         assert viewer.lost_positions == 0
     told = {code for viewer in viewers for code in viewer.ended_with}
-    # Who has seen everything before the spread drain reaches him was told nothing.
+    # Who has seen everything before the spread drain reaches them was told nothing.
     assert told <= ({None} if signal_sent is signal.SIGKILL else {3001})

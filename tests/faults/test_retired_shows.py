@@ -60,7 +60,7 @@ async def sold_and_over(stage: Stage, show: ShowId) -> None:
         await stage.log.publish(Channel(kind, show), event)
     await stage.log.add_reaction(show, "heart")
     await stage.chat.load_bans(show)
-    await stage.carrier.carry(await ShowRows(stage.pool).end(show, HOST))
+    await stage.projector.project(await ShowRows(stage.pool).end(show, HOST))
 
 
 async def test_show_that_is_over_leaves_redis(
@@ -83,7 +83,7 @@ async def test_show_that_is_over_leaves_redis(
 async def test_late_word_to_a_buyer_of_a_show_that_is_gone_stays_for_a_day(
     stage: Stage, show: ShowId
 ) -> None:
-    """A refund is told on his log, which is all that there is of the show then."""
+    """A refund is told on their log, which is all that there is of the show then."""
     event = AnnouncementEvent(at=1, text="your money came back", until=None)
     await stage.log.publish(Channel(ChannelKind.PERSONAL, show, ANN), event)
 

@@ -114,7 +114,8 @@ async def test_viewers_read_no_name_of_the_shop(pair: Pair, stage: Stage) -> Non
 
 
 async def test_shadow_ban_is_not_seen_by_its_victim(pair: Pair, stage: Stage) -> None:
-    """His line comes to all of his tabs on the channel on which lines come, and to nobody else."""
+    """Their line comes to all of their tabs on the channel on which lines come, and to nobody
+    else."""
     show = stage.show
     await moderate(stage, "shadow_ban", "mia")
     async with (
@@ -158,7 +159,7 @@ async def test_moderator_cannot_shut_the_host_out(pair: Pair, stage: Stage) -> N
 
 
 async def test_logged_out_person_stays_out_on_every_gateway(pair: Pair, stage: Stage) -> None:
-    """His sockets close, his token opens nothing more, over HTTP neither; a new one does."""
+    """Their sockets close, their token opens nothing more, over HTTP neither; a new one does."""
     show = stage.show
     old = pair[0].token(Role.VIEWER, "kim", show)
     sockets = [await join(service.socket_url, old, show) for service in pair]

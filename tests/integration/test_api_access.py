@@ -258,7 +258,7 @@ async def test_user_is_logged_out_by_his_whole_name(stage: Stage) -> None:
     for sub, path in (("ada", "ada"), ("shop|7/ß", "shop%7C7/%C3%9F")):
         answer = await stage.call("POST", f"/v1/users/{path}/logout")
         assert answer.status_code == 200
-        assert stage.kicks[-1].person == buyer_of(sub, secret=SECRET).hex()
+        assert stage.disconnects[-1].person == buyer_of(sub, secret=SECRET).hex()
     assert (await stage.call("POST", "/v1/users/a%0Ab/logout")).status_code == 404
 
 
@@ -291,7 +291,7 @@ async def place_order(stage: Stage, show: ShowId) -> str:
 
 
 async def test_orders_are_seen_by_their_buyer_and_their_hosts(stage: Stage, show: ShowId) -> None:
-    """A viewer's list is his own; another's order does not exist for him."""
+    """A viewer's list is their own; another's order does not exist for them."""
     await set_stage(stage.pool, show)
     order = await place_order(stage, show)
     path = f"/v1/orders/{order}"

@@ -193,7 +193,7 @@ BAD: list[tuple[str, str, Any, str]] = [
         {"action": "unban", "sub": "a", "seconds": 5},
         "seconds",
     ),
-    ("POST", "/v1/shows/{show}/moderation", {"action": "kick", "sub": "ada"}, "action"),
+    ("POST", "/v1/shows/{show}/moderation", {"action": "disconnect", "sub": "ada"}, "action"),
     ("GET", "/v1/products?limit=0", None, "limit"),
     ("GET", "/v1/products?limit=201", None, "limit"),
     ("GET", "/v1/products?limit=٣", None, "limit"),

@@ -190,7 +190,7 @@ async def test_refused_post_gives_its_key_back(stage: Stage, show: ShowId) -> No
 
 
 async def test_audit_log_is_paged(stage: Stage, show: ShowId) -> None:
-    """Pages of two give every action once, in order, with the caller and his address."""
+    """Pages of two give every action once, in order, with the caller and their address."""
     await begin(stage, show)
     found: list[dict[str, Any]] = []
     cursor = ""

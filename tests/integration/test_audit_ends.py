@@ -68,7 +68,7 @@ async def test_refused_refund_that_another_made_good_is_not_paid_again(sale: Sal
 
 
 async def test_refused_refund_stays_the_hosts(sale: Sale) -> None:
-    """He may have paid it back otherwise: a repair does not ask for it, and goes on telling."""
+    """They may have paid it back otherwise: a repair does not ask for it, and goes on telling."""
     await refuse_refund(sale, 500, key="first")
 
     assert await mend(sale) == []

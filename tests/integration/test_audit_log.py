@@ -143,14 +143,17 @@ async def test_log_out_is_in_the_log_of_shows_on_air(stage: Stage, show: ShowId)
 
     done = await stage.call("POST", "/v1/users/ada/logout", shows=[show])
 
-    assert (done.status_code, [kick.show for kick in stage.kicks]) == (200, [show])
+    assert (done.status_code, [disconnect.show for disconnect in stage.disconnects]) == (
+        200,
+        [show],
+    )
     row = (await read_all(stage, show, limit=50))[-1]
     assert (row["action"], orjson.loads(row["detail"])) == ("user.logout", {"sub": "ada"})
     assert "user.logout" not in [row["action"] for row in await read_all(stage, other, limit=50)]
 
 
 async def test_moderators_actions_bear_their_names(stage: Stage, show: ShowId) -> None:
-    """What a moderator does is in the log that hosts read, and he does not read it."""
+    """What a moderator does is in the log that hosts read, and they do not read it."""
     await begin(stage, show)
     body = {"action": "mute", "sub": "ada"}
     done = await stage.call("POST", f"/v1/shows/{show}/moderation", body, role=Role.MODERATOR)

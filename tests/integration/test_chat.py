@@ -30,7 +30,7 @@ async def stage(pool: Pool, redis_url: str, show: ShowId) -> AsyncIterator[Stage
     """A show on air."""
     async with open_stage(pool, redis_url) as opened:
         await set_stage(pool, show)
-        await opened.carrier.carry(await ShowRows(pool).start(show, HOST), fresh=True)
+        await opened.projector.project(await ShowRows(pool).start(show, HOST), fresh=True)
         yield opened
 
 
@@ -124,7 +124,7 @@ async def test_only_named_people_write_and_only_to_chat(stage: Stage, show: Show
 
 async def test_nobody_writes_to_a_show_that_is_over_or_unknown(stage: Stage, show: ShowId) -> None:
     """The chat ends with the show."""
-    await stage.carrier.carry(await ShowRows(stage.pool).end(show, HOST))
+    await stage.projector.project(await ShowRows(stage.pool).end(show, HOST))
 
     with pytest.raises(Conflict):
         await say(stage, show, "ada", "hello?")
@@ -182,7 +182,7 @@ async def test_words_that_differ_in_marks_are_two(
 
 
 async def test_name_of_the_staff_is_the_staffs(stage: Stage, show: ShowId) -> None:
-    """A viewer is refused it; a host's line says by its role who he is, whatever his name."""
+    """A viewer is refused it; a host's line says by its role who they are, whatever their name."""
     with pytest.raises(BadField, match="name"):
         await say(stage, show, "ada", "Write to me", name="Höst ✔")
 
@@ -203,7 +203,7 @@ async def test_name_of_the_staff_is_the_staffs(stage: Stage, show: ShowId) -> No
 async def test_slow_mode_counts_for_viewers(stage: Stage, show: ShowId) -> None:
     """The second message waits; hosts do not."""
     rows = ShowRows(stage.pool)
-    await stage.carrier.carry(await rows.patch(show, ShowPatch(slow_mode_seconds=30), HOST))
+    await stage.projector.project(await rows.patch(show, ShowPatch(slow_mode_seconds=30), HOST))
 
     await say(stage, show, "ada", "one")
     with pytest.raises(Busy) as caught:

@@ -76,11 +76,11 @@ async def test_declined_hold_is_held_again_until_its_old_deadline(sale: Sale) ->
     await sale.pay(ada, hold, "tok_decline")
 
     assert (await sale.stock.buyer_state(sale.show, ada.buyer)).holds == (before,)
-    assert "payment.failed" not in sale.told.types(ada.buyer)  # he read it in the answer
+    assert "payment.failed" not in sale.told.types(ada.buyer)  # they read it in the answer
 
 
 async def test_decline_after_processing_is_told_and_the_hold_is_held_again(sale: Sale) -> None:
-    """The bank says no after the buyer was answered: his channel says so, and he may retry."""
+    """The bank says no after the buyer was answered: their channel says so, and they may retry."""
     ada, key = viewer(), new_key()
     assert ada.buyer is not None
     hold = await sale.hold(ada)
@@ -208,9 +208,9 @@ async def test_another_buyers_hold_is_not_found(sale: Sale) -> None:
 
 async def test_hold_that_a_rebuild_did_not_find_is_lost(sale: Sale) -> None:
     """After Redis lost data an unknown hold may be one of the lost: the buyer is told so."""
-    state = sale.rooms.rooms[sale.show].state
+    state = sale.followed.followed[sale.show].state
     assert state is not None
-    sale.rooms.rooms[sale.show].state = replace(state, stock_epoch=2)
+    sale.followed.followed[sale.show].state = replace(state, stock_epoch=2)
     answer = await sale.pay(viewer(), new_key())
     assert answer.outcome is Outcome.HOLD_LOST
     assert await sale.payment_states() == []
@@ -248,7 +248,8 @@ async def test_provider_down_is_processing_and_finished_later(sale: Sale) -> Non
 
 
 async def test_first_paid_sells_to_who_paid_first(rush: Sale) -> None:
-    """Units go to paid buyers only; who comes after the last one is told before he is charged."""
+    """Units go to paid buyers only; who comes after the last one is told before they are
+    charged."""
     buyers = [viewer() for _ in range(2)]
     bought = [await rush.buy(buyer, key=new_key()) for buyer in buyers]
     late = await rush.buy(viewer(), key=new_key())
@@ -270,7 +271,7 @@ async def test_first_paid_race_voids_the_losers(rush: Sale) -> None:
 
 
 async def test_first_paid_repeat_tells_the_same_order_though_sold_out(rush: Sale) -> None:
-    """The buyer of the last unit asks again: his order, not `sold_out`."""
+    """The buyer of the last unit asks again: their order, not `sold_out`."""
     ada, key = viewer(), new_key()
     await rush.buy(viewer(), key=new_key())
     first = await rush.buy(ada, key=key)

@@ -101,7 +101,7 @@ async def test_direct_purchase_of_other_units_is_a_conflict(sale: Sale) -> None:
 
 
 async def test_hold_that_is_being_paid_cannot_be_released(sale: Sale) -> None:
-    """The buyer reads `processing`, and his payment ends as an order."""
+    """The buyer reads `processing`, and their payment ends as an order."""
     ada = viewer()
     hold = await sale.hold(ada)
     await authorised(sale, ada, hold)

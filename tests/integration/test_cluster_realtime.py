@@ -94,9 +94,9 @@ async def test_one_gateway_serves_shows_of_all_nodes(halls: list[Hall], cluster:
     assert len(follower._subscribers._stations) == len(cluster.primaries)
 
 
-async def test_kick_reaches_gateways_of_all_nodes(halls: list[Hall]) -> None:
+async def test_disconnect_reaches_gateways_of_all_nodes(halls: list[Hall]) -> None:
     """The control channel is in a slot of its own, and all gateways hear it."""
-    await halls[0].gateway.log.kick(buyer_of("ann", secret=KEY), codes.FORCED)
+    await halls[0].gateway.log.disconnect(buyer_of("ann", secret=KEY), codes.FORCED)
 
     for hall in halls:
         await hall.phone.until(lambda phone: phone.closed)

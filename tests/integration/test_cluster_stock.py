@@ -163,7 +163,7 @@ async def test_slot_that_moves_in_mid_sale_oversells_nothing(
     assert cluster.owner(moving) is target is not source
     figures = (await sale.engine.figures(moving)).offers[0]
     assert (figures.allotted, figures.sold) == (100_000, 1)
-    # Who was cancelled in the middle of a call may have a hold that he never heard of.
+    # Who was cancelled in the middle of a call may have a hold that they never heard of.
     assert crowd.held <= figures.held <= crowd.held + 20
     for each in (sale, sales[1]):
         await each.settle()

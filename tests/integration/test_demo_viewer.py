@@ -1,7 +1,8 @@
-"""A simulated viewer against a scripted server on a real socket: what he repeats, believes, counts.
+"""A simulated viewer against a scripted server on a real socket: what they repeat, believes,
+counts.
 
 The script does what a healthy service does not do on demand: it loses answers, is busy, throws
-people out. Method: one viewer, one script, then his record.
+people out. Method: one viewer, one script, then their record.
 """
 
 import asyncio
@@ -80,7 +81,7 @@ class Played:
 async def play(
     script: Script, plan: Plan, *, done: Callable[[Stage], object] = lambda stage: stage.told
 ) -> Played:
-    """One viewer through an opening, until `done`; then he leaves."""
+    """One viewer through an opening, until `done`; then they leave."""
     async with server(script):
         stage = Stage(
             url=script.url,
@@ -255,7 +256,7 @@ async def test_sold_out_buyer_pays_what_the_waitlist_grants() -> None:
 
 
 async def test_units_beyond_the_limit_are_noticed() -> None:
-    """A server that lets a buyer hold more than the limit is found out by the buyer himself."""
+    """A server that lets a buyer hold more than the limit is found out by the buyer themselves."""
     script = Script({"offer.hold": held, "hold.checkout": confirmed})
 
     played = await play(
@@ -292,7 +293,7 @@ async def test_error_is_a_refusal_and_not_repeated() -> None:
 
 
 async def test_hold_without_an_end_is_unknown() -> None:
-    """Told to stop with a question open, the viewer says that he does not know."""
+    """Told to stop with a question open, the viewer says that they do not know."""
 
     def silent(data: Json) -> Json:
         raise Hang

@@ -62,7 +62,8 @@ async def test_moderator_hears_of_orders_without_amounts(redis_url: str, show: S
 
 
 async def test_moderator_cannot_ask_for_the_hosts_log(redis_url: str, show: ShowId) -> None:
-    """However he subscribes, `desk:` is the log without money; the log's own name is no channel."""
+    """However they subscribe, `desk:` is the log without money; the log's own name is no
+    channel."""
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         moderator, _ = await shop.connect("moderator:mo")

@@ -47,7 +47,7 @@ class Link:
     def mend(self) -> None:
         self._whole.set()
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def project(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65_536):
                 await self._whole.wait()
@@ -66,7 +66,7 @@ async def link_to(path: str) -> AsyncIterator[Link]:
 
     async def come(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, there = await asyncio.open_unix_connection(path)
-        for work in (link.carry(reader, there), link.carry(back, writer)):
+        for work in (link.project(reader, there), link.project(back, writer)):
             tasks.add(asyncio.create_task(work))
 
     server = await asyncio.start_server(come, "127.0.0.1", 0)

@@ -1,7 +1,7 @@
 """Engines as root, as an ordinary user, and where a parent is watched instead of signalled.
 
 Method: as root, the command is run once more as `nobody`, from a copy of the environment where the
-checkout is closed to him.
+checkout is closed to them.
 """
 
 import importlib.util
@@ -81,7 +81,7 @@ def _copy_environment(target: Path) -> None:
 
 @as_root
 def test_ordinary_user_needs_no_root(scratch: Path) -> None:
-    """A user without rights gets both engines, in his own directories, and they end with him."""
+    """A user without rights gets both engines, in their own directories, and they end with them."""
     entry = pwd.getpwnam("nobody")
     user = User(entry.pw_uid, entry.pw_gid)
     place = scratch / uuid4().hex[:8]

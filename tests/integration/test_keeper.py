@@ -64,7 +64,7 @@ async def keeping(
         for _ in range(count):
             keeper = Keeper(
                 stage.pool,
-                stage.carrier,
+                stage.projector,
                 backlog=stream,
                 rebuild=rebuild or Rebuilds(),
                 renew=Rebuilds(),
@@ -95,10 +95,10 @@ async def on_sale(stage: Stage, show: ShowId, *, on_hand: int = 10, **terms: Any
     new = offer(**terms)
     await set_stage(stage.pool, show, on_hand=on_hand)
     shows, offers = ShowRows(stage.pool), OfferRows(stage.pool)
-    await stage.carrier.carry(await shows.read_state(show), fresh=True)
+    await stage.projector.project(await shows.read_state(show), fresh=True)
     await shows.start(show, HOST)
     await offers.create(show, new, HOST)
-    await stage.carrier.carry(await offers.open(new.id, HOST))
+    await stage.projector.project(await offers.open(new.id, HOST))
     return new.id
 
 
@@ -106,7 +106,7 @@ async def hold_for_a_second(stage: Stage, show: ShowId) -> None:
     """Make the hold time of all offers shorter than a host may."""
     await stage.pool.execute("UPDATE offers SET hold_seconds = 1, version = version + 1")
     await stage.pool.execute("UPDATE shows SET version = version + 1 WHERE id = $1", show)
-    await stage.carrier.carry(await ShowRows(stage.pool).read_state(show))
+    await stage.projector.project(await ShowRows(stage.pool).read_state(show))
 
 
 async def test_scheduled_offer_opens_when_its_time_comes(
@@ -206,7 +206,7 @@ async def test_everything_is_told_once_whoever_carries_it(
     async with keeping(stage, stream, count=2):
         for _ in range(3):
             paused = await offers.pause(name, HOST)
-            await asyncio.gather(*(stage.carrier.carry(paused) for _ in range(3)))
+            await asyncio.gather(*(stage.projector.project(paused) for _ in range(3)))
             resumed = await offers.resume(name, HOST)  # left to the keepers
             await heard(stage, show, "offer.opened", version=terms_of(resumed, name).version)
 
@@ -369,7 +369,7 @@ async def leading(
 ) -> AsyncIterator[Keeper]:
     """A keeper that leads what is active now, and does only what the test asks of it."""
     keeper = Keeper(
-        stage.pool, stage.carrier, backlog=stream, rebuild=Rebuilds(), renew=renew or Rebuilds()
+        stage.pool, stage.projector, backlog=stream, rebuild=Rebuilds(), renew=renew or Rebuilds()
     )
     await keeper.lead_once()
     try:

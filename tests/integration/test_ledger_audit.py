@@ -321,7 +321,7 @@ CHARGED = {
 
 @pytest.mark.parametrize("fault", CHARGED)
 async def test_audit_finds_a_wrong_charge(sale: Sale, fault: str) -> None:
-    """A buyer who paid twice, or something else than he ordered, is named."""
+    """A buyer who paid twice, or something else than they ordered, is named."""
     await sale.buy(new_buyer())
     await sale.settle()
     await sale.capture_all()

@@ -24,7 +24,7 @@ async def sale(pool: Pool, redis_url: str, show: ShowId) -> AsyncIterator[Sale]:
     await close_sale(found)
 
 
-async def carry(sale: Sale) -> None:
+async def project(sale: Sale) -> None:
     """As the keeper does where Postgres has a newer version."""
     for terms in (await read_show_stock(sale.pool, sale.show)).offers:
         await sale.engine.apply_offer(terms)
@@ -33,10 +33,10 @@ async def carry(sale: Sale) -> None:
 async def close_offers(sale: Sale) -> None:
     """Close everything through the stream; what was not sold is back at the product."""
     await sale.pool.execute("UPDATE offers SET phase = 'closing', version = version + 1")
-    await carry(sale)
+    await project(sale)
     await sale.engine.close_offers(sale.show)
     await sale.settle()
-    await carry(sale)
+    await project(sale)
 
 
 async def shelf(sale: Sale) -> list[tuple[object, ...]]:
@@ -74,7 +74,7 @@ async def test_units_cancelled_after_the_close_go_back_to_the_product(sale: Sale
            WHERE kind = 'given_back' AND order_id IS NOT NULL ORDER BY offer"""
     )
     assert [row["qty"] for row in moved] == [-2, -3]
-    await carry(sale)
+    await project(sale)
     await assert_sound(sale)
 
 
@@ -91,7 +91,7 @@ async def test_redelivered_cancellation_gives_back_once(sale: Sale) -> None:
     await sale.settle()
 
     assert (await shelf(sale))[0] == ("closed", 0, 0, 0)
-    await carry(sale)
+    await project(sale)
     await assert_sound(sale)
 
 

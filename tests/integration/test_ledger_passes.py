@@ -77,7 +77,7 @@ async def test_entry_may_close_several_offers(
 async def test_expiry_and_grant_are_told_before_ack(
     pool: Pool, outbox: StreamOutbox, show: ShowId
 ) -> None:
-    """The buyer hears of his expired or granted hold on his own channel, with one key each."""
+    """The buyer hears of their expired or granted hold on their own channel, with one key each."""
     offers = await make_show(pool, show, 5)
     await outbox.install(show)
     late, lucky, announce = new_buyer(), new_buyer(), Announced()

@@ -92,7 +92,7 @@ async def test_rebuild_counts_each_hold_once(sale: Sale, redis_url: str) -> None
 
 
 async def test_rebuild_keeps_limits_per_buyer(sale: Sale, redis_url: str) -> None:
-    """Who has bought his ten units cannot buy an eleventh after Redis was wiped."""
+    """Who has bought their ten units cannot buy an eleventh after Redis was wiped."""
     await sale.pool.execute("UPDATE offers SET per_buyer_limit = 2")
     buyer, again = new_buyer("greedy"), new_buyer("greedy")
     await sale.buy(buyer, Line(0, 2))

@@ -182,13 +182,13 @@ def test_grant_takes_back_what_was_given_before(ledger: str, role: str) -> None:
 
 
 def test_owner_is_given_nothing(ledger: str) -> None:
-    """He would lose the right to migrate."""
+    """They would lose the right to migrate."""
     with pytest.raises(EngineError, match="owns the tables"):
         asyncio.run(grant(ledger, "live"))
 
 
 def test_role_with_more_than_it_needs_is_warned_of(valkey: Valkey, ledger: str, role: str) -> None:
-    """It serves, so it is no FIX; an owner who serves by his only account hears nothing."""
+    """It serves, so it is no FIX; an owner who serves by their only account hears nothing."""
     asyncio.run(grant(ledger, role))
     asyncio.run(run(ledger, f"GRANT DELETE ON orders TO {role}"))
 

@@ -107,7 +107,7 @@ async def test_places_in_different_lines_are_kept(sale: Sale) -> None:
 
 
 async def test_units_above_the_limit_of_a_buyer_are_found(sale: Sale) -> None:
-    """Told to a person with the offer, the buyer and what he may have; not while it is being
+    """Told to a person with the offer, the buyer and what they may have; not while it is being
     cancelled."""
     twice = [new_buyer("greedy"), new_buyer("greedy")]
     payments = [await sale.buy(one, Line(SHORT, 2)) for one in twice]

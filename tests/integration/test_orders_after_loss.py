@@ -1,4 +1,5 @@
-"""A buyer's orders at connect when Redis has lost his log: read from the ledger, and only then."""
+"""A buyer's orders at connect when Redis has lost their log: read from the ledger, and only
+then."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -48,7 +49,7 @@ class Ledger:
 
 
 async def test_crowd_of_buyers_reads_its_orders_with_few_queries(sale: Sale) -> None:
-    """Each gets his own and nobody else's, in one query for many."""
+    """Each gets their own and nobody else's, in one query for many."""
     buyers = [viewer() for _ in range(12)]
     for buyer in buyers:
         await sale.pay(buyer, await sale.hold(buyer))
@@ -78,7 +79,7 @@ async def test_buyer_without_a_sale_asks_nothing(sale: Sale) -> None:
 
 
 async def test_buyer_comes_in_without_postgres(sale: Sale) -> None:
-    """What he may do needs no ledger; his orders are there when he comes again."""
+    """What they may do needs no ledger; their orders are there when they come again."""
     buyer = viewer()
     await sale.pay(buyer, await sale.hold(buyer))
 

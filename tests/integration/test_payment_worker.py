@@ -68,7 +68,8 @@ async def test_payment_left_before_confirm_is_confirmed(sale: Sale) -> None:
 
 
 async def test_payment_left_declined_is_told(sale: Sale) -> None:
-    """The buyer learns that his payment failed; the hold is as it was before he began to pay."""
+    """The buyer learns that their payment failed; the hold is as it was before they began to
+    pay."""
     ada = viewer()
     assert ada.buyer is not None
     hold = await sale.hold(ada)
@@ -106,7 +107,7 @@ async def test_late_payment_takes_units_again(brief: Sale) -> None:
 
 
 async def test_late_payment_without_units_is_voided(brief: Sale) -> None:
-    """Paid after the hold expired and everything is gone: no order, no money, and he is told."""
+    """Paid after the hold expired and everything is gone: no order, no money, and they are told."""
     ada = viewer()
     hold = await brief.hold(ada)
     await authorised(brief, ada, hold)
@@ -122,7 +123,7 @@ async def test_late_payment_without_units_is_voided(brief: Sale) -> None:
 
 
 async def test_payment_for_a_released_hold_is_voided(sale: Sale) -> None:
-    """Who gives his hold back while he pays does not get it again behind his back."""
+    """Who gives their hold back while they pay does not get it again behind their back."""
     ada = viewer()
     hold = await sale.hold(ada)
     await authorised(sale, ada, hold)
@@ -132,7 +133,7 @@ async def test_payment_for_a_released_hold_is_voided(sale: Sale) -> None:
 
 
 async def test_unfinished_action_is_voided_after_its_window(sale: Sale) -> None:
-    """A buyer who never comes back from his bank leaves neither money nor units behind."""
+    """A buyer who never comes back from their bank leaves neither money nor units behind."""
     ada = viewer()
     payment = await opened(sale, ada, await sale.hold(ada), "tok_action_required")
     await sale.provider.authorise(authorise_request(payment))
@@ -259,7 +260,8 @@ def held_back() -> float:
 async def test_breaker_spares_buyers_the_wait_for_a_dead_provider(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> None:
-    """Some wait in vain, then nobody does; once it is back everybody gets his order, paid once."""
+    """Some wait in vain, then nobody does; once it is back everybody gets their order, paid
+    once."""
     async with open_sale(
         pool, redis_url, server, show, units=(10,), provider_timeout_seconds=0.5
     ) as sale:

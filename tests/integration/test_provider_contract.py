@@ -35,9 +35,9 @@ class Bench:
     lose: str
     misbehave: Callable[..., Awaitable[None]]
     finish: Callable[[str, str], Awaitable[None]]
-    """(ref, approve | decline): what the buyer does at his bank."""
+    """(ref, approve | decline): what the buyer does at their bank."""
     bank: Callable[[str, str], Awaitable[None]]
-    """(ref, succeeded | failed): what his bank does with refunds, days later."""
+    """(ref, succeeded | failed): what their bank does with refunds, days later."""
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +374,7 @@ async def test_provider_down_is_unknown(strict: Bench) -> None:
 async def test_action_is_finished_by_the_buyer(
     strict: Bench, verb: str, states: set[PaymentState]
 ) -> None:
-    """The answer carries what he must do; afterwards a look-up tells what he did."""
+    """The answer carries what they must do; afterwards a look-up tells what they did."""
     request = wanted(strict.action)
     asked = await strict.provider.authorise(request)
     assert asked.state is PaymentState.ACTION_REQUIRED
@@ -430,7 +430,7 @@ async def test_capture_after_void_and_void_after_capture_are_refused(strict: Ben
 
 
 async def test_void_of_an_unfinished_action_frees_the_buyer(strict: Bench) -> None:
-    """After it he cannot pay any more."""
+    """After it they cannot pay any more."""
     request = wanted(strict.action)
     ref = (await strict.provider.authorise(request)).ref
     voided = await strict.provider.void(money(request, ref=ref))

@@ -1,4 +1,4 @@
-"""A ban keeps a person out of a show, whether or not his connection named the show at once."""
+"""A ban keeps a person out of a show, whether or not their connection named the show at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from live.protocol.codec_sse import SSE
 from tests.integration.test_realtime_join import authenticate, write_chat
 from tests.support.realtime_parts import Phone, dial, gateway
 
-MAX = buyer_of("max", secret="s" * 16)  # as `authenticate` knows him
+MAX = buyer_of("max", secret="s" * 16)  # as `authenticate` knows them
 
 
 class Bans:
@@ -100,12 +100,12 @@ async def test_banned_person_cannot_subscribe_one_way(redis_url: str, show: Show
 
 
 async def test_ban_closes_who_did_not_name_the_show(redis_url: str, show: ShowId) -> None:
-    """He listens to the show, so he is in it; who listens to nothing stays."""
+    """They listen to the show, so they are in it; who listens to nothing stays."""
     async with serving(redis_url, show, Bans()) as made:
         inside, outside = [await connected(made, "viewer:max") for _ in range(2)]
         await inside.ask("subscribe", channel=f"chat:{show}")
 
-        await made.log.kick(MAX, codes.FORCED, show=show)
+        await made.log.disconnect(MAX, codes.FORCED, show=show)
 
         await inside.until(lambda phone: phone.closed)
         assert inside.closed == codes.FORCED
@@ -121,7 +121,7 @@ async def test_ban_closes_who_is_on_the_way_in(redis_url: str, show: ShowId) -> 
         asking = asyncio.ensure_future(phone.ask("subscribe", channel=f"chat:{show}"))
         await asyncio.wait_for(bans.asking.wait(), 5)
 
-        await made.log.kick(MAX, codes.FORCED, show=show)
+        await made.log.disconnect(MAX, codes.FORCED, show=show)
 
         await phone.until(lambda phone: phone.closed)
         assert phone.closed == codes.FORCED

@@ -265,7 +265,7 @@ async def test_recovery_is_bounded(redis_url: str, show: ShowId) -> None:
 
 
 async def test_client_ahead_of_its_new_gateway_recovers(redis_url: str, show: ShowId) -> None:
-    """He comes from a gateway that was quicker: the log decides, not what has arrived here."""
+    """They come from a gateway that was quicker: the log decides, not what has arrived here."""
     async with gateway(redis_url, show) as made:
         followed = await made.follower.follow(show)
         made.follower.topic(followed, "x:room", "room")
@@ -410,8 +410,8 @@ async def _until_viewers(log: ShowLog, show: ShowId, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_kicked_person_is_closed_on_all_gateways(redis_url: str, show: ShowId) -> None:
-    """A log-out or a ban ends his connections everywhere, and nobody else's."""
+async def test_disconnected_person_is_closed_on_all_gateways(redis_url: str, show: ShowId) -> None:
+    """A log-out or a ban ends their connections everywhere, and nobody else's."""
 
     def named(token: str) -> Caller:
         everywhere = frozenset({ALL_SHOWS})
@@ -425,7 +425,7 @@ async def test_kicked_person_is_closed_on_all_gateways(redis_url: str, show: Sho
         ann_here, ann_there, bob = dial(one), dial(two), dial(two)
         for phone, token in ((ann_here, "ann"), (ann_there, "ann"), (bob, "bob")):
             await phone.ask("connect", token=token)
-        await one.log.kick(buyer_of("ann", secret=KEY), codes.FORCED)
+        await one.log.disconnect(buyer_of("ann", secret=KEY), codes.FORCED)
         for phone in (ann_here, ann_there):
             await phone.until(lambda phone: phone.closed)
             assert phone.closed == codes.FORCED

@@ -115,7 +115,7 @@ class Shop:
 async def test_role_decides_the_channels(
     redis_url: str, show: ShowId, token: str, kinds: list[str]
 ) -> None:
-    """One connect subscribes a person to all that is his; pulse alone has no log."""
+    """One connect subscribes a person to all that is their; pulse alone has no log."""
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         _, result = await shop.connect(token)
@@ -219,7 +219,7 @@ async def test_reconnect_recovers_server_side_channels(redis_url: str, show: Sho
 
 
 async def test_personal_event_reaches_its_owner_only(redis_url: str, show: ShowId) -> None:
-    """All his connections, nobody else's."""
+    """All their connections, nobody else's."""
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         tokens = ("viewer:ann", "viewer:ann", "viewer:bob")
@@ -326,7 +326,7 @@ async def test_drain_spreads_shutdown(redis_url: str, show: ShowId) -> None:
 
 
 async def test_reload_outlives_the_old_connection(redis_url: str, show: ShowId) -> None:
-    """A person's old socket goes while his new one is let in; the new one stays and hears all."""
+    """A person's old socket goes while their new one is let in; the new one stays and hears all."""
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         old, _ = await shop.connect("viewer:ann")

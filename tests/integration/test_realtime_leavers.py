@@ -1,4 +1,4 @@
-"""A viewer who left leaves nothing behind, however he went and by whichever door he had come.
+"""A viewer who left leaves nothing behind, however they went and by whichever door they had come.
 
 Method: no garbage collector; objects of our classes and of the servers' beneath us are counted
 after many have come and gone, and after as many more. A cycle shows as one object for each.

@@ -95,7 +95,7 @@ async def test_connection_ends_with_the_show(made: Gateway, show: ShowId) -> Non
 async def test_connection_without_a_named_show_ends_with_it_too(
     made: Gateway, show: ShowId
 ) -> None:
-    """He is in the show whose channel he listens to."""
+    """They are in the show whose channel they listen to."""
     phone = dial(made)
     await phone.ask("connect", token="viewer:ann")
     await phone.ask("subscribe", channel=f"chat:{show}")
@@ -113,7 +113,7 @@ async def test_equal_rights_lose_nothing(made: Gateway, show: ShowId) -> None:
 
 
 async def test_rehearsal_asks_who_is_no_longer_staff(made: Gateway, show: ShowId) -> None:
-    """He came in without its passcode: closed to come back, and then he needs it."""
+    """They came in without its passcode: closed to come back, and then they need it."""
     rehearsed = replace(make_state(show, version=2), status=ShowStatus.REHEARSAL)
     phone = await joined(made, show, "host:ho")
     await made.log.publish_state(rehearsed, None)

@@ -131,7 +131,8 @@ async def stuck_client(found: Served) -> AsyncIterator[Stuck]:
 async def test_slow_reader_is_told_3008_and_owes_little(
     redis_url: str, show: ShowId, front: bool
 ) -> None:
-    """What waits for him is bounded; the close is the last thing he reads. Others lose nothing."""
+    """What waits for them is bounded; the close is the last thing they read. Others lose
+    nothing."""
     closes = slow_closes()
     async with served(redis_url, show, front=front) as found, stuck_client(found) as stuck:
         (session,) = found.hub.sessions()
@@ -148,7 +149,7 @@ async def test_slow_reader_is_told_3008_and_owes_little(
                 owed.append(transport.get_write_buffer_size() + queued)
         assert session.closed, "2.4 MB are more than anybody may owe"
         assert slow_closes() == closes + 1
-        one_more = JOINED_BYTES_MAX  # what put him over the bound, and uvicorn's part in hand
+        one_more = JOINED_BYTES_MAX  # what put them over the bound, and uvicorn's part in hand
         assert max(owed) <= BUFFER_HARD_BYTES + one_more
         end = await asyncio.wait_for(stuck.read_to_the_close(), 10)
         assert end == b"\x88\x06" + (3008).to_bytes(2, "big") + b"slow"

@@ -98,7 +98,7 @@ async def test_event_makes_a_waiting_refund_due(sale: Sale) -> None:
 
 
 async def test_refund_that_fails_comes_back_to_its_host(sale: Sale) -> None:
-    """The order says why, the desk hears of it, no buyer is told that he was paid back."""
+    """The order says why, the desk hears of it, no buyer is told that they were paid back."""
     order = await paid_order(sale)
     await sale.server.misbehave(refunds="failed")
     await ask(sale, order, wish())
@@ -172,7 +172,7 @@ async def test_refund_that_comes_back_later_is_taken_back(sale: Sale, first: int
     await sale.worker.run_once()
 
     assert await look(sale, order) == (OrderState.PAID, 0, [RefundState.FAILED])
-    assert len(await refund_events(sale, buyers=1)) == 1  # he believes that he was paid back
+    assert len(await refund_events(sale, buyers=1)) == 1  # they believe that they were paid back
     report = await proof(sale)
     assert [line for line in report.findings if "its refund failed" not in line] == []
     await ask(sale, order, wish(first))

@@ -35,7 +35,7 @@ async def shelf(sale: Sale) -> list[int]:
 
 async def free_order(sale: Sale, *lines: Line) -> OrderId:
     """An order of these lines that costs nothing."""
-    room = sale.rooms.rooms[sale.show]
+    room = sale.followed.followed[sale.show]
     assert room.state is not None
     free = tuple(replace(one, price_minor=0) for one in room.state.offers)
     room.state = replace(room.state, offers=free)

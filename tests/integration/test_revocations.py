@@ -27,7 +27,7 @@ from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.show_command import Actor
 from live.ledger.hosting.shows import ShowRows
 from live.ledger.housekeeping import keep_house
-from live.showlog.disconnects import Kick
+from live.showlog.disconnects import Disconnect
 from tests.support.api_kit import SECRET, Stage, open_stage
 from tests.support.shows_kit import new_show
 
@@ -43,22 +43,22 @@ class Gateway:
         self.auth = Authenticator(SECRET, guests=Guests.WATCH, revoked=self.revoked)
         self.deaf = deaf
         self.redis_is_away = False
-        self.read: list[Kick] = []
+        self.read: list[Disconnect] = []
         self.news = asyncio.Event()
         self.revoked.on_news = self._take
         self._others = others
         others.append(self)
 
-    def _take(self, kick: Kick) -> None:
-        self.read.append(kick)
+    def _take(self, disconnect: Disconnect) -> None:
+        self.read.append(disconnect)
         self.news.set()
 
-    async def tell(self, kick: Kick) -> None:
+    async def tell(self, disconnect: Disconnect) -> None:
         if self.redis_is_away:
             raise Busy("Redis does not answer")
         for one in self._others:
             if not one.deaf:
-                one.revoked.hear(kick)
+                one.revoked.hear(disconnect)
 
     def refuses(self, token: str) -> bool:
         try:
@@ -107,8 +107,8 @@ async def test_log_out_is_known_without_redis(make: Callable[..., Gateway]) -> N
     async with asyncio.timeout(10):
         await deaf.news.wait()
     assert deaf.refuses(old) and not deaf.refuses(token("bob"))
-    [kick] = deaf.read
-    assert (kick.person, kick.rank) == (_digest("ada").hex(), RANKS[Role.SERVICE])
+    [disconnect] = deaf.read
+    assert (disconnect.person, disconnect.rank) == (_digest("ada").hex(), RANKS[Role.SERVICE])
     assert here.read == deaf.read, "its own sockets are closed at once"
 
 
@@ -139,7 +139,7 @@ async def test_log_out_outlives_every_process(make: Callable[..., Gateway]) -> N
     await late.revoked.open()
 
     assert late.refuses(old) and late.refuses(other)
-    assert not late.refuses(token("bob", ago=9))  # one token of his was meant
+    assert not late.refuses(token("bob", ago=9))  # one token of their was meant
 
 
 async def test_token_of_afterwards_is_good_at_once(make: Callable[..., Gateway]) -> None:
@@ -287,7 +287,7 @@ async def test_session_ends_on_the_server(stage: Stage) -> None:
     assert (await look(stage, cookie)).status_code == 401
     assert (await stage.client.post("/v1/session", json={"token": mine})).status_code == 401
     assert (await look(stage, untouched)).status_code == 200
-    assert {kick.rank for kick in stage.kicks} == {ABOVE_ALL}
+    assert {disconnect.rank for disconnect in stage.disconnects} == {ABOVE_ALL}
 
 
 async def test_log_out_of_a_person_ends_his_sessions(stage: Stage) -> None:

@@ -1,7 +1,7 @@
 """Who may do what to whom: every role against every role, in the own show and in a foreign one.
 
 The table is the rule itself - only downwards, only at home - and the calls are all those that act
-on a person or on what he wrote.
+on a person or on what they wrote.
 """
 
 import itertools
@@ -29,7 +29,7 @@ async def stage(pool: Pool, redis_url: str, show: ShowId) -> AsyncIterator[Stage
     """A show on air."""
     async with open_stage(pool, redis_url) as opened:
         await set_stage(pool, show)
-        await opened.carrier.carry(await ShowRows(pool).start(show, HOST), fresh=True)
+        await opened.projector.project(await ShowRows(pool).start(show, HOST), fresh=True)
         yield opened
 
 
@@ -167,7 +167,7 @@ async def test_rights_end_at_the_shows_border(stage: Stage, show: ShowId, by: Ro
     assert out.status_code == (403 if by is Role.MODERATOR else 404)
     assert await stage.pool.fetchval(rows, show) == before
     assert await stage.pool.fetchval("SELECT count(*) FROM revocations") == 0
-    assert (stage.kicks, stage.banned) == ([], [])
+    assert (stage.disconnects, stage.banned) == ([], [])
 
 
 async def test_old_ban_ends_at_the_door_too(stage: Stage, show: ShowId) -> None:

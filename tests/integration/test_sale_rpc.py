@@ -293,7 +293,7 @@ async def test_checkout_and_order_get_agree(client: Client) -> None:
 
 
 async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None:
-    """Who comes too late waits; the place is told again on repeat, and units come to him."""
+    """Who comes too late waits; the place is told again on repeat, and units come to them."""
     offer, first, late = client.sale.offers[1], viewer(), viewer()
     key, place = uuid(), uuid()
     await client.call(first, "offer.hold", {"offer": offer, "qty": 2, "key": key})

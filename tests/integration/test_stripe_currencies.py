@@ -54,7 +54,7 @@ async def sale(
 
 async def price(sale: Sale, minor: int, currency: str) -> None:
     """Sell the show's offer at this price."""
-    room = sale.rooms.rooms[sale.show]
+    room = sale.followed.followed[sale.show]
     assert room.state is not None
     terms = tuple(replace(one, price_minor=minor, currency=currency) for one in room.state.offers)
     room.state = replace(room.state, offers=terms, currency=currency)

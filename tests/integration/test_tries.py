@@ -87,7 +87,7 @@ async def test_buyer_who_mistypes_and_takes_another_card_notices_nothing(sale: S
 
 
 async def test_new_holds_give_a_buyer_no_new_tries(sale: Sale) -> None:
-    """On any gateway: the ledger counts. Other buyers pay, and an hour later he does again."""
+    """On any gateway: the ledger counts. Other buyers pay, and an hour later they do again."""
     ada = viewer()
     for _ in range(0, DECLINES_PER_BUYER_MAX, 2):
         await decline(sale, ada, await sale.hold(ada), 2)
@@ -133,7 +133,7 @@ async def test_tries_at_once_are_answered_each_for_itself(
 
 
 async def test_crowd_of_guests_of_one_network_shares_its_declines(sale: Sale) -> None:
-    """Each guest has tries of his own, their network has not; nobody else is concerned."""
+    """Each guest has tries of their own, their network has not; nobody else is concerned."""
     client = make_client(sale)
 
     async def pay(address: str, token: str) -> str:
@@ -185,7 +185,7 @@ async def test_key_that_paid_for_another_hold_pays_for_none(sale: Sale) -> None:
 
 
 async def test_guest_cannot_pay_by_invoice(sale: Sale) -> None:
-    """He could order everything and pay nothing. Whoever is signed in can."""
+    """They could order everything and pay nothing. Whoever is signed in can."""
     guest = viewer(guest=True)
     hold = await sale.hold(guest)
     for contact in (CONTACT, None):

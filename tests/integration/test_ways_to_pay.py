@@ -48,7 +48,7 @@ async def rush(
 
 def narrow(sale: Sale, *, show: tuple[str, ...] = (), **offers: tuple[str, ...]) -> None:
     """The host narrows the ways of the show, or of the offers in slots `s0`, `s1`."""
-    room = sale.rooms.rooms[sale.show]
+    room = sale.followed.followed[sale.show]
     assert room.state is not None
     terms = tuple(
         replace(one, providers=offers.get(f"s{one.slot}", ())) for one in room.state.offers
@@ -61,7 +61,7 @@ async def nothing_happened(sale: Sale) -> None:
 
 
 async def test_way_that_the_shop_does_not_take_pays_nothing(cards: Sale) -> None:
-    """Delivery without payment is nothing that a buyer may choose; his hold stays as it was."""
+    """Delivery without payment is nothing that a buyer may choose; their hold stays as it was."""
     ada = viewer()
     hold = await cards.hold(ada, 2)
     with pytest.raises(BadField, match=r"^provider: is none of sandbox$"):
@@ -109,7 +109,7 @@ async def test_cart_is_paid_in_the_ways_that_all_its_offers_take(sale: Sale) -> 
 
 
 async def test_guest_never_pays_by_invoice(sale: Sale) -> None:
-    """Whatever is narrowed: nobody knows who he is, and he need never pay such an order."""
+    """Whatever is narrowed: nobody knows who they are, and they need never pay such an order."""
     ada = viewer()
     guest = replace(ada, guest=True)
     hold, cart = await sale.hold(ada), new_key()
@@ -183,7 +183,7 @@ async def test_invoice_needs_somebody_to_deliver_to(
 
 async def test_rehearsed_checkout_takes_the_same_ways(cards: Sale) -> None:
     """Who tries the show out finds out what will not work."""
-    room = cards.rooms.rooms[cards.show]
+    room = cards.followed.followed[cards.show]
     assert room.state is not None
     room.state = replace(room.state, status=ShowStatus.REHEARSAL)
     ada = viewer()

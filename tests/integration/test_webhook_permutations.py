@@ -181,7 +181,8 @@ async def world(
 
 
 async def test_approved_action_in_any_order(world: World) -> None:
-    """The buyer approved at his bank; however the news comes, he gets one order and pays once."""
+    """The buyer approved at their bank; however the news comes, they get one order and pays
+    once."""
     orders = list(permutations(("action_required", "authorised")))
     paid = [await world.pay(world.action) for _ in orders]
     for one, order in zip(paid, orders, strict=True):
@@ -194,7 +195,8 @@ async def test_approved_action_in_any_order(world: World) -> None:
 
 
 async def test_refused_action_in_any_order(world: World) -> None:
-    """The bank refused: no order, no money, the hold is free for another card, he is told once."""
+    """The bank refused: no order, no money, the hold is free for another card, they are told
+    once."""
     orders = list(permutations(("action_required", "declined", "voided")))
     paid = [await world.pay(world.action) for _ in orders]
     for one, order in zip(paid, orders, strict=True):

@@ -32,8 +32,8 @@ from live.chat.store import ChatStore
 from live.domain.caller import Role
 from live.domain.ids import BuyerId, ShowId, Sub, buyer_of
 from live.fanout.hub import Hub
-from live.hosting.carry import Carrier
 from live.hosting.host import HostCommands
+from live.hosting.projector import Projector
 from live.hosting.ways import ShopWays, Till
 from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.db.pool import Pool
@@ -46,7 +46,7 @@ from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.shows import ShowRows
 from live.payments.invoice import Invoice
 from live.payments.sandbox import SandboxProvider
-from live.showlog.disconnects import Kick
+from live.showlog.disconnects import Disconnect
 from live.showlog.follower import Follower
 from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
@@ -70,10 +70,10 @@ class Stage:
     chat: Chat
     moderation: Moderation
     auth: Authenticator
-    carrier: Carrier
+    projector: Projector
     client: httpx.AsyncClient
     redis: Redis
-    kicks: list[Kick] = field(default_factory=list)
+    disconnects: list[Disconnect] = field(default_factory=list)
     banned: list[tuple[str, ShowId, int]] = field(default_factory=list)
     webhooks: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
 
@@ -137,8 +137,8 @@ async def open_stage(
     await follower.open()
     shows, bans = ShowRows(pool), BanRows(pool)
 
-    async def tell(kick: Kick) -> None:
-        stage.kicks.append(kick)
+    async def tell(disconnect: Disconnect) -> None:
+        stage.disconnects.append(disconnect)
 
     async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
         stage.banned.append((sub, show, rank))
@@ -167,13 +167,13 @@ async def open_stage(
         now=lambda: int(time.time() * 1000),
     )
     auth = Authenticator(SECRET, guests=chosen.guests, revoked=revoked)
-    carrier = Carrier(stock, log)
+    projector = Projector(stock, log)
     ways = ShopWays(tuple(tills), tills)
     deps = ApiDeps(
         settings=chosen,
         auth=auth,
         catalogue=Catalogue(pool),
-        host=HostCommands(shows, OfferRows(pool), carrier, ways),
+        host=HostCommands(shows, OfferRows(pool), projector, ways),
         moderation=moderation,
         idempotency=IdempotencyRows(pool),
         orders=OrderRows(pool),
@@ -191,7 +191,7 @@ async def open_stage(
     )
     transport = httpx.ASGITransport(Starlette(routes=routes(deps)), client=("127.0.0.1", 4711))
     client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
-    stage = Stage(pool, stock, log, follower, chat, moderation, auth, carrier, client, redis)
+    stage = Stage(pool, stock, log, follower, chat, moderation, auth, projector, client, redis)
     try:
         yield stage
     finally:

@@ -8,7 +8,7 @@ from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Mode
 from live.domain.payment import PaymentState
 from live.domain.show import ShowState
-from live.hosting.carry import Carrier
+from live.hosting.projector import Projector
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.catalogue import Catalogue
@@ -39,13 +39,13 @@ class Told:
     """What viewers were told, and the way to tell them: `TellPort`."""
 
     log: ShowLog
-    carrier: Carrier
+    projector: Projector
 
     async def read_state(self, show: ShowId) -> ShowState | None:
         return await self.log.read_state(show)
 
-    async def carry(self, state: ShowState) -> object:
-        return await self.carrier.carry(state)
+    async def project(self, state: ShowState) -> object:
+        return await self.projector.project(state)
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ async def set_stage(pool: Pool, redis_url: str, show: ShowId) -> Stage:
     stage = await come_back(pool, redis_url, show)
     await _open_shop(stage)
     await _sell(stage.sale)
-    await stage.told.carry(await ShowRows(pool).read_state(show))  # the refund raised its version
+    await stage.told.project(await ShowRows(pool).read_state(show))  # the refund raised its version
     return stage
 
 
@@ -77,7 +77,7 @@ async def come_back(pool: Pool, redis_url: str, show: ShowId) -> Stage:
     sale = Sale(
         pool, show, engine, outbox, settler, PaymentRows(pool), Announced(), Mismatches()
     )  # fmt: skip
-    return Stage(sale, Told(log, Carrier(engine, log)))
+    return Stage(sale, Told(log, Projector(engine, log)))
 
 
 async def _open_shop(stage: Stage) -> None:
@@ -87,7 +87,7 @@ async def _open_shop(stage: Stage) -> None:
     shows, offers = ShowRows(pool), OfferRows(pool)
     await Catalogue(pool).create(product("lamp", on_hand=20), actor=HOST)
     created = await shows.create(new_show(show), HOST)
-    await stage.told.carrier.carry(created, fresh=True)
+    await stage.told.projector.project(created, fresh=True)
     await shows.patch(show, ShowPatch(rehearsal_passcode="1234"), HOST)
     await shows.start(show, HOST)
     for name, units in (("a", 8), ("b", 1), ("c", 3), ("d", 2), ("e", 2)):
@@ -104,7 +104,7 @@ async def _open_shop(stage: Stage) -> None:
     await offers.pause(OfferId(f"{show}-c"), HOST)
     await BanRows(pool).set(show, "troll", "mute", 6_000, HOST)
     await shows.announce(show, "Welcome", None, HOST)
-    await stage.told.carry(await shows.read_state(show))
+    await stage.told.project(await shows.read_state(show))
 
 
 async def _sell(sale: Sale) -> None:

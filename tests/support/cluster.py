@@ -19,7 +19,7 @@ from live.domain.ids import ShowId
 from tests.support.servers import READY_SECONDS, Valkey
 
 PRIMARIES = 3
-SLOTS = 16_384
+HASH_SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_000  # until a silent primary is given up; short, for the tests' sake
 
 
@@ -93,13 +93,13 @@ class Cluster:
         return f"redis+cluster://{seeds}"
 
     def start(self) -> None:
-        share = -(-SLOTS // PRIMARIES)
+        share = -(-HASH_SLOTS // PRIMARIES)
         for number, node in enumerate(self.nodes):
             node.start()
             node.id = str(node.ask("CLUSTER", "MYID").decode())
             node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             if node is not self.replica:
-                last = min((number + 1) * share, SLOTS) - 1
+                last = min((number + 1) * share, HASH_SLOTS) - 1
                 node.ask("CLUSTER", "ADDSLOTSRANGE", number * share, last)
         first = self.nodes[0]
         for node in self.nodes[1:]:

@@ -29,26 +29,26 @@ class FarEnd:
         for event in self._ws.events_received():
             if isinstance(event, Request):
                 self._ws.send_response(self._ws.accept(event))
-                self.carry()
+                self.project()
                 self.listen()
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 self.frames += 1
                 self.commands += map(orjson.loads, bytes(event.data).split(b"\n"))
 
-    def carry(self, at: float | None = None) -> list[Event]:
+    def project(self, at: float | None = None) -> list[Event]:
         """Give the client what this end has written."""
         return self.core.receive(b"".join(self._ws.data_to_send()), at)
 
     def say(self, *objects: object, at: float | None = None) -> list[Event]:
         """Send these in one message; what the client makes of it."""
         self._ws.send_text(b"\n".join(map(orjson.dumps, objects)))
-        events = self.carry(at)
+        events = self.project(at)
         self.listen()
         return events
 
     def say_raw(self, text: bytes) -> list[Event]:
         self._ws.send_text(text)
-        return self.carry()
+        return self.project()
 
     def welcome(self, **result: object) -> list[Event]:
         """Accept the connect command."""
@@ -60,4 +60,4 @@ class FarEnd:
 
     def close(self, code: int, reason: str) -> list[Event]:
         self._ws.send_close(code, reason)
-        return self.carry()
+        return self.project()

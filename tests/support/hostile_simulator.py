@@ -86,7 +86,8 @@ class HostileBuyers:
 
     def _who(self) -> tuple[BuyerId, HoldKey]:
         at = self.random.randrange(BUYERS)
-        if self.random.random() < 0.002:  # somebody else: his records are full of what he bought
+        # somebody else: their records are full of what they bought
+        if self.random.random() < 0.002:
             self.people[at] = max(self.people) + 1
         keys = self.keys[at]
         if self.random.random() < 0.4:

@@ -180,7 +180,7 @@ def _batch(show: ShowId, entry: bytes, fields: dict[bytes, bytes]) -> OutboxBatc
 
 @dataclass(slots=True)
 class Announced:
-    """An `AnnouncePort` that remembers; the channel log's part is played by `by_key`."""
+    """An `PublishPort` that remembers; the channel log's part is played by `by_key`."""
 
     events: list[tuple[Channel, Event, str]] = field(default_factory=list)
 

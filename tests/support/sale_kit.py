@@ -59,19 +59,19 @@ INVOICE: ByInvoice = {"token": None, "provider": "invoice", "contact": CONTACT}
 
 
 @dataclass(slots=True)
-class StaticRoom:
+class StaticShow:
     state: ShowState | None
     stock: dict[int, Stock] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class StaticRooms:
+class StaticShows:
     """What a follower knows, when nothing changes."""
 
-    rooms: dict[ShowId, StaticRoom] = field(default_factory=dict)
+    followed: dict[ShowId, StaticShow] = field(default_factory=dict)
 
-    def current(self, show: ShowId) -> StaticRoom | None:
-        return self.rooms.get(show)
+    def current(self, show: ShowId) -> StaticShow | None:
+        return self.followed.get(show)
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class Sale:
     server: SandboxServer
     waiters: OrderWaiters
     told: Told
-    rooms: StaticRooms
+    followed: StaticShows
     book: OfferBook
     desk: HoldDesk
     checkout: Checkout
@@ -232,7 +232,7 @@ class Sale:
 def offer_terms(
     show: ShowId, offer: OfferId, *, slot: int, units: int, mode: Mode, guests: bool = True
 ) -> OfferTerms:
-    """An offer of `units` at `PRICE`; no buyer comes near his limit."""
+    """An offer of `units` at `PRICE`; no buyer comes near their limit."""
     return terms(
         show,
         slot,
@@ -308,8 +308,8 @@ async def open_sale(
         "invoice": GuardedProvider(Invoice()),
         **{one.name: GuardedProvider(one) for one in more},
     }
-    rooms = StaticRooms({show: StaticRoom(show_state(show, terms))})
-    book = OfferBook(rooms)
+    followed = StaticShows({show: StaticShow(show_state(show, terms))})
+    book = OfferBook(followed)
     desk = HoldDesk(stock, book, OldPurchases(orders), guests=Guests.WATCH)
     checkout = Checkout(
         stock,
@@ -337,7 +337,7 @@ async def open_sale(
         server=server,
         waiters=waiters,
         told=told,
-        rooms=rooms,
+        followed=followed,
         book=book,
         desk=desk,
         checkout=checkout,

@@ -248,7 +248,7 @@ class Model(Rules):
                 return "W", self.position(line.slot, buyer), False
             return code, 0, False
         waits = self.waits.get(line.slot, [])
-        if any(who == buyer for who, _, _ in waits):  # his other window
+        if any(who == buyer for who, _, _ in waits):  # their other window
             self.events.add("joined twice")
             return "W", self.position(line.slot, buyer), False
         offer = self.offers.get(line.slot)

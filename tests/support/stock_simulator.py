@@ -36,7 +36,7 @@ TEST_CLOCK = b"test:clock"
 START_MS = 1_800_000_000_000
 BUYERS = 14
 KEYS_EACH = 5
-SLOTS = 5
+HASH_SLOTS = 5
 COMPARE_EVERY = 150
 LOSABLE = ("buyers", "deadlines", "guests")  # that every one of the commands below needs
 
@@ -86,7 +86,7 @@ class Simulator(Checks):
     async def run(self, operations: int) -> None:
         await self.engine.install_show(self.show, stock_epoch=self.epoch)
         await self._set_clock()
-        for slot in range(SLOTS):
+        for slot in range(HASH_SLOTS):
             await self._apply_new(slot)
         commands = (
             [self._hold_batch] * 20
@@ -125,7 +125,7 @@ class Simulator(Checks):
         return HoldKey(self.random.randbytes(16))
 
     def _who(self) -> BuyerId:
-        eager = self.random.random() < 0.25  # one buyer reaches the bound on his records
+        eager = self.random.random() < 0.25  # one buyer reaches the bound on their records
         return simulated(0 if eager else self.random.randrange(BUYERS))
 
     def _key(self, who: BuyerId) -> HoldKey:
@@ -144,16 +144,16 @@ class Simulator(Checks):
 
     def _lines(self) -> tuple[Line, ...]:
         if self.random.random() < 0.01:
-            return (Line(SLOTS, 1),)  # an offer that Redis does not know
+            return (Line(HASH_SLOTS, 1),)  # an offer that Redis does not know
         count = self.random.choice((1, 1, 1, 1, 2, 3))
-        slots = self.random.sample(range(SLOTS), count)
+        slots = self.random.sample(range(HASH_SLOTS), count)
         return tuple(Line(slot, self.random.choice((1, 1, 2, 3))) for slot in slots)
 
     def _sale_lines(self) -> tuple[Line, ...]:
         """Mostly the offer that is sold to whoever pays first."""
         if self.random.random() < 0.2:
             return self._lines()
-        return (Line(SLOTS - 1, self.random.choice((1, 1, 2, 5))),)
+        return (Line(HASH_SLOTS - 1, self.random.choice((1, 1, 2, 5))),)
 
     def _requests(self) -> list[Request]:
         requests = [self._request() for _ in range(self.random.choice((1, 2, 5, 12, 40)))]
@@ -166,7 +166,7 @@ class Simulator(Checks):
         who = self._who()
         key = self._key(who)
         waiting = [r for r in self.model.buyers.get(who, []) if r.state == "W"]
-        if waiting and self.random.random() < 0.5:  # takes a little while he waits for more
+        if waiting and self.random.random() < 0.5:  # takes a little while they wait for more
             return who, self._new_key(), (Line(waiting[0].lines[0].slot, 1),)
         known = self.model.find(who, key)
         lines = known.lines if known and self.random.random() < 0.6 else self._lines()
@@ -320,7 +320,7 @@ class Simulator(Checks):
         key = self._held_key(who)
         record = self.model.find(who, key)
         lines = self._paid_lines(who, key)
-        if record is None and any(line.slot == SLOTS for line in lines):
+        if record is None and any(line.slot == HASH_SLOTS for line in lines):
             return  # an offer that Redis does not know: Busy, as its own test says
         code = self.model.retake(who, key, lines)
         try:
@@ -365,7 +365,7 @@ class Simulator(Checks):
         known = self.model.find(who, key)
         line = known.lines[0] if known and self.random.random() < 0.6 else self._lines()[0]
         if known is None and self.random.random() < 0.7:  # a long line for one offer
-            line = Line(SLOTS - 2, self.random.choice((1, 4, 4, 4)))
+            line = Line(HASH_SLOTS - 2, self.random.choice((1, 4, 4, 4)))
         code, position = self.model.join(who, key, line)
         try:
             answer = await self.engine.join_waitlist(self.show, who, key, line)
@@ -381,7 +381,7 @@ class Simulator(Checks):
         self._count("join", code)
 
     async def _leave(self) -> None:
-        who, slot = self._who(), self.random.randrange(SLOTS)
+        who, slot = self._who(), self.random.randrange(HASH_SLOTS)
         waiting = [slot for slot, waits in self.model.waits.items() if waits]
         if waiting and self.random.random() < 0.8:
             slot = self.random.choice(waiting)
@@ -401,7 +401,7 @@ class Simulator(Checks):
             self.show,
             slot,
             version=self.versions[slot],
-            mode=Mode.FIRST_PAID if slot == SLOTS - 1 else Mode.HOLD,
+            mode=Mode.FIRST_PAID if slot == HASH_SLOTS - 1 else Mode.HOLD,
             hold_seconds=(10, 10, 45, 10, 10)[slot],
             per_buyer_limit=(3, 60, 6, 4, 5)[slot],
             allotted=(12, 90, 20, 5, 15)[slot],
@@ -411,7 +411,7 @@ class Simulator(Checks):
         assert stock == self.model.apply(fresh)
 
     async def _apply(self) -> None:
-        slot = self.random.choice((*range(SLOTS), SLOTS - 2, SLOTS - 2))
+        slot = self.random.choice((*range(HASH_SLOTS), HASH_SLOTS - 2, HASH_SLOTS - 2))
         offer = self.model.offers[slot]
         phases = [Phase.OPEN] * 6 + [Phase.PAUSED, Phase.SCHEDULED, Phase.DRAFT, Phase.CLOSING]
         stale = self.random.random() < 0.1
@@ -466,7 +466,7 @@ class Simulator(Checks):
     async def _refused(self, lost: str) -> None:
         """Without one of its keys no command that needs it is decided, and nothing changes."""
         await self.engine._calls.send(b"DEL", getattr(show_keys(self.show), lost))
-        model, asked = self.model, self.random.sample(range(SLOTS), SLOTS)
+        model, asked = self.model, self.random.sample(range(HASH_SLOTS), HASH_SLOTS)
         for slot in asked:
             who, line = self._who(), Line(slot, 1)
             record = next(iter(model.buyers.get(who, [])), None)

@@ -159,7 +159,7 @@ class StandIn:
             case "cancel", "requires_capture" | "requires_action" | "requires_payment_method":
                 intent["status"] = "canceled"
                 intent["cancellation_reason"] = "requested_by_customer"
-            case "approve", "requires_action":  # what the buyer does in his bank's app
+            case "approve", "requires_action":  # what the buyer does in their bank's app
                 _charge(intent)
             case "decline", "requires_action":
                 _fail(intent)
@@ -292,7 +292,7 @@ class StripeServer:
             (await client.post(f"{self.url}/control", json=faults)).raise_for_status()
 
     async def buyer(self, ref: str, verb: str) -> None:
-        """The buyer approves or declines in his bank's app; or a bank decides on refunds."""
+        """The buyer approves or declines in their bank's app; or a bank decides on refunds."""
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
             path = f"{self.url}/v1/payment_intents/{ref}/{verb}"

@@ -50,7 +50,7 @@ class Whim:
 
     async def look_up(self, payment: PaymentId, ref: str | None) -> Authorisation:
         state = self.charges.get(payment, S.CREATED)
-        if state is S.ACTION_REQUIRED and self.random.random() < 0.6:  # the buyer did his part
+        if state is S.ACTION_REQUIRED and self.random.random() < 0.6:  # the buyer did their part
             state = self.random.choice((S.AUTHORISED, S.AUTHORISED, S.DECLINED))
             self.charges[payment] = state
         return self._said(payment, state)

@@ -192,7 +192,7 @@ def test_session_token_and_bearer_token_are_no_substitutes() -> None:
 
 
 def test_viewer_without_token_is_anonymous_where_guests_may_watch() -> None:
-    """No name, no buyer: he can watch and nothing else."""
+    """No name, no buyer: they can watch and nothing else."""
     caller = authenticator(Guests.WATCH).caller("")
 
     assert (caller.sub, caller.buyer, caller.role, caller.guest) == ("", None, Role.VIEWER, True)

@@ -53,14 +53,14 @@ def test_broken_promises_are_faults() -> None:
 
 
 def test_unknown_may_be_sold_once_or_not() -> None:
-    """Nobody told him, so both are true to what he knows."""
+    """Nobody told them, so both are true to what they know."""
     unknown = [told(KeyVerdict.UNKNOWN, "no answer")]
 
     assert faults_of(unknown, [], FIVE) == faults_of(unknown, [order()], FIVE) == []
 
 
 def test_hostile_buyer_is_held_to_the_limit() -> None:
-    """What he was told does not matter; how much he has does, whatever keys he used."""
+    """What they were told does not matter; how much they have does, whatever keys they used."""
     two = [order(), order(number="p", hold="l", qty=2)]
 
     assert faults_of([], two, FIVE, [{"k", "l", "m"}], 3) == []

@@ -47,7 +47,7 @@ def test_token_covers_what_it_names(
     ],
 )
 def test_role_says_what_somebody_may_do(role: Role, hosts: bool, moderates: bool) -> None:
-    """In a show that his token covers."""
+    """In a show that their token covers."""
     one = caller(role, SHOW)
     assert (one.may_host(SHOW), one.may_moderate(SHOW)) == (hosts, moderates)
     assert one.rank_in(SHOW) == RANKS[role]

@@ -17,7 +17,7 @@ def test_public_name_is_read_back(kind: str) -> None:
 
 
 def test_both_desks_have_one_name() -> None:
-    """A moderator asks for the desk; what he gets is decided by his rights."""
+    """A moderator asks for the desk; what they get is decided by their rights."""
     assert wire_name(ChannelKind.STAFF, SHOW) == wire_name(ChannelKind.DESK, SHOW)
 
 

@@ -1,4 +1,4 @@
-"""Coalescing: who arrives together shares a call, and everybody gets his own answer."""
+"""Coalescing: who arrives together shares a call, and everybody gets their own answer."""
 
 import asyncio
 import itertools
@@ -41,7 +41,7 @@ async def test_callers_of_one_turn_share_a_call() -> None:
 
 
 async def test_who_comes_later_is_answered_by_a_later_call() -> None:
-    """Nobody gets an answer that is older than his question; the bound splits a crowd."""
+    """Nobody gets an answer that is older than their question; the bound splits a crowd."""
     calls = Calls()
     calls.gate.clear()
     together: Coalescer[int, int] = Coalescer(calls, batch_max=512, waiting_max=1_000, shared=True)
@@ -104,7 +104,7 @@ async def test_failed_call_fails_all_its_callers() -> None:
 
 
 async def test_full_queue_is_busy() -> None:
-    """Beyond the bound a caller hears at once; at the bound he waits his turn."""
+    """Beyond the bound a caller hears at once; at the bound they wait their turn."""
     calls = Calls()
     calls.gate.clear()
     together: Coalescer[int, int] = Coalescer(calls, batch_max=1, waiting_max=3, at_once=2)

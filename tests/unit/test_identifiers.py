@@ -32,6 +32,18 @@ def _named(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.name
 
 
+_FORBIDDEN = re.compile(r"kick|turnstile|carrier|seat|room|(?<![a-z])toll(?![a-z])", re.IGNORECASE)
+"""What the glossary (docs/glossary.md) and the protocol have another word for: disconnect, limiter,
+projector, subscription, budget, and show or channel for a room."""
+
+
+def _given(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    yield from _named(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.lineno, node.name
+
+
 def _doubled(sources: Mapping[str, ast.Module]) -> dict[str, list[str]]:
     """Public class names that two modules define, with where."""
     places: defaultdict[str, list[str]] = defaultdict(list)
@@ -75,3 +87,24 @@ def test_other_spelling_of_a_unit_is_seen() -> None:
     found = {name for _, name in _named(ast.parse(source)) if _UNITS.search(name)}
 
     assert found == {"wait_s", "max_size", "ttl_sec", "LEASE_S_MAX"}
+
+
+def test_no_name_has_a_forbidden_word() -> None:
+    """One thing has one word, and it is the field's."""
+    found = [
+        f"{name}:{line} {given}"
+        for name, tree in _sources()
+        for line, given in _given(tree)
+        if _FORBIDDEN.search(given)
+    ]
+
+    assert found == []
+
+
+def test_forbidden_word_is_seen() -> None:
+    """The check above can fail; `tolling` is not `toll`."""
+    source = "class ShowRoom:\n    def kick(self, room, tolling):\n        self.seats = 1\n"
+
+    found = {name for _, name in _given(ast.parse(source)) if _FORBIDDEN.search(name)}
+
+    assert found == {"ShowRoom", "kick", "room", "seats"}

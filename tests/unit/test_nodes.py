@@ -3,7 +3,7 @@
 import pytest
 
 from live.base.errors import SettingsError
-from live.base.redis_url import NodeUrl, read_slots, seeds_of
+from live.base.redis_url import NodeUrl, read_hash_slots, seeds_of
 from live.base.settings import Settings
 from live.redis.nodes import Nodes
 
@@ -77,6 +77,6 @@ def test_node_that_names_no_host_is_where_we_asked() -> None:
     """A server that does not know its own address tells its port only."""
     home = seeds_of("redis+cluster://u:pw@one:1")[0]
 
-    found = list(read_slots([[0, 9, [b"", 7, b"id"], [None, 8, b"id"]]], home))
+    found = list(read_hash_slots([[0, 9, [b"", 7, b"id"], [None, 8, b"id"]]], home))
 
     assert found == [(0, 9, ["redis://u:pw@one:7", "redis://u:pw@one:8"])]

@@ -44,7 +44,7 @@ PROXIES = Proxies([ip_network("127.0.0.1/32"), ip_network("10.0.0.0/8"), ip_netw
 def test_client_is_the_rightmost_hop_that_is_no_proxy(
     peer: str | None, forwarded: str, client: str | None
 ) -> None:
-    """And the peer himself where he is no proxy."""
+    """And the peer themselves where they are no proxy."""
     assert PROXIES.client(peer, forwarded) == client
 
 

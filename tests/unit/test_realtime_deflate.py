@@ -1,4 +1,4 @@
-"""One compression stream for many: who gets a packed frame can unpack it, whatever he missed."""
+"""One compression stream for many: who gets a packed frame can unpack it, whatever they missed."""
 
 import asyncio
 import random
@@ -246,7 +246,7 @@ def post(hub: Hub, topic: Topic, number: int = 0) -> None:
 
 
 def sit_down(hub: Hub, phone: Phone, topics: frozenset[Topic]) -> Member:
-    member = hub.seat(cast(Session, phone), SHOW)
+    member = hub.admit(cast(Session, phone), SHOW)
     hub.listen(member, topics)
     return member
 
@@ -309,7 +309,7 @@ async def test_every_frame_unpacks_whatever_a_member_missed(
 
 
 async def test_newcomer_is_plain_until_the_next_full_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """He has not seen what the stream refers to; then he is one of them."""
+    """They have not seen what the stream refers to; then they are one of them."""
     monkeypatch.setattr(deflate, "FULL_FLUSH_EVERY", 4)
     hub, topic = Hub(), Topic(SHOW, "a", "a")
     phones: list[Phone] = []

@@ -1,4 +1,4 @@
-"""Fan-out without sockets: a listener gets each publication after his joining, once, in order."""
+"""Fan-out without sockets: a listener gets each publication after their joining, once, in order."""
 
 import asyncio
 import random
@@ -75,7 +75,7 @@ async def test_moves_between_cohorts_lose_and_repeat_nothing(
 
     def enter() -> None:
         ear = Ear()
-        member = hub.seat(cast(Session, ear), SHOW)
+        member = hub.admit(cast(Session, ear), SHOW)
         ears[member], wanted[member], listening[member] = ear, [], frozenset()
         move(member)
 
@@ -116,7 +116,7 @@ async def test_moves_between_cohorts_lose_and_repeat_nothing(
 async def test_lone_event_does_not_wait() -> None:
     """On an idle channel it is written in the next turn of the loop."""
     hub, topic, ear = Hub(), Topic(SHOW, "a", "a"), Ear()
-    hub.listen(hub.seat(cast(Session, ear), SHOW), frozenset({topic}))
+    hub.listen(hub.admit(cast(Session, ear), SHOW), frozenset({topic}))
     await asyncio.sleep(0.02)
     post(hub, topic)
     await asyncio.sleep(0)
@@ -130,7 +130,7 @@ async def test_pass_yields_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     hub, topic = Hub(), Topic(SHOW, "a", "a")
     ears = [Ear() for _ in range(50)]
     for ear in ears:
-        hub.listen(hub.seat(cast(Session, ear), SHOW), frozenset({topic}))
+        hub.listen(hub.admit(cast(Session, ear), SHOW), frozenset({topic}))
     await asyncio.sleep(0.02)
     post(hub, topic)
     reached: list[int] = []
@@ -144,9 +144,9 @@ async def test_pass_yields_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_removed_member_hears_nothing_more() -> None:
     """Not even what was pending when it went."""
     hub, topic, ear, other = Hub(), Topic(SHOW, "a", "a"), Ear(), Ear()
-    member = hub.seat(cast(Session, ear), SHOW)
+    member = hub.admit(cast(Session, ear), SHOW)
     hub.listen(member, frozenset({topic}))
-    hub.listen(hub.seat(cast(Session, other), SHOW), frozenset({topic}))
+    hub.listen(hub.admit(cast(Session, other), SHOW), frozenset({topic}))
     post(hub, topic)
     hub.remove(member)
     await asyncio.sleep(0.02)
@@ -154,18 +154,18 @@ async def test_removed_member_hears_nothing_more() -> None:
 
 
 async def test_lost_log_closes_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten thousand closes would hold up the loop; and who waits for his hears nothing new."""
+    """Ten thousand closes would hold up the loop; and who waits for their hears nothing new."""
     monkeypatch.setattr(hub_module, "SLICE", 10)
     hub, topic = Hub(), Topic(SHOW, "a", "a")
     ears = [Leaver() for _ in range(25)]
     for ear in ears:
-        hub.listen(hub.seat(cast(Session, ear), SHOW), frozenset({topic}))
+        hub.listen(hub.admit(cast(Session, ear), SHOW), frozenset({topic}))
     await asyncio.sleep(0.02)
 
     hub.lose(topic)
 
     late = Ear()
-    hub.listen(hub.seat(cast(Session, late), SHOW), frozenset({topic}))
+    hub.listen(hub.admit(cast(Session, late), SHOW), frozenset({topic}))
     post(hub, topic)
     closed = [sum(ear.closed is not None for ear in ears)]
     while closed[-1] < 25 and len(closed) < 20:
@@ -181,7 +181,7 @@ async def test_lost_log_closes_in_slices(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_listener_of_a_lost_direct_topic_hears_nothing_more() -> None:
     """The same for the few who skip the cohorts."""
     hub, topic, ear = Hub(), Topic(SHOW, "me", "#ann", direct=True), Leaver()
-    hub.listen_direct(hub.seat(cast(Session, ear), SHOW), topic)
+    hub.listen_direct(hub.admit(cast(Session, ear), SHOW), topic)
     hub.lose(topic)
     post(hub, topic)
     assert ear.closed == codes.INSUFFICIENT_STATE

@@ -18,9 +18,9 @@ from live.protocol.codec_json import JSON
 from live.protocol.codec_protobuf import PROTOBUF
 from live.protocol.session import Session
 from live.protocol.shared import Shared
+from live.transport.fast.frame_budget import LATE_BYTES_MAX
 from live.transport.fast.light import LightConnection
 from live.transport.fast.line import UpgradedLine
-from live.transport.fast.toll import LATE_BYTES_MAX
 
 
 class Transport:
@@ -215,7 +215,7 @@ async def test_nothing_is_written_after_the_close() -> None:
 
 
 async def test_sender_of_a_broken_frame_can_read_so() -> None:
-    """The rest of it is thrown away until he hangs up, or five seconds have passed."""
+    """The rest of it is thrown away until they hang up, or five seconds have passed."""
     connection, transport, _ = connect()
     connection.data_received(b"\x81\xff" + (2**40).to_bytes(8, "big") + b"\x00\x00\x00\x00")
     connection.data_received(b"x" * 70_000)
@@ -224,7 +224,8 @@ async def test_sender_of_a_broken_frame_can_read_so() -> None:
 
 
 async def test_our_close_waits_for_the_peers() -> None:
-    """What he sent meanwhile is not his answer: ending then would take the close frame with it."""
+    """What they sent meanwhile is not their answer: ending then would take the close frame with
+    it."""
     connection, transport, _ = connect()
     connection.close(codes.SHUTDOWN)
     connection.data_received(frame(Opcode.TEXT, b"was on its way") * 2)
@@ -270,7 +271,7 @@ async def test_binary_on_a_json_connection_closes_3506() -> None:
 
 
 async def test_full_write_buffer_stops_reading() -> None:
-    """Who does not read his answers may not ask for more."""
+    """Who does not read their answers may not ask for more."""
     connection, transport, _ = connect()
     connection.pause_writing()
     assert transport.paused

@@ -54,7 +54,7 @@ class Ear:
 
 def listen(hub: Hub, loop: VirtualLoop, topics: list[Topic], cost: float = 0.0) -> Ear:
     ear = Ear(loop, cost)
-    hub.listen(hub.seat(cast(Session, ear), SHOW), frozenset(topics))
+    hub.listen(hub.admit(cast(Session, ear), SHOW), frozenset(topics))
     return ear
 
 

@@ -18,7 +18,7 @@ from live.domain.payment import PricedLine
 from live.domain.stock import BuyerState
 from live.payments.decisions import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, backoff_ms
 from tests.support.ledger_kit import PRICE
-from tests.support.sale_kit import StaticRoom, StaticRooms, offer_terms, show_state
+from tests.support.sale_kit import StaticShow, StaticShows, offer_terms, show_state
 
 SHOW = ShowId("demo")
 BUYER = BuyerId(bytes(16))
@@ -26,44 +26,44 @@ KEY, OTHER = HoldKey(bytes(15) + b"\1"), HoldKey(bytes(15) + b"\2")
 
 
 @pytest.fixture
-def rooms() -> StaticRooms:
+def followed() -> StaticShows:
     """A show with two offers."""
     terms = tuple(
         offer_terms(SHOW, OfferId(name), slot=slot, units=5, mode=Mode.HOLD)
         for slot, name in enumerate(["mug", "cup"])
     )
-    return StaticRooms({SHOW: StaticRoom(show_state(SHOW, terms))})
+    return StaticShows({SHOW: StaticShow(show_state(SHOW, terms))})
 
 
-def test_offers_follow_the_newest_state(rooms: StaticRooms) -> None:
+def test_offers_follow_the_newest_state(followed: StaticShows) -> None:
     """The index of an old state is not used for a new one."""
-    book = OfferBook(rooms)
+    book = OfferBook(followed)
     before = book.of(SHOW)
     assert book.of(SHOW) is before
-    state = rooms.rooms[SHOW].state
+    state = followed.followed[SHOW].state
     assert state is not None
-    rooms.rooms[SHOW].state = replace(state, version=2, offers=state.offers[:1])
+    followed.followed[SHOW].state = replace(state, version=2, offers=state.offers[:1])
     with pytest.raises(NotFound):
         book.of(SHOW).named("cup")
 
 
-def test_show_that_was_joined_is_lost_for_a_moment_and_never_gone(rooms: StaticRooms) -> None:
+def test_show_that_was_joined_is_lost_for_a_moment_and_never_gone(followed: StaticShows) -> None:
     """Without a room, or a state of it, a repeat is asked for: Redis lost it, or is away."""
-    book = OfferBook(rooms)
+    book = OfferBook(followed)
     with pytest.raises(Busy):
         book.of(ShowId("elsewhere"))
-    rooms.rooms[SHOW].state = None
+    followed.followed[SHOW].state = None
     with pytest.raises(Busy):
         book.of(SHOW)
 
 
-def test_price_is_the_offers(rooms: StaticRooms) -> None:
+def test_price_is_the_offers(followed: StaticShows) -> None:
     """Lines get their prices from the terms and from nowhere else."""
-    priced = OfferBook(rooms).of(SHOW).priced((Line(0, 2), Line(1, 1)))
+    priced = OfferBook(followed).of(SHOW).priced((Line(0, 2), Line(1, 1)))
     assert priced == (PricedLine(0, 2, PRICE), PricedLine(1, 1, PRICE))
 
 
-def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:
+def test_me_shows_live_holds_and_places(followed: StaticShows) -> None:
     """Held and paying holds with their prices, and places in line."""
     has = BuyerState(
         (
@@ -72,7 +72,7 @@ def test_me_shows_live_holds_and_places(rooms: StaticRooms) -> None:
         ),
         (Waiting(1, OTHER, 3, 7),),
     )
-    me = me_view(OfferBook(rooms).of(SHOW), has)
+    me = me_view(OfferBook(followed).of(SHOW), has)
     assert [(hold.hold, hold.items[0].price_minor) for hold in me.holds] == [(key_text(KEY), PRICE)]
     assert [(place.offer, place.qty, place.position) for place in me.waitlist] == [("cup", 3, 7)]
 
@@ -119,16 +119,16 @@ def test_me_shows_a_bounded_number_of_orders() -> None:
 
 
 def test_me_survives_an_event_of_another_version() -> None:
-    """What cannot be read is left out: it must not keep the buyer from his show."""
+    """What cannot be read is left out: it must not keep the buyer from their show."""
     strange = orjson.dumps({"type": "order.confirmed", "at": 1, "order": {"id": 7}})
     orders = orders_told([strange, told(1, "order.confirmed", OrderState.CONFIRMED)])
     assert [order.order for order in orders] == ["order-1"]
 
 
-def test_me_leaves_out_offers_that_are_not_known_yet(rooms: StaticRooms) -> None:
+def test_me_leaves_out_offers_that_are_not_known_yet(followed: StaticShows) -> None:
     """An offer added a moment ago does not break anybody's connect."""
     has = BuyerState((LiveHold(KEY, HoldState.HELD, (Line(9, 1),), 1),), (Waiting(9, KEY, 1, 1),))
-    me = me_view(OfferBook(rooms).of(SHOW), has)
+    me = me_view(OfferBook(followed).of(SHOW), has)
     assert (me.holds, me.waitlist) == ((), ())
 
 

@@ -20,7 +20,7 @@ from live.payments.stripe_money import from_stripe, to_stripe
     ],
 )
 def test_amount_is_the_same_money_there_and_back(minor: int, currency: str, amount: int) -> None:
-    """What a buyer is shown is what his card is charged, and what the books say."""
+    """What a buyer is shown is what their card is charged, and what the books say."""
     assert to_stripe(minor, currency) == amount
     assert from_stripe(amount, currency) == minor
 
@@ -30,6 +30,6 @@ def test_amount_is_the_same_money_there_and_back(minor: int, currency: str, amou
     [(1_234, "KWD"), (1, "BHD"), (9_995, "JOD"), (15, "OMR"), (1_001, "TND"), (501, "MGA")],
 )
 def test_amount_that_stripe_cannot_write_is_refused(minor: int, currency: str) -> None:
-    """Never rounded: the buyer would pay another price than he was shown."""
+    """Never rounded: the buyer would pay another price than they were shown."""
     with pytest.raises(ValueError, match=currency):
         to_stripe(minor, currency)

@@ -27,7 +27,7 @@ from live.base.settings import Guests
 from live.connection.addresses import range_of
 from live.domain.caller import ALL_SHOWS, RANKS, Caller, Role
 from live.domain.ids import ShowId
-from live.hosting.carry import UNREACHABLE
+from live.hosting.projector import UNREACHABLE
 
 
 async def log_in(deps: ApiDeps, call: ApiCall[SessionBody]) -> Response:
@@ -94,7 +94,7 @@ async def make_token(deps: ApiDeps, call: ApiCall[TokenBody]) -> TokenAnswer:
 
 
 async def log_out_user(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing:
-    """Of the caller's own shows, whose logs note it; everywhere, where his token covers all.
+    """Of the caller's own shows, whose logs note it; everywhere, where their token covers all.
 
     It reaches those below the caller: who sits at a desk and does not is refused by name, and
     others by their own tokens, wherever these are shown.

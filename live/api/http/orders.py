@@ -30,7 +30,7 @@ async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
         raise BadField("buyer", "1-255 bytes")
     if caller.role is Role.VIEWER:
         if buyer not in (None, caller.sub):
-            raise Denied("a viewer sees his own orders only")
+            raise Denied("a viewer sees their own orders only")
         buyer = caller.sub
     elif show is not None and not caller.may_see(ShowId(show)):
         raise Denied("the token does not cover this show")

@@ -12,7 +12,7 @@ from live.base.errors import BadField
 from live.chat.moderation import ModerationCommand
 from live.domain.caller import ALL_SHOWS
 from live.domain.ids import ShowId
-from live.hosting.carry import UNREACHABLE
+from live.hosting.projector import UNREACHABLE
 
 _ABOUT_MESSAGES = frozenset({"delete", "pin", "unpin"})
 _WITH_SECONDS = frozenset({"mute", "ban", "shadow_ban"})

@@ -196,7 +196,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         access=SHOW_STAFF, handler=reports.read_restrictions, body=Empty, answer=Restrictions,
     ),
     Endpoint(
-        method="GET", path="/v1/orders", summary="List orders; a viewer sees his own",
+        method="GET", path="/v1/orders", summary="List orders; a viewer sees their own",
         query=("show", "buyer", *_SORTED_PAGE), access=BUYERS, handler=orders.list_orders,
         body=Empty, answer=OrderPage,
     ),
@@ -249,7 +249,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
     Endpoint(
         method="POST", path="/v1/users/{sub:path}/logout",
-        summary="Close a person's sockets and refuse his tokens; 200 and without effect where he "
+        summary="Close a person's sockets and refuse their tokens; 200 and without effect where he "
         "stands as high as the caller and is not connected",
         access=HOSTS_ANYWHERE, handler=access.log_out_user, body=Empty, answer=Nothing,
     ),

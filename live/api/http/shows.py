@@ -26,7 +26,7 @@ NOTE_HEADER = "Live-Note"
 
 
 def note_of(done: Done) -> dict[str, str]:
-    """The header that tells a host when his audience does not know yet."""
+    """The header that tells a host when their audience does not know yet."""
     return {NOTE_HEADER: DELAYED_NOTE} if done.delayed else {}
 
 

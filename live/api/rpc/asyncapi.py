@@ -50,7 +50,7 @@ _WORDS = {
     f"Of the lines of one second the first {LINES_PER_SECOND_MAX} reach everybody, later ones "
     "their authors alone; the staff's always reach everybody",
     ChannelKind.PULSE: "The latest figures, at most five times a second, without history",
-    ChannelKind.PERSONAL: "A person's own holds and orders; the server subscribes him",
+    ChannelKind.PERSONAL: "A person's own holds and orders; the server subscribes them",
     ChannelKind.DESK: "Figures, orders, moderation, drafts, who the authors of lines are; a "
     "moderator's without amounts",
 }

@@ -47,7 +47,7 @@ _REBUILD = (
     "--repair makes the show's stock in Redis again from the ledger; where the ledger contradicts "
     "itself, mend that first"
 )
-_CARRY = "--repair tells Redis and viewers again what the ledger says"
+_PROJECT = "--repair tells Redis and viewers again what the ledger says"
 _BACKUP = (
     "compare the row with a backup and with the provider; nothing here can tell which side is right"
 )
@@ -78,12 +78,12 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     ),
     "offer_unknown": ("repair", _REBUILD),
     "offer_figures": ("repair", _REBUILD),
-    "offer_terms": ("repair", _CARRY),
+    "offer_terms": ("repair", _PROJECT),
     "stock_life": ("repair", _REBUILD),
     "stock_records": ("repair", _REBUILD),
     "stock_alarms": ("repair", _REBUILD),
     "stock_line": ("repair", _REBUILD),
-    "show_told": ("repair", _CARRY),
+    "show_told": ("repair", _PROJECT),
     "show_rehearsed": (
         "person",
         "it is on air and takes no money: set shows.rehearsed to false, or end the show",
@@ -98,7 +98,7 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     "offer_logged": ("person", "ask the host which is meant; pause the offer meanwhile"),
     "buyer_limit": (
         "person",
-        "cancel what the buyer has too much of, or let him have it; nothing else depends on it",
+        "cancel what the buyer has too much of, or let them have it; nothing else depends on it",
     ),
     "product_shelf": (
         "repair",

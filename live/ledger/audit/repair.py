@@ -6,8 +6,8 @@ no order owns (a few payments; more where a person says how many) and what a pro
 payment that was given up, has the refunds of a payment looked up one by one where their sums
 differ, sets counters to the sums that prove them, tells Redis and viewers what hosts decided, and
 makes a show's stock anew where Redis differs. It never raises what an offer is allotted, never pays
-back what a person asked for (he may have done it otherwise), never deletes, and leaves to a person
-what it cannot explain; the audit after it tells what remains.
+back what a person asked for (they may have done it otherwise), never deletes, and leaves to a
+person what it cannot explain; the audit after it tells what remains.
 Called by: `live audit --repair`, beside a running service or alone. Safe to repeat at any point.
 """
 
@@ -55,7 +55,7 @@ class RepairStock(StockPort, AuditedStockPort, Protocol):
 class TellPort(StatesPort, Protocol):
     """What viewers were told of a show, and the way to tell them."""
 
-    async def carry(self, state: ShowState) -> object:
+    async def project(self, state: ShowState) -> object:
         """Bring Redis and viewers up to `state`, unless they know this version. Raises Busy."""
         ...
 
@@ -223,7 +223,7 @@ class _Parts:
                 )
                 for payment in await void_given_up(self.pool, kept):
                     self.note(f"payment {payment}: its late authorisation is being voided")
-        except Exception as error:  # another room's client; the audit after it says the same
+        except Exception as error:  # another package's client; the audit after it says the same
             tell_fault("repair.books_unread", error, provider=provider.name)
             self.note(f"provider {provider.name}: left alone, no books to read ({error!r})")
 
@@ -258,7 +258,7 @@ class _Parts:
                     [terms.version for terms in told.offers],
                 )
                 decided = await read_show(self.pool, show)
-            await self.states.carry(decided)
+            await self.states.project(decided)
             self.note(f"show {show}: viewers were told again, it {text}")
         except Busy as error:
             self.note(f"show {show}: viewers were not told again, {error}")

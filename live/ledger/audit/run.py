@@ -289,7 +289,7 @@ async def _check_provider(
         await compare_books(
             pool, provider, notes.findings, notes.in_flight, since_ms=work.books_since_ms
         )
-    except Exception as error:  # another room's client, and an audit without its books is none
+    except Exception as error:  # another package's client, and an audit without its books is none
         tell_fault("audit.books_unread", error, provider=provider.name)
         text = f"no books to compare ({error!r})"
         notes.findings.append(finding("books_unread", "P5", f"provider {provider.name}", text))

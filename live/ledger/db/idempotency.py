@@ -3,7 +3,7 @@
 Always: of any number of calls with one key, one runs at a time; once it was answered, every
 repeat with the same request gets that answer and another request is a conflict. A command marks
 its key as done in its own transaction, so it is done once, whenever and whoever dies.
-Called by: the HTTP layer, around every POST; commands of this room (`mark_done`). A call that
+Called by: the HTTP layer, around every POST; commands of the ledger (`mark_done`). A call that
 died unanswered may be repeated after `ABANDONED_SECONDS`.
 """
 

@@ -1,4 +1,4 @@
-"""Figures of this room for Prometheus; names are `live_ledger_<what>_<unit>`.
+"""Figures of this package for Prometheus; names are `live_ledger_<what>_<unit>`.
 
 An alarm has no label: what may only be said of a show or a provider is a series that nobody knows
 before it is too late to see it grow. Which show it was stands in the log.

@@ -3,7 +3,7 @@
 Always: every statement has a deadline, and so has the wait for a connection; a lost connection
 costs the statement that ran on it and no other, the pool opens a new one by itself. A process that
 is frozen or cut off in a transaction loses it, and its locks, within seconds.
-Called by: every module of this room; on the event loop.
+Called by: every module of the ledger; on the event loop.
 """
 
 import asyncio

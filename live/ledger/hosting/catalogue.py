@@ -3,7 +3,7 @@
 Owns: rows of `products` as a shop writes them, and the `adjusted` movements.
 Always: `on_hand` equals the sum of the product's `adjusted` and `returned` movements; it never
 falls below `allotted`. A level is changed by deltas only: whoever writes an absolute level
-overwrites what was sold since he read it. What a person does here is in the log of host actions,
+overwrites what was sold since they read it. What a person does here is in the log of host actions,
 under the name of all shows.
 Not here: `allotted`, which belongs to the offers (offer_rows.py) and the settler.
 """

@@ -267,7 +267,7 @@ SELECT id FROM changed"""
 
 # So much has gone back: $1 payment  $2 in all  $3 why. Entries, payment and order say so
 # afterwards, whatever they said before. Money that came back to us is the only step that is ever
-# taken back; it leaves entries of both ways, and the buyer had been told that he was paid.
+# taken back; it leaves entries of both ways, and the buyer had been told that they were paid.
 _SET_REFUNDED = f"""
 WITH entered AS (
     SELECT $2 - coalesce(sum(amount_minor), 0)::bigint AS more FROM payment_entries

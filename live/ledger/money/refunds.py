@@ -166,7 +166,7 @@ _CALL_OFF = """
 UPDATE money_jobs SET state = 'called_off'
 WHERE payment = $1 AND kind = 'refund' AND state = 'failed' RETURNING id"""
 
-# Units that the buyer has: sold to him, not cancelled, not sent back.
+# Units that the buyer has: sold to them, not cancelled, not sent back.
 _NOT_RETURNED = """
 SELECT offer, sum(CASE WHEN kind = 'returned' THEN -qty ELSE qty END)::bigint AS units
 FROM stock_movements

@@ -14,7 +14,7 @@ from live.domain.events import HoldEvent
 from live.domain.hold import HoldItem, HoldState, HoldView, Movement, MovementKind
 from live.domain.ids import key_text
 from live.ledger.db import metrics
-from live.ledger.ports import AnnouncePort
+from live.ledger.ports import PublishPort
 from live.ledger.settle.offers_by_slot import OfferFacts
 
 TRIES_MAX = 3
@@ -24,8 +24,8 @@ _TOLD = frozenset({MovementKind.EXPIRED, MovementKind.GRANTED})
 
 
 class HoldNews:
-    def __init__(self, announce: AnnouncePort) -> None:
-        self._announce = announce
+    def __init__(self, announce: PublishPort) -> None:
+        self._publish = announce
 
     async def tell(self, movements: Sequence[Movement], offers: dict[int, OfferFacts]) -> None:
         """Tell what these movements mean to their buyers; failures are counted, not raised."""
@@ -41,11 +41,11 @@ class HoldNews:
         channel = Channel(ChannelKind.PERSONAL, one.show, one.buyer)
         for left in reversed(range(TRIES_MAX)):
             try:
-                await self._announce(channel, event, key=f"{event.type}:{one.seq}")
+                await self._publish(channel, event, key=f"{event.type}:{one.seq}")
                 return
             except Exception as error:
-                # Another room's code. The event is a courtesy (the client knows its deadline), so
-                # it must not hold up settlement; with Redis away the ACK fails as well, and the
+                # another package's code. The event is a courtesy (the client knows its deadline),
+                # so it must not hold up settlement; with Redis away the ACK fails as well, and the
                 # entry comes back.
                 if not left:
                     metrics.FAILURES.labels("announce").inc()

@@ -1,4 +1,4 @@
-"""The notice sender: what committed rows say about a buyer reaches his own channel.
+"""The notice sender: what committed rows say about a buyer reaches their own channel.
 
 Always: a notice is published at least once after its row was committed, with its id as
 idempotency key, so the channel's log holds it once; it is deleted only after that. A notice that
@@ -25,7 +25,7 @@ from live.domain.ids import BuyerId, ShowId
 from live.ledger.db import metrics
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.orders import OrderRow, OrderRows
-from live.ledger.ports import AnnouncePort
+from live.ledger.ports import PublishPort
 
 TAKE_MAX = 500
 LEASE_SECONDS = 10.0  # of notices being published; what a dead sender left is taken again after it
@@ -41,10 +41,10 @@ _DELETE = "DELETE FROM notices WHERE id = ANY($1::bigint[])"
 
 class NoticeSender:
     def __init__(
-        self, pool: Pool, announce: AnnouncePort, *, lease_seconds: float = LEASE_SECONDS
+        self, pool: Pool, announce: PublishPort, *, lease_seconds: float = LEASE_SECONDS
     ) -> None:
         self._pool = pool
-        self._announce = announce
+        self._publish = announce
         self._lease_seconds = lease_seconds
         self._orders = OrderRows(pool)
         self._awake = asyncio.Event()
@@ -112,8 +112,8 @@ class NoticeSender:
                 try:
                     await self._send(row, orders)
                 except Exception as error:
-                    # Another room's code; the lease brings the notice back, and the later ones of
-                    # this buyer with it.
+                    # another package's code; the lease brings the notice back, and the later ones
+                    # of this buyer with it.
                     metrics.NOTICES.labels("failed").inc()
                     tell_fault("notices.unsent", error, show=row["show"], notice=row["id"])
                     failed.append(row)
@@ -126,15 +126,15 @@ class NoticeSender:
         if event is None:
             log.error("notices.unreadable", notice=row["id"], kind=row["kind"])
             return
-        # A buyer hears of a refund that failed only where he was told that it was done.
+        # A buyer hears of a refund that failed only where they were told that it was done.
         failed = event.type == "refund.failed"
         told = row["body"] is not None
         if not failed or told:
-            await self._announce(
+            await self._publish(
                 Channel(ChannelKind.PERSONAL, show, BuyerId(row["buyer"])), event, key=key
             )
         if isinstance(event, OrderEvent) and not (failed and told):
-            await self._announce(Channel(ChannelKind.DESK, show), event, key=key)
+            await self._publish(Channel(ChannelKind.DESK, show), event, key=key)
 
 
 def _event_of(

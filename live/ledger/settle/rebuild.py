@@ -297,7 +297,7 @@ UPDATE poison SET decided_at = now() WHERE show = $1 AND decided_at IS NULL AND 
 _UNDONE = "DELETE FROM sales_to_undo WHERE show = $1"
 
 # A buyer has one place in a line. Redis gives no second one while it knows the first; where it did,
-# having lost that, the place that he took first counts.
+# having lost that, the place that they took first counts.
 _ONE_PLACE = """
 UPDATE waitlist w SET state = 'left'
 WHERE w.show = $1 AND w.state = 'waiting'

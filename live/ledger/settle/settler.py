@@ -32,7 +32,7 @@ from live.domain.stock import OutboxBatch
 from live.ledger.db import metrics
 from live.ledger.db.pool import Connection, Pool, in_transaction, is_transient
 from live.ledger.hosting.show_lists import LATE, MOVING
-from live.ledger.ports import AnnouncePort, OnMismatch, OutboxPort
+from live.ledger.ports import OnMismatch, OutboxPort, PublishPort
 from live.ledger.settle import sql
 from live.ledger.settle.closings import Closings, entry_key
 from live.ledger.settle.hold_news import HoldNews
@@ -97,7 +97,7 @@ class Settler:
         self,
         pool: Pool,
         outbox: OutboxPort,
-        announce: AnnouncePort,
+        announce: PublishPort,
         on_mismatch: OnMismatch,
         *,
         on_settled: Callable[[], None] = _nothing,

@@ -1,6 +1,6 @@
 """Places in waitlists, as their buyers asked for them; the outbox tells what became of each.
 
-Always: the row with the buyer's own name is there before Redis gives him a place. Its state is
+Always: the row with the buyer's own name is there before Redis gives them a place. Its state is
 changed by movements alone (journal.py).
 """
 

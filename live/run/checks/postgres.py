@@ -106,7 +106,7 @@ async def _read(connection: "asyncpg.Connection[asyncpg.Record]", url: str) -> P
     return PostgresFacts(version, row["connections"], round(row["now_ms"] - ours_ms))
 
 
-# A superuser has no limit of his own, but no service should be one.
+# A superuser has no limit of their own, but no service should be one.
 _FACTS = """
     SELECT current_setting('server_version') AS version,
            pg_is_in_recovery() AS standby,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis
 
 from live.base.errors import EngineError, EngineLoading, reason_of
-from live.base.redis_url import SLOTS, NodeUrl, is_cluster, read_slots, seeds_of
+from live.base.redis_url import HASH_SLOTS, NodeUrl, is_cluster, read_hash_slots, seeds_of
 from live.redis.memory import MemoryUse
 from live.run.checks.redis_rights import check_rights
 from live.run.checks.urls import numbers, shown
@@ -157,11 +157,11 @@ def _cluster_nodes(seed: NodeUrl) -> list[NodeUrl]:
         raise EngineError(
             f"Redis at {where} is no cluster: LIVE_REDIS_URL must start with redis:// or rediss://"
         )
-    ranges = list(read_slots(reply, seed))
+    ranges = list(read_hash_slots(reply, seed))
     covered = sum(last + 1 - first for first, last, _ in ranges)
-    if b"cluster_state:ok" not in told or covered < SLOTS:
+    if b"cluster_state:ok" not in told or covered < HASH_SLOTS:
         raise EngineError(
-            f"the Redis cluster at {where} is not ready, {covered} of {SLOTS} slots have a "
+            f"the Redis cluster at {where} is not ready, {covered} of {HASH_SLOTS} slots have a "
             f"node: look at its CLUSTER INFO and CLUSTER NODES"
         )
     return list(dict.fromkeys(node for _, _, nodes in ranges for node in nodes))

@@ -75,7 +75,7 @@ class Crowd:
             self._done.set_exception(EngineError(reason))
 
     def sent_away(self, client: Phone) -> None:
-        """He was told to come back later."""
+        """They were told to come back later."""
         self._leaving.add(client)
         self._away.append(client)
         self.arrived()
@@ -201,7 +201,7 @@ class Crowd:
         cpu, began = time.process_time(), time.perf_counter()
         for client in self.clients:
             client.press()
-            client.pressed_at = began  # he pressed when all did, not when his turn came
+            client.pressed_at = began  # they pressed when all did, not when their turn came
         await self._until(len(self.clients))
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         figures = {"seconds": took, "own_cpu_seconds": cpu, "holds": float(len(self.latencies))}
@@ -210,7 +210,7 @@ class Crowd:
     async def press_at_random(self, order: Order) -> Figures:
         """Each client presses `number` times, at instants of its own: `rate` a second in all.
 
-        Nobody waits for an answer before he presses. A click is timed from when it is handed to
+        Nobody waits for an answer before they press. A click is timed from when it is handed to
         the socket; `late` is how long after its instant that was, which is the generator's fault.
         """
         self.latencies.clear()

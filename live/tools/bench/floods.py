@@ -1,7 +1,7 @@
-"""`live bench floods`: what a bystander notices while somebody floods the worker that he is on.
+"""`live bench floods`: what a bystander notices while somebody floods the worker that they are on.
 
 Method: one gateway as `live serve` runs it. The bystander asks for the time at a steady pace,
-whether or not he was answered, so that a frozen worker shows in full; a process of its own
+whether or not they were answered, so that a frozen worker shows in full; a process of its own
 (flooder.py) sends one kind of rubbish after another. Floods come from loopback, which has no bound
 per address: what is measured is what a connection may cost, not how many one may open.
 """

@@ -30,7 +30,7 @@ class NaiveApp:
         self._show = show
         self._redis = redis.asyncio.Redis.from_url(redis_url)
         self._stock = Naive(redis_url, holders)
-        self._room = asyncio.Semaphore(holders)  # redis-py raises beyond its pool
+        self._connections = asyncio.Semaphore(holders)  # redis-py raises beyond its pool
         self._clients: set[WebSocket] = set()
 
     @contextlib.asynccontextmanager
@@ -55,13 +55,13 @@ class NaiveApp:
                 elif "rpc" in message:
                     await self._hold(socket, buyer, message)
         except WebSocketDisconnect:
-            pass  # he left
+            pass  # they left
         finally:
             self._clients.discard(socket)
 
     # Any: what json.loads gives, unchecked, as such a handler has it.
     async def _hold(self, socket: WebSocket, buyer: bytes, message: dict[str, object]) -> None:
-        async with self._room:
+        async with self._connections:
             outcome = await self._stock.click(buyer + str(message["id"]).encode())
         assert isinstance(outcome, bytes), "what the script returns"
         answer = {"outcome": outcome.decode()}
@@ -75,7 +75,8 @@ class NaiveApp:
             if message["type"] == "message":
                 text = message["data"].decode()
                 for socket in list(self._clients):
-                    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # he left just now
+                    # they left just now
+                    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
                         await socket.send_text(text)
 
 

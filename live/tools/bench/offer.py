@@ -9,7 +9,7 @@ OFFER: Final = "bench"
 
 
 def endless_offer(show: ShowId) -> OfferTerms:
-    """Open, in slot 0 of `show`: it never runs out, and no buyer reaches his limit."""
+    """Open, in slot 0 of `show`: it never runs out, and no buyer reaches their limit."""
     return OfferTerms(
         id=OfferId(OFFER),
         show=show,

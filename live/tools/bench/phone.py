@@ -179,7 +179,7 @@ class Phone(asyncio.Protocol):
         data, now, end, count = self._rest + data, time.perf_counter(), 0, 0
         for found in _ANSWER.finditer(data):
             took = now - self._pressed[int(found[1]) - FIRST_CLICK]
-            # Whoever was told to come back has waited in vain, however soon he was told.
+            # Whoever was told to come back has waited in vain, however soon they were told.
             self._crowd.latencies.append(REFUSED_SECONDS if found[2] else took)
             end, count = found.end(), count + 1
         if _FAULT.search(data):

@@ -1,6 +1,6 @@
-"""A sale at a steady pace: how long a buyer waits from his checkout to `order.confirmed`.
+"""A sale at a steady pace: how long a buyer waits from their checkout to `order.confirmed`.
 
-Everybody holds his unit beforehand; then one checkout begins every millisecond. The wait counts
+Everybody holds their unit beforehand; then one checkout begins every millisecond. The wait counts
 from the moment when it was due, so a generator that falls behind shows in the waits and in the
 rates: of checkouts begun and of orders confirmed.
 

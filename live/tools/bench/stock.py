@@ -1,6 +1,6 @@
 """`live bench stock`: holds a second, and how many times more than the ways that everybody writes.
 
-Method: closed loops of 500 and 5,000 buyers, each pressing again as soon as he is answered, each
+Method: closed loops of 500 and 5,000 buyers, each pressing again as soon as they are answered, each
 click a new buyer; engine and rivals take turns in several rounds on the same servers, and medians
 count. The Redis at `redis_url` must be ours alone while it runs: its CPU time is read.
 """

@@ -11,12 +11,12 @@ CLICKS_MAX = 8  # per plan; below the engine's 16 records per buyer and offer
 
 
 class Fate(StrEnum):
-    """What a buyer does once units are set aside for him."""
+    """What a buyer does once units are set aside for them."""
 
     PAY = "pay"
     DECLINE_THEN_PAY = "decline_then_pay"  # the first card is refused, the second one works
-    DECLINE = "decline"  # the card is refused; he gives the units back
-    ABANDON = "abandon"  # closes the page in his mind: the hold must expire
+    DECLINE = "decline"  # the card is refused; they give the units back
+    ABANDON = "abandon"  # closes the page in their mind: the hold must expire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class CrowdShares:
     buyers: float = 0.6
     double_click: float = 0.3  # the same key twice, back to back: a nervous thumb
     greedy: float = 0.1  # fresh keys beyond the limit, back to back: a script
-    eager: float = 0.1  # clicks when the countdown ends by his own clock, then again when told
+    eager: float = 0.1  # clicks when the countdown ends by their own clock, then again when told
     waits: float = 0.6  # joins the waitlist when sold out
     abandon: float = 0.15
     decline: float = 0.05

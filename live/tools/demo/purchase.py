@@ -20,7 +20,7 @@ from live.tools.demo.tally import KeyVerdict, Tally, Told
 PROVIDER = "sandbox"
 TOKEN_APPROVE, TOKEN_DECLINE = "tok_approve", "tok_decline"
 PROCESSING_SECONDS = 4.0  # then the buyer asks again instead of waiting on
-EXPIRY_GRACE_SECONDS = 5.0  # after the deadline, until he must have heard that the hold expired
+EXPIRY_GRACE_SECONDS = 5.0  # after the deadline, until they must have heard that the hold expired
 
 
 class Buyer(Protocol):

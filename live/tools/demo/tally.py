@@ -55,11 +55,11 @@ def add_counts(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
 
 
 class KeyVerdict(StrEnum):
-    """What a viewer knows about one of his keys at the end."""
+    """What a viewer knows about one of their keys at the end."""
 
-    OK = "ok"  # an order was confirmed to him
-    REFUSED = "refused"  # he was told no, or gave the units up, or let them expire
-    UNKNOWN = "unknown"  # nobody told him, however often he repeated
+    OK = "ok"  # an order was confirmed to them
+    REFUSED = "refused"  # they were told no, or gave the units up, or let them expire
+    UNKNOWN = "unknown"  # nobody told them, however often they repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

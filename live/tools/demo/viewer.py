@@ -1,8 +1,9 @@
 """One simulated viewer: watches, presses Buy, pays or not, comes back after a lost connection.
 
-Owns: the viewer's client, and his keys until each has a verdict.
+Owns: the viewer's client, and their keys until each has a verdict.
 Always: a key's question is repeated with the same key until it is answered or `TRIES_MAX` is
-reached; only then is it `unknown`. What he was told is written down before anything else happens.
+reached; only then is it `unknown`. What they were told is written down before anything else
+happens.
 Runs on: the event loop of its audience process; `hear` never awaits.
 """
 
@@ -137,7 +138,7 @@ class DemoViewer:
             await asyncio.sleep(min(PAUSE_SECONDS_MAX, 0.1 * 2.0**tries) * self._rng.random())
         raise NoAnswer(f"{method} was not answered in {TRIES_MAX} tries")
 
-    # -- what he sees
+    # -- what they see
 
     def _on_publication(self, news: Published) -> None:
         try:
@@ -195,7 +196,7 @@ class DemoViewer:
         await asyncio.sleep(seconds)
         await work()
 
-    # -- what he does
+    # -- what they do
 
     def _purchase(self, qty: int) -> ViewerPurchase:
         """A new key; it stays on the list until the end."""

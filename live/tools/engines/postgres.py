@@ -4,7 +4,7 @@ Always: every commit is on disk before it is answered; no TCP port; a socket dir
 (as root: only `nobody`) may enter. A cluster appears complete, by rename, or not at all.
 
 As root the server runs as `nobody`. Its cluster stays in our data directory even where a directory
-above is closed to him: we open the cluster, the server inherits the descriptor and knows it as
+above is closed to them: we open the cluster, the server inherits the descriptor and knows it as
 /proc/self/fd/N, which needs no right on the directories above. (/proc/self/cwd would do as well
 from Postgres 16 on; older ones leave their working directory while they start.)
 """
@@ -136,7 +136,7 @@ def _named(cluster: Path, user: User | None) -> Iterator[tuple[str, tuple[int, .
         yield str(cluster), ()
     else:
         raise EngineError(
-            f"Postgres runs as `nobody` where this runs as root, and {cluster} is closed to him; "
+            f"Postgres runs as `nobody` where this runs as root, and {cluster} is closed to them; "
             f"run this as an ordinary user, or set LIVE_DATABASE_URL"
         )
 

@@ -24,7 +24,7 @@ FORCE_SECONDS = 5
 ORPHAN_SECONDS = 15  # how long a server of a killed parent may take to shut down
 POLL_SECONDS = 0.02
 LOG_BYTES_MAX = 4 * 1024 * 1024  # a log beyond this starts over with the next start
-ROOM_BYTES_MIN = 1024 * 1024  # no server starts with less: its own first writes are larger
+FREE_BYTES_MIN = 1024 * 1024  # no server starts with less: its own first writes are larger
 LOG_TAIL_BYTES = 2_000  # what an error quotes
 
 _SHIM = Path(__file__).with_name("shim.py")
@@ -153,9 +153,9 @@ def forget_libpq() -> None:
 
 
 def is_full(directory: Path) -> bool:
-    """Whether a server has no room to write there."""
-    room = os.statvfs(directory)
-    return room.f_bavail * room.f_frsize < ROOM_BYTES_MIN
+    """Whether a server has no space to write there."""
+    space = os.statvfs(directory)
+    return space.f_bavail * space.f_frsize < FREE_BYTES_MIN
 
 
 def tail(log: Path) -> str:

@@ -154,7 +154,7 @@ class Books:
             return charge, True
 
     def decide(self, name: str, *, approve: bool, now_ms: int) -> Charge:
-        """The buyer, or his bank, has decided; a second decision changes nothing."""
+        """The buyer, or their bank, has decided; a second decision changes nothing."""
         with _Transaction(self._db):
             charge = self._must_find(name)
             if charge.state in UNFINISHED:

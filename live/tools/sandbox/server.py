@@ -172,7 +172,7 @@ class Sandbox:
         return _json({})
 
     async def page(self, request: Request) -> Response:
-        """The provider's own page, where a buyer approves what his bank asks for."""
+        """The provider's own page, where a buyer approves what their bank asks for."""
         name = request.path_params["name"]
         if request.method == "POST":
             approve = request.query_params.get("approve") == "yes"

@@ -1,7 +1,7 @@
 """websockets' sans-I/O core under one light connection, and what we add to it.
 
 Owns: the frames of a connection that has left the fast path - parts are put together, all that is
-no whole message pays a toll, behind our close frame little is endured.
+no whole message is paid for from a budget, behind our close frame little is endured.
 Always: after `end` nothing here refers to itself, because a cycle would outlive the viewer.
 Not here: the transport, and whose turn it is (line.py).
 """
@@ -12,18 +12,18 @@ from websockets.protocol import SERVER, Protocol, State
 
 from live.protocol.codec import MESSAGE_BYTES_MAX
 from live.protocol.codes import Close
-from live.transport.fast.toll import Toll, is_extra
+from live.transport.fast.frame_budget import FrameBudget, is_extra
 
 
 class Core:
-    """Give it slices (toll.py); after each call send what `data_to_send` returns."""
+    """Give it slices (frame_budget.py); after each call send what `data_to_send` returns."""
 
-    __slots__ = ("_opcode", "_parts", "_protocol", "_toll")
+    __slots__ = ("_frame_budget", "_opcode", "_parts", "_protocol")
 
     def __init__(self, extensions: list[Extension]) -> None:
         self._protocol = Protocol(SERVER, state=State.OPEN, max_size=MESSAGE_BYTES_MAX)
         self._protocol.extensions = extensions
-        self._toll = Toll()
+        self._frame_budget = FrameBudget()
         self._opcode = Opcode.TEXT  # of the message that comes in parts
         self._parts = bytearray()  # the core has checked their order and their sum
 
@@ -50,11 +50,11 @@ class Core:
 
     def pays(self, frames: list[Frame]) -> bool:
         """Pay for what is no whole message; False: a flood."""
-        return self._toll.pay(sum(map(is_extra, frames)))
+        return self._frame_budget.pay(sum(map(is_extra, frames)))
 
     def endures(self, size: int, frames: list[Frame]) -> bool:
         """Count what came behind our close frame; False: enough of it."""
-        return self._toll.endure(size, len(frames))
+        return self._frame_budget.endure(size, len(frames))
 
     def message(self, frame: Frame) -> tuple[Opcode, bytes] | None:
         """The message that is whole with this frame, if one is."""

@@ -1,7 +1,7 @@
 """A light connection whose client takes compressed frames, and may send them.
 
 Always: a packed frame is sent only to who has been sent the one before it in the same stream, or
-where the stream starts anew; so it does not matter why somebody missed one - he came later, fell
+where the stream starts anew; so it does not matter why somebody missed one - they came later, fell
 behind, or listened to something else for a while.
 What a client compresses is inflated, each message by itself and never beyond a message's bound.
 Browsers compress all they send, so a whole good frame is read on the fast path; anything else is

@@ -14,8 +14,8 @@ from websockets.frames import Opcode
 from websockets.speedups import apply_mask
 
 from live.protocol.codec import MESSAGE_BYTES_MAX
+from live.transport.fast.frame_budget import PASS_FRAMES_MAX
 from live.transport.fast.line import FINAL, UpgradedLine
-from live.transport.fast.toll import PASS_FRAMES_MAX
 
 REST_BYTES_MAX = 4_096  # of an incomplete frame that the fast path keeps; more goes to the core
 _MASKED: Final = 0x80

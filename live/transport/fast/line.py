@@ -4,9 +4,9 @@ Beneath light.py, which reads the usual frames fast. Here is the rest: the port 
 `websockets`' sans-I/O core (core.py) for all that is unusual, and for the closing handshake.
 
 Always: nothing is written after a close frame; a due pong leaves before the message behind it is
-delivered; while the peer does not read, we do not read either; what he does not read is bounded;
-one pass parses so many frames (toll.py), the rest waits for its turn. A lost connection refers to
-nothing that refers to it.
+delivered; while the peer does not read, we do not read either; what they do not read is bounded;
+one pass parses so many frames (frame_budget.py), the rest waits for its turn. A lost connection
+refers to nothing that refers to it.
 Runs on: the event loop; uvloop joins what is written in one loop turn into one system call.
 """
 
@@ -26,7 +26,7 @@ from live.protocol.codes import Close
 from live.protocol.session import Session
 from live.protocol.shared import Shared, frame_header
 from live.transport.fast.core import Core
-from live.transport.fast.toll import PASS_FRAMES_MAX, SLICE_BYTES
+from live.transport.fast.frame_budget import PASS_FRAMES_MAX, SLICE_BYTES
 from live.transport.fast.turns import TURNS
 
 if TYPE_CHECKING:  # the front door makes connections; a connection only reports back to it
@@ -36,7 +36,7 @@ CLOSE_SECONDS = 5.0  # for the peer's half of the closing handshake
 WRITE_HIGH_BYTES = 65_536  # unsent bytes at which we stop to read from this peer
 
 # Why we do not read; several may hold at once.
-_UNREAD: Final = 1  # he does not take what we write
+_UNREAD: Final = 1  # they do not take what we write
 _PUT_OFF: Final = 2  # what was read is not parsed yet
 _DEAF: Final = 4  # enough came behind our close frame
 
@@ -121,7 +121,7 @@ class UpgradedLine(asyncio.Protocol):
         return self.transport.get_write_buffer_size()
 
     def _give_up(self) -> None:
-        """He asks and does not read: broadcasts stop earlier (cohort.py), replies here."""
+        """They ask and do not read: broadcasts stop earlier (cohort.py), replies here."""
         metrics.SLOW_CLOSES.inc()
         if self.session is not None:
             self.session.close(codes.SLOW)
@@ -153,7 +153,7 @@ class UpgradedLine(asyncio.Protocol):
     def _go_on(self) -> None:
         reads = not self._stopped & _UNREAD or self.transport.is_closing()
         if not self._stopped & _PUT_OFF or not reads:
-            return  # done already, or it goes on when he reads again
+            return  # done already, or it goes on when they read again
         data, self._put_off = self._put_off, b""
         self._stopped &= ~_PUT_OFF
         if self.session is None or self.transport.is_closing():

@@ -223,7 +223,7 @@ async def test_cart_is_the_same_in_any_order(engine: StockEngine, show: ShowId) 
 async def test_cart_names_the_first_that_failed_in_its_own_order(
     engine: StockEngine, show: ShowId
 ) -> None:
-    """Two of three are sold out: the buyer is told of the one that he named first."""
+    """Two of three are sold out: the buyer is told of the one that they named first."""
     for slot in range(3):
         await engine.apply_offer(terms(show, slot, allotted=5 if slot == 1 else 0))
 

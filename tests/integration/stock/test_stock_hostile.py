@@ -1,4 +1,4 @@
-"""What a buyer may send while he is paying: none of it changes what his money buys."""
+"""What a buyer may send while they are paying: none of it changes what their money buys."""
 
 import pytest
 

@@ -142,7 +142,7 @@ async def test_loss_is_told_with_the_life_that_it_was_seen_in(
 async def test_limit_of_a_buyer_outlives_the_loss_of_his_records(
     engine: StockEngine, show: ShowId
 ) -> None:
-    """Who bought what he may is not sold as much again before his records are back."""
+    """Who bought what they may is not sold as much again before their records are back."""
     await engine.apply_offer(terms(show, per_buyer_limit=2))
     await engine.hold(show, buyer(1), MINE, one(qty=2))
     answer = await engine.hold(show, buyer(1), key(), one())

@@ -1,4 +1,4 @@
-"""A show of a thousand lots: no buyer comes to an end of what he may buy in it."""
+"""A show of a thousand lots: no buyer comes to an end of what they may buy in it."""
 
 import pytest
 
@@ -60,7 +60,7 @@ async def test_fan_buys_every_lot_of_a_long_show(engine: StockEngine, show: Show
 
 
 async def test_limit_holds_for_lots_that_are_still_open(engine: StockEngine, show: ShowId) -> None:
-    """However much he bought since, a buyer has not more of an open offer than he may."""
+    """However much they bought since, a buyer has not more of an open offer than they may."""
     await engine.apply_offer(terms(show, 900, allotted=50, per_buyer_limit=2))
     mine = [await buy(engine, show, 900), await buy(engine, show, 900)]
 
@@ -90,7 +90,7 @@ async def test_old_purchase_is_left_to_the_ledger_to_tell(
 async def test_rebuild_keeps_room_for_a_buyer_of_many_lots(
     engine: StockEngine, show: ShowId
 ) -> None:
-    """What the ledger knows of him is more than Redis may hold: the oldest are left to it."""
+    """What the ledger knows of them is more than Redis may hold: the oldest are left to it."""
     await engine.stop_show(show)
     lots = [_closed(show, slot) for slot in range(LOTS)]
     holds = tuple(

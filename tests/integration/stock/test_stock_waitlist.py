@@ -26,7 +26,8 @@ async def sell_out(engine: StockEngine, show: ShowId, **changes: object) -> Hold
 async def test_freed_units_go_to_the_first_whose_whole_quantity_fits(
     engine: StockEngine, show: ShowId
 ) -> None:
-    """Waiters 1 (4 units), 2 (1), 3 (2): three freed units go to 2 and 3, and 1 keeps his place."""
+    """Waiters 1 (4 units), 2 (1), 3 (2): three freed units go to 2 and 3, and 1 keeps their
+    place."""
     await engine.apply_offer(terms(show, allotted=4, per_buyer_limit=4))
     three, last = key(), key()
     await engine.hold(show, buyer(0), three, one(qty=3))
@@ -76,7 +77,7 @@ async def test_joining_while_units_are_there_holds_them(engine: StockEngine, sho
 
 
 async def test_one_place_for_each_buyer_and_offer(engine: StockEngine, show: ShowId) -> None:
-    """A repeat gets the present position, and so does his other window; the same key with another
+    """A repeat gets the present position, and so does their other window; the same key with another
     quantity is a conflict.
     """
     await sell_out(engine, show)
@@ -109,7 +110,7 @@ async def test_buyer_waits_for_the_same_quantity_of_two_offers(
 
 
 async def test_limit_holds_for_grants(engine: StockEngine, show: ShowId, outbox: Outbox) -> None:
-    """Who got units elsewhere while he waited is passed over, and the next one is granted."""
+    """Who got units elsewhere while they waited is passed over, and the next one is granted."""
     await engine.apply_offer(terms(show, allotted=3, per_buyer_limit=3))
     first, mine = key(), key()
     await engine.hold(show, buyer(0), first, one(qty=2))

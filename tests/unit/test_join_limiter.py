@@ -1,16 +1,16 @@
-"""A crowd at the turnstile."""
+"""A crowd that joins in the same instant."""
 
 import asyncio
 
 import pytest
 
-from live.connection import limiter as turnstile
-from live.connection.limiter import INSIDE_MAX, SLICE, Turnstile
+from live.connection import limiter as limiter
+from live.connection.limiter import INSIDE_MAX, SLICE, JoinLimiter
 
 
 async def test_few_go_in_at_once_and_everybody_gets_in_in_order() -> None:
     """No more than the bound are inside, a turn of the loop starts one slice, nobody is lost."""
-    gate = Turnstile()
+    gate = JoinLimiter()
     started: list[int] = []
     inside = 0
 
@@ -39,9 +39,9 @@ async def test_few_go_in_at_once_and_everybody_gets_in_in_order() -> None:
 
 
 async def test_who_waits_too_long_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond his patience a newcomer is refused, and the gate goes on with the next one."""
-    monkeypatch.setattr(turnstile, "PATIENCE_SECONDS", -1.0)
-    gate = Turnstile()
+    """Beyond their patience a newcomer is refused, and the gate goes on with the next one."""
+    monkeypatch.setattr(limiter, "PATIENCE_SECONDS", -1.0)
+    gate = JoinLimiter()
     for _ in range(INSIDE_MAX):
         gate.come(gate.entered, lambda: pytest.fail("there is room"))
     refused = asyncio.Event()

@@ -24,11 +24,11 @@ UNREACHABLE = (CallError, EngineError, RedisError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class Projector:
     stock: StockEngine
     log: ShowLog
 
-    async def carry(self, state: ShowState, *, fresh: bool = False) -> Stocks:
+    async def project(self, state: ShowState, *, fresh: bool = False) -> Stocks:
         """Bring Redis up to `state`; the stock after it. Raises UNREACHABLE errors.
 
         `fresh`: the show has never been in Redis, so it may be installed there.

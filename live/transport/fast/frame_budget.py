@@ -1,4 +1,4 @@
-"""What a peer may send beside whole messages, and how much of the loop he may take for it.
+"""What a peer may send beside whole messages, and how much of the loop they may take for it.
 
 Messages are paid for by the session, command by command. A frame that is no message - a ping, a
 pong, a part of one, an empty one - costs the loop as much as a short command, so it has a bucket of
@@ -21,7 +21,7 @@ LATE_BYTES_MAX: Final = 65_536
 LATE_FRAMES_MAX: Final = 256
 
 
-class Toll:
+class FrameBudget:
     """The account of one connection that has sent an unusual frame."""
 
     __slots__ = ("_late_bytes", "_late_frames", "_refilled_at", "_tokens")
@@ -33,7 +33,7 @@ class Toll:
         self._late_frames = 0
 
     def pay(self, frames: int) -> bool:
-        """Pay for frames that are no whole message; False: he floods, close 3013."""
+        """Pay for frames that are no whole message; False: they flood, close 3013."""
         if not frames:
             return True
         now = time.monotonic()

@@ -9,7 +9,7 @@ from live.domain.caller import ALL_SHOWS, Caller, Role
 from live.domain.ids import ShowId, buyer_of
 from live.protocol import codes
 from live.showlog import keys
-from live.showlog.store import KICKS_KEPT_MS, KICKS_MAX
+from live.showlog.store import DISCONNECTS_KEPT_MS, DISCONNECTS_MAX
 from tests.support.realtime_app import KEY
 from tests.support.realtime_parts import Phone, dial, gateway
 
@@ -52,13 +52,13 @@ async def reconnect(redis_url: str, made: Gateway) -> None:
     listening._on_gap = on_gap
 
 
-async def test_kick_lost_with_the_connection_is_made_up(redis_url: str, show: ShowId) -> None:
-    """Told while one gateway was deaf: it closes him when it hears again, and nobody else."""
+async def test_disconnect_lost_with_the_connection_is_made_up(redis_url: str, show: ShowId) -> None:
+    """Told while one gateway was deaf: it closes them when it hears again, and nobody else."""
     async with gateway(redis_url, show, authenticate=named) as made:
         ann, bob = await connected(made, "ann"), await connected(made, "bob")
         listening, lost = made.follower._subscribers, asyncio.Event()
         hear, listening.on_message = listening.on_message, lambda channel, data: lost.set()
-        await made.log.kick(ANN, codes.FORCED)
+        await made.log.disconnect(ANN, codes.FORCED)
         await asyncio.wait_for(lost.wait(), 5)
         listening.on_message = hear
 
@@ -70,39 +70,39 @@ async def test_kick_lost_with_the_connection_is_made_up(redis_url: str, show: Sh
         assert bob.closed is None
 
 
-async def test_kick_counts_once(redis_url: str, show: ShowId) -> None:
+async def test_disconnect_counts_once(redis_url: str, show: ShowId) -> None:
     """Who comes back after a log-out stays, whatever is cut and read again."""
     async with gateway(redis_url, show, authenticate=named) as made:
         before = await connected(made, "ann")
-        await made.log.kick(ANN, codes.FORCED)
+        await made.log.disconnect(ANN, codes.FORCED)
         await before.until(lambda phone: phone.closed)
         again, other = await connected(made, "ann"), await connected(made, "zoe")
 
         await reconnect(redis_url, made)
-        await made.log.kick(ZOE, codes.FORCED)
+        await made.log.disconnect(ZOE, codes.FORCED)
         await other.until(lambda phone: phone.closed)
 
         assert again.closed is None
 
 
-async def test_gateway_does_not_repeat_kicks_of_before_its_time(
+async def test_gateway_does_not_repeat_disconnects_of_before_its_time(
     redis_url: str, show: ShowId
 ) -> None:
-    """He was logged out, then a gateway was started, and he came back to it."""
+    """They were logged out, then a gateway was started, and they came back to it."""
     async with gateway(redis_url, show, authenticate=named) as first:
-        await first.log.kick(ANN, codes.FORCED)
+        await first.log.disconnect(ANN, codes.FORCED)
         async with gateway(redis_url, show, authenticate=named) as second:
             ann, zoe = await connected(second, "ann"), await connected(second, "zoe")
             await reconnect(redis_url, second)
-            await first.log.kick(ZOE, codes.FORCED)
+            await first.log.disconnect(ZOE, codes.FORCED)
             await zoe.until(lambda phone: phone.closed)
             assert ann.closed is None
 
 
-async def test_list_of_kicks_is_bounded(redis_url: str, show: ShowId) -> None:
+async def test_list_of_disconnects_is_bounded(redis_url: str, show: ShowId) -> None:
     """The oldest goes, and the whole list expires."""
     async with gateway(redis_url, show, authenticate=named) as made, Redis.from_url(redis_url) as r:
-        for number in range(KICKS_MAX + 5):
-            await made.log.kick(buyer_of(f"p{number}", secret=KEY), codes.FORCED)
-        assert await r.xlen(keys.KICKS_KEY) == KICKS_MAX
-        assert 0 < await r.pttl(keys.KICKS_KEY) <= KICKS_KEPT_MS
+        for number in range(DISCONNECTS_MAX + 5):
+            await made.log.disconnect(buyer_of(f"p{number}", secret=KEY), codes.FORCED)
+        assert await r.xlen(keys.DISCONNECTS_KEY) == DISCONNECTS_MAX
+        assert 0 < await r.pttl(keys.DISCONNECTS_KEY) <= DISCONNECTS_KEPT_MS
