@@ -183,4 +183,5 @@ def test_scripts_are_executable_in_git() -> None:
 
     runnable = {path for path, mode in modes.items() if mode == "100755"}
 
-    assert runnable == {".ci/run", *(f"scripts/{n}" for n in ("check", "demo", "lint", "test"))}
+    names = ("check", "demo", "lint", "protobuf", "test")
+    assert runnable == {".ci/run", *(f"scripts/{name}" for name in names)}
