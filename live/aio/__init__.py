@@ -1,1 +1,1 @@
-"""Helpers for asyncio that know nothing of shows."""
+"""Helpers for asyncio that know nothing of shows: coalescing, loops, tasks, a loop apart."""

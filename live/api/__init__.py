@@ -1,1 +1,1 @@
-"""What HTTP and RPC have in common: who is calling, problems, limits, health."""
+"""What HTTP and RPC have in common: who is calling, joining, log-outs, problems, health."""

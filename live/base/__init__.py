@@ -1,1 +1,1 @@
-"""What every other package may import: errors, settings, logs, failpoints."""
+"""What every package may import: errors and faults, settings, JSON in, logs, failpoints."""

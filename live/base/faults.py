@@ -46,7 +46,7 @@ def tell_fault(event: str, error: BaseException, **ids: object) -> None:
 
 
 def as_call_error(event: str, error: Exception, **ids: object) -> CallError:
-    """What the caller is told: a fault that is none of their is told to the log as well."""
+    """What the caller is told: a fault that is none of theirs is told to the log as well."""
     if isinstance(error, CallError):
         return error
     tell_fault(event, error, **ids)

@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment.
+"""Settings: the only reader of what a user sets in the environment.
 
 Always: a `Settings` value is consistent; every fault of an environment is reported at once, with
 the key and the value that is wrong (never the value of a secret).

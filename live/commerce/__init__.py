@@ -1,1 +1,1 @@
-"""The shop's side: product data in."""
+"""The shop's side: product feeds in. Feeds out are not built; they would stand here."""

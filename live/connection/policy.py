@@ -106,7 +106,7 @@ def asked_grants(
 
 
 class DomainPolicy:
-    """The rules of contract.md."""
+    """The rules of docs/concepts/access.md, and of the channels in docs/reference/api.md."""
 
     def __init__(self, follower: Follower, on_publish: OnPublish) -> None:
         self._follower = follower

@@ -53,7 +53,7 @@ class Subscriptions:
             viewer.member = None
 
     def _listen(self, viewer: Viewer) -> None:
-        assert viewer.member is not None, "who listens has a seat"
+        assert viewer.member is not None, "who listens is a member"
         shared = frozenset(sub.topic for sub in viewer.subs.values() if not sub.topic.direct)
         self._hub.listen(viewer.member, shared)
 

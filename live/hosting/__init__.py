@@ -1,1 +1,1 @@
-"""What hosts do: products, run order, offers, pins, announcements."""
+"""What hosts do: run order, offers, pins, announcements; a show's way into Redis."""

@@ -1,1 +1,1 @@
-"""Postgres: settlement, money, what hosts write, rebuild, audit."""
+"""Postgres: settlement, money, what hosts write, rebuild, audit, housekeeping."""

@@ -1,1 +1,1 @@
-"""Payment providers behind one port, and the worker that finishes what others left."""
+"""Payment providers behind one port, their webhooks, and the worker that finishes payments."""

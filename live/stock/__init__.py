@@ -1,1 +1,1 @@
-"""The reservation engine: which units are left, who holds them, until when. State is in Redis."""
+"""The stock engine: which units are left, who holds them, until when. State is in Redis."""

@@ -2,7 +2,7 @@
 
 Owns: the batcher for holds and the connection for everything else.
 Always: units move in Lua only, in the same call that writes the outbox; nothing is decided here.
-Called by: sales, shows and the keeper, on the event loop.
+Called by: buying, hosting, payments and the keeper, on the event loop.
 Raises: Busy (rebuilding, queue full, Redis silent: repeat with the same key; StockLost where a
 rebuild has yet to begin), NotFound (unknown hold), Conflict (the key was used for another request),
 BadField (lines out of range).

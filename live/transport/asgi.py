@@ -170,7 +170,7 @@ class WebSocketEndpoint:
         writer = asyncio.create_task(port.run())
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            if port.closing:  # their last replies and the close; nothing more of their is read
+            if port.closing:  # their last replies and the close; nothing more of theirs is read
                 await asyncio.wait((writer,))
         finally:
             session.lost()

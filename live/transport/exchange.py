@@ -5,7 +5,7 @@ connection that does not wait for its answers takes the memory and the loop of e
 Always: the parser gets no byte behind a request before its answer is complete; what was read and
 not parsed is one read at most, and nothing is read while there is some. Whoever sends on has their
 requests answered in order, in turns with all others who do; an upgrade waits as they do.
-Not here: how long a peer may keep bytes behind an answer, and every other bound (guard.py).
+Not here: how long a peer may keep bytes behind an answer, and every other bound (http_guard.py).
 """
 
 import asyncio

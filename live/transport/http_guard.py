@@ -5,7 +5,7 @@ a body, a connection that sends a line break now and then; one with too many hea
 answered. Always: a connection is in one phase (head, body, answer, idle), and every phase that the
 peer could prolong has a deadline of its own; the connection is in a Headcount until it is closed or
 has become a WebSocket.
-Only this file, exchange.py, plain.py and front.py know the inside of uvicorn;
+Only this file, exchange.py, plain.py and handshake.py know the inside of uvicorn;
 tests/unit/test_uvicorn_parts.py fails clearly when an upgrade changes what they use.
 """
 

@@ -5,7 +5,7 @@ the WebSocket behind it. Frames that are no whole message have a budget, one pas
 what was read and not yet taken by the application is one read at most, little is endured behind a
 close frame, and a lost connection keeps no cycle - the same as line.py does for the front door.
 
-Only this file, exchange.py, guard.py and front.py know the inside of uvicorn
+Only this file, exchange.py, http_guard.py and handshake.py know the inside of uvicorn
 (tests/unit/test_uvicorn_parts.py).
 """
 

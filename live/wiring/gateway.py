@@ -1,7 +1,7 @@
 """Composition root of the gateway: the packages put together into one worker.
 
 Reads like a parts list: nothing is decided here, only who gets what. The settler's side is in
-`back.py`, what both have in common in `parts.py`.
+`settler.py`, what both have in common in `shared.py`.
 """
 
 import asyncio

@@ -160,7 +160,7 @@ async def start_empty(valkey: Valkey) -> None:
 
 @pytest.mark.parametrize("lose", [flush, start_empty])
 async def test_audience_comes_back_by_itself(stage: Stage, own_valkey: Valkey, lose: Any) -> None:
-    """Nobody is told anything final, whether they were in or comes just then."""
+    """Nobody is told anything final, whether they were in or come just then."""
     async with audience(stage) as here:
         for one in here:
             one.joined.clear()

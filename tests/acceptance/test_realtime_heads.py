@@ -69,7 +69,7 @@ async def test_what_is_no_host_is_refused(
 async def test_refused_origin_is_no_error_of_ours(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Anybody can ask with any; a line for each would be their to write."""
+    """Anybody can ask with any; a line for each would be theirs to write."""
     raw = await Raw.dial(port)
     assert (await raw.ask(handshake("Origin: http://elsewhere"))).status == 403
     await raw.close()

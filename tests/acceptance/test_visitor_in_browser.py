@@ -49,7 +49,7 @@ pytestmark = [pytest.mark.timeout(TEST_SECONDS), pytest.mark.asyncio(loop_scope=
 async def test_pages_work_where_nothing_is_kept(
     visitors: Visitors, stage: Stage, host_token: str, script: str
 ) -> None:
-    """A guest watches, writes and buys; a host gets her desk."""
+    """A guest watches, writes and buys; a host gets their desk."""
     await stage.open_offer(guests=True)
     page = await visitors.open(stage.watch, wait_for=CONNECTED, script=script)
     await write_line(page, "nothing to hide")

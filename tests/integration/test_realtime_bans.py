@@ -113,7 +113,7 @@ async def test_ban_closes_who_did_not_name_the_show(redis_url: str, show: ShowId
 
 
 async def test_ban_closes_who_is_on_the_way_in(redis_url: str, show: ShowId) -> None:
-    """The ban came between the answer that there was none and the seat."""
+    """The ban came between the answer that there was none and the joining."""
     bans = Bans()
     async with serving(redis_url, show, bans) as made:
         phone = await connected(made, "viewer:max")

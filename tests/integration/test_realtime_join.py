@@ -115,7 +115,7 @@ class Shop:
 async def test_role_decides_the_channels(
     redis_url: str, show: ShowId, token: str, kinds: list[str]
 ) -> None:
-    """One connect subscribes a person to all that is their; pulse alone has no log."""
+    """One connect subscribes a person to all that is theirs; pulse alone has no log."""
     async with Shop(redis_url, show) as shop:
         await shop.open_show()
         _, result = await shop.connect(token)

@@ -139,7 +139,7 @@ async def test_log_out_outlives_every_process(make: Callable[..., Gateway]) -> N
     await late.revoked.open()
 
     assert late.refuses(old) and late.refuses(other)
-    assert not late.refuses(token("bob", ago=9))  # one token of their was meant
+    assert not late.refuses(token("bob", ago=9))  # one token of theirs was meant
 
 
 async def test_token_of_afterwards_is_good_at_once(make: Callable[..., Gateway]) -> None:

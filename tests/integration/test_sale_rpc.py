@@ -82,7 +82,7 @@ class Shows:
 
 @dataclass
 class Client:
-    """Calls methods the way the realtime room does."""
+    """Calls methods the way a connection does."""
 
     sale: Sale
     rpc: SaleRpc

@@ -118,7 +118,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "show": Seen("stock_line", to="'elsewhere'"),
         "offer": Seen("stock_line", to="replace(offer, '-b', '-a')"),
         "buyer": Seen("stock_line"),
-        "sub": "the name beside a buyer's digest; `buyer_names` notices it where he bought, too",
+        "sub": "the name beside a buyer's digest; `buyer_names` notices it where they bought, too",
         "key": Seen("stock_line"),
         "qty": Seen("stock_line"),
         "state": Seen("stock_line", to="'left'"),
@@ -226,7 +226,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
     },
     "notices": {
         "*": "deleted once it is told, so one that is gone looks like one that was told; "
-        "the buyer reads the same from `order.get` and when he connects",
+        "the buyer reads the same from `order.get` and when they connect",
         "id": ORDER_ONLY,
         "show": Seen("notice_wrong", to="'elsewhere'"),
         "buyer": Seen("notice_wrong"),

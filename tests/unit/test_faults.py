@@ -168,7 +168,7 @@ def test_engine_that_is_away_is_told_in_a_line_and_may_be_asked_again(error: Exc
 
 
 def test_client_s_own_fault_is_told_to_him_alone() -> None:
-    """They did something wrong, or has to wait; nothing of ours broke."""
+    """They did something wrong, or have to wait; nothing of ours broke."""
     with capture_logs() as lines:
         assert as_call_error("test.failed", error := NotFound("unknown")) is error
     assert lines == []

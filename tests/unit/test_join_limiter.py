@@ -45,6 +45,6 @@ async def test_who_waits_too_long_is_told_to_come_back(monkeypatch: pytest.Monke
     for _ in range(INSIDE_MAX):
         gate.come(gate.entered, lambda: pytest.fail("there is room"))
     refused = asyncio.Event()
-    gate.come(lambda: pytest.fail("his time is over"), refused.set)
+    gate.come(lambda: pytest.fail("their time is over"), refused.set)
     gate.left()
     await asyncio.wait_for(refused.wait(), 5)

@@ -1,4 +1,4 @@
-"""Half a character in a client's JSON: they are told which field it was, and stays."""
+"""Half a character in a client's JSON: they are told which field it was, and stay."""
 
 import json
 

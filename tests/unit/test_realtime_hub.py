@@ -154,7 +154,7 @@ async def test_removed_member_hears_nothing_more() -> None:
 
 
 async def test_lost_log_closes_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten thousand closes would hold up the loop; and who waits for their hears nothing new."""
+    """Ten thousand closes would hold up the loop; and who waits for theirs hears nothing new."""
     monkeypatch.setattr(hub_module, "SLICE", 10)
     hub, topic = Hub(), Topic(SHOW, "a", "a")
     ears = [Leaver() for _ in range(25)]

@@ -18,7 +18,7 @@ UVICORN = "0.54.0"
 
 
 def test_uvicorn_is_the_version_that_was_read() -> None:
-    """Read guard.py and front.py against the new version before this line changes."""
+    """Read http_guard.py and handshake.py against the new version before this line changes."""
     assert uvicorn.__version__ == UVICORN
 
 

@@ -1,1 +1,1 @@
-"""The RPC methods of the WebSocket."""
+"""The RPC methods of the WebSocket, and asyncapi.json."""

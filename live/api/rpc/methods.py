@@ -54,7 +54,7 @@ class Reactions(Protocol):
 
 
 class SaleRpc:
-    """The methods by name: `handlers()` goes into the realtime registry."""
+    """The methods by name: `handlers()` goes to live/connection."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 -- admit: decide whether one chat message may be published, and give it an id.
--- Keeps:   one pace per buyer and show, whatever the number of his connections and gateways.
+-- Keeps:   one pace per buyer and show, whatever the number of their connections and gateways.
 -- Clock:   Redis TIME.   Cost: O(1).   Retry: a repeat counts as a second message.
 -- KEYS[1]  bans    hash    "loaded" -> 1, buyer hex -> "<kind>:<until ms or 0>:<rank>" (up to
 --                          three, by space)

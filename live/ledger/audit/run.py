@@ -5,7 +5,7 @@ from orders, never taken from a counter; they are held against the counters, aga
 against the providers' own books. A running sale is not stopped, and nothing is written but what
 the audit on the schedule remembers for the next one.
 Called by: `live audit`, `live demo`, the settler role on a schedule.
-Not here: what is proven of one show (audit_show.py), which shows (audit_marks.py), repair.
+Not here: what is proven of one show (show.py), which shows (marks.py), repair.
 
 What is still under way is named, not judged: a difference counts only if it is still there when
 the settler has passed the outbox entry that Redis named beside its figures.

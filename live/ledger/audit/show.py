@@ -3,7 +3,7 @@
 Always: Postgres is read in one short REPEATABLE READ transaction a show, so no vacuum waits for the
 whole shop; a difference to Redis counts only if it is still there when the settler has passed what
 Redis had written by then.
-Called by: the audit (audit.py) and the repair.
+Called by: the audit (run.py) and the repair.
 """
 
 import asyncio

@@ -3,8 +3,8 @@
 Always: the two are compared as of one instant: what Redis has was read while nothing moved, all of
 its outbox is settled, and nothing had moved when the ledger had been read. A show that never
 stands still long enough is named as under way and compared when it does, at the latest at its end.
-Called by: the audit and the repair, through `audit_show`.
-Not here: figures of offers, which can be compared in a running sale (audit_show.py).
+Called by: the audit and the repair, through show.py.
+Not here: figures of offers, which can be compared in a running sale (show.py).
 """
 
 from collections import defaultdict

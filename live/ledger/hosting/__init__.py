@@ -1,1 +1,1 @@
-"""Shows, offers, products, orders as hosts write them, and the log of who did what."""
+"""Shows, offers, products, orders, bans, log-outs as staff writes them; who did what."""

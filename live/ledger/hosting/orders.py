@@ -2,7 +2,7 @@
 
 Always: a host's command on an order is one transaction with its row of the audit log, and is done
 once per key of that host.
-Called by: sales (get), the HTTP API (list, refund, report), the notice sender (views).
+Called by: the RPC methods (get), the HTTP API (list, refund, report), the notice sender (views).
 Not here: what a refund or a paid invoice changes (refunds.py, invoices.py).
 """
 

@@ -2,7 +2,7 @@
 
 Always: each buyer who is refused tells of the loss, and a few rows a second are written; one that
 is late says nothing about a life that began meanwhile. What cannot be written is left to the
-keeper, who looks at each show by themselves.
+keeper, which looks at each show by itself.
 Called by: the stock engine, on the event loop; a task while there is something to write.
 """
 

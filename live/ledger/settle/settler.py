@@ -48,7 +48,9 @@ LOST_A_READ_MAX = 64  # outboxes that are gone, found one by one; then each show
 SHOWS_A_TURN_MAX = 500  # claimed from and trimmed at once: a thousand shows must not stop the reads
 READ_ENTRIES_MIN = 64  # an entry of holds carries up to 512 movements
 READ_ENTRIES_MAX = 1_024  # an entry of a checkout carries one; read more of these at once
-CHUNK_MOVEMENTS = 1_000  # of one transaction; twice as many at most (performance.md, settlement)
+CHUNK_MOVEMENTS = (
+    1_000  # of one transaction; twice as many at most (docs/measurements.md, settlement)
+)
 CLAIM_EVERY_SECONDS = 1.0
 CLAIM_IDLE_MS_MIN = 5_000  # far above one transaction, so a living settler keeps its entries
 CLAIM_ENTRIES_MAX = 64

@@ -91,7 +91,7 @@ export class Checkout {
     this.viewer.draw(["me", "offers"]);
   }
 
-  /** The buyer must confirm at his bank; until then this is what there is to see of the hold. */
+  /** The buyer must confirm at their bank; until then this is what there is to see of the hold. */
   needAction(hold, { action, request }) {
     const known = this.actions.get(hold);
     const saved = { action: action || known?.action, request };

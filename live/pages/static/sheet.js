@@ -108,7 +108,7 @@ export class SheetView {
     ];
   }
 
-  /** Whoever tries the show out must not believe that he buys. */
+  /** Whoever tries the show out must not believe that they buy. */
   rehearsed() {
     return this.model.show.status === "rehearsal" ? h("p", { class: "notice" }, this.say("rehearsed_text")) : null;
   }

@@ -6,9 +6,9 @@
 -- KEYS[1]  disconnects   stream  m message          KEYS[2]  control  pub/sub channel
 -- ARGV[1]  message         ARGV[2]  entries to keep         ARGV[3]  ms to keep
 -- Reply:   the entry's id
-local kicks_key, control_key = KEYS[1], KEYS[2]
+local disconnects_key, control_key = KEYS[1], KEYS[2]
 local message, keep, keep_ms = ARGV[1], ARGV[2], ARGV[3]
-local id = redis.call('XADD', kicks_key, 'MAXLEN', keep, '*', 'm', message)
-redis.call('PEXPIRE', kicks_key, keep_ms)
+local id = redis.call('XADD', disconnects_key, 'MAXLEN', keep, '*', 'm', message)
+redis.call('PEXPIRE', disconnects_key, keep_ms)
 redis.call('SPUBLISH', control_key, id .. ' ' .. message)
 return id

@@ -24,7 +24,7 @@ local REFUSED = 1
 local LATE_MONEY_MS = 86400000 -- a payment that is undecided for a day is a person's business
 local DROPPED = rep('\0', 17) .. 'D' .. NO_TIME
 
--- A guest's digest begins with GUEST and a digest of the addresses that he came from
+-- A guest's digest begins with GUEST and a digest of the addresses that they came from
 -- (domain/ids.py). What guests hold of an offer, or wait for, is at most its half, those of one
 -- range of addresses at most its twentieth; a single guest always gets what one buyer may have.
 local GUEST = 'gst\0'
@@ -96,7 +96,7 @@ local function find_record(value, key)
   end
 end
 
--- Place of a buyer's record in the line for one offer, and of its state; nil if he does not wait.
+-- Place of a buyer's record in the line for one offer, and of its state; nil if they do not wait.
 local function find_waiting(value, slot)
   local p, size = 1, #value
   while p <= size do
@@ -254,7 +254,7 @@ local function is_guest(buyer)
   return sub(buyer, 1, 4) == GUEST
 end
 
--- The fields that count a guest's units of a slot: of all guests, and of those of his addresses.
+-- The fields that count a guest's units of a slot: of all guests, and of those of their addresses.
 local function guest_fields(buyer, slot)
   local all = pack('>H', slot)
   return all, all .. sub(buyer, 5, 8)

@@ -73,7 +73,7 @@ local function count_guest(buyer, slot, units)
   w.guests[near] = (w.guests[near] or 0) + units
 end
 
--- Whether this buyer may have so many units of the offer, where he is a guest.
+-- Whether this buyer may have so many units of the offer, where it is a guest.
 local function guest_fits(buyer, slot, o, qty)
   if not is_guest(buyer) then return true end
   local all, near = guest_fields(buyer, slot)
@@ -84,7 +84,7 @@ end
 
 -- Why this buyer gets neither units of an offer nor a place in its line, or nil; i: no units now,
 -- but a place, because a host who pauses means to go on. With it whether a hold that is due may
--- stand in the way, and his value with room for one more record, where there is.
+-- stand in the way, and their value with room for one more record, where there is.
 local function line_refusal(o, buyer, value, slot, qty)
   local status = o.mode ~= HOLD_MODE and 'm' or refusal(o, w.now)
   if status and status ~= 'i' then return status, false end

@@ -2,7 +2,7 @@
 -- Keeps:   one place per buyer and offer; allotted = left + held + sold.
 -- Cost:    O(records + log waiters).   Clock: Redis TIME.
 -- Retry:   a repeated (buyer, key) gets its present position, or what became of it; another key of
---          a buyer who waits already, the position that he has.
+--          a buyer who waits already, the position that they have.
 -- Needs:   _records _work
 -- KEYS[1]  meta       hash    stock_epoch run_id seq
 -- KEYS[2]  offers     hash    slot -> packed offer
@@ -38,7 +38,7 @@ if p then
   return { status, 0, time, 0 }
 end
 p, s = find_waiting(value, slot)
-if p then -- his other window, or phone
+if p then -- their other window, or phone
   return { 'W', position(slot * 2 ^ 40 + unpack_bytes('>I6', value, s + 1)), 0, 0 }
 end
 local o = offer_of(slot)

@@ -1,5 +1,5 @@
 -- leave: give up a place in an offer's waitlist.
--- Keeps:   allotted = left + held + sold; units that were reserved for him go on in line.
+-- Keeps:   allotted = left + held + sold; units that were reserved for them go on in line.
 -- Cost:    O(records + waiters looked at).   Clock: Redis TIME.
 -- Retry:   u, as for a buyer who never waited; nothing moves.
 -- Needs:   _records _work

@@ -48,7 +48,7 @@ def test_each_complaint_names_a_test_that_exists() -> None:
 
 
 async def test_basket_of_sold_units_cannot_be_paid(engine: StockEngine, show: ShowId) -> None:
-    """Vendure #1738: what a buyer once held and others bought meanwhile is not their to buy."""
+    """Vendure #1738: what a buyer once held and others bought meanwhile is not theirs to buy."""
     await engine.apply_offer(terms(show, allotted=20, per_buyer_limit=20))
     basket = key()
     await engine.hold(show, buyer(1), basket, one(qty=5))
