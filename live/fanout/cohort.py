@@ -24,7 +24,8 @@ BUFFER_HARD_BYTES = 262_144  # beyond it they are closed and come back by offset
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A connection among those of its show: `cohort` is None while it listens to direct topics only.
+    """A connection among those of its show: `cohort` is None while it listens to direct topics
+    only.
 
     `leaving`: it is about to be closed and hears nothing more of shared topics.
     """

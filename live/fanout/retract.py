@@ -1,7 +1,8 @@
 """What was deleted: how a publication says so, and what it takes back.
 
 Always: text that somebody typed cannot look like the marks below, because JSON escapes its quotes.
-The same rule is applied to the log in Redis (showlog/lua/retract.lua) and to its end in memory (topic.py).
+The same rule is applied to the log in Redis (showlog/lua/retract.lua) and to its end in memory
+(topic.py).
 """
 
 import re

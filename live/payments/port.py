@@ -3,7 +3,8 @@
 Always: the payment's id is the idempotency key of its authorisation, so a repeat after a lost reply
 charges once. A call that ended without a clear answer is `unknown`, never an exception: only
 `look_up` (asked by the payment worker) turns it into a fact.
-Not here: retries, leases and stock (worker.py); which provider is configured (live/wiring/shared.py).
+Not here: retries, leases and stock (worker.py); which provider is configured
+(live/wiring/shared.py).
 """
 
 from collections.abc import Mapping, Sequence

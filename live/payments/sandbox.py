@@ -1,4 +1,5 @@
-"""Client of the sandbox provider (live/tools/sandbox/server.py), over HTTP as with any real provider.
+"""Client of the sandbox provider (live/tools/sandbox/server.py), over HTTP as with any real
+provider.
 
 Always: every call has a deadline and an idempotency key; a lost, late or unreadable answer is
 `unknown`. Nothing is repeated here: the worker repeats, the breaker (breaker.py) holds back.

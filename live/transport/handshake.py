@@ -2,8 +2,8 @@
 
 `uvicorn.Config(http=FrontDoor(...).protocol)`. A connection whose first read is one complete,
 ordinary upgrade of `/connection/websocket` becomes a LightConnection. Other paths, odd or split
-heads, refused origins and TLS go unchanged to uvicorn's HTTP protocol (http_guard.py), so Starlette's
-routes, its errors and its slow WebSocket path live on the same port.
+heads, refused origins and TLS go unchanged to uvicorn's HTTP protocol (http_guard.py), so
+Starlette's routes, its errors and its slow WebSocket path live on the same port.
 
 Owns: what counts as an ordinary handshake. Not here: bounds on connections (admission.py).
 """

@@ -153,7 +153,8 @@ async def prepare_stock(settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What viewers were told of a show, and the way to tell them; see `live.ledger.audit.repair.TellPort`."""
+    """What viewers were told of a show, and the way to tell them; see
+    `live.ledger.audit.repair.TellPort`."""
 
     log: ShowLog
     projector: Projector

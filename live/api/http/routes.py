@@ -249,8 +249,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
     Endpoint(
         method="POST", path="/v1/users/{sub:path}/logout",
-        summary="Close a person's sockets and refuse their tokens; 200 and without effect where they "
-        "stand as high as the caller and are not connected",
+        summary="Close a person's sockets and refuse their tokens; 200 and without effect where "
+        "they stand as high as the caller and are not connected",
         access=HOSTS_ANYWHERE, handler=access.log_out_user, body=Empty, answer=Nothing,
     ),
     Endpoint(

@@ -3,8 +3,8 @@
 Always: a row is committed before the first call to a provider; a hold has at most one payment
 that is not over; a state is never taken back; each step that touches money leaves a row in
 `payment_entries`, and these add up to the payment's figures.
-Called by: checkouts (open, record), the payment worker and webhooks (the rest). All methods are safe
-when repeated, and safe when several processes run them at once.
+Called by: checkouts (open, record), the payment worker and webhooks (the rest). All methods are
+safe when repeated, and safe when several processes run them at once.
 """
 
 from collections.abc import Sequence

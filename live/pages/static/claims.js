@@ -29,7 +29,7 @@ function mayBecome(storageKey, claims, question) {
 
 const inEnglish = ({ name, known }) => `You are logged in as “${known}”. This link would log you in as “${name}”. Go on as “${name}”?`;
 
-/** The page itself sends the visitor to sign in: the link that brings him back needs no question. */
+/** The page itself sends the visitor to sign in: the link that brings them back needs no question. */
 export const expectToken = (storageKey) => deviceStorage.set(expectedKey(storageKey), String(Date.now()));
 
 export function keepToken(storageKey, token) {
@@ -49,7 +49,7 @@ export function forgetToken(storageKey) {
   deviceStorage.remove(whoKey(storageKey));
 }
 
-const whoKey = (storageKey) => `${storageKey}:who`; // of the device: all of its tabs know him
+const whoKey = (storageKey) => `${storageKey}:who`; // of the device: all of its tabs know who
 const expectedKey = (storageKey) => `${storageKey}:expected`;
 
 /** The token in a pasted link, or the pasted text itself. */
@@ -58,7 +58,7 @@ export function tokenIn(text) {
   return match ? decodeURIComponent(match[1]) : text.trim();
 }
 
-/** What a JWT says about its owner, or null. Only the server's answer decides what he may do. */
+/** What a JWT says about its owner, or null. Only the server's answer decides what they may do. */
 export function readClaims(token) {
   try {
     const body = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");

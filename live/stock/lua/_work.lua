@@ -122,7 +122,7 @@ local function score_text(score)
   return string.format('%.0f', score)
 end
 
--- Grant to one waiter, or take his place away where he is at his limit: he has what he may have.
+-- Grant to one waiter, or take their place away where they are at their limit.
 local function grant_to(o, slot, member)
   local buyer, qty = sub(member, 3, 18), unpack_bytes('>H', member, 19)
   local value = value_of(buyer)

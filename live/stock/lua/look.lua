@@ -1,4 +1,4 @@
--- look: would join give this buyer units of an offer, or a place in its waitlist? Asked before their
+-- look: would join give this buyer units of an offer, or a place in its waitlist? Asked before the
 --   wish is written into the ledger, so that a refused one leaves nothing there.
 -- Keeps:   writes nothing.   Cost: O(records of the buyer).   Clock: Redis TIME.
 -- Retry:   harmless.
