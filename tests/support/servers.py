@@ -3,6 +3,7 @@
 Direct children, not `live.tools.engines`: fault tests kill, stop and restart these by process id.
 """
 
+import atexit
 import importlib.util
 import os
 import platform
@@ -200,7 +201,7 @@ class Postgres:
 
 
 IN_MEMORY = Path("/dev/shm")
-IN_MEMORY_BYTES_MIN = 4 * 2**30  # the whole suite has used less than one
+IN_MEMORY_BYTES_MIN = 4 * 2**30  # below it the disk is used: others want memory, too
 
 
 def _scratch_base() -> str | None:
@@ -224,4 +225,5 @@ def scratch_directory() -> Path:
     base = _scratch_base()
     directory = Path(tempfile.mkdtemp(prefix="live-test-", dir=base))
     directory.chmod(0o755)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
