@@ -56,8 +56,11 @@ class Subscribers:
         self._wanted.clear()
         await self._tasks.close()
 
-    async def want(self, channel: str) -> None:
-        """Listen to a channel; returns once Redis has confirmed it. Raises TimeoutError."""
+    async def want(self, channel: str, *, seconds: float | None = None) -> None:
+        """Listen to a channel; returns once Redis has confirmed it.
+
+        Raises TimeoutError after `seconds`, WANT_SECONDS unless given.
+        """
         if channel in self._heard:
             return
         waiter = self._waiting.get(channel)
@@ -65,7 +68,7 @@ class Subscribers:
             waiter = self._waiting[channel] = asyncio.get_running_loop().create_future()
             self._wanted.add(channel)
             self._place(channel)
-        async with asyncio.timeout(WANT_SECONDS):
+        async with asyncio.timeout(WANT_SECONDS if seconds is None else seconds):
             await asyncio.shield(waiter)
 
     def drop(self, channel: str) -> None:

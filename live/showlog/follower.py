@@ -38,6 +38,7 @@ from live.showlog.store import COMMAND_SECONDS
 # connections to Redis, and so much work of one turn, that none is answered in time. Each takes
 # three round trips.
 BEGINNING_AT_ONCE_MAX = 32
+START_SECONDS = 10.0  # nobody waits for an answer yet, and a busy machine takes its time
 CLAIM_GAP_SECONDS = 1.0  # between two looks at a show's log that clients cause
 
 KnownElsewhere = Callable[[ShowId], Awaitable[bool]]
@@ -98,7 +99,7 @@ class Follower:
         self._tasks.start("heartbeat", self._heartbeat.run())
         try:
             await self.disconnects.open()
-            await self._subscribers.want(keys.CONTROL_CHANNEL)
+            await self._subscribers.want(keys.CONTROL_CHANNEL, seconds=START_SECONDS)
         except (TimeoutError, Busy):
             if not self.log.store.nodes.clustered:
                 raise
