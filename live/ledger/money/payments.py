@@ -51,6 +51,32 @@ SELECT {sql.COLUMNS} FROM {sql.FROM}
 WHERE p.show = $1 AND p.buyer = $2 AND p.hold = $3
 ORDER BY p.created_at DESC, p.id"""
 
+_TAKE_DUE = f"""
+WITH due AS (
+    SELECT id FROM payments d
+    WHERE state IN {UNDECIDED} AND lease_until <= now()
+      AND NOT EXISTS (SELECT FROM orders WHERE id = d.order_id)
+      AND NOT EXISTS (SELECT FROM money_jobs WHERE payment = d.id AND kind = 'void')
+    ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE payments p
+    SET lease_until = now() + make_interval(secs => $1), tries = p.tries + 1
+    FROM due WHERE p.id = due.id RETURNING p.*
+)
+SELECT {sql.COLUMNS} FROM leased p LEFT JOIN orders o ON o.id = p.order_id"""
+
+_ASK_VOID = """
+WITH free AS (
+    UPDATE payments SET voiding = true
+    WHERE id = $1 AND (state = ANY($4::text[]) OR state = 'authorised' AND NOT $3)
+    RETURNING id, amount_minor
+), asked AS (
+    INSERT INTO money_jobs (payment, kind, amount_minor, reason)
+    SELECT id, 'void', amount_minor, $2 FROM free
+    ON CONFLICT DO NOTHING
+)
+SELECT id FROM free"""
+
 _POSTPONE = "UPDATE payments SET lease_until = now() + make_interval(secs => $2) WHERE id = $1"
 
 
@@ -209,20 +235,7 @@ class PaymentRows:
         becomes of it.
         """
         rows = await self._pool.fetch(
-            f"""WITH due AS (
-                    SELECT id FROM payments d
-                    WHERE state IN {UNDECIDED}
-                      AND lease_until <= now()
-                      AND NOT EXISTS (SELECT FROM orders WHERE id = d.order_id)
-                      AND NOT EXISTS (SELECT FROM money_jobs
-                                      WHERE payment = d.id AND kind = 'void')
-                    ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
-                ), leased AS (
-                    UPDATE payments p
-                    SET lease_until = now() + make_interval(secs => $1), tries = p.tries + 1
-                    FROM due WHERE p.id = due.id RETURNING p.*
-                )
-                SELECT {sql.COLUMNS} FROM leased p LEFT JOIN orders o ON o.id = p.order_id""",
+            _TAKE_DUE,
             lease_ms / 1000,
             min(limit, TAKE_MAX),
         )
@@ -241,17 +254,7 @@ class PaymentRows:
         `unless_authorised`, the money came meanwhile.
         """
         found = await self._pool.fetchval(
-            """WITH free AS (
-                   UPDATE payments SET voiding = true
-                   WHERE id = $1 AND (state = ANY($4::text[])
-                                      OR state = 'authorised' AND NOT $3)
-                   RETURNING id, amount_minor
-               ), asked AS (
-                   INSERT INTO money_jobs (payment, kind, amount_minor, reason)
-                   SELECT id, 'void', amount_minor, $2 FROM free
-                   ON CONFLICT DO NOTHING
-               )
-               SELECT id FROM free""",
+            _ASK_VOID,
             UUID(payment),
             reason,
             unless_authorised,
