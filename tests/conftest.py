@@ -19,10 +19,12 @@ from tests.support.servers import Postgres, Valkey, redis_binaries, scratch_dire
 MIGRATED = "migrated"
 
 # The machine may be busy: how long an example takes says nothing about what is tested.
-hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+PATIENT = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], database=None
 )
-hypothesis.settings.load_profile("patient")
+# The normal run judges a tree, so it says the same of the same tree; the long one searches anew.
+hypothesis.settings.register_profile("judging", PATIENT, derandomize=True)
+hypothesis.settings.register_profile("searching", PATIENT, max_examples=5_000)
 forget_libpq()  # whatever Postgres the shell is about, it is none of the tests'
 
 
@@ -30,6 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
     parser.addoption("--backwards", action="store_true", help="run the last test first")
     parser.addoption("--seeds", type=int, default=0, help="seeds of the long simulations")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("searching" if config.getoption("--long") else "judging")
 
 
 def pytest_report_header() -> str:
