@@ -6,7 +6,7 @@ writer that empties a bounded buffer, so nothing ever awaits a slow peer.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
 from typing import ClassVar
 from urllib.parse import parse_qs
@@ -15,8 +15,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from live.base.faults import tell_fault
 from live.connection.application import Gateway
 from live.connection.viewer import take
 from live.fanout import metrics
@@ -166,8 +167,8 @@ class WebSocketEndpoint:
         await socket.accept(subprotocol=chosen)
         port = WebSocketPort(socket, codec)
         session = self._gateway.session(port, codec, address=address_of(socket))
-        reader = asyncio.create_task(_read(socket, session, codec))
-        writer = asyncio.create_task(port.run())
+        reader = asyncio.create_task(_seen_through(_read(socket, session, codec), session))
+        writer = asyncio.create_task(_seen_through(port.run(), session))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
             if port.closing:  # their last replies and the close; nothing more of theirs is read
@@ -176,12 +177,23 @@ class WebSocketEndpoint:
             session.lost()
             reader.cancel()
             writer.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            await asyncio.gather(reader, writer, return_exceptions=True)  # cancelled, or ended
 
 
 async def _ask_for_upgrade(_request: Request) -> Response:
     headers = {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"}
     return PlainTextResponse("this path speaks WebSocket\n", status_code=426, headers=headers)
+
+
+async def _seen_through(work: Coroutine[object, object, None], session: Session) -> None:
+    """Half of a connection, to its end; a bug in it ends this connection alone, and is seen."""
+    try:
+        await work
+    except (WebSocketDisconnect, TimeoutError):
+        pass  # the peer left while something was sent to them, or has stopped reading
+    except Exception as error:
+        tell_fault("session.failed", error, connection=session.client)
+        session.close(codes.SERVER_ERROR)
 
 
 async def _read(socket: WebSocket, session: Session, codec: Codec) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import httptools
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidHandshake
 from websockets.frames import Frame
@@ -128,6 +129,10 @@ class PlainSocket(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
+        await self.writable.wait()
+        closed = self.close_sent  # for what the peer sent
+        if closed:
+            raise ClientDisconnected  # uvicorn would blame the application
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True  # refused; uvicorn would log that it never was

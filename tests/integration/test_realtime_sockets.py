@@ -17,12 +17,14 @@ from google.protobuf.proto import parse_length_prefixed
 from msgspec import Raw, Struct
 from msgspec import json as typed_json
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 
 from live.domain.ids import ShowId
 from live.fanout.cohort import BUFFER_HARD_BYTES, JOINED_BYTES_MAX
 from live.fanout.hub import Hub
 from live.protocol.codec_protobuf import frame_of
+from live.transport.fast.frame_budget import SLICE_BYTES
 from live.transport.http_guard import SEND_BUFFER_BYTES, USER_TIMEOUT_MS
 from tests.support.realtime_app import Server, build, config
 
@@ -90,20 +92,22 @@ class Stuck:
         key = base64.b64encode(os.urandom(16)).decode()
         head = "GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
         head += f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-        await self._send(f"{head}\r\n".encode())
-        await self._read_until(b"\r\n\r\n")
+        await self.send(f"{head}\r\n".encode())
+        await self.read_until(b"\r\n\r\n")
         for command in (CONNECT, SUBSCRIBE):
             data = json.dumps(command).encode()
-            await self._send(bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data)
-        await self._read_until(b'"subscribe":')
+            await self.send(bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data)
+        await self.read_until(b'"subscribe":')
 
-    async def _send(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, data)
 
-    async def _read_until(self, mark: bytes) -> None:
+    async def read_until(self, mark: bytes) -> None:
         read = b""
         while mark not in read:
-            read += await asyncio.get_running_loop().sock_recv(self.socket, 4_096)
+            chunk = await asyncio.get_running_loop().sock_recv(self.socket, 4_096)
+            assert chunk, "ended before"
+            read += chunk
 
     async def read_to_the_close(self) -> bytes:
         """The last frame, which ends with the word."""
@@ -181,6 +185,28 @@ async def ask(client: ClientConnection, command: dict[str, object]) -> dict[str,
                 reply: dict[str, object] = json.loads(line)
                 if reply.get("id") == command["id"]:
                     return reply
+
+
+# A peer that floods
+
+
+@DOORS
+async def test_flood_while_a_reply_is_due_is_no_bug(
+    redis_url: str, show: ShowId, front: bool
+) -> None:
+    """The server closes by itself; what we still had to say to them is no fault of ours."""
+    ping = b"\x89\x80\0\0\0\0"
+    pings = ping * 169 + b"\x89\x84\0\0\0\0ping"  # parsed at once, as the command is
+    command = b"%-*b" % (SLICE_BYTES - 8, b'{"id":3,"rpc":{"method":"echo"}}')
+    asked = b"\x81\xfe" + len(command).to_bytes(2, "big") + bytes(4) + command
+    with capture_logs() as lines:
+        async with served(redis_url, show, front=front) as found, stuck_client(found) as stuck:
+            (session,) = found.hub.sessions()
+            await stuck.send(pings * 3 + asked + pings)
+            await stuck.read_until(b"\x0b\xc5")  # 3013
+        assert session.closed
+
+    assert [line for line in lines if line["log_level"] == "error"] == []
 
 
 # Both codecs
