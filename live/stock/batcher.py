@@ -4,7 +4,8 @@ Owns: two connections to each Redis node with one batch on each, and a queue per
 split over the free connections, at most `BATCH_MAX` requests a call.
 Always: every request is answered once, with the engine's decision or a `CallError`, at most about
 `DEADLINE_SECONDS` after it came; a batch whose reply was lost is repeated whole with the same keys;
-one whose show went to another node goes there.
+one whose show went to another node goes there. A bug costs its own batch a decision, nobody an
+answer, and no lane.
 Runs on: the event loop; the way of a request that succeeds has no task and no Future.
 Timers here guard deadlines only: they never decide when a batch leaves.
 """
@@ -19,8 +20,8 @@ import structlog
 
 from live.aio.tasks import Tasks
 from live.base.errors import Busy, CallError, EngineError
-from live.base.faults import tell_fault
-from live.base.redis_url import NodeUrl
+from live.base.faults import as_call_error, tell_fault
+from live.base.redis_url import NodeUrl, place_of
 from live.domain.hold import HoldDecision, Line
 from live.domain.ids import ShowId
 from live.redis.connection import LOST, Reply, Wire
@@ -129,7 +130,7 @@ class Batcher:
         """Queue one request; `done` is called from the event loop, never from inside this call."""
         if self._queued >= QUEUE_MAX or self._closed:
             metrics.BUSY.labels("queue full").inc()
-            self._loop.call_soon(done, Busy("too many requests wait for the stock engine"))
+            self._loop.call_soon(_tell, done, Busy("too many requests wait for the stock engine"))
             return
         queue = self._queues.get(show)
         if queue is None:
@@ -181,10 +182,19 @@ class Batcher:
         return max(waited_until, self._loop.time() + LAST_CHANCE_SECONDS)
 
     def _send(self, lane: Lane, batch: Batch) -> None:
+        lane.batch = batch
+        try:
+            self._write(lane, batch)
+        except Exception as error:  # whoever was taken off the queue waits nowhere else
+            _answer_fault(batch.show, self._take_off(lane), error)
+            if lane.wire is not None and lane.wire.waiting:
+                lane.wire.abort()  # a reply to what was perhaps not written is out of step
+            self._loop.call_soon(self._start_batch)  # for those whom no reply will send
+
+    def _write(self, lane: Lane, batch: Batch) -> None:
         wire = lane.wire
         epoch = self._calls.known_epoch(batch.show)
         assert wire is not None and epoch is not None
-        lane.batch = batch
         batch.epoch = epoch
         batch.sent_at = now = self._loop.time()
         if batch.timer is not None:
@@ -247,17 +257,21 @@ class Batcher:
         self._start_batch()
 
     def _decided(self, batch: Batch, reply: list[object]) -> None:
-        statuses, now, offers_blob, details, due = reply
-        assert isinstance(statuses, bytes) and isinstance(now, int)
-        assert isinstance(offers_blob, bytes) and isinstance(details, bytes)
-        answer_of = BatchReader(now, read_offers_now(offers_blob), details).answer
-        for status, request in zip(statuses, batch.requests, strict=True):
-            _, lines, done, _, second = request
-            answer = answer_of(status, lines)
-            if due and status in WANTING and not second:
-                self._try_again(batch.show, request)
-                continue
-            _tell(done, answer)
+        done_with = 0
+        try:
+            statuses, now, offers_blob, details, due = reply
+            assert isinstance(statuses, bytes) and isinstance(now, int)
+            assert isinstance(offers_blob, bytes) and isinstance(details, bytes)
+            answer_of = BatchReader(now, read_offers_now(offers_blob), details).answer
+            for status, request in zip(statuses, batch.requests, strict=True):
+                answer = answer_of(status, request.lines)
+                if due and status in WANTING and not request.second:
+                    self._try_again(batch.show, request)
+                else:
+                    _tell(request.done, answer)
+                done_with += 1
+        except Exception as error:  # the reply has come: nothing else would answer the others
+            _answer_fault(batch.show, batch.requests[done_with:], error)
 
     def _try_again(self, show: ShowId, request: QueuedHold) -> None:
         """Units are due to come free: reap, then ask once more before saying no."""
@@ -330,6 +344,16 @@ class Batcher:
                     self._tasks.start("revive", self._revive(lane))
 
     async def _revive(self, lane: Lane) -> None:
+        """Bring a lane back, whatever goes wrong on the way: nothing else would."""
+        while True:
+            try:
+                await self._reconnect(lane)
+                return
+            except Exception as error:  # what engines raise is none: `_reconnect` goes on by itself
+                tell_fault("task.failed", error, task="revive", node=place_of(lane.node))
+                await asyncio.sleep(ATTEMPT_SECONDS)
+
+    async def _reconnect(self, lane: Lane) -> None:
         """Connect again, then repeat the batch that was under way; or give its node up."""
         wire: Wire | None = None
         while wire is None or not wire.alive:
@@ -368,12 +392,17 @@ class Batcher:
             await asyncio.sleep(after)
             await self._calls.learn_other_epoch(show, refused)
         except CallError as error:
-            queue = self._queues.pop(show, deque())
-            self._queued -= len(queue)
-            self._fail(queue, str(error))
+            self._fail(self._drop(show), str(error))
+        except Exception as error:  # it would be the same for each of them
+            _answer_fault(show, self._drop(show), error)
         finally:
             self._learning.discard(show)
         self._start_batch()
+
+    def _drop(self, show: ShowId) -> Iterable[QueuedHold]:
+        queue = self._queues.pop(show, deque())
+        self._queued -= len(queue)
+        return queue
 
     def _watch(self) -> None:
         """See to it that whoever waits is swept in time."""
@@ -406,3 +435,10 @@ def _tell(done: Done, answer: HoldDecision | CallError) -> None:
         done(answer)
     except Exception as error:  # one buyer's broken callback must not cost the others their answer
         tell_fault("hold.unanswered", error)
+
+
+def _answer_fault(show: ShowId, requests: Iterable[QueuedHold], error: Exception) -> None:
+    """A bug of ours stands between these requests and their decision: each is told so, once."""
+    tell_fault("hold.unanswered", error, show=show)
+    for request in requests:
+        _tell(request.done, as_call_error("hold.unanswered", error, show=show))

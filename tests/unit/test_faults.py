@@ -41,7 +41,15 @@ CALLER = Caller(sub="ada", buyer=None, role=Role.VIEWER, shows=frozenset({"*"}),
 
 # The source: no broad `except` keeps what it caught to itself.
 
-TELL = {"tell_fault", "as_call_error", "failure_of", "answer_fault", "fail", "failed"}
+TELL = {
+    "tell_fault",
+    "as_call_error",
+    "failure_of",
+    "answer_fault",
+    "_answer_fault",
+    "fail",
+    "failed",
+}
 """Functions that log an error they are given, and methods that lead there."""
 
 HAND_ON = {"live/aio/coalesce.py"}

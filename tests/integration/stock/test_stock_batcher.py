@@ -3,15 +3,19 @@
 import asyncio
 import os
 from collections import Counter
+from itertools import count
 
 import pytest
+from structlog.testing import capture_logs
 
 from live.base.errors import Busy, CallError
-from live.domain.hold import HoldDecision
+from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, ShowId
 from live.domain.offer import Stock
 from live.domain.outcomes import Outcome
 from live.stock import batcher
+from live.stock.answers import BatchReader
+from live.stock.batcher import Batcher
 from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.outbox import Outbox
@@ -134,6 +138,129 @@ async def test_broken_callback_costs_nobody_else_an_answer(
 
     assert await crowd.outcomes() == {"held": 6}
     assert (await engine.figures(show)).offers[0] == Stock(3, 7, 0)
+
+
+# Bugs of ours: each kind costs one batch its decision, and the log has its trace
+
+
+async def test_bug_in_reading_a_reply_leaves_nobody_waiting(
+    engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those before it have their decision, the rest of their batch an error, the other lane all."""
+    await engine.apply_offer(terms(show))
+    crowd, read = Crowd(engine), BatchReader.answer
+    bug, numbers = KeyError("a bug"), count(1)
+
+    def answer(reader: BatchReader, code: int, lines: tuple[Line, ...]) -> Answer:
+        if next(numbers) == 3:
+            raise bug
+        return read(reader, code, lines)
+
+    monkeypatch.setattr(BatchReader, "answer", answer)
+    crowd.press(show, 8)
+    with capture_logs() as lines:
+        assert await crowd.outcomes() == {"held": 6, "CallError": 2}
+    monkeypatch.undo()
+
+    assert [line["exc_info"] for line in lines] == [bug]
+    told = [answer for answer in crowd.answers if isinstance(answer, CallError)]
+    assert all((one.code, one.temporary) == (100, False) for one in told)
+    assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
+
+
+@pytest.mark.parametrize("reply", [[], [b"HHH", 1, b"", b"", 0], [b"HHH", 1, b"odd", b"", 0]])
+async def test_reply_that_is_none_leaves_nobody_waiting(
+    engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch, reply: list[object]
+) -> None:
+    """Too few parts, too many answers, offers that cannot be read."""
+    await engine.apply_offer(terms(show))
+    crowd, decided = Crowd(engine), Batcher._decided
+    monkeypatch.setattr(Batcher, "_decided", lambda it, batch, _: decided(it, batch, reply))
+
+    crowd.press(show, 4)
+    with capture_logs() as lines:
+        await crowd.outcomes()
+    monkeypatch.undo()
+
+    assert len(crowd.answers) == 4 and len(lines) == batcher.LANES
+    assert (await engine.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
+
+
+async def test_bug_in_sending_leaves_nobody_waiting(
+    engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lanes go on behind it."""
+    await engine.apply_offer(terms(show))
+    await engine.hold(show, buyer(1), key(), one())
+    crowd = Crowd(engine)
+
+    def prefix(*_: object) -> bytes:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Batcher, "_prefix", prefix)
+    many = 3 * batcher.BATCH_MAX  # more than the lanes take at once
+    crowd.press(show, many)
+    with capture_logs() as lines:
+        assert await crowd.outcomes() == {"CallError": many}
+    monkeypatch.undo()
+
+    assert {type(line["exc_info"]) for line in lines} == {KeyError}
+    crowd.complete.clear()
+    crowd.press(show, 9)
+    assert await crowd.outcomes() == {"CallError": many, "held": 9}
+
+
+async def test_bug_in_learning_a_life_leaves_nobody_waiting(
+    engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told at once, not as a Redis that does not answer; the show is asked for again."""
+    await engine.apply_offer(terms(show))
+    other, crowd = StockEngine(engine._calls.nodes.of(show)), Crowd(engine)
+    await other.open()
+    crowd.engine = other
+
+    async def learn(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(other._calls, "learn_other_epoch", learn)
+    crowd.press(show, 3)
+    with capture_logs() as lines:
+        assert await crowd.outcomes() == {"CallError": 3}
+    monkeypatch.undo()
+
+    assert [type(line["exc_info"]) for line in lines] == [KeyError]
+    assert (await other.hold(show, buyer(1), key(), one())).outcome is Outcome.HELD
+    await other.close()
+
+
+async def test_bug_in_connecting_costs_no_lane(
+    engine: StockEngine, show: ShowId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes meanwhile is told to repeat; then both lanes are back."""
+    monkeypatch.setattr(batcher, "ATTEMPT_SECONDS", 0.1)
+    await engine.apply_offer(terms(show))
+    tried = asyncio.Event()
+
+    def address(_: object) -> None:
+        tried.set()
+        raise KeyError("a bug")
+
+    with capture_logs() as lines:
+        with monkeypatch.context() as broken:
+            broken.setattr(batcher, "stock_address", address)
+            lanes = engine._batcher._all_lanes()
+            for lane in lanes:
+                assert lane.wire is not None
+                lane.wire.abort()
+            await tried.wait()
+        answer = await engine.hold(show, buyer(1), key(), one())
+
+    assert answer.outcome is Outcome.HELD
+    bugs = [line for line in lines if isinstance(line.get("exc_info"), KeyError)]
+    assert bugs and all(line["task"] == "revive" for line in bugs)
+
+
+# Whatever else happens
 
 
 async def test_caller_that_went_away_disturbs_nobody(engine: StockEngine, show: ShowId) -> None:
