@@ -1,6 +1,6 @@
 """Settlement: a batch of movements of one show becomes ledger rows, in one transaction.
 
-Always: a sale that does not fit is undone alone: its money is voided and Redis is to take its units
+Always: a sale that does not fit is undone alone: its money goes back and Redis is to take its units
 back (`sales_to_undo`), while the others go on. Only where the ledger itself has fewer units than
 Redis sold is the whole stock doubted. Units sold never pass what is allotted (decided under the
 offers' locks, and by a CHECK); an order exists once per (show, buyer, key) and its counters,
@@ -21,7 +21,7 @@ import asyncpg
 from live.domain.hold import Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
 from live.domain.payment import INVOICE
-from live.domain.payment_states import FINAL
+from live.domain.payment_states import FINAL, REFUNDABLE
 from live.ledger.db.pool import Connection
 from live.ledger.settle import sql
 from live.ledger.settle.journal import journal
@@ -282,8 +282,9 @@ def _job(state: str, row: asyncpg.Record) -> tuple[str, int]:
         return ("", 0) if row["provider"] == INVOICE else ("capture", row["amount_minor"])
     if state == "paid" or row["payment_state"] in FINAL:
         return "", 0
-    if row["payment_state"] == "captured":
-        return "refund", row["captured_minor"]
+    if row["payment_state"] in REFUNDABLE:
+        # A person at the provider may have paid a part back before we knew of the order.
+        return "refund", row["captured_minor"] - row["refunded_minor"]
     return "void", row["amount_minor"]
 
 

@@ -37,8 +37,9 @@ LOOK = f"""
 SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment, o.seq AS order_seq,
        o.state NOT IN {ENDED} AS order_stands,
        p.id AS payment, p.order_id AS payment_order,
-       p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor, p.currency,
-       p.slots, p.quantities, p.prices_minor, h.state = 'cancelled' AS cancelled,
+       p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor,
+       p.refunded_minor, p.currency, p.slots, p.quantities, p.prices_minor,
+       h.state = 'cancelled' AS cancelled,
        p.state <> 'captured' AND EXISTS (
            SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void') AS voiding
 FROM unnest($2::bytea[], $3::uuid[]) AS n(buyer, key)
