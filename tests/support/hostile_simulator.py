@@ -2,7 +2,7 @@
 order, against the real scripts; the till (till.py) raises where the ledger would reject a sale.
 
 A checkout is a generator that stops after each step that another process could come between. The
-scripts' clock is the test's, as in stock_simulator.py. A failing seed repeats exactly.
+scripts' clock is the test's, by stock_clock.py. A failing seed repeats exactly.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,9 +19,9 @@ from live.stock.engine import StockEngine
 from live.stock.keys import show_keys
 from live.stock.records import read_entry
 from live.stock.replies import as_bytes, as_list
+from tests.support.stock_clock import START_MS, TEST_CLOCK
 from tests.support.stock_kit import buyer as buyer_number
 from tests.support.stock_kit import terms
-from tests.support.stock_simulator import START_MS, TEST_CLOCK
 from tests.support.till import Pay, Till
 
 BUYERS = 3

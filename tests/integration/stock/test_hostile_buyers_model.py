@@ -13,7 +13,7 @@ from live.stock import batcher, calls
 from live.stock.engine import StockEngine
 from tests.support.hostile_simulator import HostileBuyers
 from tests.support.servers import Valkey, redis_binaries
-from tests.support.stock_simulator import prepare_scripts
+from tests.support.stock_clock import prepare_scripts
 
 OPERATIONS_A_SEED = 10_000
 SEEDS = 2

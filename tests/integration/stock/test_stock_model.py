@@ -12,7 +12,8 @@ from live.redis import scripts
 from live.stock import batcher, calls
 from live.stock.engine import StockEngine
 from tests.support.servers import Valkey, redis_binaries
-from tests.support.stock_simulator import Simulator, prepare_scripts
+from tests.support.stock_clock import prepare_scripts
+from tests.support.stock_simulator import Simulator
 
 OPERATIONS = 50_000
 OPERATIONS_A_SEED = 25_000
