@@ -16,30 +16,21 @@ from live.client import Client, Connected, Published
 
 
 async def buy(base: str, show: str, token: str) -> None:
-    url = base.replace("http", "ws", 1) + "/connection/websocket"
+    url, key = base.replace("http", "ws", 1) + "/connection/websocket", ""
     async with Client(url, token=token, data={"show": show}) as client:
-        key = ""
         async for news in client:  # ends when the server sends us away for good
-            for offer in open_offers(news):
-                if not key:  # a key makes a call repeatable: after `NoAnswer`, ask again with it
-                    key = str(uuid4())
-                    hold = {"offer": offer, "qty": 1, "key": key}
+            told = json.loads(news.data) if isinstance(news, Connected | Published) else {}
+            offers = told["show"]["offers"] if isinstance(news, Connected) else [told.get("offer")]
+            for offer in offers:  # of the show as it was when we came, or of an event since
+                if offer and offer["phase"] == "open" and not key:
+                    key = str(uuid4())  # after `NoAnswer`, repeat the call with the same key
+                    hold = {"offer": offer["id"], "qty": 1, "key": key}
                     print("hold:", json.loads(await client.rpc("offer.hold", hold))["outcome"])
                     payment = {"hold": key, "provider": "sandbox", "token": "tok_approve"}
                     await client.rpc("hold.checkout", payment | {"key": str(uuid4())})
-            if isinstance(news, Published) and b"order.confirmed" in news.data:
-                print(json.dumps(json.loads(news.data)["order"], indent=2))
+            if told.get("type") == "order.confirmed":
+                print(json.dumps(told["order"], indent=2))
                 return
-
-
-def open_offers(news: object) -> list[str]:
-    """Offers that are open: of the show as it was when we came, or of an event since."""
-    offers = []
-    if isinstance(news, Connected):
-        offers = json.loads(news.data)["show"]["offers"]
-    elif isinstance(news, Published):
-        offers = [json.loads(news.data).get("offer") or {}]
-    return [offer["id"] for offer in offers if offer.get("phase") == "open"]
 
 
 if __name__ == "__main__":
