@@ -2,6 +2,8 @@
 
 Owns: one task for each show that is being brought up to date. Always: a log that is of another
 life, or an older copy of what was sent out, ends the positions of those who listen.
+Many shows that need it at once, as after a lost subscription, take turns: each read takes a
+connection to Redis, and who joins meanwhile needs some, too.
 Raises: Busy where the log does not answer; `begin` repeats that by itself.
 """
 
@@ -21,6 +23,7 @@ from live.showlog.followed import FollowedShow
 from live.showlog.store import Store
 
 TRIES_MAX = 100  # two and a half minutes, then the show is given up
+AT_ONCE_MAX = 32  # shows that read their logs
 BACKOFF = Backoff(0.05, seconds_max=2.0)
 
 log = structlog.get_logger()
@@ -39,6 +42,7 @@ class CatchUp:
         self._give_up = give_up
         self._tasks = Tasks()
         self._running: dict[ShowId, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -72,6 +76,10 @@ class CatchUp:
 
     async def once(self, followed: FollowedShow) -> None:
         """Bring a show and its topics to where Redis stands, then apply what arrived meanwhile."""
+        async with self._turns:
+            await self._read(followed)
+
+    async def _read(self, followed: FollowedShow) -> None:
         while True:
             found = await self._store.position(followed.show)
             if followed.epoch not in ("", found.epoch):
