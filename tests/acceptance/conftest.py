@@ -190,7 +190,9 @@ async def on_air(service: Service, show: str) -> AsyncIterator[Stage]:
 async def begin(service: Service, show: str) -> None:
     """Make a show and start it, where nobody is left to end it."""
     headers = {"authorization": f"Bearer {service.token(Role.HOST, 'host')}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=60
+    ) as http:
         body = {"id": show, "title": "A show", "currency": "USD"}
         assert (await http.post("/v1/shows", json=body)).status_code == 201
         assert (await http.post(f"/v1/shows/{show}/start")).status_code == 200

@@ -40,7 +40,7 @@ async def bystander(stage: Stage) -> AsyncIterator[Wire]:
         held = await wire.hold(offer)
         assert held["outcome"] == "held", held
         await wire.checkout(held["hold"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             confirmed = await wire.event("order.confirmed")
         assert confirmed["order"]["hold"] == held["hold"]
 
@@ -319,7 +319,7 @@ async def test_unknown_path_or_method_is_a_problem(
     service: Service, method: str, path: str, status: int, allow: str | None
 ) -> None:
     """Also beside the API's own calls an error is a problem document; 405 names what goes."""
-    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=60) as http:
         answer = await http.request(method, path)
         schema = (await http.get("/openapi.json")).json()["components"]["schemas"]["Problem"]
 
@@ -341,7 +341,7 @@ async def test_refused_webhook_is_the_documented_problem(
     key = (service.data / "sandbox.key").read_text() if age_seconds else "not the provider's key"
     known = signing_key(key.strip())
     headers = signed_headers(known, event="evt_1", timestamp=then, body=body)
-    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=60) as http:
         answer = await http.post("/v1/payments/sandbox/webhook", content=body, headers=headers)
         schema = (await http.get("/openapi.json")).json()["components"]["schemas"]["Problem"]
 

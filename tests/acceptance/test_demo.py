@@ -85,13 +85,13 @@ def test_demo_tells_its_addresses_before_and_after_the_sale(data: Path) -> None:
     with _piped(command, environment) as demo:
         assert demo.stdout is not None and demo.stderr is not None
         before = _addresses(demo.stderr)
-        page = httpx.get(before["viewer page"], trust_env=False)
+        page = httpx.get(before["viewer page"], trust_env=False, timeout=60)
         steps = list(itertools.takewhile(lambda line: "every promise" not in line, demo.stderr))
         after = _addresses(demo.stderr)
         verdict = json.loads(demo.stdout.readline())
         base, _, token = after["host console"].partition("/console#token=")
         headers = {"Authorization": f"Bearer {token}"}
-        products = httpx.get(f"{base}/v1/products", headers=headers, trust_env=False)
+        products = httpx.get(f"{base}/v1/products", headers=headers, trust_env=False, timeout=60)
 
     assert page.status_code == 200
     assert any(line.startswith("the audience comes in") for line in steps), "told before the sale"
@@ -140,7 +140,7 @@ def _wait_for_sale(process: subprocess.Popen[bytes]) -> None:
                 continue
             url = f"http://127.0.0.1:{each.laddr.port}/shows.json"
             try:
-                if "demo" in httpx.get(url, trust_env=False).text:
+                if "demo" in httpx.get(url, trust_env=False, timeout=60).text:
                     return
             except httpx.HTTPError:
                 pass

@@ -29,7 +29,7 @@ async def test_buyer_waits_buys_and_prints_the_order(
     )
     try:
         await until(lambda: viewers(stage), seconds=40)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await stage.post(f"/v1/offers/{offer}/open")
             out, _ = await buyer.communicate()
     finally:

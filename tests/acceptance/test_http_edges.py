@@ -32,7 +32,7 @@ def open_service() -> Iterator[Service]:
 
 @pytest.fixture
 def http(open_service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=open_service.url, trust_env=False) as client:
+    with httpx.Client(base_url=open_service.url, trust_env=False, timeout=60) as client:
         yield client
 
 

@@ -58,6 +58,10 @@ def _run(service: Service, show: str, folder: Path) -> str:
 def test_deployment_without_a_sandbox_is_paid_by_invoice(deployed: Service, tmp_path: Path) -> None:
     """Where the server does not know the sandbox, buyers ask once and take the invoice."""
     stats = _run(deployed, "evening", tmp_path)
+    for _ in range(3):  # on a busy machine ten seconds may end before the first buyer's checkout
+        if ",hold.checkout," in stats:
+            break
+        stats = _run(deployed, "evening", tmp_path)
     audit = deployed.live("audit", "--json")
 
     assert ",hold.checkout," in stats, stats

@@ -84,7 +84,9 @@ async def service(shop: str) -> AsyncIterator[Service]:
     found = Service(scratch_directory(), environment={"LIVE_ALLOWED_ORIGINS": shop})
     await asyncio.to_thread(found.start)
     headers = {"authorization": f"Bearer {found.token(Role.HOST, 'host')}"}
-    async with httpx.AsyncClient(base_url=found.url, headers=headers, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=found.url, headers=headers, trust_env=False, timeout=60
+    ) as http:
         body = {"id": SHOW, "title": "A show", "currency": "USD"}
         assert (await http.post("/v1/shows", json=body)).status_code == 201
         assert (await http.post(f"/v1/shows/{SHOW}/start")).status_code == 200
@@ -136,5 +138,7 @@ async def test_page_elsewhere_moves_nothing_with_the_hosts_cookie(
     await context.close()
 
     headers = {"authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=60
+    ) as http:
         assert (await http.get(f"/v1/shows/{SHOW}")).json()["status"] == "live"

@@ -117,7 +117,7 @@ async def stream(front: Front, client: httpx.AsyncClient) -> AsyncIterator[Async
 
 async def event(lines: AsyncIterator[str]) -> dict[str, object]:
     """The next event that says something."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for line in lines:
             if line.startswith('data: {"'):
                 found: dict[str, object] = json.loads(line[6:])
@@ -131,7 +131,7 @@ async def test_sale_through_the_proxy(front: Front) -> None:
         async with stream(front, http) as lines, await front.join() as wire:
             assert "connect" in await event(lines)
             offer = await stage.offer(2)
-            opened = await asyncio.wait_for(wire.event("offer.opened"), 5)
+            opened = await asyncio.wait_for(wire.event("offer.opened"), 60)
             assert opened["offer"]["id"] == offer
             while True:
                 told = await event(lines)

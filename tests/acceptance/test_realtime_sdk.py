@@ -56,7 +56,7 @@ async def listen(client: Client) -> tuple[Subscription, Heard]:
     heard = Heard()
     sub = client.new_subscription("room", events=heard)
     await sub.subscribe()
-    await asyncio.wait_for(heard.subscribed.get(), 5)
+    await asyncio.wait_for(heard.subscribed.get(), 60)
     return sub, heard
 
 
@@ -67,7 +67,7 @@ async def test_sdk_gets_its_own_publication_with_its_offset(client: Client) -> N
 
     await sub.publish(data)
 
-    ctx = await asyncio.wait_for(heard.publications.get(), 5)
+    ctx = await asyncio.wait_for(heard.publications.get(), 60)
     assert (ctx.pub.data, ctx.pub.offset) == (data, 1)
 
 
@@ -83,15 +83,15 @@ async def test_sdk_recovers_what_it_missed(client: Client, server: Spawned) -> N
     other = Client(server.url)
     await other.connect()
     await other.publish("room", {"n": 1})
-    await asyncio.wait_for(heard.publications.get(), 5)
+    await asyncio.wait_for(heard.publications.get(), 60)
 
     await leave(client)
     for n in (2, 3):
         await other.publish("room", {"n": n})
     await client.connect()
 
-    ctx = await asyncio.wait_for(heard.subscribed.get(), 5)
+    ctx = await asyncio.wait_for(heard.subscribed.get(), 60)
     assert ctx.was_recovering and ctx.recovered
-    missed = [await asyncio.wait_for(heard.publications.get(), 5) for _ in range(2)]
+    missed = [await asyncio.wait_for(heard.publications.get(), 60) for _ in range(2)]
     assert [ctx.pub.offset for ctx in missed] == [2, 3]
     await leave(other)

@@ -40,7 +40,7 @@ class Events:
 
     async def next(self) -> tuple[str, dict[str, object]]:
         identity, data = "", ""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 line = await anext(self._lines)
                 if line.startswith("id: "):
@@ -155,7 +155,7 @@ async def test_body_that_does_not_come_is_408(here: tuple[int, Admission], start
     port, admission = here
     raw = await Raw.dial(port)
     asking = asyncio.ensure_future(raw.ask(POST % 100 + start))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not admission.connections:  # noqa: ASYNC110  # the server is this process
             await asyncio.sleep(0)
 

@@ -34,7 +34,7 @@ async def test_roles_complete_a_sale_together(stage: Stage) -> None:
     async with await stage.viewer() as viewer:
         held = await viewer.hold(offer)
         await viewer.checkout(held["hold"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             confirmed = await viewer.event("order.confirmed")
 
     done = await asyncio.to_thread(stage.service.live, "audit", "--json")

@@ -21,7 +21,7 @@ from tests.integration.test_api_shows import LAMP, begin, offer
 from tests.support.api_kit import Stage, open_stage
 from tests.support.ledger_kit import failpoint_environment
 
-EXIT_SECONDS = 20
+EXIT_SECONDS = 60
 KEY = {"idempotency-key": "one key"}
 
 

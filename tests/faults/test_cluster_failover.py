@@ -74,7 +74,7 @@ async def sales(pool: Pool, cluster: Cluster) -> AsyncIterator[list[Sale]]:
 
 async def rebuild_surely(pool: Pool, sale: Sale) -> None:
     """Try until Redis answers in time, as the keeper does."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await rebuild_show(
@@ -197,7 +197,7 @@ async def test_dead_node_costs_its_own_shows_only(
         for number in range(10):
             began = clock()
             paid = await living.buy(new_buyer())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while await living.outbox.first_unsettled(living.show):  # noqa: ASYNC110  # asks
                     await asyncio.sleep(0.02)
             assert await pool.fetchval("SELECT true FROM orders WHERE id = $1", paid.order)

@@ -26,7 +26,7 @@ from live.ledger.settle.rebuild import rebuild_show
 from tests.faults.test_ledger_deaths import die, settled, spawn
 from tests.support.ledger_kit import Sale, new_buyer
 
-FREEZE_SECONDS = 20  # until the process came to its place: it has to start first
+FREEZE_SECONDS = 60  # until the process came to its place: it has to start first
 TAKEN_OVER_SECONDS = LEASE_SECONDS + 5  # of it the work itself, on a busy machine
 
 

@@ -87,9 +87,13 @@ async def end_show(sale: Sale) -> None:
 
 
 async def ended(sale: Sale, states: list[tuple[str, str | None]]) -> None:
-    """Wait until the payments are in these states, and nobody looks after the show any more."""
+    """Wait until the payments are in these states, Redis knows, and nobody looks after the show."""
     async with asyncio.timeout(DONE_SECONDS):
-        while await sale.payment_states() != states or await ShowRows(sale.pool).active():
+        while (
+            await sale.payment_states() != states
+            or await ShowRows(sale.pool).active()
+            or await sale.pool.fetchval("SELECT carried_version < version FROM shows")
+        ):
             await sale.expire_leases()
             await sale.pool.execute("UPDATE money_jobs SET due_at = now()")
             await asyncio.sleep(0.2)  # other tasks' work

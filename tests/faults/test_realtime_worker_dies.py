@@ -89,7 +89,7 @@ async def test_viewers_resume_on_another_worker_without_a_gap(
     running = [asyncio.create_task(viewer.run(all_in.release)) for viewer in viewers]
     try:
         for _ in range(VIEWERS):
-            await asyncio.wait_for(all_in.acquire(), 10)
+            await asyncio.wait_for(all_in.acquire(), 60)
         for count in range(PUBLICATIONS):
             await store.append(
                 show, f"x:{CHANNEL}", b'{"n":%d}' % count, retention=Retention(1_000)
@@ -99,7 +99,7 @@ async def test_viewers_resume_on_another_worker_without_a_gap(
             if count == GONE_AFTER:
                 await asyncio.to_thread(first.process.wait, 20)
         at_last.set()
-        await asyncio.wait_for(asyncio.gather(*running), 20)
+        await asyncio.wait_for(asyncio.gather(*running), 60)
     finally:
         for task in running:
             task.cancel()

@@ -50,7 +50,9 @@ async def knock(service: Service, token: str, show: str) -> int:
 async def call(service: Service, token: str, path: str) -> httpx.Response:
     """POST as whoever has this token."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=60
+    ) as http:
         return await http.post(path)
 
 
@@ -145,7 +147,9 @@ async def test_moderator_cannot_shut_the_host_out(pair: Pair, stage: Stage) -> N
     token = pair[1].token(Role.HOST, "star", show)
     async with await join(pair[1].socket_url, token, show) as host:
         headers = {"Authorization": f"Bearer {moderator}"}
-        async with httpx.AsyncClient(base_url=pair[0].url, headers=headers, trust_env=False) as mod:
+        async with httpx.AsyncClient(
+            base_url=pair[0].url, headers=headers, trust_env=False, timeout=60
+        ) as mod:
             path = f"/v1/shows/{show}/moderation"
             for action in ("mute", "shadow_ban", "ban"):
                 answer = await mod.post(path, json={"action": action, "sub": "star"})
@@ -194,7 +198,9 @@ async def test_logged_out_person_stays_out_on_every_gateway(pair: Pair, stage: S
 
 async def get(service: Service, token: str, path: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=service.url, headers=headers, trust_env=False, timeout=60
+    ) as http:
         return await http.get(path)
 
 
@@ -235,7 +241,7 @@ async def test_console_that_logged_out_is_out(pair: Pair, stage: Stage) -> None:
     show = stage.show
     token = pair[0].token(Role.HOST, "ida", show)
     origin = {"origin": pair[0].url}
-    async with httpx.AsyncClient(base_url=pair[0].url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=pair[0].url, trust_env=False, timeout=60) as http:
         assert (await http.post("/v1/session", json={"token": token})).status_code == 200
         cookie = {"cookie": f"live={http.cookies['live']}"}
         desk = await join(pair[1].socket_url, token, show)
@@ -244,7 +250,9 @@ async def test_console_that_logged_out_is_out(pair: Pair, stage: Stage) -> None:
         async with asyncio.timeout(SOON_SECONDS):
             assert (await desk.closed())[0] == 3503
         for service in pair:
-            async with httpx.AsyncClient(base_url=service.url, trust_env=False) as fresh:
+            async with httpx.AsyncClient(
+                base_url=service.url, trust_env=False, timeout=60
+            ) as fresh:
                 answer = await fresh.get("/v1/session", headers=cookie)
                 assert answer.status_code == 401, service.url
                 again = await fresh.post("/v1/session", json={"token": token})

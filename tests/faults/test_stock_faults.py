@@ -85,7 +85,7 @@ class Buyers:
                     self.held.add(who)
 
     async def reached(self, held: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.held) < held:  # noqa: ASYNC110  # progress of others, no event to await
                 await asyncio.sleep(0.001)
 

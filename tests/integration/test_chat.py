@@ -58,7 +58,7 @@ async def alone(
         told.put_nowait((topic.log, person, orjson.loads(bytes(entry.body.data))))
 
     followed.on_alone = take
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         yield told.get
 
 

@@ -98,7 +98,7 @@ async def test_sales_on_all_nodes_are_settled_by_one_settler(
         for _ in range(4):
             await sale.buy(new_buyer(), Line(0, 1))
         await sale.hold(new_buyer(), Line(1, 2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await pool.fetchval("SELECT count(*) FROM orders") < 12:  # noqa: ASYNC110  # asks
             await asyncio.sleep(0.02)
     for sale in sales:

@@ -160,13 +160,13 @@ async def test_woken_sender_tells_at_once(sale: Sale, monkeypatch: pytest.Monkey
     await sale.buy(new_buyer())
     await sale.settle()
     running = asyncio.create_task(sender.run(stop))
-    first = await asyncio.wait_for(told.get(), 5)
+    first = await asyncio.wait_for(told.get(), 60)
     await sale.buy(new_buyer())
     await sale.settle()
 
     sender.wake()
-    second = await asyncio.wait_for(told.get(), 5)
+    second = await asyncio.wait_for(told.get(), 60)
 
     assert first != second
     stop.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)

@@ -134,7 +134,7 @@ async def test_new_show_is_noticed_by_a_running_settler(sale: Sale, redis_url: s
     later = await open_sale(sale.pool, redis_url, ShowId(f"{sale.show}-later"), 3)
     await later.buy(new_buyer())
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await sale.pool.fetchval("SELECT count(*) FROM orders"):  # noqa: ASYNC110  # rows tell no one
             await asyncio.sleep(0.05)
 

@@ -136,7 +136,7 @@ async def doubted(sale: Sale) -> bool:
 
 
 async def until_doubted(sale: Sale) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await doubted(sale):  # noqa: ASYNC110  # a row is no event
             await asyncio.sleep(0.02)
 

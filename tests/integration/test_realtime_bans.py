@@ -119,7 +119,7 @@ async def test_ban_closes_who_is_on_the_way_in(redis_url: str, show: ShowId) -> 
         phone = await connected(made, "viewer:max")
         bans.answer.clear()
         asking = asyncio.ensure_future(phone.ask("subscribe", channel=f"chat:{show}"))
-        await asyncio.wait_for(bans.asking.wait(), 5)
+        await asyncio.wait_for(bans.asking.wait(), 60)
 
         await made.log.disconnect(MAX, codes.FORCED, show=show)
 

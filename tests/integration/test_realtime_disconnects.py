@@ -48,7 +48,7 @@ async def reconnect(redis_url: str, made: Gateway) -> None:
     listening._on_gap = take_gap
     async with Redis.from_url(redis_url) as admin:
         await admin.client_kill_filter(_type="pubsub")
-    await asyncio.wait_for(looked.wait(), 5)
+    await asyncio.wait_for(looked.wait(), 60)
     listening._on_gap = on_gap
 
 
@@ -59,7 +59,7 @@ async def test_disconnect_lost_with_the_connection_is_made_up(redis_url: str, sh
         listening, lost = made.follower._subscribers, asyncio.Event()
         hear, listening.on_message = listening.on_message, lambda channel, data: lost.set()
         await made.log.disconnect(ANN, codes.FORCED)
-        await asyncio.wait_for(lost.wait(), 5)
+        await asyncio.wait_for(lost.wait(), 60)
         listening.on_message = hear
 
         await reconnect(redis_url, made)

@@ -118,7 +118,7 @@ async def test_refund_that_was_paid_is_not_taken_back_by_another_one(
     async def look_up(payment: PaymentId, ref: str | None) -> Authorisation:
         answer = await real_look(payment, ref)
         read.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await look(sale, order))[1] == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return answer
@@ -254,7 +254,7 @@ async def test_late_refusal_of_a_capture_cancels_no_paid_order(
     """A worker froze between the provider's no and the cancellation; the money came meanwhile."""
     ada = viewer()
     await sale.pay(ada, await sale.hold(ada))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (taken := await sale.payments.take_jobs(lease_ms=0, limit=10)):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await sale.work_until("captured", "paid")

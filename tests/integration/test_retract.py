@@ -90,7 +90,7 @@ async def test_gateway_that_was_cut_off_catches_up(redis_url: str, show: ShowId)
         listening, lost = two.follower._subscribers, asyncio.Event()
         hear, listening.on_message = listening.on_message, lambda channel, data: lost.set()
         await one.log.retract(chat, ChatDeleted(at=2, id="1-0"))
-        await asyncio.wait_for(lost.wait(), 5)
+        await asyncio.wait_for(lost.wait(), 60)
         listening.on_message = hear
 
         await one.log.publish(chat, line(2))

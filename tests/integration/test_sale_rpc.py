@@ -102,7 +102,7 @@ class Client:
         call = Call(caller, self.sale.show if joined else None, raw, connection, address)
         waiting = self.rpc.handlers()[method](call)
         if waiting is None:
-            return await asyncio.wait_for(call.answer, 5)
+            return await asyncio.wait_for(call.answer, 60)
         call.reply(await waiting)
         return call.answer.result()
 

@@ -64,7 +64,7 @@ async def price(sale: Sale, minor: int, currency: str) -> None:
 async def asked(server: StripeServer, ref: str) -> tuple[int, str]:
     """What Stripe would take from the card."""
     headers = {"authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60, headers=headers) as client:
         intent = (await client.get(f"{server.url}/v1/payment_intents/{ref}")).json()
     return intent["amount"], intent["currency"]
 

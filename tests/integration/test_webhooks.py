@@ -113,7 +113,7 @@ async def test_events_doubled_and_shuffled_do_everything_once(
     await sale.pay(ada, await sale.hold(ada), "tok_async")
     assert ada.buyer is not None
     await sale.told.wait_for(ada.buyer, "order.confirmed")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         # authorising, authorised, captured: the endpoint tells nobody, so its list is looked at.
         while len(answered) < 300:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

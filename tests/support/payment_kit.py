@@ -52,7 +52,9 @@ async def opened(
 async def authorised(sale: Sale, caller: Caller, hold: HoldKey) -> Payment:
     """What a gateway has done when it dies between the provider's yes and its confirmation."""
     payment = await opened(sale, caller, hold)
-    said = await sale.provider.authorise(authorise_request(payment))
+    request = authorise_request(payment)
+    while (said := await sale.provider.authorise(request)).state is not PaymentState.AUTHORISED:
+        assert said.state is PaymentState.UNKNOWN  # a busy machine: the answer was late
     await sale.payments.record(payment.id, PaymentState.AUTHORISED, ref=said.ref)
     return payment
 

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "proxies"
 NAME = "live.example"
-READY_SECONDS = 15
+READY_SECONDS = 60
 
 
 def free_port() -> int:

@@ -227,7 +227,7 @@ async def serving(app: Starlette, *, front: bool = True) -> AsyncIterator[str]:
     """Serve an app on a free loopback port of this process; yields the WebSocket's address."""
     server = Server(config(app, 0, front=front))
     running = asyncio.create_task(server.serve())
-    await asyncio.wait_for(server.listening.wait(), 10)
+    await asyncio.wait_for(server.listening.wait(), 60)
     try:
         yield f"ws://127.0.0.1:{server.port}/connection/websocket"
     finally:

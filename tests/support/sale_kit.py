@@ -43,7 +43,7 @@ from tests.support.sandbox import KEY, SandboxServer
 from tests.support.show_states import make_state
 from tests.support.stock_kit import terms
 
-SETTLED_SECONDS = 10.0  # no wait of a test is longer
+SETTLED_SECONDS = 60.0  # no wait of a test is longer
 
 
 class ByInvoice(TypedDict):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import asyncpg
 
-READY_SECONDS = 20
+READY_SECONDS = 60
 
 
 def _package_dir(name: str) -> Path:

@@ -288,13 +288,13 @@ class StripeServer:
 
     async def misbehave(self, **faults: object) -> None:
         """Ask for faults; without any, behave again."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             (await client.post(f"{self.url}/control", json=faults)).raise_for_status()
 
     async def buyer(self, ref: str, verb: str) -> None:
         """The buyer approves or declines in their bank's app; or a bank decides on refunds."""
         headers = {"authorization": f"Bearer {KEY}"}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60, headers=headers) as client:
             path = f"{self.url}/v1/payment_intents/{ref}/{verb}"
             (await client.post(path)).raise_for_status()
 

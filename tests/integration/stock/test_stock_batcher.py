@@ -46,7 +46,7 @@ class Crowd:
             self.complete.set()
 
     async def outcomes(self) -> Counter[str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.complete.wait()
         return Counter(
             answer.outcome.value if isinstance(answer, HoldDecision) else type(answer).__name__
@@ -316,7 +316,7 @@ class SlowReap:
         return await self.engine.reap(show)
 
     async def awaited_by(self, show: ShowId, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.engine._batcher._again.get(show, [])) < count:  # noqa: ASYNC110  # no event for it
                 await asyncio.sleep(0)
 
@@ -341,7 +341,7 @@ async def test_requests_that_wait_for_a_reap_fill_the_queue(
     await slow_reap.awaited_by(show, 100)
 
     with pytest.raises(Busy):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await engine.hold(show, buyer(2), key(), one())
     slow_reap.go.set()
 

@@ -51,7 +51,7 @@ class Storm:
     async def hear(self, outcome: Outcome) -> None:
         """Wait until buyers were answered so, many times from now on."""
         wanted = self.answers[outcome] + HEARD
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.answers[outcome] < wanted:
                 await self._answered.wait()
                 self._answered.clear()
