@@ -146,7 +146,9 @@ class Checkout:
         return CheckoutAnswer(
             outcome=Outcome.CONFIRMED,
             hold=key_text(call.hold),
-            order=rehearsed_order(self._book.of(call.show), call.hold, lines, at=at),
+            order=rehearsed_order(
+                self._book.of(call.show), call.hold, lines, sub=caller.sub, at=at
+            ),
             reason=REASON,
         )
 

@@ -9,29 +9,43 @@ from collections.abc import Sequence
 from uuid import UUID, uuid5
 
 from live.buying.offers import Offers
-from live.domain.hold import HoldItem, Line
-from live.domain.ids import HoldKey, OfferId, OrderId, key_text
+from live.domain.hold import Line
+from live.domain.ids import HoldKey, OfferId, OrderId, Sku, key_text
 from live.domain.money import total_minor
-from live.domain.order import OrderState, OrderView
+from live.domain.order import OrderItem, OrderState, OrderView, totals_of
 
 REASON = "rehearsal: nothing was sold"
 _ORDERS = UUID("6f0cf4d2-8f3b-4c1e-9d0a-2b7f8f1d5a10")  # name space of rehearsed orders' ids
 
 
-def rehearsed_order(offers: Offers, hold: HoldKey, lines: Sequence[Line], *, at: int) -> OrderView:
+def rehearsed_order(
+    offers: Offers, hold: HoldKey, lines: Sequence[Line], *, sub: str, at: int
+) -> OrderView:
     """The order that there would be; no call finds it again. Raises NotFound, ValueError."""
-    priced = offers.priced(tuple(lines))
+    bought = sorted(((offers.at(line.slot), line.qty) for line in lines), key=lambda one: one[0].id)
+    items = tuple(
+        OrderItem(
+            line=number,
+            offer=OfferId(terms.id),
+            sku=Sku(terms.sku),
+            title=terms.title,
+            qty=qty,
+            price_minor=terms.price_minor,
+        )
+        for number, (terms, qty) in enumerate(bought, start=1)
+    )
+    total = total_minor([(item.price_minor, item.qty) for item in items])
     return OrderView(
         order=OrderId(str(uuid5(_ORDERS, f"{offers.state.id}:{hold.hex()}"))),
         hold=key_text(hold),
         show=offers.state.id,
+        sub=sub,
         state=OrderState.CONFIRMED,
-        items=tuple(
-            HoldItem(OfferId(offers.at(line.slot).id), line.qty, line.price_minor)
-            for line in priced
-        ),
-        total_minor=total_minor([(line.price_minor, line.qty) for line in priced]),
+        items=items,
+        totals=totals_of(items, total),
+        total_minor=total,
         refunded_minor=0,
         currency=offers.at(lines[0].slot).currency,
         created_at=at,
+        updated_at=at,
     )

@@ -1,10 +1,11 @@
 """An order: a confirmed hold, the buyer's promise and ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Literal
 
-from live.domain.hold import HoldItem
-from live.domain.ids import OrderId, ShowId
+from live.domain.fulfilment import Fulfilment, ReturnView, ShipmentView
+from live.domain.ids import OfferId, OrderId, ShowId, Sku
 
 
 class OrderState(StrEnum):
@@ -55,20 +56,111 @@ class RefundView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderView:
-    """The `order` object of the public contract; `hold` is the client's key.
+class OrderItem:
+    """A line of an order; `line` counts from 1 and never changes, as items never do.
 
-    `refunded_minor` counts what has gone back; `refunds` are all that were asked for, the oldest
-    first.
+    `sku` and `title` are the offer's. `discount_minor` is off the whole line; the contract names
+    it, and it is 0 as long as nothing gives a discount.
+    """
+
+    line: int
+    offer: OfferId
+    sku: Sku
+    title: str
+    qty: int
+    price_minor: int
+    discount_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTotal:
+    """A part of what the buyer owes. `inclusive`: it is contained in the others, adding nothing."""
+
+    type: Literal["subtotal", "discount", "shipping", "tax", "duty", "total"]
+    label: str
+    amount_minor: int
+    inclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFields:
+    """The `order` object of the public contract, but for `contact`; `hold` is the client's key.
+
+    `sub`: the buyer. `refunded_minor` counts what has gone back; `refunds` are all that were asked
+    for, the oldest first, and so are `shipments` and `returns`. `reference`: the shop's own number
+    of the order. `withdrawn_at`: when the buyer withdrew from the contract. Times are Unix ms.
     """
 
     order: OrderId
     hold: str
     show: ShowId
+    sub: str
     state: OrderState
-    items: tuple[HoldItem, ...]
+    fulfilment: Fulfilment = Fulfilment.UNFULFILLED
+    items: tuple[OrderItem, ...]
+    totals: tuple[OrderTotal, ...]
     total_minor: int
     refunded_minor: int
     currency: str
-    created_at: int
     refunds: tuple[RefundView, ...] = ()
+    shipments: tuple[ShipmentView, ...] = ()
+    returns: tuple[ReturnView, ...] = ()
+    reference: str | None = None
+    withdrawn_at: int | None = None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderView(OrderFields):
+    """The order as events, RPC answers and answers to commands carry it: without `contact`.
+
+    `OrderWithContact` is no such order, so a contact cannot get onto a channel.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostalAddress:
+    """Where a parcel goes. Of an address that came as text, the lines behind the first are
+    `line2`."""
+
+    line1: str = ""
+    line2: str = ""
+    city: str = ""
+    region: str = ""
+    postcode: str = ""
+    country: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderContact:
+    """How to reach the buyer, and where to send it."""
+
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+    address: PostalAddress = PostalAddress()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderWithContact(OrderFields):
+    """The order as those read it who may see where it goes; None: the buyer gave no contact."""
+
+    contact: OrderContact | None
+
+
+_FIELDS = tuple(field.name for field in fields(OrderFields))
+
+
+def with_contact(order: OrderView, contact: OrderContact | None) -> OrderWithContact:
+    """For the shop's side of the show and for the buyer, in an answer to a reading call."""
+    return OrderWithContact(**{name: getattr(order, name) for name in _FIELDS}, contact=contact)
+
+
+def totals_of(items: tuple[OrderItem, ...], total_minor: int) -> tuple[OrderTotal, ...]:
+    """What the items cost, and what the buyer owes."""
+    subtotal = sum(item.qty * item.price_minor for item in items)
+    return (
+        OrderTotal(type="subtotal", label="Subtotal", amount_minor=subtotal),
+        OrderTotal(type="total", label="Total", amount_minor=total_minor),
+    )

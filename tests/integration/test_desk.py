@@ -4,9 +4,8 @@ import orjson
 
 from live.domain.channels import Channel, ChannelKind
 from live.domain.events import OrderEvent
-from live.domain.hold import HoldItem
-from live.domain.ids import OfferId, OrderId, ShowId
-from live.domain.order import OrderState, OrderView
+from live.domain.ids import OfferId, OrderId, ShowId, Sku
+from live.domain.order import OrderItem, OrderState, OrderView
 from live.hosting.desk import publish
 from tests.integration.test_realtime_join import Shop
 from tests.support.realtime_parts import Phone
@@ -18,11 +17,18 @@ def paid(show: ShowId) -> OrderEvent:
         hold="5ed1cb12-0000-4000-8000-000000000001",
         show=show,
         state=OrderState.CONFIRMED,
-        items=(HoldItem(OfferId("o1"), 2, 4711),),
+        sub="ada",
+        items=(
+            OrderItem(
+                line=1, offer=OfferId("o1"), sku=Sku("s1"), title="Cup", qty=2, price_minor=4711
+            ),
+        ),
+        totals=(),
         total_minor=9422,
         refunded_minor=0,
         currency="EUR",
         created_at=5,
+        updated_at=5,
     )
     return OrderEvent(type="order.confirmed", at=6, order=order)
 

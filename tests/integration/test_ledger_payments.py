@@ -20,6 +20,7 @@ from live.domain.payment import (
     refund_key,
 )
 from live.ledger.db.pool import Pool
+from live.ledger.hosting.order_pages import OrderQuery
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.settler import Settler
@@ -431,7 +432,7 @@ async def test_orders_are_listed_by_cursor(pool: Pool, outbox: StreamOutbox, sho
 
     seen, cursor = [], None
     for _ in range(3):
-        page = await orders.list(show=show, cursor=cursor, limit=1)
+        page = await orders.list(OrderQuery(show=show), cursor=cursor, limit=1)
         seen += [row.sub for row in page.orders]
         cursor = page.cursor
 

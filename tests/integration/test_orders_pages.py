@@ -12,6 +12,7 @@ import pytest
 
 from live.domain.ids import ShowId
 from live.ledger.db.pool import Pool
+from live.ledger.hosting.order_pages import OrderQuery, Sorting
 from live.ledger.hosting.orders import OrderRows
 from tests.integration.test_api_shows import begin
 from tests.support.api_kit import Stage, open_stage
@@ -38,7 +39,7 @@ async def place(connection: Any, show: ShowId) -> str:
 
 
 async def poll(rows: OrderRows, show: ShowId, cursor: str | None) -> tuple[list[str], str]:
-    page = await rows.list(show=show, cursor=cursor)
+    page = await rows.list(OrderQuery(show=show), cursor=cursor)
     return [row.view.order for row in page.orders], page.cursor
 
 
@@ -57,7 +58,7 @@ async def test_order_that_commits_late_is_not_passed_over(
 
     seen, cursor = await poll(rows, show, None)
     assert seen == []
-    page = await rows.list(show=show, newest_first=True)
+    page = await rows.list(OrderQuery(show=show, sorting=Sorting.NEWEST))
     assert [row.view.order for row in page.orders] == [second]  # a person need not wait
     await slow.commit()
     seen, cursor = await poll(rows, show, cursor)
@@ -114,7 +115,7 @@ async def test_orders_from_before_positions_come_first(pool: Pool, show: ShowId)
     new = await place(pool, show)
     rows, seen, cursor = OrderRows(pool), [], None
     for _ in range(5):
-        page = await rows.list(show=show, cursor=cursor, limit=1)
+        page = await rows.list(OrderQuery(show=show), cursor=cursor, limit=1)
         seen += [row.view.order for row in page.orders]
         cursor = page.cursor
 

@@ -26,6 +26,8 @@ WHEN = "tells people when; nothing is decided by it"
 MEMORY = "remembers calls and deliveries for a bounded time; a repeat ends in the rows checked here"
 OWN = "the tools' own memory: `--full` believes none of it, `migrate` checks its own"
 
+SHOP = "what the shop says of its parcels; no stock and no money moves by it"
+
 _PAID = "state = 'paid'"
 _HELD = "state = 'held'"
 _BY_CARD = f"state = 'captured' AND amount_minor = {2 * PRICE}"
@@ -180,7 +182,17 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "reason": FREE_TEXT,
         "paid_reference": FREE_TEXT,
         "position": "where a reader of the list goes on; each order is read by its id as well",
+        "fulfilment": SHOP,
+        "reference": FREE_TEXT,
+        "shop_cancelled": "nothing is cancelled by shops yet",
+        "updated_at": WHEN,
+        "changed": "as `position`: where a reader of changes goes on",
     },
+    "shipments": SHOP,
+    "shipment_items": SHOP,
+    "returns": SHOP,
+    "return_items": SHOP,
+    "withdrawals": SHOP,
     "order_items": {
         "*": Seen("order_units"),
         "order_id": Seen("order_units"),

@@ -61,7 +61,7 @@ def test_openapi_says_what_parameters_may_be() -> None:
         1,
         200,
     )
-    assert orders["order"]["enum"] == ["oldest", "newest"]
+    assert orders["order"]["enum"] == ["oldest", "newest", "updated"]
     assert orders["buyer"]["maxLength"] == 255
 
     keys = {

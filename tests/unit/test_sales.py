@@ -10,10 +10,10 @@ from live.buying.me import ORDERS_MAX, me_view, orders_told
 from live.buying.offers import OfferBook
 from live.buying.waiters import OrderWaiters
 from live.domain.events import OrderEvent
-from live.domain.hold import HoldItem, HoldState, Line, LiveHold, Waiting
-from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, key_text
+from live.domain.hold import HoldState, Line, LiveHold, Waiting
+from live.domain.ids import BuyerId, HoldKey, OfferId, OrderId, ShowId, Sku, key_text
 from live.domain.offer import Mode
-from live.domain.order import OrderState, OrderView
+from live.domain.order import OrderItem, OrderState, OrderView
 from live.domain.payment import PricedLine
 from live.domain.stock import BuyerState
 from live.payments.decisions import BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, backoff_ms
@@ -83,11 +83,18 @@ def told(order: int, kind: str, state: OrderState, *, refunded: int = 0) -> byte
         hold=key_text(KEY),
         show=SHOW,
         state=state,
-        items=(HoldItem(OfferId("mug"), 1, PRICE),),
+        sub="ada",
+        items=(
+            OrderItem(
+                line=1, offer=OfferId("mug"), sku=Sku("mug"), title="Mug", qty=1, price_minor=PRICE
+            ),
+        ),
+        totals=(),
         total_minor=PRICE,
         refunded_minor=refunded,
         currency="EUR",
         created_at=order,
+        updated_at=order,
     )
     return orjson.dumps({"type": kind, "at": 1, "order": view})
 
@@ -106,7 +113,7 @@ def test_me_shows_each_order_as_it_was_told_last() -> None:
         ("order-2", OrderState.CONFIRMED),
         ("order-1", OrderState.REFUNDED),
     ]
-    assert orders[0].items == (HoldItem(OfferId("mug"), 1, PRICE),)
+    assert [(item.offer, item.price_minor) for item in orders[0].items] == [("mug", PRICE)]
 
 
 def test_me_shows_a_bounded_number_of_orders() -> None:
@@ -138,11 +145,14 @@ def order_event(key: HoldKey) -> bytes:
         hold=key_text(key),
         show=SHOW,
         state=OrderState.CONFIRMED,
+        sub="ada",
         items=(),
+        totals=(),
         total_minor=1,
         refunded_minor=0,
         currency="EUR",
         created_at=1,
+        updated_at=1,
     )
     return orjson.dumps(OrderEvent(type="order.confirmed", at=1, order=order))
 

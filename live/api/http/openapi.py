@@ -10,9 +10,12 @@ from live.api.http.call import BODY_BYTES_MAX, KEY_CHARS_MAX
 from live.api.http.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX
 from live.api.http.table import Endpoint
 from live.api.problems import MEDIA_TYPE
-from live.api.schema.fields import Empty
+from live.api.schema.fields import TIME_MS_MAX, Empty
 from live.api.schema.http_answers import Problem
+from live.domain.fulfilment import Fulfilment
 from live.domain.ids import SUB_BYTES_MAX
+from live.domain.order import OrderState
+from live.ledger.hosting.order_pages import Sorting
 
 REFS = "#/components/schemas/{name}"
 _ERRORS = {
@@ -97,10 +100,8 @@ def _parameters(endpoint: Endpoint[Any]) -> list[Json]:
         {"name": found["name"], "in": "path", "required": True, "schema": _NAMES[found["name"]]}
         for found in _PARAMETER.finditer(endpoint.path)
     ]
-    parameters += [
-        {"name": name, "in": "query", "schema": _ORDERS if name == "order" else _NAMES[name]}
-        for name in endpoint.query
-    ]
+    names = _QUERY | _QUERY_OF.get(endpoint.path, {})
+    parameters += [{"name": name, "in": "query", "schema": names[name]} for name in endpoint.query]
     if endpoint.method == "POST" and endpoint.keyed:
         parameters.append(
             {
@@ -131,7 +132,29 @@ _NAMES: dict[str, Json] = {
     },
     "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
 }
-_ORDERS = {"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}
+_QUERY: dict[str, Json] = _NAMES | {
+    "order": {"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}
+}
+_QUERY_OF: dict[str, dict[str, Json]] = {
+    "/v1/orders": {
+        "order": {
+            "type": "string",
+            "enum": [*Sorting],
+            "description": "`oldest`, but `updated` with `updated_since`: by their last change, "
+            "the oldest first",
+        },
+        "state": {"type": "string", "enum": [*OrderState]},
+        "fulfilment": {"type": "string", "enum": [*Fulfilment]},
+        "updated_since": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": TIME_MS_MAX,
+            "description": "Unix ms; orders that changed at that time or later. Of a time to come: "
+            "none yet, and the cursor goes on from there",
+        },
+    },
+}
+"""What a name means in one list and in no other."""
 
 
 def _responses(endpoint: Endpoint[Any], schemas: Mapping[type, Json]) -> Json:

@@ -1,12 +1,18 @@
-"""Orders, refunds and what providers tell us."""
+"""Orders, refunds and what providers tell us.
 
+Always: a contact is in answers to reading calls alone. Those of commands are kept for their
+repeats, and a contact should lie in one place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from starlette.responses import Response
 
 from live.api.http.call import read_body
 from live.api.http.deps import ApiDeps
-from live.api.http.paging import read_cursor, read_limit, read_newest_first, write_cursor
+from live.api.http.paging import read_cursor, read_limit, read_time, read_word, write_cursor
 from live.api.http.table import ApiCall
 from live.api.problems import answer_refused_webhook
 from live.api.schema.fields import Empty, Nothing
@@ -14,9 +20,11 @@ from live.api.schema.http_answers import OrderPage
 from live.api.schema.http_requests import CallOffBody, PaidBody, RefundBody
 from live.base.errors import BadField, Denied, NotFound
 from live.domain.caller import Caller, Role
+from live.domain.fulfilment import Fulfilment
 from live.domain.ids import OfferId, OrderId, ShowId, is_id, is_sub
-from live.domain.order import OrderView
-from live.ledger.hosting.orders import OrderRow
+from live.domain.order import OrderState, OrderView, OrderWithContact, with_contact
+from live.ledger.hosting.order_pages import OrderQuery, Sorting
+from live.ledger.hosting.order_reading import OrderRow
 from live.ledger.money.refunds import RefundWish, Returned
 from live.payments.port import WEBHOOK_BYTES_MAX, WebhookRefused
 
@@ -36,19 +44,39 @@ async def list_orders(deps: ApiDeps, call: ApiCall[Empty]) -> OrderPage:
         raise Denied("the token does not cover this show")
     elif show is None and not caller.everywhere:
         raise BadField("show", "name one that the token covers")
+    wanted = replace(_filters(query), show=None if show is None else ShowId(show), sub=buyer)
     page = await deps.orders.list(
-        show=None if show is None else ShowId(show),
-        sub=buyer,
-        cursor=read_cursor(query) or None,
-        limit=read_limit(query),
-        newest_first=read_newest_first(query),
+        wanted, cursor=read_cursor(query) or None, limit=read_limit(query)
     )
+    # Whoever got so far may see where these go: the buyer, and the shop's side but for moderators.
+    contacts = await deps.orders.contacts([row.view.order for row in page.orders])
     cursor = write_cursor(page.cursor)
-    return OrderPage([row.view for row in page.orders], cursor if page.more else None, cursor)
+    return OrderPage(
+        [with_contact(row.view, contacts.get(row.view.order)) for row in page.orders],
+        cursor if page.more else None,
+        cursor,
+    )
 
 
-async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderView:
-    return (await _find(deps, call.caller, call.order_id)).view
+def _filters(query: Mapping[str, str]) -> OrderQuery:
+    """What is asked of the orders, but for whose they are. Raises BadField."""
+    since = query.get("updated_since")
+    sorting = read_word(query, "order", Sorting)
+    if since is not None and sorting not in (None, Sorting.UPDATED):
+        raise BadField("order", "updated_since goes with order=updated alone")
+    default = Sorting.OLDEST if since is None else Sorting.UPDATED
+    return OrderQuery(
+        state=read_word(query, "state", OrderState),
+        fulfilment=read_word(query, "fulfilment", Fulfilment),
+        updated_since=None if since is None else read_time("updated_since", since),
+        sorting=sorting or default,
+    )
+
+
+async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderWithContact:
+    found = (await _find(deps, call.caller, call.order_id)).view
+    contacts = await deps.orders.contacts([found.order])
+    return with_contact(found, contacts.get(found.order))
 
 
 async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:

@@ -3,12 +3,18 @@
 import base64
 import binascii
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
 
+from live.api.schema.fields import TIME_MS_MAX
 from live.base.errors import BadField
+
+Word = TypeVar("Word", bound=StrEnum)
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
 CURSOR_CHARS_MAX = 256
+WORD_CHARS_TOLD = 64  # of a word that we do not know
 
 
 def read_limit(query: Mapping[str, str]) -> int:
@@ -44,6 +50,27 @@ def read_newest_first(query: Mapping[str, str]) -> bool:
     if order not in ("oldest", "newest"):
         raise BadField("order", "oldest or newest")
     return order == "newest"
+
+
+def read_word(query: Mapping[str, str], field: str, words: type[Word]) -> Word | None:
+    """One of a closed list; None where it is not asked. Raises BadField that names what was."""
+    text = query.get(field)
+    if text is None:
+        return None
+    try:
+        return words(text)
+    except ValueError:
+        raise BadField(
+            field, f"{text[:WORD_CHARS_TOLD]!r} is not one of {', '.join(words)}"
+        ) from None
+
+
+def read_time(field: str, text: str) -> int:
+    """Unix ms. Raises BadField."""
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(TIME_MS_MAX))
+    if not digits or int(text) > TIME_MS_MAX:
+        raise BadField(field, f"Unix ms, a whole number from 0 to {TIME_MS_MAX}")
+    return int(text)
 
 
 def write_cursor(name: str) -> str:

@@ -60,7 +60,7 @@ from live.api.schema.http_requests import (
     TokenBody,
 )
 from live.domain.offer import OfferView
-from live.domain.order import OrderView
+from live.domain.order import OrderView, OrderWithContact
 from live.domain.show import ProductView, ShowView
 
 _PAGE = ("cursor", "limit")
@@ -197,12 +197,12 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
     Endpoint(
         method="GET", path="/v1/orders", summary="List orders; a viewer sees their own",
-        query=("show", "buyer", *_SORTED_PAGE), access=BUYERS, handler=orders.list_orders,
-        body=Empty, answer=OrderPage,
+        query=("show", "buyer", "state", "fulfilment", "updated_since", *_SORTED_PAGE),
+        access=BUYERS, handler=orders.list_orders, body=Empty, answer=OrderPage,
     ),
     Endpoint(
         method="GET", path="/v1/orders/{order}", summary="Read an order",
-        access=BUYERS, handler=orders.get_order, body=Empty, answer=OrderView,
+        access=BUYERS, handler=orders.get_order, body=Empty, answer=OrderWithContact,
     ),
     Endpoint(
         method="POST", path="/v1/orders/{order}/refund", summary="Pay back all or a part",

@@ -6,12 +6,12 @@ import msgspec
 
 from live.domain.ids import ShowId
 from live.domain.offer import OfferView
-from live.domain.order import OrderView
+from live.domain.order import OrderWithContact
 from live.domain.show import ProductView
 from live.ledger.hosting.actions import HostAction
 from live.ledger.hosting.bans import BanRow
 from live.ledger.hosting.desk_rows import AuditResult, ShowSummary
-from live.ledger.hosting.orders import OfferReport
+from live.ledger.hosting.show_report import OfferReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Restrictions:
 @dataclass(frozen=True, slots=True)
 class OrderPage:
     """`next` goes into `?cursor=` of the next call; null on the last page. `cursor` is always
-    there: with the oldest first, a poller goes on from it later and misses no order."""
+    there: with the oldest first, or by changes, a poller goes on from it later and misses none."""
 
-    items: list[OrderView]
+    items: list[OrderWithContact]
     next: str | None
     cursor: str
 

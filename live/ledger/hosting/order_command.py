@@ -1,0 +1,57 @@
+"""The frame of every host's command on an order.
+
+Always: it is one transaction with its row of the audit log, is done once per key of that host, and
+moves the order among those that changed, whatever it changed of it.
+Called by: orders.py.
+"""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from live.base.errors import NotFound
+from live.domain.ids import OrderId, ShowId
+from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.hosting.order_reading import order_uuid
+from live.ledger.hosting.show_command import Actor, DoneBefore, command_on
+
+Changed = dict[str, object] | None
+"""What the audit log should say of what was changed; None where nothing was."""
+OrderWork = Callable[[Connection, UUID], Awaitable[Changed]]
+"""Changes an order, by its id, inside a transaction that has locked its show."""
+
+_SHOW = "SELECT show FROM orders WHERE id = $1"
+
+# Its shipments, returns and refunds are a part of an order: with them it has changed.
+TOUCH = "UPDATE orders SET updated_at = clock_timestamp() WHERE id = $1"
+
+
+async def run_on_order(
+    pool: Pool,
+    order: OrderId,
+    actor: Actor,
+    action: str,
+    detail: dict[str, object],
+    work: OrderWork,
+) -> None:
+    """Run a host's command on an order, with its row of the audit log.
+
+    Raises NotFound, and what `work` raises.
+    """
+    wanted = order_uuid(order)
+    show = await pool.fetchval(_SHOW, wanted)
+    if show is None:
+        raise NotFound("unknown order")
+    logged: dict[str, object] = {"order": order, **detail}
+
+    async def run(connection: Connection) -> None:
+        async with command_on(connection, ShowId(show), actor, action, dict(logged)) as command:
+            changed = await work(connection, wanted)
+            command.nothing_done = changed is None
+            command.detail |= changed or {}
+            if changed is not None:
+                await connection.execute(TOUCH, wanted)
+
+    try:
+        await in_transaction(pool, run)
+    except DoneBefore:
+        pass  # a repeat, of which the answer was lost
