@@ -83,6 +83,7 @@ def answer_problem(error: CallError, *, reference: str | None = None) -> Respons
         status=status,
         detail=str(error),
         code=error.code,
+        reason=error.reason or None if isinstance(error, Conflict) else None,
         field=error.field or None if isinstance(error, BadField) else None,
         temporary=error.temporary,
         retry_ms=retry_ms,

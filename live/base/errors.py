@@ -80,7 +80,14 @@ class NotFound(CallError):
 
 
 class Conflict(CallError):
+    """`reason`: which of the conflicts of a call it is, a stable word such as `hold_lost`; "" where
+    there is nothing to choose from."""
+
     code = 1409
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class TooManyTries(CallError):

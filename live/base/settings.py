@@ -4,6 +4,8 @@ Always: a `Settings` value is consistent; every fault of an environment is repor
 the key and the value that is wrong (never the value of a secret).
 """
 
+import base64
+import binascii
 import os
 import re
 import secrets
@@ -28,7 +30,9 @@ CONNECTIONS_MAX = 1_000_000
 DATABASE_POOL = 8  # connections to Postgres a process, at most
 DATABASE_POOL_MIN = 4  # a settler keeps some for its watches; fewer would make it wait for itself
 STRIPE_API_BASE = "https://api.stripe.com"
-PROVIDERS = ("stripe", "sandbox", "invoice")  # that can be named in LIVE_PROVIDERS
+PROVIDERS = ("stripe", "external", "http", "sandbox", "invoice")  # that LIVE_PROVIDERS may name
+PROVIDER_SECRETS_MAX = 2  # the one that signs, and the one before it or after it
+PROVIDER_SECRET_BYTES = range(24, 65)  # as Standard Webhooks has it
 
 Network = IPv4Network | IPv6Network
 
@@ -86,6 +90,9 @@ class Settings:
     stripe_key: str | None = field(default=None, repr=False)  # None: no provider `stripe`
     stripe_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     stripe_api_base: str = STRIPE_API_BASE
+    checkout_url: str | None = None  # None: no provider `external`; {hold} and {show} in it
+    provider_url: str | None = None  # None: no provider `http`
+    provider_secrets: tuple[str, ...] = field(default=(), repr=False)  # each `whsec_` and base64
     providers: tuple[str, ...] = ()  # ways to pay, as named; empty: see `ways_to_pay`
     unknown: tuple[tuple[str, str], ...] = ()  # LIVE_* that nobody reads, the nearest that one does
 
@@ -98,9 +105,13 @@ class Settings:
         """
         if self.providers:
             return self.providers
-        if self.stripe_key is not None:
-            return ("stripe",)
-        return ("sandbox",) if self.sandbox_url is not None else ()
+        real = {
+            "stripe": self.stripe_key,
+            "external": self.checkout_url,
+            "http": self.provider_url,
+        }
+        configured = tuple(name for name, given in real.items() if given is not None)
+        return configured or (("sandbox",) if self.sandbox_url is not None else ())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -200,6 +211,9 @@ class _Reader:
             "stripe_webhook_secrets": self.stripe_secrets(),
             "stripe_api_base": self.url("LIVE_STRIPE_API_BASE", schemes=("https", "http"))
             or STRIPE_API_BASE,
+            "checkout_url": self.checkout_url(),
+            "provider_url": self.provider_url(),
+            "provider_secrets": self.provider_secrets(),
             "providers": self.providers(),
         }
         return values
@@ -269,12 +283,48 @@ class _Reader:
         return value or None
 
     def jwks_url(self) -> str | None:
-        """Whoever can change the keys on their way can sign as anybody: https, but on loopback."""
-        value = self.url("LIVE_JWKS_URL", schemes=("https", "http"))
+        """Whoever can change the keys on their way can sign as anybody."""
+        return self.safe_url("LIVE_JWKS_URL")
+
+    def safe_url(self, key: str) -> str | None:
+        """What nobody on the way may read or change: https, but on loopback."""
+        value = self.url(key, schemes=("https", "http"))
         parts = urlsplit(value or "")
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            self.faults.append("LIVE_JWKS_URL must start with https://, except on this machine")
+            self.faults.append(f"{key} must start with https://, except on this machine")
         return value
+
+    def checkout_url(self) -> str | None:
+        key = "LIVE_CHECKOUT_URL"
+        value = self.safe_url(key)
+        if value is None:
+            return None
+        unknown = set(re.findall(r"\{[^{}]*\}", value)) - {"{hold}", "{show}"}
+        if "{hold}" not in value:
+            self.faults.append(f"{key} needs {{hold}}, which becomes the signed hold")
+        if unknown:
+            self.faults.append(f"{key}: {sorted(unknown)[0]} is neither {{hold}} nor {{show}}")
+        if not _is_plain(value) or "{" in urlsplit(value).netloc:
+            self.faults.append(f"{key} must be an address with a host, without a user or blanks")
+        return value
+
+    def provider_url(self) -> str | None:
+        key = "LIVE_PROVIDER_URL"
+        value = self.safe_url(key)
+        if value is not None and (not _is_plain(value) or "?" in value or "#" in value):
+            self.faults.append(f"{key} must be an address with a host, without user, ? and #")
+        return value
+
+    def provider_secrets(self) -> tuple[str, ...]:
+        """Two while one replaces the other, separated by a comma: all sign, all verify."""
+        key, secrets = "LIVE_PROVIDER_SECRET", tuple(self.parts("LIVE_PROVIDER_SECRET"))
+        if bool(secrets) != self.given("LIVE_PROVIDER_URL"):
+            self.faults.append(f"LIVE_PROVIDER_URL and {key} need each other")
+        if len(secrets) > PROVIDER_SECRETS_MAX:
+            self.faults.append(f"{key} has more than {PROVIDER_SECRETS_MAX} values")
+        if not all(_is_signing_secret(one) for one in secrets):
+            self.faults.append(f"{key} must be whsec_ and the base64 of 24 to 64 bytes")
+        return secrets
 
     def issuer(self) -> str | None:
         value = self.environ.get("LIVE_ISSUER", "").strip()
@@ -301,6 +351,10 @@ class _Reader:
         ]
         if "stripe" in names and not self.given("LIVE_STRIPE_KEY"):
             self.faults.append("LIVE_PROVIDERS names stripe: LIVE_STRIPE_KEY must be set")
+        if "external" in names and not self.given("LIVE_CHECKOUT_URL"):
+            self.faults.append("LIVE_PROVIDERS names external: LIVE_CHECKOUT_URL must be set")
+        if "http" in names and not self.given("LIVE_PROVIDER_URL"):
+            self.faults.append("LIVE_PROVIDERS names http: LIVE_PROVIDER_URL must be set")
         if self.given("LIVE_SANDBOX_URL") and not self.given("LIVE_SANDBOX_KEY"):
             self.faults.append("LIVE_SANDBOX_URL needs LIVE_SANDBOX_KEY, which signs its events")
         own = self.given("LIVE_REDIS_URL", "REDIS_URL") and self.given(
@@ -372,6 +426,20 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_plain(url: str) -> bool:
+    """Whether an address has a host, and neither a user nor anything that ends it early."""
+    parts = urlsplit(url)
+    return bool(parts.hostname) and "@" not in parts.netloc and not re.search(r"[\s\\]", url)
+
+
+def _is_signing_secret(text: str) -> bool:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        return False
+    return text.startswith("whsec_") and len(key) in PROVIDER_SECRET_BYTES
 
 
 def split_secrets(secret: str) -> tuple[str, ...]:

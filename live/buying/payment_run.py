@@ -36,7 +36,7 @@ from live.domain.payment_flow import (
     is_sold,
     what_follows,
 )
-from live.payments.port import Authorisation
+from live.payments.port import Authorisation, held_against
 from live.payments.ports import PaidStock, PaymentSteps
 
 LAST_READ_SECONDS = 0.3  # of the answer's time, kept for the one Postgres read when no event came
@@ -58,6 +58,7 @@ class PaymentRun:
 
     async def go_on(self, call: Call, payment: Payment, heard: Authorisation) -> CheckoutAnswer:
         """Write down what the provider said, then do what follows from it."""
+        heard = held_against(payment, heard)
         if heard.state is PaymentState.DECLINED:
             call.on_declined()
         said = Said(heard.state, Asked.CHECKOUT, heard.reason)

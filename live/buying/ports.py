@@ -11,7 +11,8 @@ from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.offer import Stock
 from live.domain.order import OrderView
-from live.domain.payment import NewPayment, OpenedPayment, Payment
+from live.domain.payment import NewPayment, OpenedPayment, Payment, PaymentId
+from live.domain.shop_hold import ShopPayment
 from live.domain.show import ShowState
 from live.domain.stock import BeginAnswer, BuyerState, Transition, WaitAnswer
 from live.payments.ports import PaidStock, PaymentSteps
@@ -86,6 +87,22 @@ class SalePayments(PaymentSteps, Protocol):
     async def open_payment(self, new: NewPayment) -> OpenedPayment: ...
 
     async def of_hold(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> Sequence[Payment]: ...
+
+
+class ShopPayments(Protocol):
+    """The ledger's payment rows, as the shop's own checkout uses them."""
+
+    async def ask_void(
+        self, payment: PaymentId, *, reason: str, unless_authorised: bool = False
+    ) -> bool: ...
+
+
+class ShopWords(Protocol):
+    """What the shop's server says of its payments, in Postgres (ledger/money/shop_word.py)."""
+
+    async def read(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> ShopPayment: ...
+
+    async def accept(self, payment: PaymentId, reference: str) -> None: ...
 
 
 class SaleOrders(Protocol):

@@ -42,7 +42,7 @@ class CheckoutAnswer:
             "outcome": self.outcome,
             "hold": self.hold,
             "order": self.order,
-            "action": self.action,
+            "action": None if self.action is None else self.action.body(),
             "reason": self.reason or None,
         }
         return {name: value for name, value in fields.items() if value is not None}

@@ -15,6 +15,10 @@ PaymentId = NewType("PaymentId", str)
 
 INVOICE = "invoice"
 """The provider that nobody is asked through: the shop itself says when such a payment came in."""
+EXTERNAL = "external"
+"""The shop's own checkout: its buyers pay there, and the shop says so before anything is sold."""
+OWN_BOOKS = frozenset({INVOICE, EXTERNAL})
+"""Providers whose only books are our own rows."""
 
 
 class PaymentState(StrEnum):
@@ -49,10 +53,17 @@ class PricedLine:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What the buyer must do at the provider (strong customer authentication)."""
+    """What the buyer must do at the provider: go there, finish in its own page's script, scan a
+    code, or pay a voucher. `expires_at`: until when it serves, Unix ms; None where that is open."""
 
-    kind: Literal["redirect", "client_secret"]
+    kind: Literal["redirect", "client_secret", "qr", "voucher"]
     value: str
+    expires_at: int | None = None
+
+    def body(self) -> dict[str, object]:
+        """The JSON object of the contract: what is not there is left out."""
+        told: dict[str, object] = {"kind": self.kind, "value": self.value}
+        return told if self.expires_at is None else told | {"expires_at": self.expires_at}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

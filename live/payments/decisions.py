@@ -36,7 +36,7 @@ from live.domain.payment_flow import (
     what_follows,
 )
 from live.domain.payment_states import FINAL
-from live.payments.port import Authorisation, Provider, authorise_request
+from live.payments.port import Authorisation, Provider, authorise_request, held_against
 from live.payments.ports import WorkerRows, WorkerStock
 
 BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.5, 300.0
@@ -87,11 +87,19 @@ class Decisions:
                     await self._record(payment, Authorisation(state=state), step)
 
     async def _go_on(self, payment: Payment, heard: Authorisation, asked: Asked) -> str:
-        provider = self._providers[payment.provider]
-        window_ms = provider.payment_window_ms(payment.token)
+        heard = held_against(payment, heard)
+        window_ms = self._window_ms(payment)
         said = Said(heard.state, asked, heard.reason)
         steps = what_follows(payment, said, window_ms=window_ms)
         return await self._run(payment, heard, steps)
+
+    def _window_ms(self, payment: Payment) -> int:
+        return self._providers[payment.provider].payment_window_ms(payment.token)
+
+    def _look_again_ms(self, payment: Payment) -> int:
+        """After the usual pause, and when the window is over: then the hold ends as well."""
+        pause, left = backoff_ms(payment.tries), self._window_ms(payment) - payment.age_ms
+        return min(pause, left + 1) if left > 0 else pause
 
     async def _run(self, payment: Payment, heard: Authorisation, steps: Sequence[Step]) -> str:
         decision = "nothing to do"
@@ -121,7 +129,7 @@ class Decisions:
                     )
                     return "void: not finished in time"
                 case Wait():
-                    await self._rows.postpone(payment.id, ms=backoff_ms(payment.tries))
+                    await self._rows.postpone(payment.id, ms=self._look_again_ms(payment))
                     return f"waiting: {heard.state}"
                 case never:
                     assert_never(never)

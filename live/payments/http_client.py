@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 
-BODY_BYTES_MAX = 4 * 1024 * 1024  # a page of the provider's books is the longest answer
+ANSWER_BYTES_MAX = 4 * 1024 * 1024  # a page of the provider's books is the longest answer
 CHUNK_BYTES = 64 * 1024
 CONNECTIONS_MAX = 100
 TRIES_MAX = 8  # more than one only where kept connections turn out to be closed
@@ -51,12 +51,14 @@ class HttpClient:
         timeout_seconds: float,
         uds: str | None = None,
         connections_max: int = CONNECTIONS_MAX,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:
         self._url = url.rstrip("/")
         self._headers = dict(headers)
         self._timeout_seconds = timeout_seconds
         self._uds = uds
         self._connections_max = connections_max
+        self._answer_bytes_max = answer_bytes_max
         self._session: aiohttp.ClientSession | None = None  # made by the first call: needs a loop
 
     async def close(self) -> None:
@@ -93,7 +95,7 @@ class HttpClient:
             body = bytearray()
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                 body += chunk
-                if len(body) > BODY_BYTES_MAX:
+                if len(body) > self._answer_bytes_max:
                     raise BadAnswer("too long")
             return Answer(response.status, bytes(body))
 

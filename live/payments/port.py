@@ -23,13 +23,19 @@ WEBHOOK_BYTES_MAX = 256 * 1024  # events carry whole objects, also those that ar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthoriseRequest:
-    """`metadata` names the hold (show, hold, order), so money can be traced from either side."""
+    """`metadata` names the hold (show, hold, order), so money can be traced from either side.
+
+    `sub`: the buyer, for providers that are the shop's own; `age_ms`: how long ago they chose to
+    pay, by which the window of their payment runs.
+    """
 
     payment: PaymentId
     amount_minor: int
     currency: str
     token: str | None
     metadata: Mapping[str, str]
+    sub: str = ""
+    age_ms: int = 0
 
 
 def authorise_request(payment: Payment) -> AuthoriseRequest:
@@ -45,6 +51,8 @@ def authorise_request(payment: Payment) -> AuthoriseRequest:
             "buyer": payment.buyer.hex(),
             "hold": key_text(payment.hold),
         },
+        sub=payment.sub,
+        age_ms=payment.age_ms,
     )
 
 
@@ -54,7 +62,8 @@ class Authorisation:
 
     `state` is one of authorised, declined, action_required, unknown, and from `look_up` also
     authorising (the provider is still at it), captured, refunded, partially_refunded, voided.
-    `ref` is the provider's own id; None as long as we have not learnt it.
+    `ref` is the provider's own id; None as long as we have not learnt it. `price`: the charge's
+    amount and currency, where the provider tells them.
     """
 
     state: PaymentState
@@ -63,6 +72,14 @@ class Authorisation:
     action: Action | None = None
     captured_minor: int = 0
     refunded_minor: int = 0
+    price: tuple[int, str] | None = None
+
+
+def held_against(payment: Payment, heard: Authorisation) -> Authorisation:
+    """What is believed of an answer: nothing of a charge over another amount than was asked for."""
+    if heard.price in (None, (payment.amount_minor, payment.currency)):
+        return heard
+    return Authorisation(state=PaymentState.UNKNOWN, reason=f"is a charge of {heard.price}")
 
 
 class Verdict(StrEnum):

@@ -37,6 +37,7 @@ from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk
 from live.buying.me import Me
 from live.buying.offers import OfferBook
+from live.buying.shop_checkout import ShopCheckout
 from live.buying.waiters import OrderWaiters
 from live.buying.waitlist import Waitlist
 from live.buying.ways import WaysToPay
@@ -55,6 +56,7 @@ from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
 from live.ledger.hosting.offer_rows import OfferRows
+from live.ledger.money.shop_word import ShopWord
 from live.ledger.settle.waitlist import WaitlistRows
 from live.pages import pages
 from live.payments.inbox import WebhookInbox
@@ -88,6 +90,7 @@ class _Sale:
     """What buyers use."""
 
     checkout: Checkout
+    shop_checkout: ShopCheckout
     join: Join
     reactions: ReactionTally
     rpc: SaleRpc
@@ -170,10 +173,18 @@ def _sale(settings: Settings, base: Base) -> _Sale:
         shows=join,
         reactions=reactions,
     )
-    return _Sale(checkout, join, reactions, rpc)
+    shop_checkout = ShopCheckout(
+        base.engines.stock,
+        base.rows.payments,
+        ShopWord(base.engines.pool),
+        base.rows.orders,
+        waiters,
+        digest_of=base.callers.digest_of,
+    )
+    return _Sale(checkout, shop_checkout, join, reactions, rpc)
 
 
-def _api_deps(settings: Settings, base: Base) -> ApiDeps:
+def _api_deps(settings: Settings, base: Base, sale: _Sale) -> ApiDeps:
     log = base.engines.log
 
     async def close_show_sockets(sub: Sub, show: ShowId, rank: int) -> None:
@@ -199,6 +210,7 @@ def _api_deps(settings: Settings, base: Base) -> ApiDeps:
         moderation=moderation,
         idempotency=IdempotencyRows(base.engines.pool),
         orders=base.rows.orders,
+        shop_checkout=sale.shop_checkout,
         shows=base.rows.shows,
         take_webhook=WebhookInbox(base.providers, base.rows.payments).take,
         revoked=base.callers.revoked,
@@ -226,7 +238,7 @@ def _routes(
         *socket.routes(),
         Route("/connection/uni_sse", events.serve, methods=["GET", "POST"]),
         *ops_routes(base.probe, metrics_token=settings.metrics_token),
-        *api.routes(_api_deps(settings, base)),
+        *api.routes(_api_deps(settings, base, sale)),
         *pages.routes(
             sources,
             providers=settings.ways_to_pay,

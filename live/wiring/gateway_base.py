@@ -105,7 +105,7 @@ def build_base(settings: Settings) -> Base:
             digest_of=callers.digest_of,
             state_of=follower.state_of,
         ),
-        providers=providers_of(settings),
+        providers=providers_of(settings, rows.payments),
         probe=Probe(engines.pool, engines.stock, warnings=engines.watch.warnings),
     )
 

@@ -66,7 +66,7 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
         stack.push_async_callback(doubts.close)
         stock = StockEngine(settings.redis_url, on_lost=doubts.note)
         outbox, log = Outbox(settings.redis_url), ShowLog(settings.redis_url)
-        providers = providers_of(settings)
+        providers = providers_of(settings, PaymentRows(pool))
         close_later(stack, providers.values())
         for part in (stock, outbox, log):
             await open_part(stack, part)
@@ -180,7 +180,7 @@ async def auditor(
         log = ShowLog(settings.redis_url)
         for part in (stock, outbox, log):
             await open_part(stack, part)
-        providers = providers_of(settings)
+        providers = providers_of(settings, PaymentRows(pool))
         close_later(stack, providers.values())
         books, unread = books_of(providers), unread_of(providers)
 

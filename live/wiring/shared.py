@@ -4,20 +4,30 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Protocol
 
-from live.base.settings import Settings
+from live.base.settings import Settings, resolve_secret, split_secrets
+from live.domain.payment import OWN_BOOKS
 from live.payments.breaker import GuardedProvider
+from live.payments.external import External, PaymentTruth
+from live.payments.http_provider import HttpProvider
 from live.payments.invoice import Invoice
 from live.payments.port import Provider
 from live.payments.sandbox import SandboxProvider
 
 
-def providers_of(settings: Settings) -> dict[str, Provider]:
+def providers_of(settings: Settings, payments: PaymentTruth) -> dict[str, Provider]:
     """Clients of all providers that these settings configure, each behind its breaker.
+
+    `payments`: the ledger's rows, which are the only books of the shop's own checkout.
 
     Also of those that buyers may no longer choose (`Settings.ways_to_pay`): what was paid through
     them is still captured, refunded and audited.
     """
-    found: dict[str, Provider] = {"invoice": Invoice()}
+    found: dict[str, Provider] = {
+        "invoice": Invoice(),
+        "external": external_of(settings, payments),
+    }
+    if settings.provider_url is not None:
+        found["http"] = HttpProvider(settings.provider_url, secrets=settings.provider_secrets)
     if settings.sandbox_url is not None:
         found["sandbox"] = sandbox_of(settings.sandbox_url, settings.sandbox_key)
     if settings.stripe_key is not None:
@@ -32,6 +42,13 @@ def providers_of(settings: Settings) -> dict[str, Provider]:
     return {name: GuardedProvider(provider) for name, provider in found.items()}
 
 
+def external_of(settings: Settings, payments: PaymentTruth) -> External:
+    """Also without an address, for what was paid there before; then nothing is signed."""
+    url = settings.checkout_url
+    key = "" if url is None else split_secrets(resolve_secret(settings))[0]
+    return External(url, key=key, payments=payments)
+
+
 def sandbox_of(url: str, key: str) -> SandboxProvider:
     """The sandbox's client; `unix:///path` names a socket."""
     path = url.removeprefix("unix://")
@@ -43,8 +60,12 @@ def sandbox_of(url: str, key: str) -> SandboxProvider:
 
 
 def books_of(providers: Mapping[str, Provider]) -> list[Provider]:
-    """Providers that keep books of their own, for the audit to compare."""
-    return [one for one in providers.values() if one.name != Invoice.name]
+    """Providers that list the charges in books of their own, for the audit to compare."""
+    without = {
+        *OWN_BOOKS,
+        HttpProvider.name,
+    }  # which tells of each charge when asked, and lists none
+    return [one for one in providers.values() if one.name not in without]
 
 
 def unread_of(providers: Mapping[str, Provider]) -> dict[str, str]:

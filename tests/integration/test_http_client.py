@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from live.payments.http_client import BODY_BYTES_MAX, Answer, HttpClient
+from live.payments.http_client import ANSWER_BYTES_MAX, Answer, HttpClient
 
 Serve = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -109,7 +109,7 @@ async def test_connection_that_the_server_closed_is_replaced(tmp_path: Path) -> 
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1e3\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (BODY_BYTES_MAX + 1),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (ANSWER_BYTES_MAX + 1),
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * (64 * 1024) + b"\r\n\r\n",
         b"SSH-2.0-nothing\r\n\r\n",
         b"\x00" * 100,

@@ -11,6 +11,8 @@ import pytest
 from live.base.errors import SettingsError
 from live.base.settings import Settings
 from live.domain.payment import PaymentId, PaymentState
+from live.ledger.db.pool import Pool
+from live.ledger.money.payments import PaymentRows
 from live.payments.port import (
     WEBHOOK_BYTES_MAX,
     AuthoriseRequest,
@@ -190,11 +192,13 @@ def test_settings_keep_the_key_secret_and_need_both() -> None:
             Settings.from_env({name: both[name]})
 
 
-async def test_stripe_is_offered_where_it_is_configured() -> None:
+async def test_stripe_is_offered_where_it_is_configured(pool: Pool) -> None:
     """Without a key there is no such provider, so no checkout can name it."""
-    assert "stripe" not in providers_of(Settings.from_env({}))
+    payments = PaymentRows(pool)
+    assert "stripe" not in providers_of(Settings.from_env({}), payments)
     found = providers_of(
-        Settings.from_env({"LIVE_STRIPE_KEY": KEY, "LIVE_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET})
+        Settings.from_env({"LIVE_STRIPE_KEY": KEY, "LIVE_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}),
+        payments,
     )
     assert found["stripe"].name == "stripe"
     for provider in found.values():

@@ -26,6 +26,8 @@ from live.api.http.routes import routes
 from live.api.limits import AddressLimit
 from live.api.revoked import Revoked
 from live.base.settings import Guests, Settings
+from live.buying.shop_checkout import ShopCheckout
+from live.buying.waiters import OrderWaiters
 from live.chat.moderation import Moderation
 from live.chat.rules import Chat
 from live.chat.store import ChatStore
@@ -44,6 +46,8 @@ from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.shows import ShowRows
+from live.ledger.money.payments import PaymentRows
+from live.ledger.money.shop_word import ShopWord
 from live.payments.invoice import Invoice
 from live.payments.sandbox import SandboxProvider
 from live.showlog.disconnects import Disconnect
@@ -177,6 +181,14 @@ async def open_stage(
         moderation=moderation,
         idempotency=IdempotencyRows(pool),
         orders=OrderRows(pool),
+        shop_checkout=ShopCheckout(
+            stock,
+            PaymentRows(pool),
+            ShopWord(pool),
+            OrderRows(pool),
+            OrderWaiters(),
+            digest_of=digest_of,
+        ),
         shows=shows,
         take_webhook=take_webhook,
         revoked=revoked,

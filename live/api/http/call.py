@@ -65,7 +65,7 @@ def make_route(deps: ApiDeps, endpoint: Endpoint[B]) -> Route:
     return Route(endpoint.path, handle, methods=[endpoint.method], name=name)
 
 
-_LOGGED = ("show", "offer", "order", "payment")  # not `sub`, who is a person
+_LOGGED = ("show", "offer", "order", "payment", "hold")  # not `sub`, who is a person
 
 
 async def _run(
@@ -186,8 +186,11 @@ def _decode(decoder: msgspec.json.Decoder[B], raw: bytes, request: Request) -> B
 
 def _query(endpoint: Endpoint[B], request: Request) -> dict[str, str]:
     for name in request.query_params:
-        if name not in endpoint.query:
+        if name not in endpoint.query + endpoint.needed:
             raise BadField(name, "unknown query parameter")
+    for name in endpoint.needed:
+        if name not in request.query_params:
+            raise BadField(name, "is missing in the query")
     return dict(request.query_params)
 
 
@@ -203,7 +206,8 @@ def _call_key(
         if endpoint.key_needed:
             raise BadField("Idempotency-Key", "this call needs the header")
         return None
-    digest = hashlib.sha256(b"\n".join((b"POST", request.url.path.encode(), raw))).digest()
+    place = request.url.path + (f"?{request.url.query}" if endpoint.needed else "")
+    digest = hashlib.sha256(b"\n".join((b"POST", place.encode(), raw))).digest()
     return CallKey(f"{caller.role.value}:{caller.sub}", key, digest)
 
 

@@ -7,6 +7,7 @@ from live.api.auth import Authenticator
 from live.api.limits import AddressLimit
 from live.api.revoked import Revoked
 from live.base.settings import Settings
+from live.buying.shop_checkout import ShopCheckout
 from live.chat.moderation import Moderation
 from live.domain.caller import Role
 from live.domain.ids import ShowId
@@ -40,6 +41,7 @@ class ApiDeps:
     moderation: Moderation
     idempotency: IdempotencyRows
     orders: OrderRows
+    shop_checkout: ShopCheckout
     shows: ShowRows
     take_webhook: TakeWebhook
     revoked: Revoked

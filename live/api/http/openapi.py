@@ -101,6 +101,10 @@ def _parameters(endpoint: Endpoint[Any]) -> list[Json]:
         for found in _PARAMETER.finditer(endpoint.path)
     ]
     names = _QUERY | _QUERY_OF.get(endpoint.path, {})
+    parameters += [
+        {"name": name, "in": "query", "required": True, "schema": names[name]}
+        for name in endpoint.needed
+    ]
     parameters += [{"name": name, "in": "query", "schema": names[name]} for name in endpoint.query]
     if endpoint.method == "POST" and endpoint.keyed:
         parameters.append(
@@ -123,6 +127,7 @@ _NAMES: dict[str, Json] = {
     "sku": _ID,
     "order": _ID,
     "provider": _ID,
+    "hold": {"type": "string", "format": "uuid", "description": "the key of `offer.hold`"},
     "sub": _PERSON,
     "buyer": _PERSON,
     "cursor": {

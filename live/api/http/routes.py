@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from live.api.http import access, offers, orders, products, reports, shows
+from live.api.http import access, holds, offers, orders, products, reports, shows
 from live.api.http.call import make_route
 from live.api.http.deps import ApiDeps
 from live.api.http.openapi import openapi
@@ -43,6 +43,8 @@ from live.api.schema.http_requests import (
     AdjustmentBody,
     AnnouncementBody,
     CallOffBody,
+    ConfirmBody,
+    DeclineBody,
     ExtendBody,
     ModerationBody,
     OfferBody,
@@ -61,10 +63,12 @@ from live.api.schema.http_requests import (
 )
 from live.domain.offer import OfferView
 from live.domain.order import OrderView, OrderWithContact
+from live.domain.shop_hold import ShopHold
 from live.domain.show import ProductView, ShowView
 
 _PAGE = ("cursor", "limit")
 _SORTED_PAGE = ("order", *_PAGE)
+_WHOSE = ("show", "sub")
 
 # Any: each line has a body type of its own, and a tuple's element has one type only; between a
 # line's body, handler and answer the types do agree, which mypy checks line by line.
@@ -217,6 +221,24 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/orders/{order}/paid", summary="Say that an invoice was paid",
         access=HOSTS_ANYWHERE, handler=orders.mark_paid, body=PaidBody, answer=OrderView,
+    ),
+    # A repeat is known by its reference; another answer than the order is never the last word.
+    Endpoint(
+        method="GET", path="/v1/holds/{hold}", summary="Read a hold at the shop's own checkout",
+        needed=_WHOSE, access=SERVICES, handler=holds.read_hold, body=Empty, answer=ShopHold,
+    ),
+    Endpoint(
+        method="POST", path="/v1/holds/{hold}/confirm",
+        summary="Say that a hold was paid at the shop's own checkout; 409 and nothing is sold "
+        "where it is over (`reason` hold_lost), 503 until the order is written",
+        needed=_WHOSE, access=SERVICES, handler=holds.confirm_hold,
+        body=ConfirmBody, answer=OrderView,
+    ),
+    Endpoint(
+        method="POST", path="/v1/holds/{hold}/decline",
+        summary="Say that a hold is not paid at the shop's own checkout",
+        needed=_WHOSE, access=SERVICES, handler=holds.decline_hold,
+        body=DeclineBody, answer=ShopHold,
     ),
     Endpoint(
         method="POST", path="/v1/payments/{provider}/webhook", summary="A provider's event",

@@ -106,6 +106,7 @@ class Endpoint(Generic[B]):
     answer: type
     status: int = 200
     query: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()  # parameters of the query without which the call means nothing
     keyed: bool = True  # POSTs only: takes an Idempotency-Key
     key_needed: bool = False  # without one a repeat after a lost answer would do it twice
     secret: bool = False  # the answer is not stored: a repeat with the same key is answered anew

@@ -177,6 +177,21 @@ class PaidBody(Body, frozen=True, kw_only=True):
     reference: Reason
 
 
+class ConfirmBody(Body, frozen=True, kw_only=True):
+    """`reference`: the shop's own number for this payment, of one hold alone; the amount is what
+    was paid, which must be the hold's."""
+
+    reference: Reason
+    amount_minor: Amount
+    currency: Currency
+
+
+class DeclineBody(Body, frozen=True, kw_only=True):
+    """`reason`: the buyer is told."""
+
+    reason: Reason
+
+
 class SessionBody(Body, frozen=True, kw_only=True):
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_BYTES_MAX)]
 

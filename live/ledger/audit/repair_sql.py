@@ -1,9 +1,11 @@
 """What a repair does in Postgres. Each statement tells what it did as `done`, and is repeatable."""
 
-from live.domain.payment import INVOICE
+from live.domain.payment import INVOICE, OWN_BOOKS
 from live.ledger.audit.shop_sql import HANGING, LEASE_SECONDS_MAX
 from live.ledger.db.states import FINAL, MONEY_MOVED, STANDS, UNDECIDED
 from live.ledger.money.late_money import DUE_AGAIN
+
+_OWN_BOOKS = "('" + "', '".join(sorted(OWN_BOOKS)) + "')"
 
 _NO_ORDER = f"""NOT EXISTS (SELECT FROM orders o WHERE o.id = p.order_id AND o.payment = p.id
                             AND o.state {STANDS})"""
@@ -38,7 +40,7 @@ COUNTERS = (
 MONEY = (
     f"""-- Where refunds that are done, entries and figures contradict each other, what the
     -- provider says of each refund counts: the payment worker looks them up and sets the sums.
-    -- (Of invoices there are no other books.)
+    -- (Of invoices and the shop's own checkout there are no other books.)
     UPDATE payments p SET refunds_news_at = clock_timestamp()
     FROM payments n
     LEFT JOIN (SELECT payment, sum(amount_minor) AS minor FROM money_jobs
@@ -46,7 +48,7 @@ MONEY = (
     LEFT JOIN (SELECT payment, sum(amount_minor) AS minor FROM payment_entries
                WHERE kind = 'refunded' GROUP BY payment) e ON e.payment = n.id
     LEFT JOIN orders o ON o.id = n.order_id AND o.payment = n.id AND o.state {STANDS}
-    WHERE p.id = n.id AND p.provider <> '{INVOICE}' AND p.state IN {MONEY_MOVED}
+    WHERE p.id = n.id AND p.provider NOT IN {_OWN_BOOKS} AND p.state IN {MONEY_MOVED}
       AND (coalesce(d.minor, 0) > n.refunded_minor OR coalesce(e.minor, 0) <> n.refunded_minor
            OR o.refunded_minor <> least(n.refunded_minor, o.total_minor))
       AND p.refunds_news_at IS NULL AND p.updated_at < now() - make_interval(secs => $1)

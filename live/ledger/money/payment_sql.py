@@ -292,7 +292,7 @@ def action_of(text: str | None) -> Action | None:
     if text is None:
         return None
     found = orjson.loads(text)
-    return Action(kind=found["kind"], value=found["value"])
+    return Action(found["kind"], found["value"], found.get("expires_at"))
 
 
 def open_arguments(new: list[NewPayment]) -> list[list[object]]:

@@ -20,7 +20,7 @@ import asyncpg
 
 from live.domain.hold import Movement, MovementKind
 from live.domain.ids import BuyerId, HoldKey, ShowId
-from live.domain.payment import INVOICE
+from live.domain.payment import EXTERNAL, INVOICE
 from live.domain.payment_states import FINAL, REFUNDABLE
 from live.ledger.db.pool import Connection
 from live.ledger.settle import sql
@@ -54,6 +54,7 @@ class OrderVerdict:
     prices: tuple[int, ...]  # one a line
     job: str  # capture | void | refund, "" where no money is to be moved
     job_amount_minor: int
+    reference: str | None = None  # the shop's own number for what was paid at its own checkout
 
 
 @dataclass(slots=True)
@@ -272,6 +273,7 @@ def _verdict(
         prices=tuple(asked.get(line.slot, offers[line.slot].price_minor) for line in lines),
         job=job,
         job_amount_minor=amount,
+        reference=row["provider_ref"] if row["provider"] == EXTERNAL else None,
     )
 
 
@@ -308,6 +310,7 @@ async def _write(
         [one.currency for one in verdicts],
         [one.movement.seq for one in verdicts],
         [one.reason for one in verdicts],
+        [one.reference for one in verdicts],
         timeout=SETTLE_TIMEOUT_SECONDS,
     )
     new = {row["id"] for row in rows}

@@ -37,8 +37,8 @@ LOOK = f"""
 SELECT n.buyer, n.key, o.id AS order_id, o.payment AS order_payment, o.seq AS order_seq,
        o.state NOT IN {ENDED} AS order_stands,
        p.id AS payment, p.order_id AS payment_order,
-       p.state AS payment_state, p.provider, p.sub, p.amount_minor, p.captured_minor,
-       p.refunded_minor, p.currency, p.slots, p.quantities, p.prices_minor,
+       p.state AS payment_state, p.provider, p.provider_ref, p.sub, p.amount_minor,
+       p.captured_minor, p.refunded_minor, p.currency, p.slots, p.quantities, p.prices_minor,
        h.state = 'cancelled' AS cancelled,
        p.state <> 'captured' AND EXISTS (
            SELECT FROM money_jobs j WHERE j.payment = p.id AND j.kind = 'void') AS voiding
@@ -59,11 +59,12 @@ LEFT JOIN LATERAL (
 
 # An order that was there already comes not back, so nothing is done for it again.
 WRITE_ORDERS = """
-INSERT INTO orders (id, show, buyer, sub, key, payment, state, total_minor, currency, seq, reason)
-SELECT id, $1, buyer, sub, key, payment, state, total, currency, seq, reason
+INSERT INTO orders (id, show, buyer, sub, key, payment, state, total_minor, currency, seq, reason,
+                    paid_reference)
+SELECT id, $1, buyer, sub, key, payment, state, total, currency, seq, reason, reference
 FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::uuid[], $6::uuid[], $7::text[],
-            $8::bigint[], $9::text[], $10::bigint[], $11::text[])
-     AS n(id, buyer, sub, key, payment, state, total, currency, seq, reason)
+            $8::bigint[], $9::text[], $10::bigint[], $11::text[], $12::text[])
+     AS n(id, buyer, sub, key, payment, state, total, currency, seq, reason, reference)
 ON CONFLICT DO NOTHING
 RETURNING id"""
 

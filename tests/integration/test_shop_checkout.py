@@ -1,0 +1,536 @@
+"""The shop's own checkout: each answer that its server may get, and what it leaves behind.
+
+Method: real checkouts, stock, settler and payment worker; the shop is honest, late, or not. After
+each case the audit has no finding: a sale has the shop's money, and no money has two sales.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+from redis.asyncio import Redis
+
+from live.api.auth import Authenticator, InvalidToken
+from live.base.errors import Busy, CallError, Conflict, NotFound
+from live.base.settings import Guests
+from live.buying.purchase import CheckoutAnswer
+from live.buying.shop_checkout import HoldThere, ShopCheckout, ShopPaid
+from live.domain.caller import Caller
+from live.domain.hold import HoldState
+from live.domain.ids import HoldKey, OrderId, ShowId, buyer_of, key_text
+from live.domain.offer import Mode
+from live.domain.order import OrderState, OrderView
+from live.domain.outcomes import Outcome
+from live.ledger.audit.run import audit
+from live.ledger.db.pool import Pool
+from live.ledger.money.payments import PaymentRows
+from live.ledger.money.shop_word import ShopWord
+from live.ledger.settle.rebuild import Rebuilder
+from live.payments.external import CHECKOUT_AUDIENCE, External
+from tests.support.ledger_kit import PRICE, SECRET, wish
+from tests.support.sale_kit import SETTLED_SECONDS, Sale, new_key, open_sale, viewer
+from tests.support.sandbox import SandboxServer
+from tests.support.shows_kit import HOST
+
+KEY = "a key that is long enough to sign holds"
+URL = "https://shop.example/checkout?h={hold}&in={show}"
+PAID = ShopPaid(reference="shop-1001", amount_minor=PRICE, currency="EUR")
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """The shop's server, and the sale that its buyers come from."""
+
+    sale: Sale
+    desk: ShopCheckout
+
+    async def sent(self, buyer: Caller, *, key: HoldKey | None = None) -> tuple[HoldThere, str]:
+        """A buyer who is sent to the shop: their hold there, and the address."""
+        hold = await self.sale.hold(buyer)
+        answer = await self.pay(buyer, hold, key=key)
+        assert answer.outcome is Outcome.ACTION_REQUIRED and answer.action is not None
+        assert answer.action.kind == "redirect"
+        there = HoldThere(show=self.sale.show, sub=buyer.sub, hold=hold)
+        return there, answer.action.value
+
+    async def pay(
+        self, buyer: Caller, hold: HoldKey, *, key: HoldKey | None = None
+    ) -> CheckoutAnswer:
+        return await self.sale.pay(buyer, hold, None, provider="external", key=key)
+
+    async def work(self) -> None:
+        """Let the payment worker do all that is due, and what follows from it."""
+        while await self.sale.worker.run_once():
+            pass
+
+    async def expire(self, there: HoldThere) -> None:
+        """As if the buyer had dawdled: their window is over, for stock and for the ledger."""
+        sale, buyer = self.sale, buyer_of(there.sub, secret=SECRET)
+        await sale.stock.revert(sale.show, buyer, there.hold, held_until=1)
+        await sale.stock.reap(sale.show)
+        await sale.pool.execute("UPDATE payments SET created_at = now() - interval '1 hour'")
+
+    async def proved(self) -> None:
+        await self.work()
+        report = await audit(self.sale.pool, self.sale.stock, self.sale.outbox, (), wait_seconds=5)
+        assert report.findings == ()
+
+    async def sold(self) -> int:
+        return (await self.sale.figures()).sold
+
+
+@pytest.fixture
+async def shop(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> AsyncIterator[Shop]:
+    external = External(URL, key=KEY, payments=PaymentRows(pool))
+    async with open_sale(pool, redis_url, server, show, units=(3,), more=(external,)) as sale:
+        yield Shop(sale, desk_of(sale))
+
+
+def desk_of(sale: Sale, *, answer_seconds: float = 2.5) -> ShopCheckout:
+    return ShopCheckout(
+        sale.stock,
+        sale.payments,
+        ShopWord(sale.pool),
+        sale.orders,
+        sale.waiters,
+        digest_of=lambda sub: buyer_of(sub, secret=SECRET),
+        answer_seconds=answer_seconds,
+    )
+
+
+async def refusal(shop: Shop, there: HoldThere, paid: ShopPaid = PAID) -> str:
+    """Why a confirmation was refused."""
+    with pytest.raises(Conflict) as caught:
+        await shop.desk.confirm(there, paid)
+    return caught.value.reason
+
+
+async def test_buyer_is_sent_there_with_a_hold_that_nobody_can_forge(shop: Shop) -> None:
+    """The shop's page learns who pays what for what, and until when; it is no token of a person,
+    and another key or another amount is not believed."""
+    ada = viewer()
+    there, address = await shop.sent(ada)
+    query = parse_qs(urlsplit(address).query)
+    (signed,) = query["h"]
+
+    claims = jwt.decode(signed, KEY, algorithms=["HS256"], audience=CHECKOUT_AUDIENCE)
+
+    assert address.startswith("https://shop.example/checkout?") and query["in"] == [there.show]
+    assert claims.pop("exp") - claims.pop("iat") == 600
+    assert claims == {
+        "aud": "live-checkout",
+        "hold": key_text(there.hold),
+        "show": there.show,
+        "sub": ada.sub,
+        "amount_minor": PRICE,
+        "currency": "EUR",
+    }
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(signed, KEY[::-1], algorithms=["HS256"], audience=CHECKOUT_AUDIENCE)
+    with pytest.raises(InvalidToken):
+        Authenticator(KEY, guests=Guests.WATCH).caller(signed)
+
+
+async def test_hold_there_is_read_with_its_goods_and_its_end(shop: Shop) -> None:
+    there, _ = await shop.sent(viewer())
+
+    found = await shop.desk.read(there)
+
+    (item,) = found.items
+    assert (item.sku, item.qty, item.price_minor) == (f"{there.show}-sku-0", 1, PRICE)
+    assert item.title
+    assert (found.amount_minor, found.currency, found.order) == (PRICE, "EUR", None)
+    assert found.state is HoldState.PAYING and found.expires_at > 0
+
+
+async def test_confirmed_hold_is_an_order_that_the_shop_has_the_money_of(shop: Shop) -> None:
+    """The answer is the order; a moment later it is paid, by the shop's number, and the buyer who
+    repeats their call is told of it."""
+    ada, key = viewer(), new_key()
+    there, _ = await shop.sent(ada, key=key)
+
+    order = await shop.desk.confirm(there, PAID)
+    await shop.work()
+
+    assert (order.hold, order.total_minor) == (key_text(there.hold), PRICE)
+    found = await shop.desk.read(there)
+    assert (found.state, found.order) == (HoldState.CONFIRMED, order.order)
+    assert await shop.sale.payment_states() == [("captured", "paid")]
+    reference = "SELECT paid_reference FROM orders"
+    assert await shop.sale.pool.fetchval(reference) == PAID.reference
+    again = await shop.pay(ada, there.hold, key=key)
+    assert again.order is not None and again.order.order == order.order
+    await shop.proved()
+
+
+async def test_confirmation_repeated_is_the_same_order(shop: Shop) -> None:
+    """At once, later, and after the money was captured; by another reference it is a conflict."""
+    there, _ = await shop.sent(viewer())
+
+    orders = list(await asyncio.gather(*(shop.desk.confirm(there, PAID) for _ in range(5))))
+    await shop.work()
+    orders.append(await shop.desk.confirm(there, PAID))
+
+    assert len({order.order for order in orders}) == 1
+    assert await refusal(shop, there, replace(PAID, reference="shop-1002")) == "another_reference"
+    assert await shop.sold() == 1
+    await shop.proved()
+
+
+async def test_two_references_at_once_sell_once(shop: Shop) -> None:
+    """One of them is told of the order, the others that it was another's."""
+    there, _ = await shop.sent(viewer())
+    paid = [replace(PAID, reference=f"shop-{number}") for number in range(5)]
+
+    answers = await asyncio.gather(
+        *(shop.desk.confirm(there, one) for one in paid), return_exceptions=True
+    )
+
+    won = [one for one in answers if isinstance(one, OrderView)]
+    lost = [one.reason for one in answers if isinstance(one, Conflict)]
+    assert len(won) == 1 and lost == ["another_reference"] * 4
+    await shop.proved()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_one_reference_pays_one_hold(shop: Shop, at_once: bool) -> None:
+    """A shop that says the same payment of two holds sells one of them."""
+    holds = [(await shop.sent(viewer()))[0] for _ in range(2)]
+
+    answers: list[OrderView | BaseException] = []
+    if at_once:
+        answers += await asyncio.gather(
+            *(shop.desk.confirm(there, PAID) for there in holds), return_exceptions=True
+        )
+    else:
+        answers.append(await shop.desk.confirm(holds[0], PAID))
+        assert await refusal(shop, holds[1]) == "reference_used"
+
+    lost = [one.reason for one in answers if isinstance(one, Conflict)]
+    assert lost == (["reference_used"] if at_once else [])
+    assert await shop.sold() == 1
+    states = sorted(state for state, _ in await shop.sale.payment_states())
+    assert states[0] == "action_required"  # and ends with its window
+    await shop.work()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"amount_minor": PRICE - 1}, {"amount_minor": 0}, {"currency": "USD"}],
+)
+async def test_another_amount_sells_nothing(shop: Shop, wrong: dict[str, object]) -> None:
+    """Nor does it spoil the right one that comes after it."""
+    there, _ = await shop.sent(viewer())
+
+    assert await refusal(shop, there, replace(PAID, **wrong)) == "another_amount"  # type: ignore[arg-type]
+
+    assert await shop.sold() == 0
+    assert (await shop.desk.confirm(there, PAID)).total_minor == PRICE
+    await shop.proved()
+
+
+async def test_hold_of_another_is_not_there(shop: Shop) -> None:
+    """Another's, one that is paid by card, and one that never was are all unknown."""
+    there, _ = await shop.sent(viewer())
+    bob = viewer()
+    card = await shop.sale.hold(bob)
+    await shop.sale.pay(bob, card, "tok_action_required")
+    strangers = [
+        replace(there, sub=bob.sub),
+        replace(there, hold=new_key()),
+        replace(there, sub=bob.sub, hold=card),
+        replace(there, show=ShowId("another")),
+    ]
+
+    for one in strangers:
+        for ask in (
+            shop.desk.read(one),
+            shop.desk.confirm(one, PAID),
+            shop.desk.decline(one, "no"),
+        ):
+            with pytest.raises(NotFound):
+                await ask
+
+    assert await shop.sold() == 0
+
+
+async def test_late_confirmation_sells_nothing(shop: Shop) -> None:
+    """Neither then nor when it is repeated or the worker comes by; the units are anybody's."""
+    ada = viewer()
+    there, _ = await shop.sent(ada)
+    await shop.expire(there)
+
+    reasons = [await refusal(shop, there)]
+    await shop.sale.expire_leases()
+    await shop.work()
+    reasons.append(await refusal(shop, there))
+
+    assert reasons == ["hold_lost", "hold_lost"]
+    assert (await shop.desk.read(there)).state is HoldState.EXPIRED
+    assert await shop.sale.payment_states() == [("voided", None)]
+    assert (await shop.sale.figures()).left == 3
+    assert (await shop.sale.told.wait_for(buyer_of(ada.sub, secret=SECRET), "payment.failed"))[
+        "hold"
+    ] == key_text(there.hold)
+    await shop.proved()
+
+
+async def test_buyer_who_leaves_leaves_nothing_behind(shop: Shop) -> None:
+    """Their window ends: the payment does, the hold is over, and the shop that comes then is late."""
+    there, _ = await shop.sent(viewer())
+    await shop.expire(there)
+    await shop.sale.work_until("voided", None)
+
+    assert await refusal(shop, there) == "hold_lost"
+    assert (await shop.sale.figures()).left == 3
+    await shop.proved()
+
+
+async def test_worker_looks_again_when_the_window_ends(shop: Shop) -> None:
+    """And not minutes later, by its pauses that grow."""
+    await shop.sent(viewer())
+    await shop.sale.pool.execute(
+        "UPDATE payments SET tries = 30, created_at = now() - interval '9 minutes 50 seconds'"
+    )
+    await shop.sale.expire_leases()
+    await shop.sale.worker.run_once()
+
+    left = "SELECT extract(epoch FROM lease_until - now())::float FROM payments"
+    assert 5 < await shop.sale.pool.fetchval(left) < 11
+
+
+async def test_confirmation_races_the_end_of_its_hold(shop: Shop) -> None:
+    """Each is an order or nothing, never half of it, whoever of reaper, worker and shop is first."""
+    holds = [(await shop.sent(viewer()))[0] for _ in range(3)]
+    paid = [replace(PAID, reference=f"shop-{number}") for number in range(3)]
+
+    async def end(there: HoldThere) -> None:
+        await shop.expire(there)
+        await shop.sale.expire_leases()
+        await shop.sale.worker.run_once()
+
+    answers = await asyncio.gather(
+        *(shop.desk.confirm(*one) for one in zip(holds, paid, strict=True)),
+        *(end(there) for there in holds),
+        return_exceptions=True,
+    )
+    told = answers[:3]
+    for one in told:
+        assert isinstance(one, OrderView) or (
+            isinstance(one, Conflict) and one.reason == "hold_lost"
+        ), one
+    await shop.proved()
+    orders = [one for one in told if isinstance(one, OrderView)]
+    assert await shop.sold() == len(orders)
+    assert await shop.sale.pool.fetchval("SELECT count(*) FROM orders") == len(orders)
+    for there, number, one in zip(holds, paid, told, strict=True):
+        if isinstance(one, OrderView):
+            assert (await shop.desk.confirm(there, number)).order == one.order
+        else:
+            assert await refusal(shop, there, number) == "hold_lost"
+
+
+async def test_declined_hold_is_the_buyers_again(shop: Shop) -> None:
+    """They are told why, may pay otherwise, and a confirmation after it sells nothing."""
+    ada = viewer()
+    there, _ = await shop.sent(ada)
+
+    await shop.desk.decline(there, "card refused")
+    assert await refusal(shop, there) == "declined"
+    await shop.work()
+    again = await shop.desk.decline(there, "card refused")
+
+    told = await shop.sale.told.wait_for(buyer_of(ada.sub, secret=SECRET), "payment.failed")
+    assert told["reason"] == "declined by the shop: card refused"
+    assert again.state is HoldState.HELD
+    assert await refusal(shop, there) == "declined"
+    assert (await shop.sale.pay(ada, there.hold)).outcome is Outcome.CONFIRMED
+    assert await refusal(shop, there) == "declined"
+    assert await shop.sold() == 1
+    await shop.proved()
+
+
+async def test_buyer_may_come_back_after_a_decline(shop: Shop) -> None:
+    """Another try is another payment of the same hold; their old call stays declined."""
+    ada, key = viewer(), new_key()
+    there, _ = await shop.sent(ada, key=key)
+    await shop.desk.decline(there, "confirmed")  # a word of ours as the reason changes nothing
+    await shop.work()
+
+    assert (await shop.pay(ada, there.hold, key=key)).outcome is Outcome.DECLINED
+    assert (await shop.pay(ada, there.hold)).outcome is Outcome.ACTION_REQUIRED
+    await shop.desk.confirm(there, PAID)
+
+    await shop.proved()
+    assert sorted(await shop.sale.payment_states(), key=str) == [
+        ("captured", "paid"),
+        ("voided", None),
+    ]
+
+
+async def test_decline_after_a_confirmation_is_refused(shop: Shop) -> None:
+    there, _ = await shop.sent(viewer())
+    order = await shop.desk.confirm(there, PAID)
+
+    with pytest.raises(Conflict) as caught:
+        await shop.desk.decline(there, "changed our mind")
+
+    assert caught.value.reason == "confirmed"
+    assert (await shop.desk.confirm(there, PAID)).order == order.order
+    await shop.proved()
+
+
+async def test_confirmation_and_decline_at_once_have_one_winner(shop: Shop) -> None:
+    """Postgres decides between them; the other is told."""
+    for number in range(3):
+        there, _ = await shop.sent(viewer())
+        paid = replace(PAID, reference=f"shop-{number}")
+        confirmed, declined = await asyncio.gather(
+            shop.desk.confirm(there, paid),
+            shop.desk.decline(there, "no"),
+            return_exceptions=True,
+        )
+        assert isinstance(confirmed, OrderView) == isinstance(declined, Conflict), (
+            confirmed,
+            declined,
+        )
+    await shop.proved()
+
+
+async def test_confirmation_while_nobody_settles_is_told_later(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> None:
+    """Temporary, with the order's number; the same words again are told of the order."""
+    external = External(URL, key=KEY, payments=PaymentRows(pool))
+    async with open_sale(pool, redis_url, server, show, more=(external,), settling=False) as sale:
+        shop = Shop(sale, desk_of(sale, answer_seconds=0.3))
+        there, _ = await shop.sent(viewer())
+
+        with pytest.raises(Busy) as caught:
+            await shop.desk.confirm(there, PAID)
+        async with asyncio.timeout(SETTLED_SECONDS):
+            while not await sale.settler.run_once():
+                pass
+        order = await shop.desk.confirm(there, PAID)
+
+        assert order.order in str(caught.value)
+        await shop.proved()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_confirmation_after_a_rebuild(shop: Shop, redis_url: str, known: bool) -> None:
+    """A hold that the rebuild found is sold; one that only Redis knew of is lost, and stays so."""
+    there, _ = await shop.sent(viewer())
+    sale = shop.sale
+    if known:
+        paying = "SELECT count(*) FROM holds WHERE state = 'paying'"
+        async with asyncio.timeout(SETTLED_SECONDS):
+            while not await sale.pool.fetchval(paying):
+                await asyncio.sleep(0.02)
+    async with Redis.from_url(redis_url) as redis:
+        names = [name async for name in redis.scan_iter(f"live:{{{sale.show}}}:*")]
+        await redis.delete(*names)
+    if not known:
+        await sale.pool.execute("DELETE FROM holds")
+    with pytest.raises(Busy):
+        await shop.desk.read(there)
+    await Rebuilder(sale.pool, stock=sale.stock, outbox=sale.outbox, settler=sale.settler).rebuild(
+        sale.show
+    )
+
+    if known:
+        order = await shop.desk.confirm(there, PAID)
+        assert order.hold == key_text(there.hold)
+    else:
+        assert await refusal(shop, there) == "hold_lost"
+        await sale.expire_leases()
+        await shop.work()
+        assert await refusal(shop, there) == "hold_lost"
+    assert await shop.sold() == (1 if known else 0)
+    await shop.proved()
+
+
+async def test_confirmation_that_died_is_finished_or_undone(shop: Shop) -> None:
+    """Written down and nothing more: the worker sells the units, and the repeat is told."""
+    there, _ = await shop.sent(viewer())
+    found = await ShopWord(shop.sale.pool).read(
+        there.show, buyer_of(there.sub, secret=SECRET), there.hold
+    )
+    await ShopWord(shop.sale.pool).accept(found.payment.id, PAID.reference)
+
+    await shop.sale.work_until("captured", "paid")
+
+    assert (await shop.desk.confirm(there, PAID)).state is OrderState.PAID
+    await shop.proved()
+
+
+async def test_call_that_died_before_the_buyer_was_sent_away(shop: Shop) -> None:
+    """The worker makes the address; who repeats the call is sent there."""
+    ada, key = viewer(), new_key()
+    there, address = await shop.sent(ada, key=key)
+    await shop.sale.pool.execute("UPDATE payments SET state = 'created', action = NULL")
+    await shop.sale.pool.execute("DELETE FROM payment_entries")
+    await shop.sale.expire_leases()
+    await shop.sale.worker.run_once()
+
+    again = await shop.pay(ada, there.hold, key=key)
+
+    assert again.action is not None and again.action.value.partition("?")[0] in address
+    assert (again.action.expires_at or 0) > 0
+    await shop.desk.confirm(there, PAID)
+    await shop.proved()
+
+
+async def test_refund_is_what_the_shop_paid_back(shop: Shop) -> None:
+    """We move no money: the refund is written down as done, and its buyer is told."""
+    ada = viewer()
+    there, _ = await shop.sent(ada)
+    order = await shop.desk.confirm(there, PAID)
+    await shop.work()
+
+    await shop.sale.orders.request_refund(
+        OrderId(order.order), wish(500), request_key="a", actor=HOST
+    )
+    await shop.work()
+
+    found = (await shop.sale.orders.get(order.order)).view
+    assert (found.state, found.refunded_minor) == (OrderState.PARTIALLY_REFUNDED, 500)
+    await shop.sale.told.wait_for(buyer_of(ada.sub, secret=SECRET), "order.refunded")
+    await shop.proved()
+
+
+async def test_first_paid_offers_do_not_wait_for_forms(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> None:
+    external = External(URL, key=KEY, payments=PaymentRows(pool))
+    async with open_sale(
+        pool, redis_url, server, show, mode=Mode.FIRST_PAID, more=(external,)
+    ) as sale:
+        answer = await sale.buy(viewer(), None, key=new_key(), provider="external")
+
+        assert answer.outcome is Outcome.DECLINED
+        assert await sale.payment_states() == []
+
+
+async def test_without_an_address_nobody_is_sent_anywhere(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> None:
+    """A shop that gave its checkout up: what was not confirmed is declined."""
+    external = External(None, key="", payments=PaymentRows(pool))
+    async with open_sale(pool, redis_url, server, show, more=(external,)) as sale:
+        ada = viewer()
+        answer = await sale.pay(ada, await sale.hold(ada), None, provider="external")
+
+        assert answer.outcome is Outcome.DECLINED
+
+
+def test_every_refusal_is_no_temporary_error() -> None:
+    """A client that repeats by itself repeats what may come to something, and nothing else."""
+    kinds: list[type[CallError]] = [Conflict, NotFound]
+    assert [kind.temporary for kind in kinds] == [False, False]
+    assert Busy.temporary
