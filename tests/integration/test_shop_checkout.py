@@ -26,18 +26,16 @@ from live.domain.order import OrderState, OrderView
 from live.domain.outcomes import Outcome
 from live.ledger.audit.run import audit
 from live.ledger.db.pool import Pool
-from live.ledger.money.payments import PaymentRows
 from live.ledger.money.shop_word import ShopWord
 from live.ledger.settle.rebuild import Rebuilder
-from live.payments.external import CHECKOUT_AUDIENCE, External
+from live.payments.external import CHECKOUT_AUDIENCE
 from tests.support.ledger_kit import PRICE, SECRET, wish
 from tests.support.sale_kit import SETTLED_SECONDS, Sale, new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer
+from tests.support.shop_kit import CHECKOUT_KEY, own_checkout, paid, shop_desk
 from tests.support.shows_kit import HOST
 
-KEY = "a key that is long enough to sign holds"
-URL = "https://shop.example/checkout?h={hold}&in={show}"
-PAID = ShopPaid(reference="shop-1001", amount_minor=PRICE, currency="EUR")
+PAID = paid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +84,9 @@ class Shop:
 async def shop(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> AsyncIterator[Shop]:
-    external = External(URL, key=KEY, payments=PaymentRows(pool))
+    external = own_checkout(pool)
     async with open_sale(pool, redis_url, server, show, units=(3,), more=(external,)) as sale:
-        yield Shop(sale, desk_of(sale))
-
-
-def desk_of(sale: Sale, *, answer_seconds: float = 2.5) -> ShopCheckout:
-    return ShopCheckout(
-        sale.stock,
-        sale.payments,
-        ShopWord(sale.pool),
-        sale.orders,
-        sale.waiters,
-        digest_of=lambda sub: buyer_of(sub, secret=SECRET),
-        answer_seconds=answer_seconds,
-    )
+        yield Shop(sale, shop_desk(sale))
 
 
 async def refusal(shop: Shop, there: HoldThere, paid: ShopPaid = PAID) -> str:
@@ -118,7 +104,7 @@ async def test_buyer_is_sent_there_with_a_hold_that_nobody_can_forge(shop: Shop)
     query = parse_qs(urlsplit(address).query)
     (signed,) = query["h"]
 
-    claims = jwt.decode(signed, KEY, algorithms=["HS256"], audience=CHECKOUT_AUDIENCE)
+    claims = jwt.decode(signed, CHECKOUT_KEY, algorithms=["HS256"], audience=CHECKOUT_AUDIENCE)
 
     assert address.startswith("https://shop.example/checkout?") and query["in"] == [there.show]
     assert claims.pop("exp") - claims.pop("iat") == 600
@@ -131,9 +117,9 @@ async def test_buyer_is_sent_there_with_a_hold_that_nobody_can_forge(shop: Shop)
         "currency": "EUR",
     }
     with pytest.raises(jwt.InvalidSignatureError):
-        jwt.decode(signed, KEY[::-1], algorithms=["HS256"], audience=CHECKOUT_AUDIENCE)
+        jwt.decode(signed, CHECKOUT_KEY[::-1], algorithms=["HS256"], audience=CHECKOUT_AUDIENCE)
     with pytest.raises(InvalidToken):
-        Authenticator(KEY, guests=Guests.WATCH).caller(signed)
+        Authenticator(CHECKOUT_KEY, guests=Guests.WATCH).caller(signed)
 
 
 async def test_hold_there_is_read_with_its_goods_and_its_end(shop: Shop) -> None:
@@ -185,10 +171,10 @@ async def test_confirmation_repeated_is_the_same_order(shop: Shop) -> None:
 async def test_two_references_at_once_sell_once(shop: Shop) -> None:
     """One of them is told of the order, the others that it was another's."""
     there, _ = await shop.sent(viewer())
-    paid = [replace(PAID, reference=f"shop-{number}") for number in range(5)]
+    words = [paid(f"shop-{number}") for number in range(5)]
 
     answers = await asyncio.gather(
-        *(shop.desk.confirm(there, one) for one in paid), return_exceptions=True
+        *(shop.desk.confirm(there, one) for one in words), return_exceptions=True
     )
 
     won = [one for one in answers if isinstance(one, OrderView)]
@@ -307,7 +293,7 @@ async def test_worker_looks_again_when_the_window_ends(shop: Shop) -> None:
 async def test_confirmation_races_the_end_of_its_hold(shop: Shop) -> None:
     """Each is an order or nothing, whoever of reaper, worker and shop is first."""
     holds = [(await shop.sent(viewer()))[0] for _ in range(3)]
-    paid = [replace(PAID, reference=f"shop-{number}") for number in range(3)]
+    words = [paid(f"shop-{number}") for number in range(3)]
 
     async def end(there: HoldThere) -> None:
         await shop.expire(there)
@@ -315,7 +301,7 @@ async def test_confirmation_races_the_end_of_its_hold(shop: Shop) -> None:
         await shop.sale.worker.run_once()
 
     answers = await asyncio.gather(
-        *(shop.desk.confirm(*one) for one in zip(holds, paid, strict=True)),
+        *(shop.desk.confirm(*one) for one in zip(holds, words, strict=True)),
         *(end(there) for there in holds),
         return_exceptions=True,
     )
@@ -328,7 +314,7 @@ async def test_confirmation_races_the_end_of_its_hold(shop: Shop) -> None:
     orders = [one for one in told if isinstance(one, OrderView)]
     assert await shop.sold() == len(orders)
     assert await shop.sale.pool.fetchval("SELECT count(*) FROM orders") == len(orders)
-    for there, number, one in zip(holds, paid, told, strict=True):
+    for there, number, one in zip(holds, words, told, strict=True):
         if isinstance(one, OrderView):
             assert (await shop.desk.confirm(there, number)).order == one.order
         else:
@@ -389,9 +375,8 @@ async def test_confirmation_and_decline_at_once_have_one_winner(shop: Shop) -> N
     """Postgres decides between them; the other is told."""
     for number in range(3):
         there, _ = await shop.sent(viewer())
-        paid = replace(PAID, reference=f"shop-{number}")
         confirmed, declined = await asyncio.gather(
-            shop.desk.confirm(there, paid),
+            shop.desk.confirm(there, paid(f"shop-{number}")),
             shop.desk.decline(there, "no"),
             return_exceptions=True,
         )
@@ -406,9 +391,9 @@ async def test_confirmation_while_nobody_settles_is_told_later(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> None:
     """Temporary, with the order's number; the same words again are told of the order."""
-    external = External(URL, key=KEY, payments=PaymentRows(pool))
+    external = own_checkout(pool)
     async with open_sale(pool, redis_url, server, show, more=(external,), settling=False) as sale:
-        shop = Shop(sale, desk_of(sale, answer_seconds=0.3))
+        shop = Shop(sale, shop_desk(sale, answer_seconds=0.3))
         there, _ = await shop.sent(viewer())
 
         with pytest.raises(Busy) as caught:
@@ -501,7 +486,7 @@ async def test_refund_is_what_the_shop_paid_back(shop: Shop) -> None:
 async def test_first_paid_offers_do_not_wait_for_forms(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> None:
-    external = External(URL, key=KEY, payments=PaymentRows(pool))
+    external = own_checkout(pool)
     async with open_sale(
         pool, redis_url, server, show, mode=Mode.FIRST_PAID, more=(external,)
     ) as sale:
@@ -515,7 +500,7 @@ async def test_without_an_address_nobody_is_sent_anywhere(
     pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
 ) -> None:
     """A shop that gave its checkout up: what was not confirmed is declined."""
-    external = External(None, key="", payments=PaymentRows(pool))
+    external = own_checkout(pool, None)
     async with open_sale(pool, redis_url, server, show, more=(external,)) as sale:
         ada = viewer()
         answer = await sale.pay(ada, await sale.hold(ada), None, provider="external")

@@ -1,6 +1,7 @@
 """The example of a payment service (examples/provider/provider.py), with faults on demand."""
 
 import importlib.util
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,8 +21,6 @@ _FATES = {"succeeded": "done", "pending": "pending", "failed": "refused"}
 
 def load_example(monkey: dict[str, str]) -> ModuleType:
     """The example as a module of its own, with this environment."""
-    import os
-
     before = dict(os.environ)
     os.environ.update(monkey)
     try:
@@ -42,7 +41,7 @@ class ExampleServer:
         self.example = load_example({"LIVE_PROVIDER_SECRET": SECRET, "NEWS_URL": news_url})
         self.books = self.example.Books(str(path))
         self.faults: dict[str, Any] = {}
-        self.asked: list[dict[str, Any]] = []
+        self.received: list[tuple[str, dict[str, str], bytes]] = []  # path, headers, body
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -53,6 +52,11 @@ class ExampleServer:
 
         class Faulty(self.example.Handler):  # type: ignore[misc,name-defined]  # loaded by its path
             books = outer.books
+
+            def signed(self, body: bytes) -> bool:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outer.received.append((self.path, headers, body))
+                return bool(super().signed(body))
 
             def answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
                 faults = outer.faults
@@ -75,7 +79,6 @@ class ExampleServer:
         authorise = self.books.authorise
 
         def losing(ask: dict[str, Any]) -> Any:
-            self.asked.append(ask)
             if ask["token"] == "tok_lose":
                 # Of the first call alone: a repeat is answered.
                 self.losing = self.books.charge(ask["payment"])["state"] == "created"
