@@ -34,7 +34,7 @@ LIST_SECONDS = 1.0  # how old the list of running shows may be
 TEMPLATES = Path(__file__).parent / "templates"
 # What the page's checkout can do, in the order in which it offers it. Others (a card form of the
 # provider's own) need the shop's page.
-PAGE_PROVIDERS = ("sandbox", "invoice")
+PAGE_PROVIDERS = ("sandbox", "external", "invoice")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
 

@@ -60,17 +60,7 @@ class _Charge(msgspec.Struct):
     """What /authorise and /look_up answer. `created`: never heard of it, and then nothing else."""
 
     payment: str
-    state: Literal[
-        "created",
-        "authorising",
-        "action_required",
-        "authorised",
-        "declined",
-        "captured",
-        "partially_refunded",
-        "refunded",
-        "voided",
-    ]
+    state: PaymentState
     ref: _Ref | None = None
     reason: str = ""
     amount_minor: _Amount = 0
@@ -125,7 +115,7 @@ class HttpProvider:
             **{name: request.metadata.get(name) for name in ("show", "order", "hold")},
         }
         charge = await self._call("authorise", request.payment, request.payment, body, _Charge)
-        if charge is not None and charge.state == "created":
+        if charge is not None and charge.state is PaymentState.CREATED:
             charge = None  # it was asked for a moment ago
         said = _authorisation(charge, request.payment)
         if said.price not in (None, (request.amount_minor, request.currency)):
@@ -157,7 +147,7 @@ class HttpProvider:
         self, payment: PaymentId, ref: str | None
     ) -> tuple[ProviderRefund, ...] | None:
         charge = await self._look_up(payment, ref)
-        if charge is None or charge.state == "created":
+        if charge is None or charge.state is PaymentState.CREATED:
             return None
         return tuple(
             ProviderRefund(
@@ -237,7 +227,7 @@ _VERDICTS = {"done": Verdict.DONE, "refused": Verdict.REFUSED, "pending": Verdic
 def _authorisation(charge: _Charge | None, payment: PaymentId) -> Authorisation:
     if charge is None or charge.payment != payment:
         return _lost("no usable answer")
-    state = PaymentState(charge.state)
+    state = charge.state
     if state is PaymentState.CREATED:
         return Authorisation(state=state)
     if not charge.refunded_minor <= charge.captured_minor <= charge.amount_minor:

@@ -9,19 +9,23 @@ it calls good is started on, and a FIX is what would keep the service from start
 import asyncio
 import os
 import resource
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from live.base.errors import EngineError, reason_of
 from live.base.redis_url import is_cluster
 from live.base.settings import REDIS_SCHEMES, SECRET_BYTES_MIN, Settings
+from live.domain.payment import PaymentId, PaymentState
 from live.ledger.db.fitness import check_ledger, more_than_needed
 from live.ledger.db.pool import DATABASE_ERRORS, make_pool
 from live.ledger.settle.waiting import OutboxAge, unsettled_shows
+from live.payments.http_provider import HttpProvider
 from live.redis.memory import SHORT
 from live.run.checks.postgres import PostgresFacts, check_postgres
 from live.run.checks.redis import POLICY, RedisFacts, check_redis
@@ -36,6 +40,7 @@ PYTHON_MIN = (3, 11)
 SKEW_MS_MAX = 500  # between Redis and Postgres: so much too early or too late does an offer open
 OWN_SKEW_MS_MAX = 5_000  # of this machine: it stamps events and checks tokens
 WAITS_SECONDS = 10.0  # far above a settlement and the restart of a settler
+SHOP_SECONDS = 3.0  # until what the shop runs must have answered
 SHOWS_ASKED_MAX = 2_000  # three small calls each
 SPARE_TOLD_MAX = 4  # tables, in one line
 AGE_DAYS_MAX = 180  # of an embedded engine: its project mends security faults each quarter
@@ -65,6 +70,7 @@ def examine(settings: Settings, faults: tuple[str, ...] = ()) -> list[Diagnosis]
     findings = [Diagnosis("settings", False, one, "mend that variable") for one in faults]
     findings += [_python(), _files(), _data_dir(settings), _secret(settings)]
     findings += examine_settings(settings)
+    findings += examine_shop(settings)
     if settings.redis_url is None:
         findings += _embedded_valkey(settings)
     if settings.database_url is None:
@@ -124,9 +130,50 @@ def _payments(settings: Settings) -> Diagnosis:
     ways = settings.ways_to_pay
     if not ways and (settings.redis_url is None or settings.database_url is None):
         ways = ("sandbox",)  # which `live serve` starts beside embedded engines
-    fix = "" if ways else "set LIVE_PROVIDERS, LIVE_STRIPE_KEY or LIVE_SANDBOX_URL"
+    needed = "LIVE_PROVIDERS, LIVE_STRIPE_KEY, LIVE_CHECKOUT_URL, LIVE_PROVIDER_URL"
+    fix = "" if ways else f"set one of {needed}, LIVE_SANDBOX_URL"
     detail = ", ".join(ways) or "none: nothing can be paid"
     return Diagnosis("ways to pay", bool(ways), detail, fix, stops=False)
+
+
+def examine_shop(settings: Settings) -> list[Diagnosis]:
+    """The shop's own checkout and payment service, where there are any: whether they answer."""
+    findings = []
+    if settings.checkout_url is not None:
+        findings.append(_checkout(settings.checkout_url))
+    if settings.provider_url is not None and settings.provider_secrets:
+        findings.append(_provider(settings.provider_url, settings.provider_secrets))
+    return findings
+
+
+def _checkout(url: str) -> Diagnosis:
+    parts = urlsplit(url)
+    place = f"{parts.scheme}://{parts.hostname}"
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), SHOP_SECONDS).close()
+    except (OSError, ValueError) as error:
+        fix = "see that LIVE_CHECKOUT_URL is where buyers find the shop's checkout"
+        return Diagnosis("own checkout", False, f"{place}: {reason_of(error)}", fix, stops=False)
+    return Diagnosis("own checkout", True, place)
+
+
+def _provider(url: str, secrets: tuple[str, ...]) -> Diagnosis:
+    """Asked for a payment that nobody ever made, it has to say that it never heard of it."""
+    said = asyncio.run(_look_up_nothing(url, secrets))
+    name, place = "own payments", url.partition("?")[0]
+    if said is PaymentState.CREATED:
+        return Diagnosis(name, True, place)
+    fix = "it must answer /look_up with 200 and the state created, and know LIVE_PROVIDER_SECRET"
+    return Diagnosis(name, False, f"{place}: no usable answer", fix, stops=False)
+
+
+async def _look_up_nothing(url: str, secrets: tuple[str, ...]) -> PaymentState:
+    provider = HttpProvider(url, secrets=secrets, timeout_seconds=SHOP_SECONDS)
+    try:
+        return (await provider.look_up(PaymentId(str(uuid4())), None)).state
+    finally:
+        await provider.close()
 
 
 def _data_dir(settings: Settings) -> Diagnosis:

@@ -13,9 +13,11 @@ import pytest
 
 from live.base.settings import Settings
 from live.ledger.db.migrate import migrate
-from live.run.doctor import Diagnosis, examine, examine_settings
+from live.run.doctor import Diagnosis, examine, examine_settings, examine_shop
 from live.transport import descriptors
 from tests.support.cluster import Cluster
+from tests.support.http_provider import SECRET as PROVIDER_SECRET
+from tests.support.http_provider import running_example
 from tests.support.servers import Postgres, Valkey
 
 
@@ -134,6 +136,27 @@ def test_shop_that_takes_no_money_is_found(settings: Settings) -> None:
     assert (none.ok, none.stops) == (False, False) and "LIVE_PROVIDERS" in none.fix
     assert (embedded.ok, embedded.detail) == (True, "sandbox")
     assert (paid.ok, paid.detail) == (True, "stripe")
+
+
+def test_own_checkout_and_payments_are_asked(settings: Settings, scratch: Path) -> None:
+    """A checkout where nobody listens, and a service that does not know the secret, are found."""
+    with running_example(scratch / f"{uuid4().hex}.sqlite3") as example:
+        well = replace(
+            settings,
+            checkout_url=f"{example.url}/checkout/{{hold}}",
+            provider_url=example.url,
+            provider_secrets=(PROVIDER_SECRET,),
+        )
+        strange = replace(well, provider_secrets=("whsec_" + "A" * 32,))
+        found = [one.ok for one in examine_shop(well)]
+        (_, wrong) = examine_shop(strange)
+    gone = examine_shop(well)
+
+    assert found == [True, True]
+    assert not wrong.ok and not wrong.stops and "LIVE_PROVIDER_SECRET" in wrong.fix
+    assert [one.ok for one in gone] == [False, False]
+    assert [one.name for one in gone] == ["own checkout", "own payments"]
+    assert "{hold}" not in gone[0].detail
 
 
 def test_misspelt_variable_is_warned_of(settings: Settings) -> None:

@@ -53,6 +53,7 @@ export default {
   direct_hint: "Die Stücke bekommt, wer zuerst bezahlt hat.",
   pay_with: "Bezahlen mit",
   pay_sandbox: "Testkarte",
+  pay_external: "In der Kasse des Shops",
   pay_invoice: "Rechnung, bei Lieferung",
   pay_nowhere: "Das kann auf dieser Seite nicht bezahlt werden. Bitte frag den Shop.",
   card: "Was die Testkarte tut",

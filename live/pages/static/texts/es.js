@@ -53,6 +53,7 @@ export default {
   direct_hint: "Las unidades son para quien pague primero.",
   pay_with: "Pagar con",
   pay_sandbox: "Tarjeta de prueba",
+  pay_external: "En la caja de la tienda",
   pay_invoice: "Factura, pago en la entrega",
   pay_nowhere: "Esto no se puede pagar en esta página. Consulta con la tienda.",
   card: "Qué hace la tarjeta de prueba",

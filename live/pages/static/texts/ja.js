@@ -53,6 +53,7 @@ export default {
   direct_hint: "先にお支払いを済ませた方のものになります。",
   pay_with: "お支払い方法",
   pay_sandbox: "テストカード",
+  pay_external: "ショップのレジで支払う",
   pay_invoice: "請求書（お届け時払い）",
   pay_nowhere: "このページではお支払いいただけません。ショップにお問い合わせください。",
   card: "テストカードの動作",
