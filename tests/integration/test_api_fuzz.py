@@ -111,6 +111,8 @@ SPECIMENS: dict[str, dict[str, object]] = {
     "RestockBody": {"quantity": 1},
     "ModerationBody": {"action": "mute", "sub": "ada", "seconds": 1},
     "RefundBody": {"reason": "broken"},
+    "ConfirmBody": {"reference": "shop-1", "amount_minor": 1, "currency": "EUR"},
+    "DeclineBody": {"reason": "card refused"},
     "SessionBody": {"token": "x"},
     "TokenBody": {"role": "viewer", "sub": "ada", "shows": ["*"], "ttl_seconds": 60},
 }
@@ -133,12 +135,20 @@ def odd_bodies(endpoint: Endpoint[Any]) -> Iterator[dict[str, object]]:
 
 async def places(stage: Stage, show: ShowId) -> dict[str, str]:
     offer = await begin(stage, show)
-    return {"show": show, "offer": offer, "sku": "lamp", "order": str(uuid4()), "sub": "ada"}
+    return names(show, offer)
+
+
+def names(show: ShowId, offer: str) -> dict[str, str]:
+    """What stands in paths."""
+    unknown = {"order": str(uuid4()), "hold": str(uuid4())}
+    return {"show": show, "offer": offer, "sku": "lamp", "sub": "ada", **unknown}
 
 
 def path_of(endpoint: Endpoint[Any], where: dict[str, str]) -> str:
     filled = {**where, "provider": "sandbox"}
-    return endpoint.path.replace("{sub:path}", "ada").format_map(filled)
+    path = endpoint.path.replace("{sub:path}", "ada").format_map(filled)
+    needed = "&".join(f"{name}={filled[name]}" for name in endpoint.needed)
+    return f"{path}?{needed}" if needed else path
 
 
 async def send(stage: Stage, endpoint: Endpoint[Any], path: str, body: bytes, **more: str) -> int:
@@ -185,8 +195,9 @@ async def test_odd_names_in_paths_queries_and_headers_are_the_clients_fault(
             odd = {name: "".join(f"%{byte:02x}" for byte in text.encode()) for name in where}
             await send(stage, endpoint, path_of(endpoint, odd), b"")
             path = path_of(endpoint, where)
-            for name in endpoint.query:
-                await send(stage, endpoint, f"{path}?{name}={odd['show']}", b"")
+            for name in endpoint.query + endpoint.needed:
+                bare = path.partition("?")[0]
+                await send(stage, endpoint, f"{bare}?{name}={odd['show']}", b"")
             if endpoint.keyed and endpoint.method == "POST" and text.isascii() and "\n" not in text:
                 key = {"idempotency-key": text}
                 await send(stage, endpoint, path, b"{}", **key)
@@ -215,5 +226,5 @@ async def test_made_up_bodies_are_the_clients_fault(
     """Whole bodies of any call."""
     endpoint = data.draw(st.sampled_from(WITH_BODY))
     body = data.draw(whole_bodies(endpoint.body))
-    where = {"show": show, "offer": "o", "sku": "lamp", "order": str(uuid4()), "sub": "ada"}
+    where = names(show, "o")
     await send(stage, endpoint, path_of(endpoint, where), json.dumps(body).encode())

@@ -88,7 +88,7 @@ export default {
   direct_hint: "القطع لمن يدفع أولًا.",
   pay_with: "ادفع عبر",
   pay_sandbox: "بطاقة تجريبية",
-  pay_external: "صندوق المتجر",
+  pay_external: "لدى المتجر",
   pay_invoice: "فاتورة، الدفع عند التسليم",
   pay_nowhere: "لا يمكن الدفع في هذه الصفحة. يُرجى سؤال المتجر.",
   card: "ماذا تفعل البطاقة التجريبية",

@@ -53,7 +53,7 @@ export default {
   direct_hint: "Units go to whoever has paid first.",
   pay_with: "Pay with",
   pay_sandbox: "Test card",
-  pay_external: "The shop's checkout",
+  pay_external: "The shop's till",
   pay_invoice: "Invoice, pay on delivery",
   pay_nowhere: "This cannot be paid on this page. Please ask the shop.",
   card: "What the test card does",
