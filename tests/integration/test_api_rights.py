@@ -85,7 +85,8 @@ def test_every_call_is_in_the_matrix() -> None:
 async def test_every_call_is_refused_to_every_role_that_may_not(stage: Stage, show: ShowId) -> None:
     """403 before a field or a state is looked at; 401 without a token; allowed roles get past."""
     name = await begin(stage, show)
-    places = {"show": show, "offer": name, "sku": "lamp", "order": str(uuid4()), "sub": "ada"}
+    unknown = {"order": str(uuid4()), "hold": str(uuid4())}
+    places = {"show": show, "offer": name, "sku": "lamp", "sub": "ada", **unknown}
     for call, allowed in WHO.items():
         method, _, template = call.partition(" ")
         path = template.replace("{sub:path}", "ada").format_map(places)

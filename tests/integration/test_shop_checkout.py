@@ -277,6 +277,18 @@ async def test_buyer_who_leaves_leaves_nothing_behind(shop: Shop) -> None:
     await shop.proved()
 
 
+async def test_buyer_cannot_take_back_what_they_pay_for_there(shop: Shop) -> None:
+    """Else the shop would take money for units that went back a moment ago."""
+    ada = viewer()
+    there, _ = await shop.sent(ada)
+
+    given = await shop.sale.desk.release(ada, shop.sale.show, there.hold)
+
+    assert given is Outcome.PROCESSING
+    assert (await shop.desk.confirm(there, PAID)).hold == key_text(there.hold)
+    await shop.proved()
+
+
 async def test_worker_looks_again_when_the_window_ends(shop: Shop) -> None:
     """And not minutes later, by its pauses that grow."""
     await shop.sent(viewer())
