@@ -252,6 +252,8 @@ async def test_late_confirmation_sells_nothing(shop: Shop) -> None:
     await shop.expire(there)
 
     reasons = [await refusal(shop, there)]
+    void = "SELECT reason FROM money_jobs WHERE kind = 'void'"
+    assert await shop.sale.pool.fetchval(void) == "hold_lost"  # before any worker comes by
     await shop.sale.expire_leases()
     await shop.work()
     reasons.append(await refusal(shop, there))
@@ -380,6 +382,20 @@ async def test_decline_after_a_confirmation_is_refused(shop: Shop) -> None:
 
     assert caught.value.reason == "confirmed"
     assert (await shop.desk.confirm(there, PAID)).order == order.order
+    await shop.proved()
+
+
+async def test_decline_behind_a_confirmation_that_is_under_way_is_refused(shop: Shop) -> None:
+    """It is written down and its units are not sold yet: the word counts, not who is faster."""
+    there, _ = await shop.sent(viewer())
+    words = ShopWord(shop.sale.pool)
+    found = await words.read(there.show, buyer_of(there.sub, secret=SECRET), there.hold)
+    await words.accept(found.payment.id, PAID.reference)
+
+    with pytest.raises(Conflict):
+        await shop.desk.decline(there, "no")
+
+    assert (await shop.desk.confirm(there, PAID)).hold == key_text(there.hold)
     await shop.proved()
 
 
