@@ -4,8 +4,6 @@ Always: a `Settings` value is consistent; every fault of an environment is repor
 the key and the value that is wrong (never the value of a secret).
 """
 
-import base64
-import binascii
 import os
 import re
 import secrets
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 
 from live.base.errors import SettingsError
 from live.base.redis_url import seeds_of
+from live.base.shop_urls import checkout_faults, is_signing_secret, service_faults
 
 PREFIX = "LIVE_"
 SECRET_BYTES_MIN = 32  # RFC 7518 section 3.2: HS256 needs a key as long as its hash
@@ -32,7 +31,6 @@ DATABASE_POOL_MIN = 4  # a settler keeps some for its watches; fewer would make 
 STRIPE_API_BASE = "https://api.stripe.com"
 PROVIDERS = ("stripe", "external", "http", "sandbox", "invoice")  # that LIVE_PROVIDERS may name
 PROVIDER_SECRETS_MAX = 2  # the one that signs, and the one before it or after it
-PROVIDER_SECRET_BYTES = range(24, 65)  # as Standard Webhooks has it
 
 Network = IPv4Network | IPv6Network
 
@@ -295,24 +293,13 @@ class _Reader:
         return value
 
     def checkout_url(self) -> str | None:
-        key = "LIVE_CHECKOUT_URL"
-        value = self.safe_url(key)
-        if value is None:
-            return None
-        unknown = set(re.findall(r"\{[^{}]*\}", value)) - {"{hold}", "{show}"}
-        if "{hold}" not in value:
-            self.faults.append(f"{key} needs {{hold}}, which becomes the signed hold")
-        if unknown:
-            self.faults.append(f"{key}: {sorted(unknown)[0]} is neither {{hold}} nor {{show}}")
-        if not _is_plain(value) or "{" in urlsplit(value).netloc:
-            self.faults.append(f"{key} must be an address with a host, without a user or blanks")
+        value = self.safe_url("LIVE_CHECKOUT_URL")
+        self.faults += [f"LIVE_CHECKOUT_URL {one}" for one in checkout_faults(value or "")]
         return value
 
     def provider_url(self) -> str | None:
-        key = "LIVE_PROVIDER_URL"
-        value = self.safe_url(key)
-        if value is not None and (not _is_plain(value) or "?" in value or "#" in value):
-            self.faults.append(f"{key} must be an address with a host, without user, ? and #")
+        value = self.safe_url("LIVE_PROVIDER_URL")
+        self.faults += [f"LIVE_PROVIDER_URL {one}" for one in service_faults(value or "")]
         return value
 
     def provider_secrets(self) -> tuple[str, ...]:
@@ -322,7 +309,7 @@ class _Reader:
             self.faults.append(f"LIVE_PROVIDER_URL and {key} need each other")
         if len(secrets) > PROVIDER_SECRETS_MAX:
             self.faults.append(f"{key} has more than {PROVIDER_SECRETS_MAX} values")
-        if not all(_is_signing_secret(one) for one in secrets):
+        if not all(is_signing_secret(one) for one in secrets):
             self.faults.append(f"{key} must be whsec_ and the base64 of 24 to 64 bytes")
         return secrets
 
@@ -426,20 +413,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _is_plain(url: str) -> bool:
-    """Whether an address has a host, and neither a user nor anything that ends it early."""
-    parts = urlsplit(url)
-    return bool(parts.hostname) and "@" not in parts.netloc and not re.search(r"[\s\\]", url)
-
-
-def _is_signing_secret(text: str) -> bool:
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        return False
-    return text.startswith("whsec_") and len(key) in PROVIDER_SECRET_BYTES
 
 
 def split_secrets(secret: str) -> tuple[str, ...]:

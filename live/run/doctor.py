@@ -9,26 +9,23 @@ it calls good is started on, and a FIX is what would keep the service from start
 import asyncio
 import os
 import resource
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from live.base.errors import EngineError, reason_of
 from live.base.redis_url import is_cluster
 from live.base.settings import REDIS_SCHEMES, SECRET_BYTES_MIN, Settings
-from live.domain.payment import PaymentId, PaymentState
 from live.ledger.db.fitness import check_ledger, more_than_needed
 from live.ledger.db.pool import DATABASE_ERRORS, make_pool
 from live.ledger.settle.waiting import OutboxAge, unsettled_shows
-from live.payments.http_provider import HttpProvider
 from live.redis.memory import SHORT
 from live.run.checks.postgres import PostgresFacts, check_postgres
 from live.run.checks.redis import POLICY, RedisFacts, check_redis
+from live.run.checks.shop import check_checkout, check_provider
 from live.run.sockets import fits_socket, socket_places
 from live.stock.outbox import Outbox
 from live.tools.engines import postgres, valkey
@@ -40,7 +37,6 @@ PYTHON_MIN = (3, 11)
 SKEW_MS_MAX = 500  # between Redis and Postgres: so much too early or too late does an offer open
 OWN_SKEW_MS_MAX = 5_000  # of this machine: it stamps events and checks tokens
 WAITS_SECONDS = 10.0  # far above a settlement and the restart of a settler
-SHOP_SECONDS = 3.0  # until what the shop runs must have answered
 SHOWS_ASKED_MAX = 2_000  # three small calls each
 SPARE_TOLD_MAX = 4  # tables, in one line
 AGE_DAYS_MAX = 180  # of an embedded engine: its project mends security faults each quarter
@@ -147,33 +143,18 @@ def examine_shop(settings: Settings) -> list[Diagnosis]:
 
 
 def _checkout(url: str) -> Diagnosis:
-    parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.hostname}"
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), SHOP_SECONDS).close()
-    except (OSError, ValueError) as error:
-        fix = "see that LIVE_CHECKOUT_URL is where buyers find the shop's checkout"
-        return Diagnosis("own checkout", False, f"{place}: {reason_of(error)}", fix, stops=False)
-    return Diagnosis("own checkout", True, place)
+        return Diagnosis("own checkout", True, check_checkout(url))
+    except EngineError as error:
+        return _failed("own checkout", error, stops=False)
 
 
 def _provider(url: str, secrets: tuple[str, ...]) -> Diagnosis:
-    """Asked for a payment that nobody ever made, it has to say that it never heard of it."""
-    said = asyncio.run(_look_up_nothing(url, secrets))
-    name, place = "own payments", url.partition("?")[0]
-    if said is PaymentState.CREATED:
-        return Diagnosis(name, True, place)
-    fix = "it must answer /look_up with 200 and the state created, and know LIVE_PROVIDER_SECRET"
-    return Diagnosis(name, False, f"{place}: no usable answer", fix, stops=False)
-
-
-async def _look_up_nothing(url: str, secrets: tuple[str, ...]) -> PaymentState:
-    provider = HttpProvider(url, secrets=secrets, timeout_seconds=SHOP_SECONDS)
     try:
-        return (await provider.look_up(PaymentId(str(uuid4())), None)).state
-    finally:
-        await provider.close()
+        asyncio.run(check_provider(url, secrets))
+    except EngineError as error:
+        return _failed("own payments", error, stops=False)
+    return Diagnosis("own payments", True, url)
 
 
 def _data_dir(settings: Settings) -> Diagnosis:
@@ -221,8 +202,8 @@ def _secret_file(path: Path) -> Diagnosis:
     return Diagnosis("secret", True, str(path))
 
 
-def _failed(name: str, error: EngineError) -> Diagnosis:
-    return Diagnosis(name, False, error.fault, error.fix or "see what it says")
+def _failed(name: str, error: EngineError, *, stops: bool = True) -> Diagnosis:
+    return Diagnosis(name, False, error.fault, error.fix or "see what it says", stops=stops)
 
 
 def _redis(url: str, settings: Settings) -> tuple[list[Diagnosis], list[RedisFacts]]:

@@ -6,78 +6,28 @@ each case the audit has no finding: a sale has the shop's money, and no money ha
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
-from redis.asyncio import Redis
 
 from live.api.auth import Authenticator, InvalidToken
-from live.base.errors import Busy, Conflict, NotFound
+from live.base.errors import Conflict, NotFound
 from live.base.settings import Guests
-from live.buying.purchase import CheckoutAnswer
-from live.buying.shop_checkout import HoldThere, ShopCheckout, ShopPaid
-from live.domain.caller import Caller
 from live.domain.hold import HoldState
-from live.domain.ids import HoldKey, OrderId, ShowId, buyer_of, key_text
+from live.domain.ids import OrderId, ShowId, buyer_of, key_text
 from live.domain.offer import Mode
 from live.domain.order import OrderState, OrderView
 from live.domain.outcomes import Outcome
-from live.ledger.audit.run import audit
 from live.ledger.db.pool import Pool
 from live.ledger.money.shop_word import ShopWord
-from live.ledger.settle.rebuild import Rebuilder
 from live.payments.external import CHECKOUT_AUDIENCE
 from tests.support.ledger_kit import PRICE, SECRET, wish
-from tests.support.sale_kit import SETTLED_SECONDS, Sale, new_key, open_sale, viewer
+from tests.support.sale_kit import new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer
-from tests.support.shop_kit import CHECKOUT_KEY, own_checkout, paid, shop_desk
+from tests.support.shop_kit import CHECKOUT_KEY, PAID, Shop, own_checkout, paid, refusal, shop_desk
 from tests.support.shows_kit import HOST
-
-PAID = paid()
-
-
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """The shop's server, and the sale that its buyers come from."""
-
-    sale: Sale
-    desk: ShopCheckout
-
-    async def sent(self, buyer: Caller, *, key: HoldKey | None = None) -> tuple[HoldThere, str]:
-        """A buyer who is sent to the shop: their hold there, and the address."""
-        hold = await self.sale.hold(buyer)
-        answer = await self.pay(buyer, hold, key=key)
-        assert answer.outcome is Outcome.ACTION_REQUIRED and answer.action is not None
-        assert answer.action.kind == "redirect"
-        there = HoldThere(show=self.sale.show, sub=buyer.sub, hold=hold)
-        return there, answer.action.value
-
-    async def pay(
-        self, buyer: Caller, hold: HoldKey, *, key: HoldKey | None = None
-    ) -> CheckoutAnswer:
-        return await self.sale.pay(buyer, hold, None, provider="external", key=key)
-
-    async def work(self) -> None:
-        """Let the payment worker do all that is due, and what follows from it."""
-        while await self.sale.worker.run_once():
-            pass
-
-    async def expire(self, there: HoldThere) -> None:
-        """As if the buyer had dawdled: their window is over, for stock and for the ledger."""
-        sale, buyer = self.sale, buyer_of(there.sub, secret=SECRET)
-        await sale.stock.revert(sale.show, buyer, there.hold, held_until=1)
-        await sale.stock.reap(sale.show)
-        await sale.pool.execute("UPDATE payments SET created_at = now() - interval '1 hour'")
-
-    async def proved(self) -> None:
-        await self.work()
-        report = await audit(self.sale.pool, self.sale.stock, self.sale.outbox, (), wait_seconds=5)
-        assert report.findings == ()
-
-    async def sold(self) -> int:
-        return (await self.sale.figures()).sold
 
 
 @pytest.fixture
@@ -87,13 +37,6 @@ async def shop(
     external = own_checkout(pool)
     async with open_sale(pool, redis_url, server, show, units=(3,), more=(external,)) as sale:
         yield Shop(sale, shop_desk(sale))
-
-
-async def refusal(shop: Shop, there: HoldThere, paid: ShopPaid = PAID) -> str:
-    """Why a confirmation was refused."""
-    with pytest.raises(Conflict) as caught:
-        await shop.desk.confirm(there, paid)
-    return caught.value.reason
 
 
 async def test_buyer_is_sent_there_with_a_hold_that_nobody_can_forge(shop: Shop) -> None:
@@ -147,8 +90,8 @@ async def test_confirmed_hold_is_an_order_that_the_shop_has_the_money_of(shop: S
     found = await shop.desk.read(there)
     assert (found.state, found.order) == (HoldState.CONFIRMED, order.order)
     assert await shop.sale.payment_states() == [("captured", "paid")]
-    reference = "SELECT paid_reference FROM orders"
-    assert await shop.sale.pool.fetchval(reference) == PAID.reference
+    view = (await shop.sale.orders.get(order.order)).view
+    assert view.reference == order.reference == PAID.reference
     again = await shop.pay(ada, there.hold, key=key)
     assert again.order is not None and again.order.order == order.order
     await shop.proved()
@@ -245,96 +188,6 @@ async def test_hold_of_another_is_not_there(shop: Shop) -> None:
     assert await shop.sold() == 0
 
 
-async def test_late_confirmation_sells_nothing(shop: Shop) -> None:
-    """Neither then nor when it is repeated or the worker comes by; the units are anybody's."""
-    ada = viewer()
-    there, _ = await shop.sent(ada)
-    await shop.expire(there)
-
-    reasons = [await refusal(shop, there)]
-    void = "SELECT reason FROM money_jobs WHERE kind = 'void'"
-    assert await shop.sale.pool.fetchval(void) == "hold_lost"  # before any worker comes by
-    await shop.sale.expire_leases()
-    await shop.work()
-    reasons.append(await refusal(shop, there))
-
-    assert reasons == ["hold_lost", "hold_lost"]
-    assert (await shop.desk.read(there)).state is HoldState.EXPIRED
-    assert await shop.sale.payment_states() == [("voided", None)]
-    assert (await shop.sale.figures()).left == 3
-    assert (await shop.sale.told.wait_for(buyer_of(ada.sub, secret=SECRET), "payment.failed"))[
-        "hold"
-    ] == key_text(there.hold)
-    await shop.proved()
-
-
-async def test_buyer_who_leaves_leaves_nothing_behind(shop: Shop) -> None:
-    """Their window ends: the payment does, the hold is over, and who confirms then is late."""
-    there, _ = await shop.sent(viewer())
-    await shop.expire(there)
-    await shop.sale.work_until("voided", None)
-
-    assert await refusal(shop, there) == "hold_lost"
-    assert (await shop.sale.figures()).left == 3
-    await shop.proved()
-
-
-async def test_buyer_cannot_take_back_what_they_pay_for_there(shop: Shop) -> None:
-    """Else the shop would take money for units that went back a moment ago."""
-    ada = viewer()
-    there, _ = await shop.sent(ada)
-
-    given = await shop.sale.desk.release(ada, shop.sale.show, there.hold)
-
-    assert given is Outcome.PROCESSING
-    assert (await shop.desk.confirm(there, PAID)).hold == key_text(there.hold)
-    await shop.proved()
-
-
-async def test_worker_looks_again_when_the_window_ends(shop: Shop) -> None:
-    """And not minutes later, by its pauses that grow."""
-    await shop.sent(viewer())
-    await shop.sale.pool.execute(
-        "UPDATE payments SET tries = 30, created_at = now() - interval '9 minutes 50 seconds'"
-    )
-    await shop.sale.expire_leases()
-    await shop.sale.worker.run_once()
-
-    left = "SELECT extract(epoch FROM lease_until - now())::float FROM payments"
-    assert 5 < await shop.sale.pool.fetchval(left) < 11
-
-
-async def test_confirmation_races_the_end_of_its_hold(shop: Shop) -> None:
-    """Each is an order or nothing, whoever of reaper, worker and shop is first."""
-    holds = [(await shop.sent(viewer()))[0] for _ in range(3)]
-    words = [paid(f"shop-{number}") for number in range(3)]
-
-    async def end(there: HoldThere) -> None:
-        await shop.expire(there)
-        await shop.sale.expire_leases()
-        await shop.sale.worker.run_once()
-
-    answers = await asyncio.gather(
-        *(shop.desk.confirm(*one) for one in zip(holds, words, strict=True)),
-        *(end(there) for there in holds),
-        return_exceptions=True,
-    )
-    told = answers[:3]
-    for one in told:
-        assert isinstance(one, OrderView) or (
-            isinstance(one, Conflict) and one.reason == "hold_lost"
-        ), one
-    await shop.proved()
-    orders = [one for one in told if isinstance(one, OrderView)]
-    assert await shop.sold() == len(orders)
-    assert await shop.sale.pool.fetchval("SELECT count(*) FROM orders") == len(orders)
-    for there, number, one in zip(holds, words, told, strict=True):
-        if isinstance(one, OrderView):
-            assert (await shop.desk.confirm(there, number)).order == one.order
-        else:
-            assert await refusal(shop, there, number) == "hold_lost"
-
-
 async def test_declined_hold_is_the_buyers_again(shop: Shop) -> None:
     """They are told why, may pay otherwise, and a confirmation after it sells nothing."""
     ada = viewer()
@@ -412,84 +265,6 @@ async def test_confirmation_and_decline_at_once_have_one_winner(shop: Shop) -> N
             confirmed,
             declined,
         )
-    await shop.proved()
-
-
-async def test_confirmation_while_nobody_settles_is_told_later(
-    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
-) -> None:
-    """Temporary, with the order's number; the same words again are told of the order."""
-    external = own_checkout(pool)
-    async with open_sale(pool, redis_url, server, show, more=(external,), settling=False) as sale:
-        shop = Shop(sale, shop_desk(sale, answer_seconds=0.3))
-        there, _ = await shop.sent(viewer())
-
-        with pytest.raises(Busy) as caught:
-            await shop.desk.confirm(there, PAID)
-        async with asyncio.timeout(SETTLED_SECONDS):
-            while not await sale.settler.run_once():
-                pass
-        order = await shop.desk.confirm(there, PAID)
-
-        assert order.order in str(caught.value)
-        await shop.proved()
-
-
-@pytest.mark.parametrize("ended", [False, True])
-async def test_confirmation_after_a_rebuild(shop: Shop, redis_url: str, ended: bool) -> None:
-    """A payment under way keeps its hold, which is sold; one that had ended stays lost."""
-    there, _ = await shop.sent(viewer())
-    sale = shop.sale
-    if ended:
-        await shop.expire(there)
-        await sale.told.wait_for(buyer_of(there.sub, secret=SECRET), "hold.expired")
-    async with Redis.from_url(redis_url) as redis:
-        names = [name async for name in redis.scan_iter(f"live:{{{sale.show}}}:*")]
-        await redis.delete(*names)
-    with pytest.raises(Busy):
-        await shop.desk.read(there)
-    await Rebuilder(sale.pool, stock=sale.stock, outbox=sale.outbox, settler=sale.settler).rebuild(
-        sale.show
-    )
-
-    if ended:
-        assert await refusal(shop, there) == "hold_lost"
-        await sale.expire_leases()
-        await shop.work()
-        assert await refusal(shop, there) == "hold_lost"
-    else:
-        assert (await shop.desk.confirm(there, PAID)).hold == key_text(there.hold)
-    assert await shop.sold() == (0 if ended else 1)
-    await shop.proved()
-
-
-async def test_confirmation_that_died_is_finished_or_undone(shop: Shop) -> None:
-    """Written down and nothing more: the worker sells the units, and the repeat is told."""
-    there, _ = await shop.sent(viewer())
-    found = await ShopWord(shop.sale.pool).read(
-        there.show, buyer_of(there.sub, secret=SECRET), there.hold
-    )
-    await ShopWord(shop.sale.pool).accept(found.payment.id, PAID.reference)
-
-    await shop.sale.work_until("captured", "paid")
-
-    assert (await shop.desk.confirm(there, PAID)).state is OrderState.PAID
-    await shop.proved()
-
-
-async def test_call_that_died_before_the_buyer_was_sent_away(shop: Shop) -> None:
-    """The worker makes the address; who repeats the call is sent there."""
-    ada, key = viewer(), new_key()
-    there, address = await shop.sent(ada, key=key)
-    await shop.sale.pool.execute("UPDATE payments SET state = 'created', action = NULL")
-    await shop.sale.expire_leases()
-    await shop.sale.worker.run_once()
-
-    again = await shop.pay(ada, there.hold, key=key)
-
-    assert again.action is not None and again.action.value.partition("?")[0] in address
-    assert (again.action.expires_at or 0) > 0
-    await shop.desk.confirm(there, PAID)
     await shop.proved()
 
 

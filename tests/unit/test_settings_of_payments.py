@@ -56,7 +56,7 @@ def test_nothing_is_offered_that_the_shop_did_not_choose(
         ({"LIVE_CHECKOUT_URL": "http://shop.example/{hold}"}, "https://, except on this machine"),
         ({"LIVE_CHECKOUT_URL": "ftp://shop.example/{hold}"}, "https or http://"),
         ({"LIVE_CHECKOUT_URL": "https://shop.example/"}, "needs {hold}"),
-        ({"LIVE_CHECKOUT_URL": "https://shop.example/{hold}/{sub}"}, "{sub} is neither"),
+        ({"LIVE_CHECKOUT_URL": "https://shop.example/{hold}/{sub}"}, "has {sub}, which is neither"),
         ({"LIVE_CHECKOUT_URL": "https://{show}.example/{hold}"}, "an address with a host"),
         ({"LIVE_CHECKOUT_URL": "https://me:pw@shop.example/{hold}"}, "without a user"),
         ({"LIVE_CHECKOUT_URL": "https://shop.example/a b{hold}"}, "or blanks"),

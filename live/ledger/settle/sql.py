@@ -60,7 +60,7 @@ LEFT JOIN LATERAL (
 # An order that was there already comes not back, so nothing is done for it again.
 WRITE_ORDERS = """
 INSERT INTO orders (id, show, buyer, sub, key, payment, state, total_minor, currency, seq, reason,
-                    paid_reference)
+                    reference)
 SELECT id, $1, buyer, sub, key, payment, state, total, currency, seq, reason, reference
 FROM unnest($2::uuid[], $3::bytea[], $4::text[], $5::uuid[], $6::uuid[], $7::text[],
             $8::bigint[], $9::text[], $10::bigint[], $11::text[], $12::text[])
