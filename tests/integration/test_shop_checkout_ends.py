@@ -144,6 +144,27 @@ async def test_confirmation_while_nobody_settles_is_told_later(
         await shop.proved()
 
 
+async def test_sale_that_the_ledger_rejects_is_told_as_lost(
+    pool: Pool, redis_url: str, server: SandboxServer, show: ShowId
+) -> None:
+    """Stock sold it, the ledger cannot keep it: no order stands, and the shop pays back."""
+    async with open_sale(
+        pool, redis_url, server, show, more=(own_checkout(pool),), settling=False
+    ) as sale:
+        shop = Shop(sale, shop_desk(sale, answer_seconds=0.2))
+        there, _ = await shop.sent(viewer())
+        with pytest.raises(Busy):
+            await shop.desk.confirm(there, PAID)
+        await pool.execute("UPDATE payments SET quantities = '{2}'")  # for other units, it seems
+        async with asyncio.timeout(SETTLED_SECONDS):
+            while not await sale.settler.run_once():
+                pass
+
+        assert [await refusal(shop, there) for _ in range(2)] == ["hold_lost"] * 2
+        assert await pool.fetchval("SELECT state FROM orders") == "rejected"
+        assert (await shop.desk.decline(there, "too late")).order is None
+
+
 @pytest.mark.parametrize("ended", [False, True])
 async def test_confirmation_after_a_rebuild(shop: Shop, redis_url: str, ended: bool) -> None:
     """A payment under way keeps its hold, which is sold; one that had ended stays lost."""
