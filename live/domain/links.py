@@ -16,6 +16,9 @@ LINK = (
 )
 """As a pattern that means the same in Python and in JSON Schema; without its ends."""
 
+HTTPS = r"https://[^\s\\/?#@\u0000-\u001f\u007f-\u009f]+([/?#]" + _PART + r"*)?"
+"""The same for what leaves this shop: https alone."""
+
 _link = re.compile(LINK)
 
 

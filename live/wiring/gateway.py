@@ -55,6 +55,7 @@ from live.hosting.ways import ShopWays
 from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
+from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.money.shop_word import ShopWord
 from live.ledger.settle.waitlist import WaitlistRows
@@ -211,6 +212,7 @@ def _api_deps(settings: Settings, base: Base, sale: _Sale) -> ApiDeps:
         idempotency=IdempotencyRows(base.engines.pool),
         orders=base.rows.orders,
         shop_checkout=sale.shop_checkout,
+        fulfilments=FulfilmentRows(base.engines.pool),
         shows=base.rows.shows,
         take_webhook=WebhookInbox(base.providers, base.rows.payments).take,
         revoked=base.callers.revoked,

@@ -42,6 +42,7 @@ from live.ledger.db.pool import Pool
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
+from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.revocations import RevocationRows
@@ -189,6 +190,7 @@ async def open_stage(
             OrderWaiters(),
             digest_of=digest_of,
         ),
+        fulfilments=FulfilmentRows(pool),
         shows=shows,
         take_webhook=take_webhook,
         revoked=revoked,

@@ -184,7 +184,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "position": "where a reader of the list goes on; each order is read by its id as well",
         "fulfilment": SHOP,
         "reference": FREE_TEXT,
-        "shop_cancelled": "nothing is cancelled by shops yet",
+        "shop_cancelled": Seen("order_units", to="true", where="state = 'cancelled'"),
         "updated_at": WHEN,
         "changed": "as `position`: where a reader of changes goes on",
     },

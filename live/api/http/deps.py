@@ -16,6 +16,7 @@ from live.hosting.ways import ShopWays
 from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
+from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.shows import ShowRows
 
@@ -42,6 +43,7 @@ class ApiDeps:
     idempotency: IdempotencyRows
     orders: OrderRows
     shop_checkout: ShopCheckout
+    fulfilments: FulfilmentRows
     shows: ShowRows
     take_webhook: TakeWebhook
     revoked: Revoked

@@ -126,6 +126,8 @@ _NAMES: dict[str, Json] = {
     "offer": _ID,
     "sku": _ID,
     "order": _ID,
+    "shipment": _ID,
+    "return": _ID,
     "provider": _ID,
     "hold": {"type": "string", "format": "uuid", "description": "the key of `offer.hold`"},
     "sub": _PERSON,

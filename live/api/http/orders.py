@@ -74,13 +74,13 @@ def _filters(query: Mapping[str, str]) -> OrderQuery:
 
 
 async def get_order(deps: ApiDeps, call: ApiCall[Empty]) -> OrderWithContact:
-    found = (await _find(deps, call.caller, call.order_id)).view
+    found = (await find_order(deps, call.caller, call.order_id)).view
     contacts = await deps.orders.contacts([found.order])
     return with_contact(found, contacts.get(found.order))
 
 
 async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
-    found = await _find(deps, call.caller, call.order_id)
+    found = await find_order(deps, call.caller, call.order_id)
     assert call.actor.call is not None, "the table demands a key"
     refunded = await deps.orders.request_refund(
         found.view.order,
@@ -105,7 +105,7 @@ def _wish(body: RefundBody) -> RefundWish:
 
 
 async def call_off_refunds(deps: ApiDeps, call: ApiCall[CallOffBody]) -> OrderView:
-    found = await _find(deps, call.caller, call.order_id)
+    found = await find_order(deps, call.caller, call.order_id)
     done = await deps.orders.call_off_refunds(
         found.view.order, reason=call.body.reason, actor=call.actor
     )
@@ -113,7 +113,7 @@ async def call_off_refunds(deps: ApiDeps, call: ApiCall[CallOffBody]) -> OrderVi
 
 
 async def mark_paid(deps: ApiDeps, call: ApiCall[PaidBody]) -> OrderView:
-    found = await _find(deps, call.caller, call.order_id)
+    found = await find_order(deps, call.caller, call.order_id)
     paid = await deps.orders.mark_paid(
         found.view.order, reference=call.body.reference, actor=call.actor
     )
@@ -131,7 +131,7 @@ async def take_webhook(deps: ApiDeps, call: ApiCall[Empty]) -> Nothing | Respons
     return Nothing()
 
 
-async def _find(deps: ApiDeps, caller: Caller, order: OrderId) -> OrderRow:
+async def find_order(deps: ApiDeps, caller: Caller, order: OrderId) -> OrderRow:
     """Another's order is answered like one that does not exist."""
     try:
         UUID(order)

@@ -11,9 +11,9 @@ from live.api.http import access, holds, offers, orders, products, reports, show
 from live.api.http.call import make_route
 from live.api.http.deps import ApiDeps
 from live.api.http.openapi import openapi
+from live.api.http.order_routes import ORDER_ENDPOINTS
 from live.api.http.table import (
     ANYONE,
-    BUYERS,
     CATALOGUE_WRITERS,
     HOSTS_ANYWHERE,
     OFFER_HOSTS,
@@ -31,7 +31,6 @@ from live.api.schema.http_answers import (
     ActionPage,
     GuestAnswer,
     OfferPage,
-    OrderPage,
     ProductPage,
     ReportAnswer,
     Restrictions,
@@ -42,17 +41,14 @@ from live.api.schema.http_answers import (
 from live.api.schema.http_requests import (
     AdjustmentBody,
     AnnouncementBody,
-    CallOffBody,
     ConfirmBody,
     DeclineBody,
     ExtendBody,
     ModerationBody,
     OfferBody,
     OfferPatchBody,
-    PaidBody,
     PinsBody,
     ProductBody,
-    RefundBody,
     RestockBody,
     RunOrderBody,
     SessionBody,
@@ -62,7 +58,7 @@ from live.api.schema.http_requests import (
     TokenBody,
 )
 from live.domain.offer import OfferView
-from live.domain.order import OrderView, OrderWithContact
+from live.domain.order import OrderView
 from live.domain.shop_hold import ShopHold
 from live.domain.show import ProductView, ShowView
 
@@ -199,29 +195,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="GET", path="/v1/shows/{show}/restrictions", summary="Who is muted or banned",
         access=SHOW_STAFF, handler=reports.read_restrictions, body=Empty, answer=Restrictions,
     ),
-    Endpoint(
-        method="GET", path="/v1/orders", summary="List orders; a viewer sees their own",
-        query=("show", "buyer", "state", "fulfilment", "updated_since", *_SORTED_PAGE),
-        access=BUYERS, handler=orders.list_orders, body=Empty, answer=OrderPage,
-    ),
-    Endpoint(
-        method="GET", path="/v1/orders/{order}", summary="Read an order",
-        access=BUYERS, handler=orders.get_order, body=Empty, answer=OrderWithContact,
-    ),
-    Endpoint(
-        method="POST", path="/v1/orders/{order}/refund", summary="Pay back all or a part",
-        access=HOSTS_ANYWHERE, handler=orders.refund_order, body=RefundBody, answer=OrderView,
-        key_needed=True,
-    ),
-    Endpoint(
-        method="POST", path="/v1/orders/{order}/refund/call-off",
-        summary="Pay nothing more back of refunds that failed",
-        access=HOSTS_ANYWHERE, handler=orders.call_off_refunds, body=CallOffBody, answer=OrderView,
-    ),
-    Endpoint(
-        method="POST", path="/v1/orders/{order}/paid", summary="Say that an invoice was paid",
-        access=HOSTS_ANYWHERE, handler=orders.mark_paid, body=PaidBody, answer=OrderView,
-    ),
+    *ORDER_ENDPOINTS,
     # A repeat is known by its reference; another answer than the order is never the last word.
     Endpoint(
         method="GET", path="/v1/holds/{hold}", summary="Read a hold at the shop's own checkout",

@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from live.base.errors import BadField
-from live.domain.hold import QTY_MAX
+from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import SUB_BYTES_MAX, is_sub
-from live.domain.links import LINK, LINK_CHARS_MAX
+from live.domain.links import HTTPS, LINK, LINK_CHARS_MAX
 from live.domain.money import AMOUNT_MINOR_MAX
 from live.domain.offer import LIMIT_MAX, PURCHASES_MAX, QUANTITY_MAX
 from live.domain.show import ANNOUNCEMENT_CHARS_MAX, TITLE_CHARS_MAX
@@ -59,6 +59,14 @@ Link = Annotated[
         description="an http(s) address without a user, or a path of this server; empty: none",
     ),
 ]
+SecureLink = Annotated[
+    str,
+    Meta(
+        max_length=LINK_CHARS_MAX,
+        pattern=rf"^({HTTPS})?{_END}",
+        description="an https address without a user; empty: none",
+    ),
+]
 Currency = Annotated[str, Meta(pattern=rf"^[A-Z]{{3}}{_END}", description="ISO 4217")]
 Language = Annotated[
     str,
@@ -75,6 +83,8 @@ ContactLines = Annotated[
     str, Meta(max_length=1_000, pattern=rf"^[^\u0000-\u0008\u000b-\u001f\u007f]*{_END}")
 ]
 
+ParcelWord = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_CONTROLS)]
+
 Limit = Annotated[
     int,
     Meta(
@@ -87,6 +97,7 @@ Limit = Annotated[
 Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units")]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]  # units of an offer
 Qty = Annotated[int, Meta(ge=1, le=QTY_MAX)]  # units of one purchase
+LineNumber = Annotated[int, Meta(ge=1, le=CART_LINES_MAX)]
 TimeMs = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="Unix ms")]
 
 Providers = Annotated[

@@ -14,11 +14,15 @@ from live.api.schema.fields import (
     IdOrAll,
     Language,
     Limit,
+    LineNumber,
     Link,
+    ParcelWord,
     Passcode,
     Providers,
+    Qty,
     Quantity,
     Reason,
+    SecureLink,
     ShopKey,
     Sub,
     Text,
@@ -190,6 +194,47 @@ class DeclineBody(Body, frozen=True, kw_only=True):
     """`reason`: the buyer is told."""
 
     reason: Reason
+
+
+class LineItem(Body, frozen=True, kw_only=True):
+    """Units of a line of the order, by its number."""
+
+    line: LineNumber
+    qty: Qty
+
+
+class ShipmentBody(Body, frozen=True, kw_only=True):
+    """A parcel; without `items` all units that may leave."""
+
+    items: Annotated[list[LineItem], Meta(max_length=CART_LINES_MAX)] = field(default_factory=list)
+    carrier: ParcelWord
+    tracking_number: ParcelWord
+    tracking_url: SecureLink = ""
+
+
+class ShipmentPatchBody(Body, frozen=True, kw_only=True):
+    status: Literal["delivered", "returned_to_sender"]
+
+
+class CancelBody(Body, frozen=True, kw_only=True):
+    """`restock`: whether the units go back to the product's shelf."""
+
+    reason: Reason
+    restock: bool
+
+
+class ReturnBody(Body, frozen=True, kw_only=True):
+    items: Annotated[list[LineItem], Meta(min_length=1, max_length=CART_LINES_MAX)]
+    reason: Reason
+
+
+class ReturnPatchBody(Body, frozen=True, kw_only=True):
+    """`refund_minor` and `restock` are decided with `received`. Without `refund_minor` the price of
+    the units goes back, or what is left of it."""
+
+    state: Literal["approved", "refused", "received"]
+    refund_minor: Amount | None = None
+    restock: bool = False
 
 
 class SessionBody(Body, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from live.domain.payment import INVOICE
 from live.domain.payment_states import GIVEN_UP, SECURED
 from live.ledger.audit.findings import Check
-from live.ledger.db.states import OVER, STANDS, UNDECIDED, texts
+from live.ledger.db.states import OVER, STANDS, UNDECIDED, sold, texts
 
 REFUSED_SECONDS = 300  # a refused capture cancels its order in seconds; a rebuild may lie between
 
@@ -70,7 +70,7 @@ MONEY_CHECKS = (
             OR (o.state = 'partially_refunded'
                 AND (m.refunded = 0 OR m.refunded >= o.total_minor))
             OR (o.state = 'refunded' AND m.refunded < o.total_minor)
-            OR (o.state {STANDS} AND o.refunded_minor <> m.refunded) LIMIT $2)
+            OR ({sold("o")} AND o.refunded_minor <> m.refunded) LIMIT $2)
         UNION ALL
         (SELECT 'payment_sums', 'payment ' || id,
                 'counts ' || captured_minor || ' captured and ' || refunded_minor

@@ -2,7 +2,7 @@
 
 from live.domain.payment import INVOICE, OWN_BOOKS
 from live.ledger.audit.shop_sql import HANGING, LEASE_SECONDS_MAX
-from live.ledger.db.states import FINAL, MONEY_MOVED, STANDS, UNDECIDED
+from live.ledger.db.states import FINAL, MONEY_MOVED, STANDS, UNDECIDED, sold
 from live.ledger.money.late_money import DUE_AGAIN
 
 _OWN_BOOKS = "('" + "', '".join(sorted(OWN_BOOKS)) + "')"
@@ -21,7 +21,7 @@ COUNTERS = (
     WHERE f.id = n.id AND f.sold <> n.units AND n.units BETWEEN 0 AND f.allotted
       AND n.units = coalesce((SELECT sum(i.qty) FROM orders o
                               JOIN order_items i ON i.order_id = o.id AND i.offer = f.id
-                              WHERE o.show = f.show AND o.state {STANDS}), 0)
+                              WHERE o.show = f.show AND {sold("o")}), 0)
     RETURNING 'offer ' || f.id || ': counts ' || f.sold || ' sold' AS done""",
     """-- What of a product is on hand and allotted, where that fits on the shelf.
     UPDATE products p SET on_hand = n.on_hand, allotted = n.allotted
@@ -47,7 +47,7 @@ MONEY = (
                WHERE kind = 'refund' AND state = 'done' GROUP BY payment) d ON d.payment = n.id
     LEFT JOIN (SELECT payment, sum(amount_minor) AS minor FROM payment_entries
                WHERE kind = 'refunded' GROUP BY payment) e ON e.payment = n.id
-    LEFT JOIN orders o ON o.id = n.order_id AND o.payment = n.id AND o.state {STANDS}
+    LEFT JOIN orders o ON o.id = n.order_id AND o.payment = n.id AND {sold("o")}
     WHERE p.id = n.id AND p.provider NOT IN {_OWN_BOOKS} AND p.state IN {MONEY_MOVED}
       AND (coalesce(d.minor, 0) > n.refunded_minor OR coalesce(e.minor, 0) <> n.refunded_minor
            OR o.refunded_minor <> least(n.refunded_minor, o.total_minor))

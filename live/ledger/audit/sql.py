@@ -5,7 +5,7 @@ has, never what the shop has: it begins at the show's offers, orders or payments
 """
 
 from live.ledger.audit.findings import Check
-from live.ledger.db.states import OWNED, STANDS
+from live.ledger.db.states import OWNED, STANDS, sold
 
 # Units sold by movements; orders that stand; allotted as the host decided it.
 OFFERS = f"""
@@ -46,7 +46,7 @@ SHOW_CHECKS = (
                            WHERE offer = f.id AND kind IN ('sold', 'cancelled')) m ON true
         LEFT JOIN (SELECT i.offer, sum(i.qty) AS sold
                    FROM orders s JOIN order_items i ON i.order_id = s.id
-                   WHERE s.show = $1 AND s.state {STANDS} GROUP BY i.offer) o ON o.offer = f.id
+                   WHERE s.show = $1 AND {sold("s")} GROUP BY i.offer) o ON o.offer = f.id
         WHERE f.show = $1
           AND (f.sold <> coalesce(m.sold, 0) OR f.sold <> coalesce(o.sold, 0)) LIMIT $2""",
     ),
@@ -138,9 +138,11 @@ SHOW_CHECKS = (
     Check(
         "order_units",
         "P2",
-        f"""-- An order that stands moved its units of each offer, any other one none in sum.
+        f"""-- An order that stands moved its units of each offer, and so did one that the shop
+        -- cancelled; any other one moved none in sum.
         WITH i AS (
-            SELECT o.id, i.offer, i.qty, o.state FROM orders o
+            SELECT o.id, i.offer, i.qty, o.state, {sold("o")} AS sold
+            FROM orders o
             JOIN order_items i ON i.order_id = o.id WHERE o.show = $1
         ), m AS (
             SELECT o.id, m.offer, sum(m.qty) AS qty FROM orders o
@@ -152,7 +154,7 @@ SHOW_CHECKS = (
                    || coalesce(i.offer, m.offer) || ', its items are ' || coalesce(i.qty, 0) AS text
         FROM i FULL JOIN m ON m.id = i.id AND m.offer = i.offer
         WHERE coalesce(m.qty, 0) <>
-              CASE WHEN i.state {STANDS} THEN i.qty ELSE 0 END
+              CASE WHEN i.sold THEN i.qty ELSE 0 END
         UNION ALL
         SELECT 'order ' || o.id, o.state || ' has no items, its items are 0' FROM orders o
         WHERE o.show = $1 AND NOT EXISTS (SELECT FROM order_items i WHERE i.order_id = o.id)
@@ -224,7 +226,8 @@ SHOW_CHECKS = (
             FROM unnest(h.slots, h.quantities) AS n(slot, qty)) u
         WHERE o.show = $1
           AND (o.state {STANDS} AND (h.state <> 'confirmed' OR u.units IS DISTINCT FROM i.units)
-               OR o.state = 'cancelled' AND h.state = 'confirmed') LIMIT $2""",
+               OR o.state = 'cancelled' AND h.state = 'confirmed' AND NOT o.shop_cancelled)
+        LIMIT $2""",
     ),
     Check(
         "hold_without_order",

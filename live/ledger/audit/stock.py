@@ -19,7 +19,7 @@ from live.domain.offer import OfferTerms, Phase
 from live.domain.stock import OfferNow, RecordNow, StockSnapshot
 from live.ledger.audit.findings import Finding, finding
 from live.ledger.db.pool import Connection
-from live.ledger.db.states import STANDS, UNDECIDED
+from live.ledger.db.states import UNDECIDED, sold
 from live.ledger.settle.rebuild import read_terms
 
 COUNTER_BITS = 40  # of `seq`: above them stands the life of the stock
@@ -340,7 +340,7 @@ FROM holds h WHERE h.show = $1 AND h.state <> 'confirmed'"""
 _ORDERS = f"""
 SELECT o.buyer, uuid_send(o.key), array_agg(f.slot), array_agg(i.qty)
 FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
-WHERE o.show = $1 AND o.state {STANDS} GROUP BY o.id"""
+WHERE o.show = $1 AND {sold("o")} GROUP BY o.id"""
 
 _DRAFTS = "SELECT slot FROM offers WHERE show = $1 AND phase = 'draft'"
 

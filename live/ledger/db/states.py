@@ -25,6 +25,13 @@ def literal(states: Iterable[StrEnum]) -> str:
 STANDS = f"NOT IN {literal(order.NOT_KEPT)}"
 """What is true of `state` of an order that stands."""
 
+
+def sold(orders: str) -> str:
+    """A condition on orders, by their alias: offers count its units as sold. So they do of an order
+    that stands, and of one that the shop cancelled, of which Redis was not told."""
+    return f"({orders}.state {STANDS} OR {orders}.shop_cancelled)"
+
+
 NOT_KEPT = literal(order.NOT_KEPT)
 ENDED = literal(order.ENDED)
 CANCELLABLE = literal(order.CANCELLABLE)

@@ -1,8 +1,8 @@
-"""The frame of every host's command on an order.
+"""The frame of every command on an order, of hosts and of buyers.
 
-Always: it is one transaction with its row of the audit log, is done once per key of that host, and
-moves the order among those that changed, whatever it changed of it.
-Called by: orders.py.
+Always: it is one transaction, a host's with its row of the audit log; it is done once per key of
+who gave it, and leaves the order with the fulfilment that follows, among those that changed last.
+Called by: orders.py, fulfilments.py.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,8 +10,10 @@ from uuid import UUID
 
 from live.base.errors import NotFound
 from live.domain.ids import OrderId, ShowId
+from live.ledger.db.idempotency import mark_done
 from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.hosting.order_reading import order_uuid
+from live.ledger.hosting.parcels import NOTE_FULFILMENT
 from live.ledger.hosting.show_command import Actor, DoneBefore, command_on
 
 Changed = dict[str, object] | None
@@ -20,9 +22,6 @@ OrderWork = Callable[[Connection, UUID], Awaitable[Changed]]
 """Changes an order, by its id, inside a transaction that has locked its show."""
 
 _SHOW = "SELECT show FROM orders WHERE id = $1"
-
-# Its shipments, returns and refunds are a part of an order: with them it has changed.
-TOUCH = "UPDATE orders SET updated_at = clock_timestamp() WHERE id = $1"
 
 
 async def run_on_order(
@@ -49,9 +48,23 @@ async def run_on_order(
             command.nothing_done = changed is None
             command.detail |= changed or {}
             if changed is not None:
-                await connection.execute(TOUCH, wanted)
+                await connection.execute(NOTE_FULFILMENT, wanted)
 
     try:
         await in_transaction(pool, run)
     except DoneBefore:
         pass  # a repeat, of which the answer was lost
+
+
+async def run_for_buyer(pool: Pool, order: OrderId, actor: Actor, work: OrderWork) -> None:
+    """Run what a buyer may do with their own order, which no log of hosts tells of.
+
+    Raises NotFound, and what `work` raises.
+    """
+    wanted = order_uuid(order)
+
+    async def run(connection: Connection) -> None:
+        if await mark_done(connection, actor.call) and await work(connection, wanted) is not None:
+            await connection.execute(NOTE_FULFILMENT, wanted)
+
+    await in_transaction(pool, run)

@@ -138,13 +138,14 @@ WITH old AS (
     FROM moved WHERE $9
 ), ordered AS (
     UPDATE orders o
-    SET state = CASE WHEN m.refunded_minor = 0 THEN 'paid'
+    SET state = CASE WHEN o.shop_cancelled THEN o.state
+                     WHEN m.refunded_minor = 0 THEN 'paid'
                      WHEN m.refunded_minor >= o.total_minor THEN 'refunded'
                      ELSE 'partially_refunded' END,
         refunded_minor = least(m.refunded_minor, o.total_minor)
     FROM moved m
     WHERE o.id = m.order_id AND (m.captured_minor > 0 OR m.state = 'captured')  -- 0: it was free
-      AND o.state NOT IN {ENDED}
+      AND (o.state NOT IN {ENDED} OR o.shop_cancelled)
     RETURNING o.id, o.show, o.buyer
 ), refund_told AS (
     INSERT INTO notices (show, buyer, kind, order_id)

@@ -17,7 +17,7 @@ import asyncpg
 from live.domain.order import RefundState
 from live.domain.payment import JobKind, MoneyJob, ProviderRefund, RefundNews, refund_key
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.db.states import MONEY_MOVED, STANDS
+from live.ledger.db.states import MONEY_MOVED, sold
 from live.ledger.money import payment_sql as sql
 
 AT_PROVIDER = "refunded at the provider"
@@ -282,11 +282,12 @@ WITH entered AS (
 ), ordered AS (
     UPDATE orders o
     SET refunded_minor = least($2, total_minor),
-        state = CASE WHEN $2 = 0 THEN 'paid' WHEN $2 < total_minor THEN 'partially_refunded'
+        state = CASE WHEN o.shop_cancelled THEN o.state
+                     WHEN $2 = 0 THEN 'paid' WHEN $2 < total_minor THEN 'partially_refunded'
                      ELSE 'refunded' END
     FROM payments p
     WHERE p.id = $1 AND o.id = p.order_id
-      AND o.state {STANDS}
+      AND {sold("o")}
     RETURNING o.id, o.show, o.buyer
 ), told AS (
     INSERT INTO notices (show, buyer, kind, order_id, body)

@@ -19,8 +19,6 @@ from live.domain.ids import OfferId
 from live.domain.order import RefundState, RefundView
 from live.ledger.db.pool import Connection
 
-_IS_ORDER = "SELECT EXISTS (SELECT FROM orders WHERE id = $1)"
-
 
 @dataclass(frozen=True, slots=True)
 class Returned:
@@ -50,7 +48,9 @@ async def ask(connection: Connection, order: UUID, wish: RefundWish, request: st
     None where this request asked before. Raises BadField, NotFound, and Conflict for more money or
     more units than are left, and for a request that asked for something else before.
     """
-    payment = await _lock(connection, order)
+    payment = await lock_order(connection, order)
+    if payment is None:
+        raise Conflict("nothing was paid for this order")
     # A statement of its own: its snapshot is younger than the lock.
     jobs = await connection.fetchrow(_JOBS, payment["id"], request)
     assert jobs is not None, "an aggregate without GROUP BY has one row"
@@ -69,7 +69,7 @@ async def ask(connection: Connection, order: UUID, wish: RefundWish, request: st
     if amount:
         await connection.execute(_ASK, payment["id"], amount, wish.reason, request)
     if wish.restock:
-        units = await _take_back(connection, order, wish, request, whole=amount == rest)
+        units = await take_back(connection, order, wish, request, whole=amount == rest)
         if not units and not amount:
             raise Conflict("no units are left to come back")
     return amount
@@ -84,25 +84,57 @@ def _is_same(wish: RefundWish, amount_minor: int, units: Mapping[OfferId, int]) 
 
 async def call_off(connection: Connection, order: UUID) -> None:
     """Nothing more is to go back of what failed. Raises NotFound, and Conflict where none did."""
-    payment = await _lock(connection, order)
+    payment = await lock_order(connection, order)
+    if payment is None:
+        raise Conflict("nothing was paid for this order")
     gone = await connection.fetch(_CALL_OFF, payment["id"])
     if not gone:
         raise Conflict("no refund of this order has failed")
 
 
-async def _lock(connection: Connection, order: UUID) -> asyncpg.Record:
+async def lock_order(connection: Connection, order: UUID) -> asyncpg.Record | None:
+    """Lock the payment of an order and the order itself, as everybody does who changes either.
+
+    What is read by a later statement is younger than the locks. None for an order without a
+    payment. Raises NotFound.
+    """
     payment = await connection.fetchrow(_PAYMENT, order)
-    if payment is None:
-        if await connection.fetchval(_IS_ORDER, order):
-            raise Conflict("nothing was paid for this order")
+    if await connection.fetchrow(_LOCK_ORDER, order) is None:
         raise NotFound(f"unknown order {order}")
     return payment
 
 
-async def _take_back(
+async def pay_back(
+    connection: Connection,
+    order: UUID,
+    amount_minor: int | None,
+    *,
+    at_most_minor: int,
+    why: str,
+    request: str,
+) -> int:
+    """Write the job of a refund that follows from goods; how much it is, which may be nothing.
+
+    `amount_minor` None: `at_most_minor`, or as much as is left of what was paid. Called where the
+    order is locked, once for each `request`. Unlike a host's refund it answers for no failed one:
+    that was for something else. Raises Conflict for more than is left.
+    """
+    rest: int = await connection.fetchval(_REST, order) or 0
+    amount = min(at_most_minor, rest) if amount_minor is None else amount_minor
+    if amount > rest:
+        raise Conflict(f"only {rest} minor units are left to refund")
+    if amount:
+        await connection.execute(_PAY_BACK, order, amount, why, request)
+    return amount
+
+
+async def take_back(
     connection: Connection, order: UUID, wish: RefundWish, request: str, *, whole: bool
 ) -> Mapping[OfferId, int]:
-    """Put the units that came back on the shelf; what the offer sold stays sold. Which they are."""
+    """Put the units that came back on the shelf; what the offer sold stays sold. Which they are.
+
+    Raises Conflict for more than are outside, BadField where nothing says which.
+    """
     outside = {row["offer"]: row["units"] for row in await connection.fetch(_NOT_RETURNED, order)}
     if wish.items:
         units = {item.offer: item.qty for item in wish.items}
@@ -148,6 +180,18 @@ _PAYMENT = """
 SELECT p.id, p.captured_minor, p.refunded_minor, o.state AS order_state
 FROM orders o JOIN payments p ON p.id = o.payment
 WHERE o.id = $1 FOR NO KEY UPDATE OF p"""
+
+_LOCK_ORDER = "SELECT id FROM orders WHERE id = $1 FOR NO KEY UPDATE"
+
+_REST = """
+SELECT p.captured_minor - p.refunded_minor - coalesce((
+           SELECT sum(j.amount_minor) FROM money_jobs j
+           WHERE j.payment = p.id AND j.kind = 'refund' AND j.state = 'due'), 0)::bigint
+FROM orders o JOIN payments p ON p.id = o.payment WHERE o.id = $1"""
+
+_PAY_BACK = """
+INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
+SELECT payment, 'refund', $2, $3, $4 FROM orders WHERE id = $1"""
 
 _JOBS = """
 SELECT coalesce(sum(amount_minor) FILTER (WHERE state = 'due'), 0)::bigint AS due,

@@ -26,7 +26,7 @@ from live.domain.stock import RebuiltEnd, RebuiltHold, RebuiltWaiting, ShowStock
 from live.ledger.db import metrics
 from live.ledger.db.leases import Lease, alone
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.db.states import NOT_KEPT, STANDS, UNDECIDED
+from live.ledger.db.states import NOT_KEPT, UNDECIDED, sold
 from live.ledger.hosting import rehearsal
 from live.ledger.ports import OutboxPort, StockPort
 from live.ledger.settle.settler import Settler
@@ -319,13 +319,14 @@ SELECT id, slot, sku, title, image_url, price_minor, currency, mode, phase, quan
        floor(extract(epoch FROM closes_at) * 1000)::bigint AS closes_ms
 FROM offers WHERE show = $1 AND phase <> 'draft' ORDER BY slot"""
 
-# 1. An order that stands is sold, whatever else is known about its hold.
+# 1. An order that stands is sold, whatever else is known about its hold; and so is one that the
+# shop cancelled: its units went to the product's shelf.
 _SOLD = f"""
 SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS slots,
        array_agg(i.qty ORDER BY f.slot) AS quantities, 0 AS expires_ms,
        0 AS held_until_ms
 FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
-WHERE o.show = $1 AND o.state {STANDS}
+WHERE o.show = $1 AND {sold("o")}
 GROUP BY o.id"""
 
 # 2. A payment under way keeps its units. In first_paid mode it has none before it is authorised
@@ -368,7 +369,7 @@ SELECT o.buyer, uuid_send(o.key) AS key, array_agg(f.slot ORDER BY f.slot) AS sl
        array_agg(i.qty ORDER BY f.slot) AS quantities, 'released' AS state, true AS cancelled,
        0 AS late_ms
 FROM orders o JOIN order_items i ON i.order_id = o.id JOIN offers f ON f.id = i.offer
-WHERE o.show = $1 AND o.state IN {NOT_KEPT}
+WHERE o.show = $1 AND o.state IN {NOT_KEPT} AND NOT o.shop_cancelled
 GROUP BY o.id ORDER BY o.seq DESC"""
 
 # 5. Holds that expired while they were paid: the units may be somebody else's by now, so the

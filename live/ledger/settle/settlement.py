@@ -31,6 +31,7 @@ SELLS = frozenset({MovementKind.CONFIRMED, MovementKind.SOLD, MovementKind.RETAK
 SETTLE_TIMEOUT_SECONDS = 10.0  # of one statement over ~1,000 orders; tens of ms on an idle machine
 
 SOLD_OUT = "the offer is sold out in the ledger"
+TAKEN_BACK_TWICE = "units of an order that the shop had cancelled were given back"
 SOLD_AGAIN = "this hold had an order already"
 
 _NAMELESS = UUID("6f6c6976-6500-4000-8000-000000000001")
@@ -379,15 +380,14 @@ _NOTICE = {"rejected": "order.rejected", "cancelled": "order.cancelled"}
 
 async def _cancel(connection: Connection, show: ShowId, cancelled: Sequence[Movement]) -> int:
     buyers, keys = [one.buyer for one in cancelled], [UUID(bytes=one.key) for one in cancelled]
+    seqs = [one.seq for one in cancelled]
     await connection.fetch(sql.LOCK_PAYMENTS, show, buyers, keys, timeout=SETTLE_TIMEOUT_SECONDS)
-    rows = await connection.fetch(
-        sql.CANCEL_ORDERS,
-        show,
-        buyers,
-        keys,
-        [one.seq for one in cancelled],
-        timeout=SETTLE_TIMEOUT_SECONDS,
-    )
+    arguments = (show, buyers, keys, seqs)
+    rows = await connection.fetch(sql.CANCEL_ORDERS, *arguments, timeout=SETTLE_TIMEOUT_SECONDS)
+    twice = await connection.fetch(sql.TAKEN_BACK, *arguments, timeout=SETTLE_TIMEOUT_SECONDS)
+    if twice:
+        # Their units are on the product's shelf: Redis must not sell them as well.
+        await connection.execute(sql.DOUBT, show, TAKEN_BACK_TWICE)
     return len(rows)
 
 

@@ -161,6 +161,12 @@ WITH gone AS (
 )
 SELECT id FROM gone"""
 
+# Orders that a shop cancelled without Redis, and whose units Redis takes back after all.
+TAKEN_BACK = """
+SELECT o.id FROM unnest($2::bytea[], $3::uuid[], $4::bigint[]) AS n(buyer, key, seq)
+JOIN orders o ON o.show = $1 AND o.buyer = n.buyer AND o.key = n.key
+WHERE o.shop_cancelled AND o.seq < n.seq"""
+
 # What was not sold goes back to the product. A draft has an entry here only where a rehearsal was
 # left before it was read; the draft keeps its units.
 CLOSE_OFFER = """

@@ -1,0 +1,184 @@
+"""Parcels: which units of an order leave the shop, and what becomes of them.
+
+Always: no unit leaves twice. What may leave of a line is what was bought of it, less what is
+outside, and less what came back for good: put on the shelf, or received and thrown away. Commands
+on one order follow each other, by its lock.
+Called by: orders.py, inside the transaction of a host's command.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from live.base.errors import BadField, Conflict, NotFound
+from live.domain.fulfilment import LineQty, ShipmentStatus
+from live.domain.order import ENDED, OrderState
+from live.ledger.db.pool import Connection
+from live.ledger.hosting.order_reading import LINES
+from live.ledger.money import refunds
+from live.ledger.money.invoices import UNPAID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewParcel:
+    """What the shop says of a parcel; without `items` all that may leave. `tracking_url`: https, or
+    "" for none."""
+
+    items: tuple[LineQty, ...]
+    carrier: str
+    tracking_number: str
+    tracking_url: str
+
+
+async def ship(connection: Connection, order: UUID, parcel: NewParcel) -> UUID:
+    """Write a parcel down; its id.
+
+    Raises NotFound, BadField for a line that is not there, Conflict for an order that is over or
+    of which the money is not here yet, and for more units than may leave.
+    """
+    await refunds.lock_order(connection, order)
+    row = await connection.fetchrow(_LOOK, order)
+    assert row is not None, "locked above"
+    state = OrderState(row["state"])
+    if state in ENDED:
+        raise Conflict(f"this order is {state}")
+    if state is OrderState.CONFIRMED and not row["unpaid"]:
+        raise Conflict("the money of this order is not here yet")
+    lines = await read_lines(connection, order)
+    left = {one["line"]: one["may_leave"] for one in lines}
+    items = check_items(parcel.items, left, "may leave")
+    shipment: UUID = await connection.fetchval(
+        _SHIP,
+        order,
+        parcel.carrier,
+        parcel.tracking_number,
+        parcel.tracking_url,
+        [item.line for item in items],
+        [item.qty for item in items],
+    )
+    return shipment
+
+
+def check_items(
+    items: Sequence[LineQty], left: dict[int, int], may: str, *, field: str = "items"
+) -> Sequence[LineQty]:
+    """These units of these lines, or all that are left.
+
+    Raises BadField for a line that is not there or is there twice, and Conflict for more units
+    than are left, and where none is.
+    """
+    if not items:
+        items = [LineQty(line=line, qty=qty) for line, qty in sorted(left.items()) if qty > 0]
+        if not items:
+            raise Conflict(f"no units {may}")
+    if len({item.line for item in items}) < len(items):
+        raise BadField(field, "a line may be named once")
+    for item in items:
+        if item.line not in left:
+            raise BadField(field, f"this order has no line {item.line}")
+        if item.qty > left[item.line]:
+            raise Conflict(
+                f"{field}: {item.qty} units of line {item.line}, {max(0, left[item.line])} {may}"
+            )
+    return items
+
+
+async def note_arrival(
+    connection: Connection, order: UUID, shipment: UUID, status: ShipmentStatus
+) -> bool:
+    """What became of a parcel; False where that was known.
+
+    Raises NotFound, and Conflict for a step that there is not, and where the buyer sends back what
+    is said to have come back by itself.
+    """
+    await refunds.lock_order(connection, order)
+    found = await connection.fetchval(_STATUS, order, shipment)
+    if found is None:
+        raise NotFound(f"unknown shipment {shipment}")
+    before = ShipmentStatus(found)
+    if before is status:
+        return False
+    if status not in _NEXT[before]:
+        raise Conflict(f"a parcel that is {before} does not become {status}")
+    await connection.execute(_NOTE, shipment, status)
+    if any(row["may_return"] < 0 for row in await read_lines(connection, order)):
+        raise Conflict("units of this parcel are on their way back as a return")
+    return True
+
+
+async def read_lines(connection: Connection, order: UUID) -> list[asyncpg.Record]:
+    """Of each line: `line`, `offer`, `qty`, `price_minor`, and how many units `may_leave`, are
+    `outside` and `may_return`."""
+    return list(await connection.fetch(UNITS, order))
+
+
+_NEXT = {
+    ShipmentStatus.SHIPPED: (ShipmentStatus.DELIVERED, ShipmentStatus.RETURNED_TO_SENDER),
+    ShipmentStatus.DELIVERED: (ShipmentStatus.RETURNED_TO_SENDER,),
+    ShipmentStatus.RETURNED_TO_SENDER: (),
+}
+
+_LOOK = f"SELECT o.state, {UNPAID} AS unpaid FROM orders o WHERE o.id = $1"
+
+_STATUS = "SELECT status FROM shipments WHERE order_id = $1 AND id = $2"
+
+_NOTE = "UPDATE shipments SET status = $2, updated_at = now() WHERE id = $1"
+
+_SHIP = """
+WITH made AS (
+    INSERT INTO shipments (order_id, carrier, tracking_number, tracking_url)
+    VALUES ($1, $2, $3, $4) RETURNING id
+), items AS (
+    INSERT INTO shipment_items (shipment, line, qty)
+    SELECT made.id, n.line, n.qty FROM made, unnest($5::integer[], $6::integer[]) AS n(line, qty)
+)
+SELECT id FROM made"""
+
+# Per line: units that left, of these back at the sender; asked back, of these received, of these
+# not put on the shelf; and those on the shelf, by whatever way.
+UNITS = f"""
+WITH counted AS (
+    SELECT l.line, l.offer, l.qty, l.price_minor, s.units AS left_shop, s.came_back,
+           r.units AS asked_back, r.received, r.thrown, m.units AS shelved
+    FROM ({LINES}) l
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(i.qty), 0) AS units,
+               coalesce(sum(i.qty) FILTER (WHERE s.status = 'returned_to_sender'), 0) AS came_back
+        FROM shipments s JOIN shipment_items i ON i.shipment = s.id
+        WHERE s.order_id = l.order_id AND i.line = l.line) s
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(i.qty), 0) AS units,
+               coalesce(sum(i.qty) FILTER (WHERE r.state = 'received'), 0) AS received,
+               coalesce(sum(i.qty) FILTER (WHERE r.state = 'received' AND NOT r.restocked), 0)
+                   AS thrown
+        FROM returns r JOIN return_items i ON i.return = r.id
+        WHERE r.order_id = l.order_id AND r.state <> 'refused' AND i.line = l.line) r
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(m.qty), 0) AS units FROM stock_movements m
+        WHERE m.order_id = l.order_id AND m.offer = l.offer AND m.kind = 'returned') m
+    WHERE l.order_id = $1
+)
+SELECT line, offer, qty, price_minor, left_shop::integer, came_back::integer,
+       (left_shop - came_back - received)::integer AS outside,
+       (left_shop - came_back - asked_back)::integer AS may_return,
+       greatest(0, qty - shelved - thrown - (left_shop - came_back - received))::integer
+           AS may_leave
+FROM counted ORDER BY line"""
+
+# How far the order has come, after whatever was done to it, and the time of that.
+NOTE_FULFILMENT = f"""
+WITH units AS (
+    SELECT sum(left_shop) AS left_shop, sum(outside) AS outside, sum(may_leave) AS may_leave,
+           sum(greatest(0, may_leave - came_back)) AS never_sent
+    FROM ({UNITS}) u
+)
+UPDATE orders o SET updated_at = clock_timestamp(), fulfilment = CASE
+    WHEN coalesce(u.left_shop, 0) = 0 THEN 'unfulfilled'
+    WHEN u.outside = 0 AND u.never_sent = 0 THEN 'returned'
+    WHEN u.may_leave > 0 THEN 'partial'
+    WHEN EXISTS (SELECT FROM shipments s WHERE s.order_id = o.id AND s.status = 'shipped')
+        THEN 'shipped'
+    ELSE 'delivered' END
+FROM units u WHERE o.id = $1"""
