@@ -20,6 +20,9 @@ from live.ledger.audit import (
     findings as audit_findings,
 )
 from live.ledger.audit import (
+    goods_sql as audit_goods_sql,
+)
+from live.ledger.audit import (
     money_sql as audit_money_sql,
 )
 from live.ledger.audit import (
@@ -239,6 +242,7 @@ def test_every_code_has_its_sentence() -> None:
     checks = (
         *audit_sql.SHOW_CHECKS,
         *audit_money_sql.MONEY_CHECKS,
+        *audit_goods_sql.GOODS_CHECKS,
         *audit_shop_sql.SHOP_CHECKS,
         *audit_shop_sql.ORPHANS,
         audit_shop_sql.SHELVES,

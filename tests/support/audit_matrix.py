@@ -26,8 +26,6 @@ WHEN = "tells people when; nothing is decided by it"
 MEMORY = "remembers calls and deliveries for a bounded time; a repeat ends in the rows checked here"
 OWN = "the tools' own memory: `--full` believes none of it, `migrate` checks its own"
 
-SHOP = "what the shop says of its parcels; no stock and no money moves by it"
-
 _PAID = "state = 'paid'"
 _HELD = "state = 'held'"
 _BY_CARD = f"state = 'captured' AND amount_minor = {2 * PRICE}"
@@ -182,17 +180,54 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "reason": FREE_TEXT,
         "paid_reference": FREE_TEXT,
         "position": "where a reader of the list goes on; each order is read by its id as well",
-        "fulfilment": SHOP,
+        "fulfilment": Seen("order_fulfilment", to="'partial'", where=_PAID),
         "reference": FREE_TEXT,
         "shop_cancelled": Seen("order_units", to="true", where="state = 'cancelled'"),
         "updated_at": WHEN,
         "changed": "as `position`: where a reader of changes goes on",
     },
-    "shipments": SHOP,
-    "shipment_items": SHOP,
-    "returns": SHOP,
-    "return_items": SHOP,
-    "withdrawals": SHOP,
+    "shipments": {
+        "*": Seen("order_fulfilment"),
+        "id": Seen("shipment_units"),
+        "order_id": Seen("shipment_units"),
+        "carrier": FREE_TEXT,
+        "tracking_number": FREE_TEXT,
+        "tracking_url": FREE_TEXT,
+        "status": Seen("order_fulfilment", to="'shipped'"),
+        "created_at": WHEN,
+        "updated_at": "of a delivery: until when a buyer may withdraw, days sooner or later",
+    },
+    "shipment_items": {
+        "*": Seen("shipment_units"),
+        "shipment": Seen("shipment_units"),
+        "line": Seen("shipment_units"),
+        "qty": Seen("shipment_units"),
+    },
+    "returns": {
+        "*": Seen("order_withdrawn"),
+        "id": Seen("return_units"),
+        "order_id": Seen("order_withdrawn"),
+        "reason": FREE_TEXT,
+        "state": Seen("return_decided", to="'approved'"),
+        "refund_minor": Seen("return_decided"),
+        "restocked": Seen("return_decided"),
+        "created_at": WHEN,
+        "updated_at": WHEN,
+    },
+    "return_items": {
+        "*": Seen("return_units"),
+        "return": Seen("return_units"),
+        "line": Seen("return_units"),
+        "qty": Seen("order_fulfilment"),
+    },
+    "withdrawals": {
+        "*": "what a buyer declared: the order is cancelled, or its goods are on their way, and "
+        "`order_withdrawn` holds those against it",
+        "order_id": "of another order: `order_withdrawn` says that it is not cancelled",
+        "statement": FREE_TEXT,
+        "return": Seen("order_withdrawn", to="NULL"),
+        "created_at": WHEN,
+    },
     "order_items": {
         "*": Seen("order_units"),
         "order_id": Seen("order_units"),

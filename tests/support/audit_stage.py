@@ -3,6 +3,7 @@ corruptions is played on."""
 
 from dataclasses import dataclass, replace
 
+from live.domain.fulfilment import LineQty, ReturnState, ShipmentStatus
 from live.domain.hold import Line
 from live.domain.ids import OfferId, ShowId
 from live.domain.offer import Mode
@@ -12,8 +13,11 @@ from live.hosting.projector import Projector
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.catalogue import Catalogue
+from live.ledger.hosting.fulfilments import FulfilmentRows
+from live.ledger.hosting.goods_back import ReturnDecision
 from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.orders import OrderRows
+from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.shows import ShowPatch, ShowRows
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.settler import Settler
@@ -123,6 +127,7 @@ async def _sell(sale: Sale) -> None:
         money.order, wish(restock=True), request_key="k", actor=HOST
     )
     await sale.capture_all()
+    await _send_and_take_back(sale)
     await sale.hold(gone)
     await sale.hold(holding)
     await sale.engine.release(sale.show, gone.id, gone.key)
@@ -141,3 +146,23 @@ async def _sell(sale: Sale) -> None:
     declined = await pay(sale.rows, sale.show, new_buyer())
     await sale.rows.record(declined.id, PaymentState.VOIDED)
     await sale.pool.execute("UPDATE payments SET updated_at = now() - interval '10 seconds'")
+
+
+async def _send_and_take_back(sale: Sale) -> None:
+    """The paid order arrived, and one of its two units came back, without money, by withdrawal."""
+    order = await sale.pool.fetchval("SELECT id::text FROM orders WHERE state = 'paid'")
+    rows = FulfilmentRows(sale.pool)
+    parcel = NewParcel(items=(), carrier="DHL", tracking_number="1", tracking_url="")
+    await rows.ship(order, parcel, actor=HOST)
+    shipment = await sale.pool.fetchval("SELECT id::text FROM shipments")
+    await rows.note_arrival(order, shipment, ShipmentStatus.DELIVERED, actor=HOST)
+    items = (LineQty(line=1, qty=1),)
+    await rows.ask_return(order, items, "too small", actor=HOST, own=False)
+    wanted = await sale.pool.fetchval("SELECT id::text FROM returns")
+    received = ReturnDecision(state=ReturnState.RECEIVED, refund_minor=0)
+    await rows.decide_return(order, wanted, received, actor=HOST)
+    await sale.pool.execute(
+        "INSERT INTO withdrawals (order_id, statement, return) VALUES ($1, 'all', $2)",
+        order,
+        wanted,
+    )

@@ -108,6 +108,21 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     "order_movement": ("person", _BACKUP),
     "order_total": ("person", _BACKUP),
     "order_unpaid": ("person", _BACKUP),
+    "order_fulfilment": ("repair", "--repair sets it to what its parcels and returns say"),
+    "order_withdrawn": (
+        "person",
+        "cancel the order, or take its goods back and pay: the buyer has a right to it by law",
+    ),
+    "shipment_units": (
+        "person",
+        "look in the warehouse what was sent; of a cancelled order, ask for the goods or the money",
+    ),
+    "return_units": ("person", _BACKUP),
+    "return_decided": (
+        "person",
+        "compare it with the order's refunds and with the shelf; pay what is owed by a refund, put "
+        "units there by a stock adjustment",
+    ),
     "order_uncaptured": (
         "repair",
         "--repair asks for its capture again; where its job says otherwise, a person compares it "

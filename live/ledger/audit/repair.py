@@ -14,6 +14,7 @@ Called by: `live audit --repair`, beside a running service or alone. Safe to rep
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
+from uuid import UUID
 
 import structlog
 
@@ -26,9 +27,11 @@ from live.domain.payment_states import MAY_HOLD_MONEY
 from live.domain.show import ShowState
 from live.ledger.audit import repair_sql as sql
 from live.ledger.audit.books import charge_pages, our_id
+from live.ledger.audit.goods_sql import FULFILMENT
 from live.ledger.audit.run import EVERYTHING, Extent, work_of
 from live.ledger.audit.show import Prover, told_differs
 from live.ledger.db.pool import Pool
+from live.ledger.hosting.parcels import NOTE_FULFILMENT
 from live.ledger.hosting.show_command import read_show
 from live.ledger.money.late_money import void_given_up
 from live.ledger.ports import AuditedStockPort, OutboxPort, ProviderAuditPort, StatesPort, StockPort
@@ -42,6 +45,7 @@ STATEMENT_TIMEOUT_SECONDS = 60.0  # of one look over a whole ledger
 # Payments without an order whose money goes back unasked. A crash or a bug leaves a handful; more
 # mean that orders were lost (half a restore, rows deleted), and then money is not what to move.
 GIVE_BACK_MAX = 20
+FULFILMENTS_MAX = 1_000  # orders of a show that one run tells anew
 
 log = structlog.get_logger()
 
@@ -91,6 +95,8 @@ async def repair(
         await parts.try_again(ShowId(row["show"]))
     for query in sql.COUNTERS:
         await parts.run(query, named)
+    for show in named:
+        await parts.note_fulfilment(show)
     await parts.mend_money(work, providers)
     for show in shows:
         await parts.compare(show)  # after the worker: a refused capture gives units back
@@ -145,6 +151,15 @@ class _Parts:
                 await self.stock.apply_offer(terms)
         except Busy as error:
             self.note(f"show {show}: left alone, {error}")
+
+    async def note_fulfilment(self, show: ShowId) -> None:
+        """Orders are as far as their parcels and returns say; the rest of many by the next run."""
+        rows = await self.pool.fetch(
+            FULFILMENT.query, show, FULFILMENTS_MAX, timeout=STATEMENT_TIMEOUT_SECONDS
+        )
+        for row in rows:
+            await self.pool.execute(NOTE_FULFILMENT, UUID(row["name"].removeprefix("order ")))
+            self.note(f"{row['name']}: told anew as its parcels say")
 
     async def try_again(self, show: ShowId) -> None:
         """What was put aside is settled, if it can be by now; else a person is told, once."""

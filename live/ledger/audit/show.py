@@ -20,6 +20,7 @@ from live.domain.show import ShowState, ShowStatus
 from live.domain.stock import ShowFigures
 from live.ledger.audit import sql
 from live.ledger.audit.findings import Finding, finding
+from live.ledger.audit.goods_sql import GOODS_CHECKS
 from live.ledger.audit.marks import Proof
 from live.ledger.audit.money_sql import IN_FLIGHT, MONEY_CHECKS, TOTALS
 from live.ledger.audit.stock import compare_stock, read_journal
@@ -308,7 +309,7 @@ async def _read_rows(
 ) -> _Rows:
     found = [
         finding(row.get("code", check.code), check.promise, row["name"], row["text"])
-        for check in (*sql.SHOW_CHECKS, *MONEY_CHECKS)
+        for check in (*sql.SHOW_CHECKS, *MONEY_CHECKS, *GOODS_CHECKS)
         for row in await connection.fetch(
             check.query, show, NAMED_MAX, timeout=READ_TIMEOUT_SECONDS
         )
