@@ -32,6 +32,8 @@ STRIPE_API_BASE = "https://api.stripe.com"
 PROVIDERS = ("stripe", "external", "http", "sandbox", "invoice")  # that LIVE_PROVIDERS may name
 PROVIDER_SECRETS_MAX = 2  # the one that signs, and the one before it or after it
 
+WITHDRAWAL_DAYS = 14  # Directive 2011/83/EU, article 9 (1); a shop may give more, never less
+
 Network = IPv4Network | IPv6Network
 
 
@@ -91,6 +93,7 @@ class Settings:
     checkout_url: str | None = None  # None: no provider `external`; {hold} and {show} in it
     provider_url: str | None = None  # None: no provider `http`
     provider_secrets: tuple[str, ...] = field(default=(), repr=False)  # each `whsec_` and base64
+    withdrawal_days: int = WITHDRAWAL_DAYS  # after delivery, in which a buyer may withdraw
     providers: tuple[str, ...] = ()  # ways to pay, as named; empty: see `ways_to_pay`
     unknown: tuple[tuple[str, str], ...] = ()  # LIVE_* that nobody reads, the nearest that one does
 
@@ -212,6 +215,9 @@ class _Reader:
             "checkout_url": self.checkout_url(),
             "provider_url": self.provider_url(),
             "provider_secrets": self.provider_secrets(),
+            "withdrawal_days": self.number(
+                "LIVE_WITHDRAWAL_DAYS", WITHDRAWAL_DAYS, low=WITHDRAWAL_DAYS, high=365
+            ),
             "providers": self.providers(),
         }
         return values

@@ -88,7 +88,8 @@ class OrderFields:
 
     `sub`: the buyer. `refunded_minor` counts what has gone back; `refunds` are all that were asked
     for, the oldest first, and so are `shipments` and `returns`. `reference`: the shop's own number
-    of the order. `withdrawn_at`: when the buyer withdrew from the contract. Times are Unix ms.
+    of the order. `withdrawn_at`: when the buyer withdrew from the contract, and what they were
+    answered then, word for word. Times are Unix ms.
     """
 
     order: OrderId
@@ -107,6 +108,7 @@ class OrderFields:
     returns: tuple[ReturnView, ...] = ()
     reference: str | None = None
     withdrawn_at: int | None = None
+    withdrawal_statement: str | None = None
     created_at: int
     updated_at: int
 
@@ -117,6 +119,20 @@ class OrderView(OrderFields):
 
     `OrderWithContact` is no such order, so a contact cannot get onto a channel.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """What a withdrawal from the contract means; done where the order says `withdrawn_at`.
+
+    `statement`: in plain words, kept for good once it was done. Minor units: what goes back at
+    once, and what goes back when the goods are received; 0 in the answer to a repeat.
+    """
+
+    order: OrderView
+    statement: str
+    refund_now_minor: int
+    refund_later_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

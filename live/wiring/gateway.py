@@ -58,6 +58,7 @@ from live.ledger.hosting.desk_rows import DeskRows
 from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.money.shop_word import ShopWord
+from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.settle.waitlist import WaitlistRows
 from live.pages import pages
 from live.payments.inbox import WebhookInbox
@@ -171,6 +172,7 @@ def _sale(settings: Settings, base: Base) -> _Sale:
         checkout=checkout,
         waitlist=Waitlist(base.engines.stock, WaitlistRows(base.engines.pool), book, desk),
         orders=base.rows.orders,
+        withdrawals=WithdrawalRows(base.engines.pool, days=settings.withdrawal_days),
         shows=join,
         reactions=reactions,
     )

@@ -24,6 +24,7 @@ from live.domain.offer import Mode
 from live.domain.order import OrderView
 from live.hosting.views import view_show
 from live.ledger.db.pool import DATABASE_ERRORS, Pool
+from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.settle.waitlist import WaitlistRows
 from tests.support.answers import Json
 from tests.support.ledger_kit import PRICE
@@ -115,6 +116,7 @@ def make_client(sale: Sale, *, guests: Guests = Guests.WATCH) -> Client:
         checkout=sale.checkout,
         waitlist=Waitlist(sale.stock, WaitlistRows(sale.pool), sale.book, desk),
         orders=sale.orders,
+        withdrawals=WithdrawalRows(sale.pool, days=14),
         shows=shows,
         reactions=shows,
     )

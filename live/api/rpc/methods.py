@@ -26,7 +26,7 @@ from live.connection.addresses import range_of
 from live.connection.ports import RpcCall, RpcHandler
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
-from live.domain.order import OrderView
+from live.domain.order import OrderView, Withdrawal
 
 REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thumb, not a script
 # Of one range of addresses and worker, whoever pays from there. A crowd behind one carrier's NAT
@@ -41,6 +41,12 @@ class Orders(Protocol):
     async def of_hold(self, show: ShowId, buyer: BuyerId, hold: HoldKey) -> OrderView | None: ...
 
     async def of_buyer(self, order: OrderId, sub: str) -> OrderView | None: ...
+
+
+class Withdrawals(Protocol):
+    """A buyer's withdrawal from one of their orders. Raises NotFound, Conflict, Busy."""
+
+    async def withdraw(self, order: OrderId, sub: str, *, confirm: bool) -> Withdrawal: ...
 
 
 class Shows(Protocol):
@@ -63,6 +69,7 @@ class SaleRpc:
         checkout: Checkout,
         waitlist: Waitlist,
         orders: Orders,
+        withdrawals: Withdrawals,
         shows: Shows,
         reactions: Reactions,
     ) -> None:
@@ -70,6 +77,7 @@ class SaleRpc:
         self._checkout = checkout
         self._waitlist = waitlist
         self._orders = orders
+        self._withdrawals = withdrawals
         self._shows = shows
         self._reactions = reactions
         self._taps = AddressLimit(burst=REACTIONS_BURST, per_second=REACTIONS_PER_SECOND)
@@ -83,6 +91,7 @@ class SaleRpc:
             "hold.release": _task(requests.HoldName, self.release),
             "hold.checkout": _task(requests.CheckoutRequest, self.pay),
             "order.get": _task(requests.OrderName, self.order),
+            "order.withdraw": _task(requests.WithdrawOrder, self.withdraw),
             "waitlist.join": _task(requests.JoinWaitlist, self.join),
             "waitlist.leave": _task(requests.OfferName, self.leave),
             "react": _task(requests.React, self.react),
@@ -140,6 +149,11 @@ class SaleRpc:
         if order is None:
             raise NotFound("unknown order")
         return order
+
+    async def withdraw(self, call: RpcCall, request: requests.WithdrawOrder) -> object:
+        require_buyer(call.caller)
+        order = OrderId(request.order.lower())
+        return await self._withdrawals.withdraw(order, call.caller.sub, confirm=request.confirm)
 
     async def join(self, call: RpcCall, request: requests.JoinWaitlist) -> object:
         wanted = Wanted(request.offer, request.qty)

@@ -14,7 +14,7 @@ from live.api.schema.fields import Empty, Nothing
 from live.buying.purchase import CheckoutAnswer
 from live.buying.waitlist import WaitlistAnswer
 from live.domain.hold import HoldItem
-from live.domain.order import OrderView
+from live.domain.order import OrderView, Withdrawal
 from live.domain.outcomes import Outcome
 
 
@@ -54,6 +54,7 @@ METHODS: Mapping[str, tuple[type, type]] = {
     "hold.release": (requests.HoldName, OutcomeAnswer),
     "hold.checkout": (requests.CheckoutRequest, CheckoutAnswer),
     "order.get": (requests.OrderName, OrderView),
+    "order.withdraw": (requests.WithdrawOrder, Withdrawal),
     "waitlist.join": (requests.JoinWaitlist, WaitlistAnswer),
     "waitlist.leave": (requests.OfferName, Nothing),
     "react": (requests.React, Nothing),

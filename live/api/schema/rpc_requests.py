@@ -112,6 +112,13 @@ class OrderName(Body, frozen=True, kw_only=True):
             raise BadField("hold", "not together with order")
 
 
+class WithdrawOrder(Body, frozen=True, kw_only=True):
+    """`confirm` false: only say what it means."""
+
+    order: Uuid
+    confirm: bool
+
+
 class JoinWaitlist(Body, frozen=True, kw_only=True):
     offer: Id
     qty: Qty

@@ -66,6 +66,7 @@ def order_of(row: asyncpg.Record) -> OrderRow:
         returns=_returns(row["returns"]),
         reference=row["reference"],
         withdrawn_at=row["withdrawn_ms"],
+        withdrawal_statement=row["withdrawal_statement"],
         created_at=row["created_ms"],
         updated_at=row["updated_ms"],
     )
@@ -136,6 +137,7 @@ SELECT o.id, o.key, o.show, o.buyer, o.sub, o.state, o.fulfilment, o.total_minor
        coalesce(o.updated_at, o.created_at) AS changed_at,
        (SELECT {_MS.format("w.created_at")} FROM withdrawals w WHERE w.order_id = o.id)
            AS withdrawn_ms,
+       (SELECT w.statement FROM withdrawals w WHERE w.order_id = o.id) AS withdrawal_statement,
        (SELECT coalesce(json_agg(json_build_object(
                    'line', l.line, 'offer', l.offer, 'sku', l.sku, 'title', l.title, 'qty', l.qty,
                    'price_minor', l.price_minor) ORDER BY l.line), '[]')::text

@@ -1,0 +1,198 @@
+"""A buyer's withdrawal from the contract, in the two steps that EU law wants: what will happen is
+said first, and done when the buyer confirms it.
+
+Always: what was answered is kept word for word with its time, and never changed; a repeat of the
+second step answers the same. Before anything left, the order is cancelled and paid back; what left
+comes back as an approved return, and its money goes when it is received.
+Called by: the RPC methods.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from live.base.errors import Conflict, NotFound
+from live.domain.fulfilment import ReturnState
+from live.domain.ids import OfferId, OrderId
+from live.domain.money import amount_text
+from live.domain.order import ENDED, OrderState, Withdrawal
+from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.hosting.goods_back import ask_back
+from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid
+from live.ledger.hosting.parcels import NOTE_FULFILMENT, read_lines
+from live.ledger.money import cancels, refunds
+from live.ledger.money.refunds import RefundWish, Returned
+
+SEND_BACK_DAYS = PAY_BACK_DAYS = 14
+"""Directive 2011/83/EU, articles 14 (1) and 13 (1): the goods, and then the money."""
+
+REASON = "the buyer withdrew"
+REQUEST = "withdrawal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What a withdrawal means at this moment. `now_minor` goes back at once, `later_minor` for what
+    the buyer sends back; `set_aside`: no money was taken yet."""
+
+    lines: Sequence[asyncpg.Record]
+    now_minor: int
+    later_minor: int
+    set_aside: bool
+
+    @property
+    def sent(self) -> int:
+        return sum(row["may_return"] for row in self.lines)
+
+    @property
+    def unsent(self) -> Sequence[asyncpg.Record]:
+        return [row for row in self.lines if row["may_leave"]]
+
+
+class WithdrawalRows:
+    """`days`: how long after the last parcel arrived a buyer may withdraw."""
+
+    def __init__(self, pool: Pool, *, days: int) -> None:
+        self._pool = pool
+        self._days = days
+
+    async def withdraw(self, order: OrderId, sub: str, *, confirm: bool) -> Withdrawal:
+        """Say what a withdrawal from this order means and, with `confirm`, do it.
+
+        Raises NotFound for another's order, and Conflict where it is over or too late.
+        """
+        wanted = order_uuid(order)
+
+        async def work(connection: Connection) -> Withdrawal:
+            if await connection.fetchval(_OWNER, wanted) != sub:
+                raise NotFound("unknown order")
+            await refunds.lock_order(connection, wanted)
+            done = await connection.fetchrow(_DONE, wanted)
+            if done is not None:
+                return await _answer(connection, wanted, done["statement"], None)
+            plan = await self._plan(connection, wanted)
+            row = await connection.fetchrow(_ORDER, wanted)
+            assert row is not None, "locked above"
+            statement = _statement(plan, row)
+            if confirm:
+                await _carry_out(connection, wanted, plan, statement)
+            return await _answer(connection, wanted, statement, plan)
+
+        return await in_transaction(self._pool, work)
+
+    async def _plan(self, connection: Connection, order: UUID) -> _Plan:
+        """Raises Conflict where there is nothing to withdraw from any more."""
+        row = await connection.fetchrow(_ORDER, order)
+        assert row is not None, "locked before"
+        lines = await read_lines(connection, order)
+        state = OrderState(row["state"])
+        sent = sum(one["may_return"] for one in lines)
+        if state in ENDED and not (state is OrderState.REFUNDED and sent):
+            raise Conflict(f"this order is {state}")
+        self._refuse_late(row["delivered_at"], row["now"])
+        unsent = sum(one["may_leave"] * one["price_minor"] for one in lines)
+        if not sent and not any(one["may_leave"] for one in lines):
+            raise Conflict("all of this order is back, or on its way")
+        now = min(unsent, row["rest"]) if _has_left(lines) else row["rest"]
+        worth = sum(one["may_return"] * one["price_minor"] for one in lines)
+        return _Plan(
+            lines=lines,
+            now_minor=now,
+            later_minor=min(worth, row["rest"] - now),
+            set_aside=row["captured_minor"] == 0,
+        )
+
+    def _refuse_late(self, delivered_at: datetime | None, now: datetime) -> None:
+        if delivered_at is None:
+            return  # the time begins when all of it has arrived
+        ends_at = delivered_at + timedelta(days=self._days)
+        if now > ends_at:
+            raise Conflict(
+                f"the time to withdraw ended on {ends_at:%Y-%m-%d}, {self._days} days after the"
+                " delivery"
+            )
+
+
+def _has_left(lines: Sequence[asyncpg.Record]) -> bool:
+    """Whether a parcel left that did not come back by itself: then nothing can be cancelled."""
+    return any(row["left_shop"] > row["came_back"] for row in lines)
+
+
+def _statement(plan: _Plan, row: asyncpg.Record) -> str:
+    """What happens, for people and for good; the figures are in the answer as well."""
+    said = [f"You withdraw from order {row['id']} of {row['created_at']:%Y-%m-%d}."]
+    if plan.unsent:
+        what = "What has not been sent is" if plan.sent else "It is"
+        said.append(f"{what} cancelled.")
+    if plan.now_minor:
+        paid = amount_text(plan.now_minor, row["currency"])
+        said.append(f"{paid} is paid back at once, by the way you paid.")
+    elif plan.set_aside:
+        said.append("No money was taken, and none will be.")
+    if plan.sent:
+        units = "1 unit" if plan.sent == 1 else f"{plan.sent} units"
+        said.append(f"Please send {units} back within {SEND_BACK_DAYS} days.")
+    if plan.later_minor:
+        paid = amount_text(plan.later_minor, row["currency"])
+        said.append(f"{paid} is paid back within {PAY_BACK_DAYS} days of when they are received.")
+    return " ".join(said)
+
+
+async def _carry_out(connection: Connection, order: UUID, plan: _Plan, statement: str) -> None:
+    back: UUID | None = None
+    if not _has_left(plan.lines):
+        await cancels.cancel(connection, order, reason=REASON, restock=True)
+    else:
+        await _call_unsent_off(connection, order, plan)
+    if plan.sent:
+        back = await ask_back(connection, order, (), REASON, state=ReturnState.APPROVED)
+    await connection.execute(_WITHDRAW, order, statement, back)
+    await connection.execute(NOTE_FULFILMENT, order)
+
+
+async def _call_unsent_off(connection: Connection, order: UUID, plan: _Plan) -> None:
+    """The units that have not left yet go to the shelf, and their price to the buyer."""
+    units = tuple(Returned(OfferId(row["offer"]), row["may_leave"]) for row in plan.unsent)
+    if not units:
+        return
+    await refunds.pay_back(
+        connection, order, plan.now_minor, at_most_minor=0, why=REASON, request=REQUEST
+    )
+    wish = RefundWish(amount_minor=plan.now_minor, reason=REASON, restock=True, items=units)
+    await refunds.take_back(connection, order, wish, REQUEST, whole=False)
+
+
+async def _answer(
+    connection: Connection, order: UUID, statement: str, plan: _Plan | None
+) -> Withdrawal:
+    row = await connection.fetchrow(f"{ORDER} WHERE o.id = $1", order)
+    assert row is not None, "locked before"
+    return Withdrawal(
+        order=order_of(row).view,
+        statement=statement,
+        refund_now_minor=0 if plan is None else plan.now_minor,
+        refund_later_minor=0 if plan is None else plan.later_minor,
+    )
+
+
+_OWNER = "SELECT sub FROM orders WHERE id = $1"
+
+_DONE = "SELECT statement FROM withdrawals WHERE order_id = $1"
+
+# When all that was bought has arrived, and what is left of the money.
+_ORDER = """
+SELECT o.id, o.state, o.currency, o.created_at, now() AS now,
+       coalesce(p.captured_minor, 0) AS captured_minor,
+       coalesce(p.captured_minor - p.refunded_minor - (
+           SELECT coalesce(sum(j.amount_minor), 0) FROM money_jobs j
+           WHERE j.payment = p.id AND j.kind = 'refund' AND j.state = 'due'), 0)::bigint AS rest,
+       CASE WHEN o.fulfilment = 'delivered' THEN (
+           SELECT max(s.updated_at) FROM shipments s
+           WHERE s.order_id = o.id AND s.status = 'delivered') END AS delivered_at
+FROM orders o LEFT JOIN payments p ON p.id = o.payment WHERE o.id = $1"""
+
+_WITHDRAW = """
+INSERT INTO withdrawals (order_id, statement, "return") VALUES ($1, $2, $3)"""
