@@ -17,6 +17,9 @@ import orjson
 from live.base.errors import EngineError, LiveError
 from live.base.settings import Settings
 from live.domain.caller import Role
+from live.domain.fulfilment import Fulfilment
+from live.domain.ids import ShowId
+from live.domain.order import OrderState
 from live.run.process import follow_parent
 
 P = ParamSpec("P")
@@ -162,6 +165,36 @@ def import_(settings: Settings, file: Path, kind: str | None, currency: str) -> 
 
     count = command.import_feed(settings, file, kind=kind or "google", currency=currency)
     click.echo(f"{count} products imported from {file}")
+
+
+@main.command()
+@click.option("--csv", is_flag=True, required=True, help="The form, of which there is one so far.")
+@click.option("--show", metavar="ID", help="Of one show.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in OrderState]), help="In this state."
+)
+@click.option(
+    "--fulfilment",
+    type=click.Choice([one.value for one in Fulfilment]),
+    help="That have come so far.",
+)
+@with_settings
+def orders(
+    settings: Settings, csv: bool, show: str | None, state: str | None, fulfilment: str | None
+) -> None:
+    """Write lines of orders for a warehouse to standard output, the contact among them."""
+    from live.ledger.hosting.order_pages import OrderQuery
+    from live.run.commands import orders as command
+
+    assert csv, "click asks for it"
+    query = OrderQuery(
+        show=None if show is None else ShowId(show),
+        state=None if state is None else OrderState(state),
+        fulfilment=None if fulfilment is None else Fulfilment(fulfilment),
+    )
+    # Not as the terminal has it: a file of other bytes than UTF-8 is no use to anybody.
+    with open(1, "w", encoding="utf-8", newline="", closefd=False) as out:
+        command.write_orders(settings, query, out)
 
 
 @main.command()

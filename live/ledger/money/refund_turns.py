@@ -262,6 +262,10 @@ WITH changed AS (
 ), entries AS (
     INSERT INTO payment_entries (payment, kind, detail)
     SELECT payment, 'declined', 'refund refused: ' || why FROM refused
+), touched AS (
+    -- Its refunds are a part of an order: who copies orders hears of them.
+    UPDATE orders o SET updated_at = clock_timestamp()
+    FROM payments p WHERE p.id IN (SELECT payment FROM changed) AND o.id = p.order_id
 )
 SELECT id FROM changed"""
 
