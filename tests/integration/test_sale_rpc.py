@@ -218,6 +218,7 @@ async def test_nameless_viewer_may_not_buy(client: Client) -> None:
         "hold.release": {"hold": uuid()},
         "hold.checkout": {"hold": uuid(), "provider": "invoice", "key": uuid()},
         "order.get": {"hold": uuid()},
+        "order.withdraw": {"order": uuid(), "confirm": False},
         "waitlist.join": {"offer": offer, "qty": 1, "key": uuid()},
         "waitlist.leave": {"offer": offer},
     }
@@ -292,6 +293,30 @@ async def test_checkout_and_order_get_agree(client: Client) -> None:
     contact = await client.sale.pool.fetchval("SELECT contact->>'name' FROM payments")
     assert contact == "Ada"
     assert "Ada" not in json.dumps([event for _, _, event in client.sale.told.events])
+
+
+async def test_buyer_withdraws_in_two_steps(client: Client) -> None:
+    """First it is said, then done; never for another's order, and never by half a request."""
+    ada, key = viewer(), uuid()
+    offer = client.sale.offers[0]
+    await client.call(ada, "offer.hold", {"offer": offer, "qty": 1, "key": key})
+    pay = {"hold": key, "provider": "sandbox", "token": "tok_approve", "key": uuid()}
+    order = (await client.call(ada, "hold.checkout", pay))["order"]["order"]
+
+    said = await client.call(ada, "order.withdraw", {"order": order, "confirm": False})
+    assert (said["order"]["withdrawn_at"], said["order"]["state"]) == (None, "confirmed")
+    with pytest.raises(NotFound):
+        await client.call(viewer(), "order.withdraw", {"order": order, "confirm": True})
+    for half, field in (({"order": order}, "confirm"), ({"confirm": True}, "order")):
+        with pytest.raises(BadField, match=rf"^{field}: "):
+            await client.call(ada, "order.withdraw", half)
+    with pytest.raises(BadField, match=r"^confirm: "):
+        await client.call(ada, "order.withdraw", {"order": order, "confirm": 1})
+
+    done = await client.call(ada, "order.withdraw", {"order": order, "confirm": True})
+    assert done["statement"] == said["statement"] == done["order"]["withdrawal_statement"]
+    assert (done["order"]["state"], done["order"]["withdrawn_at"] is None) == ("cancelled", False)
+    assert await client.call(ada, "order.get", {"order": order}) == done["order"]
 
 
 async def test_waitlist_keeps_places_and_grants_in_order(client: Client) -> None:

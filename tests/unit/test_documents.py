@@ -71,7 +71,8 @@ def test_openapi_says_what_parameters_may_be() -> None:
         if one["name"] == "Idempotency-Key"
     }
     needed = [path for path, one in keys.items() if one["required"]]
-    assert needed == ["/v1/orders/{order}/refund"]
+    order = "/v1/orders/{order}"
+    assert needed == [f"{order}/{one}" for one in ("refund", "shipments", "returns")]
     pattern = re.compile(keys[needed[0]]["schema"]["pattern"])
     assert pattern.match("a key") and not pattern.match("") and not pattern.match("x" * 256)
     webhook = paths["/v1/payments/{provider}/webhook"]["post"]["requestBody"]["content"]

@@ -70,7 +70,7 @@ GOODS_CHECKS = (
         WITH {_GOODS}
         SELECT 'order ' || s.id AS name,
                CASE WHEN l.id IS NULL THEN 'sent units of line ' || s.line || ', which it has not'
-                    WHEN l.state NOT IN ('cancelled', 'rejected')
+                    WHEN l.state {STANDS}
                         THEN 'sent ' || s.units - s.came_back || ' units of line ' || s.line
                              || ' of ' || l.qty
                     ELSE 'is ' || l.state || ', and ' || s.units - s.came_back

@@ -27,6 +27,13 @@ const WORDS = {
   "offer.restock": "restocked an offer",
   "offer.sold_out": "marked an offer as sold out",
   "order.refund": "paid an order back",
+  "order.refund.call_off": "called failed refunds off",
+  "order.paid": "said that an invoice was paid",
+  "order.cancel": "cancelled an order",
+  "order.ship": "shipped an order",
+  "order.shipment": "said what became of a parcel",
+  "order.return": "asked for goods to come back",
+  "order.return.decide": "decided on goods that come back",
   "chat.lift": "lifted a restriction",
   "user.logout": "logged a person out",
 };
