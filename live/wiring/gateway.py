@@ -57,8 +57,8 @@ from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
 from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.offer_rows import OfferRows
-from live.ledger.money.shop_word import ShopWord
 from live.ledger.hosting.withdraw import WithdrawalRows
+from live.ledger.money.shop_word import ShopWord
 from live.ledger.settle.waitlist import WaitlistRows
 from live.pages import pages
 from live.payments.inbox import WebhookInbox

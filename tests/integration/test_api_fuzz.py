@@ -113,6 +113,15 @@ SPECIMENS: dict[str, dict[str, object]] = {
     "RefundBody": {"reason": "broken"},
     "ConfirmBody": {"reference": "shop-1", "amount_minor": 1, "currency": "EUR"},
     "DeclineBody": {"reason": "card refused"},
+    "CancelBody": {"reason": "broken", "restock": True},
+    "ShipmentBody": {
+        "carrier": "DHL",
+        "tracking_number": "1",
+        "items": [{"line": 1, "qty": 1}],
+    },
+    "ShipmentPatchBody": {"status": "delivered"},
+    "ReturnBody": {"reason": "broken", "items": [{"line": 1, "qty": 1}]},
+    "ReturnPatchBody": {"state": "received"},
     "SessionBody": {"token": "x"},
     "TokenBody": {"role": "viewer", "sub": "ada", "shows": ["*"], "ttl_seconds": 60},
 }
@@ -134,13 +143,44 @@ def odd_bodies(endpoint: Endpoint[Any]) -> Iterator[dict[str, object]]:
 
 
 async def places(stage: Stage, show: ShowId) -> dict[str, str]:
+    """Names of what is there, an order with a parcel and a return among them."""
     offer = await begin(stage, show)
-    return names(show, offer)
+    where = names(show, offer)
+    await stage.pool.execute(
+        """INSERT INTO orders (id, show, buyer, sub, key, state, total_minor, currency, seq)
+           VALUES ($1, $2, $3, 'ada', gen_random_uuid(), 'paid', 1, 'EUR', 1)""",
+        where["order"],
+        show,
+        b"b" * 16,
+    )
+    await stage.pool.execute(
+        "INSERT INTO order_items (order_id, offer, qty, price_minor) VALUES ($1, $2, 1000, 1)",
+        where["order"],
+        offer,
+    )
+    await stage.pool.execute(
+        """INSERT INTO shipments (id, order_id, carrier, tracking_number)
+           VALUES ($1, $2, 'DHL', '1')""",
+        where["shipment"],
+        where["order"],
+    )
+    await stage.pool.execute(
+        "INSERT INTO shipment_items (shipment, line, qty) VALUES ($1, 1, 500)", where["shipment"]
+    )
+    await stage.pool.execute(
+        "INSERT INTO returns (id, order_id, reason) VALUES ($1, $2, 'odd')",
+        where["return"],
+        where["order"],
+    )
+    await stage.pool.execute(
+        "INSERT INTO return_items (return, line, qty) VALUES ($1, 1, 1)", where["return"]
+    )
+    return where
 
 
 def names(show: ShowId, offer: str) -> dict[str, str]:
     """What stands in paths."""
-    unknown = {"order": str(uuid4()), "hold": str(uuid4())}
+    unknown = {name: str(uuid4()) for name in ("order", "hold", "shipment", "return")}
     return {"show": show, "offer": offer, "sku": "lamp", "sub": "ada", **unknown}
 
 

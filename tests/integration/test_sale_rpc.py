@@ -307,8 +307,8 @@ async def test_buyer_withdraws_in_two_steps(client: Client) -> None:
     assert (said["order"]["withdrawn_at"], said["order"]["state"]) == (None, "confirmed")
     with pytest.raises(NotFound):
         await client.call(viewer(), "order.withdraw", {"order": order, "confirm": True})
-    for half, field in (({"order": order}, "confirm"), ({"confirm": True}, "order")):
-        with pytest.raises(BadField, match=rf"^{field}: "):
+    for half, missing in (({"order": order}, "confirm"), ({"confirm": True}, "order")):
+        with pytest.raises(BadField, match=rf"^{missing}: "):
             await client.call(ada, "order.withdraw", half)
     with pytest.raises(BadField, match=r"^confirm: "):
         await client.call(ada, "order.withdraw", {"order": order, "confirm": 1})
