@@ -52,6 +52,11 @@ class Fsync(StrEnum):
     EVERYSEC = "everysec"
 
 
+class Switch(StrEnum):
+    OFF = "off"
+    ON = "on"
+
+
 class Compression(StrEnum):
     """Of what gateways send to clients that offer permessage-deflate."""
 
@@ -95,6 +100,7 @@ class Settings:
     provider_secrets: tuple[str, ...] = field(default=(), repr=False)  # each `whsec_` and base64
     withdrawal_days: int = WITHDRAWAL_DAYS  # after delivery, in which a buyer may withdraw
     providers: tuple[str, ...] = ()  # ways to pay, as named; empty: see `ways_to_pay`
+    webhook_development: bool = False  # webhooks may go to this machine, and by http
     unknown: tuple[tuple[str, str], ...] = ()  # LIVE_* that nobody reads, the nearest that one does
 
     @property
@@ -219,6 +225,8 @@ class _Reader:
                 "LIVE_WITHDRAWAL_DAYS", WITHDRAWAL_DAYS, low=WITHDRAWAL_DAYS, high=365
             ),
             "providers": self.providers(),
+            "webhook_development": self.choice("LIVE_WEBHOOK_DEVELOPMENT", Switch, Switch.OFF)
+            is Switch.ON,
         }
         return values
 

@@ -19,6 +19,8 @@ READ_TIMEOUT_SECONDS = 20.0
 
 KEPT_DAYS = {
     "webhook_events": 30,  # providers repeat an event for days, not for weeks
+    "events": 30,  # what was delivered is known as long, and can be had once more
+    "deliveries": 30,
     "notices": 7,  # who was not told in a week reads their order
     "poison": 90,  # answered long before; for whoever looks into the incident
     "bans": 30,  # after their end
@@ -46,6 +48,21 @@ _DELETE = {
             DELETE FROM notices WHERE id IN (
                 SELECT id FROM notices WHERE created_at < now() - make_interval(days => $1)
                 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1
+        )
+        SELECT count(*) FROM gone""",
+    # The oldest ones alone are looked at: their numbers follow their times.
+    "events": """
+        WITH gone AS (
+            DELETE FROM events WHERE id IN (
+                SELECT id FROM (SELECT id, at FROM events ORDER BY id LIMIT $2) first
+                WHERE at < now() - make_interval(days => $1)) RETURNING 1
+        )
+        SELECT count(*) FROM gone""",
+    "deliveries": """
+        WITH gone AS (
+            DELETE FROM deliveries WHERE id IN (
+                SELECT id FROM (SELECT id, created_at FROM deliveries ORDER BY id LIMIT $2) first
+                WHERE created_at < now() - make_interval(days => $1)) RETURNING 1
         )
         SELECT count(*) FROM gone""",
     "poison": """

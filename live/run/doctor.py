@@ -115,6 +115,16 @@ def _files() -> Diagnosis:
 def examine_settings(settings: Settings) -> list[Diagnosis]:
     """What of the settings is worth a word, and stops nothing."""
     findings = [_payments(settings)]
+    if settings.webhook_development:
+        findings.append(
+            Diagnosis(
+                "webhooks",
+                False,
+                "LIVE_WEBHOOK_DEVELOPMENT is on: they may go to this machine, and by http",
+                "leave it off where others may make endpoints",
+                stops=False,
+            )
+        )
     for name, nearest in settings.unknown:
         fix = f"did you mean {nearest}? " if nearest else ""
         fix += "nothing here reads this variable"

@@ -20,6 +20,8 @@ from live.ledger.audit.repair import GIVE_BACK_MAX, repair
 from live.ledger.audit.run import AUDIT_EVERY_SECONDS, AuditReport, Extent, audit, audit_and_tell
 from live.ledger.db.pool import Pool, make_pool
 from live.ledger.db.schedule import Schedule
+from live.ledger.events.deliveries import DeliveryRows
+from live.ledger.events.sequencer import Sequencer
 from live.ledger.hosting.shows import ShowRows
 from live.ledger.housekeeping import HOUSEKEEPING_EVERY_SECONDS, keep_house
 from live.ledger.money.payments import PaymentRows
@@ -28,12 +30,17 @@ from live.ledger.settle.notices import NoticeSender
 from live.ledger.settle.rebuild import Rebuilder
 from live.ledger.settle.settler import Settler
 from live.ledger.settle.waiting import OutboxAge
+from live.outgoing.client import WebhookClient
+from live.outgoing.sender import WebhookSender
+from live.outgoing.watch import BacklogWatch
 from live.payments.port import Provider
 from live.payments.worker import PaymentWorker
 from live.showlog.log import ShowLog
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox
 from live.wiring.shared import books_of, close_later, open_part, providers_of, unread_of
+
+OUT_POOL = 3  # connections to Postgres, beside those of the settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,28 @@ async def _back_of(settings: Settings) -> AsyncIterator[_Back]:
         yield back
 
 
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """What tells the shop's own servers."""
+
+    sequencer: Sequencer
+    sender: WebhookSender
+    watch: BacklogWatch
+
+
+@asynccontextmanager
+async def _out_of(settings: Settings) -> AsyncIterator[_Out]:
+    """With connections of its own: many endpoints must not stand before a settlement."""
+    assert settings.database_url, "engines come first"
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(make_pool(settings.database_url, size=OUT_POOL))
+        client = WebhookClient(development=settings.webhook_development)
+        stack.push_async_callback(client.close)
+        rows = DeliveryRows(pool)
+        sender = WebhookSender(rows, client)
+        yield _Out(Sequencer(pool, on_placed=sender.wake), sender, BacklogWatch(rows))
+
+
 async def run_settler(
     settings: Settings,
     stop: asyncio.Event,
@@ -104,7 +133,7 @@ async def run_settler(
     beside: Callable[[StockEngine, OutboxAge], Coroutine[object, object, None]] | None = None,
 ) -> None:
     """Wire one settler and run its jobs until `stop`; `beside` them what asks how they are."""
-    async with _back_of(settings) as back:
+    async with _back_of(settings) as back, _out_of(settings) as out:
         projector = Projector(back.stock, back.log)
         keeper = Keeper(
             back.pool,
@@ -134,6 +163,8 @@ async def run_settler(
                 group.create_task(beside(back.stock, waiting))
             for job in (back.settler, back.notices, back.worker, keeper, audits, house, waiting):
                 group.create_task(job.run(stop))
+            for sending in (out.sequencer, out.sender, out.watch):
+                group.create_task(sending.run(stop))
 
 
 async def prepare_stock(settings: Settings) -> None:

@@ -43,18 +43,24 @@ JUDGED = {
     "audit_results": KEEPS,
     "audit_marks": KEEPS,
     "leases": KEEPS,
+    "event_sequence": KEEPS,
     # What is taken off when it is done.
     "stock_doubts": LISTS,
     "sales_to_undo": LISTS,
     # What is forgotten (housekeeping.py), lifted, delivered or proved anew.
     "audit_proofs": FORGETS,
     "bans": FORGETS,
+    "deliveries": FORGETS,
+    "event_replays": FORGETS,
+    "events": FORGETS,
     "holds": FORGETS,
     "idempotency": FORGETS,
     "notices": FORGETS,
     "poison": FORGETS,
     "revocations": FORGETS,
     "waitlist": FORGETS,
+    "webhook_secrets": FORGETS,
+    "webhooks": FORGETS,
     "webhook_events": FORGETS,  # never changed, but FOR UPDATE takes the right to
 }
 """Each table by name, since a right by default is one that nobody thought of."""

@@ -39,6 +39,7 @@ _PLACES: Final = (
     "announce",
     "lag",
     "notices",
+    "events",
     "audit",
     "housekeeping",
 )

@@ -107,6 +107,10 @@ class Catalogue:
         )
         return [_view(row) for row in rows]
 
+    async def views(self, skus: Sequence[str]) -> list[ProductView]:
+        """Those of these products that exist."""
+        return [_view(row) for row in await self._pool.fetch(f"{_VIEW} WHERE sku = ANY($1)", skus)]
+
     async def create(self, product: NewProduct, *, actor: Actor | None = None) -> ProductView:
         """Raises Conflict where the SKU exists: its stock would be counted twice."""
         async with self._pool.acquire() as connection, connection.transaction():

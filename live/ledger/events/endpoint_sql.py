@@ -1,0 +1,88 @@
+"""The statements of endpoints.py and of delivery_log.py, in their order."""
+
+VIEW = """
+SELECT id, url, types, shows, format, contact, state, reason,
+       floor(extract(epoch FROM failing_since) * 1000)::bigint AS failing_ms,
+       floor(extract(epoch FROM created_at) * 1000)::bigint AS created_ms
+FROM webhooks"""
+
+LOCK_ALL = "SELECT pg_advisory_xact_lock($1)"
+
+COUNT = "SELECT count(*) FROM webhooks"
+
+CREATE = """
+INSERT INTO webhooks (id, url, types, shows, format, contact) VALUES ($1, $2, $3, $4, $5, $6)"""
+
+# $8: it is active again.
+PATCH = """
+UPDATE webhooks
+SET url = $2, types = $3, shows = $4, format = $5, contact = $6, state = $7,
+    reason = CASE WHEN $8 THEN '' ELSE reason END,
+    failing_since = CASE WHEN $8 THEN NULL ELSE failing_since END,
+    throttles = CASE WHEN $8 THEN 0 ELSE throttles END,
+    rests_until = CASE WHEN $8 THEN '-infinity' ELSE rests_until END
+WHERE id = $1"""
+
+DELETE = "DELETE FROM webhooks WHERE id = $1"
+
+LOCK = "SELECT FROM webhooks WHERE id = $1 FOR UPDATE"
+
+SECRET = """
+SELECT secret FROM webhook_secrets WHERE webhook = $1 AND until = 'infinity'
+ORDER BY made_at DESC LIMIT 1"""
+
+# The last one goes on for a time; those before it end, so there are never more than two.
+END_SECRETS = """
+WITH gone AS (
+    DELETE FROM webhook_secrets WHERE webhook = $1 AND until < 'infinity'
+)
+UPDATE webhook_secrets SET until = now() + make_interval(hours => $2)
+WHERE webhook = $1 AND until = 'infinity'"""
+
+# The time of the statement: two in one transaction have an order.
+NEW_SECRET = """
+INSERT INTO webhook_secrets (webhook, secret, made_at) VALUES ($1, $2, clock_timestamp())"""
+
+TEST = """
+INSERT INTO deliveries (webhook, type, subject) VALUES ($1, $2, $3) RETURNING id"""
+
+DELIVERIES = """
+SELECT d.id, d.webhook, d.event, d.type, d.state, d.attempts::text AS attempts,
+       floor(extract(epoch FROM coalesce(e.at, d.created_at)) * 1000000)::bigint AS at_us,
+       CASE WHEN d.state = 'due'
+            THEN floor(extract(epoch FROM greatest(d.due_at, w.rests_until)) * 1000)::bigint
+            END AS next_ms
+FROM deliveries d JOIN webhooks w ON w.id = d.webhook LEFT JOIN events e ON e.id = d.event
+WHERE d.webhook = $1 AND ($2::text IS NULL OR d.state = $2) AND ($3::bigint = 0 OR d.id < $3)
+ORDER BY d.id DESC LIMIT $4"""
+
+DELIVERY = """
+SELECT d.id, d.webhook, d.event, d.type, d.state, d.attempts::text AS attempts,
+       floor(extract(epoch FROM coalesce(e.at, d.created_at)) * 1000000)::bigint AS at_us,
+       CASE WHEN d.state = 'due'
+            THEN floor(extract(epoch FROM greatest(d.due_at, w.rests_until)) * 1000)::bigint
+            END AS next_ms
+FROM deliveries d JOIN webhooks w ON w.id = d.webhook LEFT JOIN events e ON e.id = d.event
+WHERE d.id = $1"""
+
+REPEAT = """
+UPDATE deliveries SET state = 'due', tries = 0, due_at = now(), leased_until = '-infinity'
+WHERE webhook = $1 AND id = ANY($2::bigint[]) AND (state <> 'due' OR leased_until <= now())
+RETURNING id"""
+
+KNOWN = "SELECT count(*) FROM deliveries WHERE webhook = $1 AND id = ANY($2::bigint[])"
+
+WAITING_REPLAYS = "SELECT count(*) FROM event_replays WHERE webhook = $1"
+
+REPLAY = """
+INSERT INTO event_replays (webhook, types, since, until, after, upto)
+SELECT $1, $2, to_timestamp($3::float8 / 1000), to_timestamp($4::float8 / 1000), $5, position
+FROM event_sequence"""
+
+ENDS = """
+SELECT coalesce(min(position), 0) AS first, coalesce(max(position), 0) AS last FROM events
+WHERE position IS NOT NULL"""
+
+TIME_AT = """
+SELECT floor(extract(epoch FROM at) * 1000)::bigint FROM events
+WHERE position >= $1 ORDER BY position LIMIT 1"""

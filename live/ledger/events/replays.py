@@ -1,0 +1,73 @@
+"""Deliveries of events: new ones, and past ones that an endpoint wants once more.
+
+Always: a new delivery stands behind those of the same subject to the same endpoint. A replay goes
+through a bounded part of the events in one transaction, and whoever comes next goes on from there.
+Called by: the sequencer.
+"""
+
+from live.domain.event_types import match_types
+from live.ledger.db.pool import Connection
+
+LOOKED_AT_MAX = 2_000  # events of one step
+
+# A delivery that waits makes those behind it wait as long: they are not even looked at meanwhile.
+#   arrays: $1 webhook  $2 event  $3 type  $4 subject;  $5 seconds ahead of now
+DELIVER = """
+INSERT INTO deliveries (webhook, event, type, subject, created_at, due_at)
+SELECT n.webhook, n.event, n.type, n.subject, now() + make_interval(secs => $5),
+       greatest(now() + make_interval(secs => $5), (
+           SELECT max(d.due_at) FROM deliveries d
+           WHERE d.webhook = n.webhook AND d.subject = n.subject AND d.state = 'due'))
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[])
+     WITH ORDINALITY AS n(webhook, event, type, subject, place)
+ORDER BY n.place"""
+
+
+async def go_on(connection: Connection, ahead_seconds: float) -> int:
+    """Do a part of the oldest replay; the deliveries that made, at least 1 where there is one."""
+    replay = await connection.fetchrow(_TAKE)
+    if replay is None:
+        return 0
+    upto = min(replay["after"] + LOOKED_AT_MAX, replay["upto"])
+    rows = await connection.fetch(
+        _EVENTS,
+        replay["after"],
+        upto,
+        replay["since"],
+        replay["until"],
+        list(match_types(replay["types"])),
+        replay["shows"],
+        replay["webhook"],
+    )
+    await connection.execute(
+        DELIVER,
+        [replay["webhook"]] * len(rows),
+        [row["id"] for row in rows],
+        [row["type"] for row in rows],
+        [row["subject"] for row in rows],
+        ahead_seconds,
+    )
+    if upto >= replay["upto"]:
+        await connection.execute(_END, replay["id"])
+    else:
+        await connection.execute(_ADVANCE, replay["id"], upto)
+    return max(1, len(rows))
+
+
+_TAKE = """
+SELECT r.id, r.webhook, r.types, r.since, r.until, r.after, r.upto, w.shows
+FROM event_replays r JOIN webhooks w ON w.id = r.webhook ORDER BY r.id LIMIT 1 FOR UPDATE OF r"""
+
+# What is due anyhow needs no second delivery.
+_EVENTS = """
+SELECT e.id, e.type, e.subject FROM events e
+WHERE e.position > $1 AND e.position <= $2 AND e.at >= $3 AND e.at < $4 AND e.type = ANY($5::text[])
+  AND (cardinality($6::text[]) = 0 OR e.show = ANY($6::text[]))
+  AND NOT EXISTS (SELECT FROM deliveries d
+                  WHERE d.webhook = $7 AND d.subject = e.subject AND d.event = e.id
+                    AND d.state = 'due')
+ORDER BY e.position"""
+
+_ADVANCE = "UPDATE event_replays SET after = $2 WHERE id = $1"
+
+_END = "DELETE FROM event_replays WHERE id = $1"
