@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 ENDPOINTS_MAX: Final = 100  # each may have a connection of its own at any time
 TYPES_MAX: Final = 50  # words of one endpoint
@@ -78,12 +78,15 @@ class DeliveryView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """An event for whoever polls: what a webhook carries, under the id that it goes by there."""
+    """An event for whoever polls: what a webhook carries, under the id that it goes by there.
+
+    Any: `data` is one of several objects of the contract, by `type`.
+    """
 
     id: str
     type: str
     timestamp: str
-    data: object
+    data: dict[str, Any]
 
 
 def name_event(event: int, at_us: int) -> str:

@@ -9,6 +9,7 @@ Called by: aiohttp, for each connection.
 import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 from aiohttp import TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -18,6 +19,7 @@ from live.domain.receivers import address_fault
 from live.domain.webhooks import ENDPOINTS_MAX
 
 RESOLVE_SECONDS = 10.0
+ASKED_SECONDS = 2.0  # while the maker of an endpoint waits
 DNS_KEPT_SECONDS = 30  # what it says is judged once more at each connection
 
 
@@ -66,6 +68,26 @@ def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[Resolve
         )
         for kind, _, protocol, _, address in found
     ]
+
+
+async def name_fault(url: str, *, development: bool) -> str | None:
+    """Why nothing is sent to what the name in a URL means at this moment.
+
+    None where it is public, and where it means nothing yet: whoever makes an endpoint may be ahead
+    of their name, and each connection is judged again.
+    """
+    parts = urlsplit(url)
+    resolver = GuardedResolver(development=development)
+    try:
+        async with asyncio.timeout(ASKED_SECONDS):
+            await resolver.resolve(parts.hostname or "", parts.port or 443)
+    except RefusedAddress as refused:
+        return str(refused)
+    except (OSError, UnicodeError, TimeoutError):
+        return None
+    finally:
+        await resolver.close()
+    return None
 
 
 def guarded_connector(*, development: bool, resolver: AbstractResolver) -> TCPConnector:

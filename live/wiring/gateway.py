@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from live.api.http.deps import (
     GUESTS_BURST,
     GUESTS_PER_SECOND,
     ApiDeps,
+    Webhooks,
 )
 from live.api.join import Join
 from live.api.limits import AddressLimit
@@ -53,6 +55,10 @@ from live.hosting.host import HostCommands
 from live.hosting.projector import Projector
 from live.hosting.ways import ShopWays
 from live.ledger.db.idempotency import IdempotencyRows
+from live.ledger.db.pool import Pool
+from live.ledger.events.delivery_log import DeliveryLog
+from live.ledger.events.endpoints import EndpointRows
+from live.ledger.events.feed import EventFeed
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
 from live.ledger.hosting.fulfilments import FulfilmentRows
@@ -60,6 +66,7 @@ from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.money.shop_word import ShopWord
 from live.ledger.settle.waitlist import WaitlistRows
+from live.outgoing.guard import name_fault
 from live.pages import pages
 from live.payments.inbox import WebhookInbox
 from live.protocol.codes import BANNED
@@ -225,8 +232,14 @@ def _api_deps(settings: Settings, base: Base, sale: _Sale) -> ApiDeps:
         guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version=version("live-shopping"),
         ways=ways,
+        webhooks=_webhooks(base.pool, settings),
         rpc=METHODS,
     )
+
+
+def _webhooks(pool: Pool, settings: Settings) -> Webhooks:
+    judge = partial(name_fault, development=settings.webhook_development)
+    return Webhooks(EndpointRows(pool), DeliveryLog(pool), EventFeed(pool), judge)
 
 
 def _routes(

@@ -21,6 +21,7 @@ from live.api.http.deps import (
     GUESTS_BURST,
     GUESTS_PER_SECOND,
     ApiDeps,
+    Webhooks,
 )
 from live.api.http.routes import routes
 from live.api.limits import AddressLimit
@@ -39,6 +40,9 @@ from live.hosting.projector import Projector
 from live.hosting.ways import ShopWays, Till
 from live.ledger.db.idempotency import IdempotencyRows
 from live.ledger.db.pool import Pool
+from live.ledger.events.delivery_log import DeliveryLog
+from live.ledger.events.endpoints import EndpointRows
+from live.ledger.events.feed import EventFeed
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
@@ -49,6 +53,7 @@ from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.shows import ShowRows
 from live.ledger.money.payments import PaymentRows
 from live.ledger.money.shop_word import ShopWord
+from live.outgoing.guard import name_fault
 from live.payments.invoice import Invoice
 from live.payments.sandbox import SandboxProvider
 from live.showlog.disconnects import Disconnect
@@ -151,6 +156,9 @@ async def open_stage(
     async def take_webhook(provider: str, headers: Mapping[str, str], body: bytes) -> None:
         stage.webhooks.append((provider, headers, body))
 
+    async def judge_name(url: str) -> str | None:
+        return await name_fault(url, development=chosen.webhook_development)
+
     def digest_of(sub: str) -> BuyerId:
         return buyer_of(sub, secret=SECRET)
 
@@ -201,6 +209,7 @@ async def open_stage(
         guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version="0",
         ways=ways,
+        webhooks=Webhooks(EndpointRows(pool), DeliveryLog(pool), EventFeed(pool), judge_name),
         rpc={},
     )
     transport = httpx.ASGITransport(Starlette(routes=routes(deps)), client=("127.0.0.1", 4711))

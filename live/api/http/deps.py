@@ -14,6 +14,9 @@ from live.domain.ids import ShowId
 from live.hosting.host import HostCommands
 from live.hosting.ways import ShopWays
 from live.ledger.db.idempotency import IdempotencyRows
+from live.ledger.events.delivery_log import DeliveryLog
+from live.ledger.events.endpoints import EndpointRows
+from live.ledger.events.feed import EventFeed
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
 from live.ledger.hosting.fulfilments import FulfilmentRows
@@ -31,6 +34,16 @@ TakeWebhook = Callable[[str, Mapping[str, str], bytes], Awaitable[None]]
 AtDesk = Callable[[ShowId], Awaitable[dict[str, Role]]]
 """Who sits at a show's desk now: `sub` -> role."""
 CountViewers = Callable[[ShowId], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """`name_fault`: why nothing may be sent to what the name in a URL means at the moment."""
+
+    endpoints: EndpointRows
+    log: DeliveryLog
+    feed: EventFeed
+    name_fault: Callable[[str], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,4 +67,5 @@ class ApiDeps:
     guest_reads: AddressLimit
     version: str
     ways: ShopWays
+    webhooks: Webhooks
     rpc: Mapping[str, tuple[type, type]]  # method -> request and answer type, for AsyncAPI

@@ -15,6 +15,7 @@ from live.api.schema.http_answers import Problem
 from live.domain.fulfilment import Fulfilment
 from live.domain.ids import SUB_BYTES_MAX
 from live.domain.order import OrderState
+from live.domain.webhooks import DeliveryState
 from live.ledger.hosting.order_pages import Sorting
 
 REFS = "#/components/schemas/{name}"
@@ -132,6 +133,16 @@ _NAMES: dict[str, Json] = {
     "hold": {"type": "string", "format": "uuid", "description": "the key of `offer.hold`"},
     "sub": _PERSON,
     "buyer": _PERSON,
+    "webhook": {"type": "string", "format": "uuid"},
+    "types": {
+        "type": "string",
+        "description": "types of events, `order.*` or `*`, with commas between; unknown ones: 400",
+    },
+    "after": {
+        "type": "string",
+        "maxLength": CURSOR_CHARS_MAX,
+        "description": "`cursor` of a page of events; left out: from the oldest that is kept",
+    },
     "cursor": {
         "type": "string",
         "maxLength": CURSOR_CHARS_MAX,
@@ -143,6 +154,9 @@ _QUERY: dict[str, Json] = _NAMES | {
     "order": {"type": "string", "enum": ["oldest", "newest"], "default": "oldest"}
 }
 _QUERY_OF: dict[str, dict[str, Json]] = {
+    "/v1/webhooks/{webhook}/deliveries": {
+        "state": {"type": "string", "enum": [*DeliveryState]},
+    },
     "/v1/orders": {
         "order": {
             "type": "string",

@@ -28,20 +28,20 @@ def read_limit(query: Mapping[str, str]) -> int:
     return int(text)
 
 
-def read_cursor(query: Mapping[str, str]) -> str:
-    """The last name of the page before; "" on the first page."""
-    text = query.get("cursor", "")
+def read_cursor(query: Mapping[str, str], *, name: str = "cursor") -> str:
+    """The last name of the page before; "" on the first page. `name`: of the parameter."""
+    text = query.get(name, "")
     if not text:
         return ""
     try:
         if len(text) > CURSOR_CHARS_MAX:
             raise ValueError
-        name = base64.b64decode(text, altchars=b"-_", validate=True).decode()
+        found = base64.b64decode(text, altchars=b"-_", validate=True).decode()
     except (ValueError, binascii.Error):
-        raise BadField("cursor", "not a cursor of this list") from None
-    if not name.isprintable():
-        raise BadField("cursor", "not a cursor of this list")
-    return name
+        raise BadField(name, "not a cursor of this list") from None
+    if not found.isprintable():
+        raise BadField(name, "not a cursor of this list")
+    return found
 
 
 def read_newest_first(query: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from live.api.http import access, holds, offers, orders, products, reports, shows
+from live.api.http import access, holds, offers, orders, products, reports, shows, webhooks
 from live.api.http.call import make_route
 from live.api.http.deps import ApiDeps
 from live.api.http.openapi import openapi
@@ -29,6 +29,8 @@ from live.api.rpc.asyncapi import asyncapi
 from live.api.schema.fields import Empty, Nothing
 from live.api.schema.http_answers import (
     ActionPage,
+    DeliveryPage,
+    EventPage,
     GuestAnswer,
     OfferPage,
     ProductPage,
@@ -37,6 +39,8 @@ from live.api.schema.http_answers import (
     SessionAnswer,
     ShowPage,
     TokenAnswer,
+    WebhookList,
+    WebhookMade,
 )
 from live.api.schema.http_requests import (
     AdjustmentBody,
@@ -57,10 +61,12 @@ from live.api.schema.http_requests import (
     StartBody,
     TokenBody,
 )
+from live.api.schema.webhook_requests import ReplayBody, WebhookBody, WebhookPatchBody
 from live.domain.offer import OfferView
 from live.domain.order import OrderView
 from live.domain.shop_hold import ShopHold
 from live.domain.show import ProductView, ShowView
+from live.domain.webhooks import DeliveryView, EndpointView
 
 _PAGE = ("cursor", "limit")
 _SORTED_PAGE = ("order", *_PAGE)
@@ -257,6 +263,54 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="GET", path="/v1/shows/{show}/audit-log", summary="What hosts did",
         query=_SORTED_PAGE, access=SHOW_HOSTS, handler=reports.read_audit_log,
         body=Empty, answer=ActionPage,
+    ),
+    Endpoint(
+        method="POST", path="/v1/webhooks", summary="Have events sent to an address", status=201,
+        access=SERVICES, handler=webhooks.create_webhook, body=WebhookBody, answer=WebhookMade,
+        secret=True,
+    ),
+    Endpoint(
+        method="GET", path="/v1/webhooks", summary="List endpoints, the first made first",
+        access=SERVICES, handler=webhooks.list_webhooks, body=Empty, answer=WebhookList,
+    ),
+    Endpoint(
+        method="GET", path="/v1/webhooks/{webhook}", summary="Read an endpoint",
+        access=SERVICES, handler=webhooks.get_webhook, body=Empty, answer=EndpointView,
+    ),
+    Endpoint(
+        method="PATCH", path="/v1/webhooks/{webhook}",
+        summary="Change an endpoint, pause it, or make it active again",
+        access=SERVICES, handler=webhooks.patch_webhook, body=WebhookPatchBody,
+        answer=EndpointView,
+    ),
+    Endpoint(
+        method="DELETE", path="/v1/webhooks/{webhook}", summary="Send nothing there any more",
+        access=SERVICES, handler=webhooks.delete_webhook, body=Empty, answer=Nothing,
+    ),
+    Endpoint(
+        method="POST", path="/v1/webhooks/{webhook}/test", summary="Send a test", status=202,
+        access=SERVICES, handler=webhooks.test_webhook, body=Empty, answer=DeliveryView,
+    ),
+    Endpoint(
+        method="POST", path="/v1/webhooks/{webhook}/rotate",
+        summary="Make another secret; the one before signs for a day more",
+        access=SERVICES, handler=webhooks.rotate_secret, body=Empty, answer=WebhookMade,
+        secret=True,
+    ),
+    Endpoint(
+        method="GET", path="/v1/webhooks/{webhook}/deliveries", query=("state", *_PAGE),
+        summary="List what was sent and what was answered, the newest first",
+        access=SERVICES, handler=webhooks.list_deliveries, body=Empty, answer=DeliveryPage,
+    ),
+    Endpoint(
+        method="POST", path="/v1/webhooks/{webhook}/replay", status=202,
+        summary="Send again: deliveries, or the events of a span of time",
+        access=SERVICES, handler=webhooks.replay_webhook, body=ReplayBody, answer=Nothing,
+    ),
+    Endpoint(
+        method="GET", path="/v1/events", query=("after", "types", "limit"),
+        summary="The same events by polling, in order, for 30 days",
+        access=SERVICES, handler=webhooks.list_events, body=Empty, answer=EventPage,
     ),
 )  # fmt: skip
 

@@ -8,6 +8,13 @@ from live.domain.ids import ShowId
 from live.domain.offer import OfferView
 from live.domain.order import OrderWithContact
 from live.domain.show import ProductView
+from live.domain.webhooks import (
+    DeliveryView,
+    EndpointState,
+    EndpointView,
+    EventView,
+    WebhookFormat,
+)
 from live.ledger.hosting.actions import HostAction
 from live.ledger.hosting.bans import BanRow
 from live.ledger.hosting.desk_rows import AuditResult, ShowSummary
@@ -99,6 +106,50 @@ class ReportAnswer:
     average_order_minor: int
     offers: list[OfferReport]
     audit: AuditResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookList:
+    """All endpoints that the caller may know of, the first made first."""
+
+    items: list[EndpointView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookMade:
+    """An endpoint with the secret that was made just now: told once."""
+
+    webhook: str
+    url: str
+    types: tuple[str, ...]
+    shows: tuple[str, ...]
+    format: WebhookFormat
+    contact: bool
+    state: EndpointState
+    reason: str
+    failing_since: int | None
+    created_at: int
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    """The newest first; `next` goes into `?cursor=` of the next call, null on the last page."""
+
+    items: list[DeliveryView]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """`cursor` goes into `?after=` of the next call, at once where there is `more`, else later. A
+    page may be empty and have more behind it: of other types. `complete` false: events behind the
+    cursor given were deleted unread, 30 days after they were true."""
+
+    items: list[EventView]
+    cursor: str
+    more: bool
+    complete: bool
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

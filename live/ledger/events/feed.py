@@ -56,7 +56,7 @@ class EventFeed:
                 id=name_event(row["id"], row["at_us"]),
                 type=row["type"],
                 timestamp=iso(row["at_us"]),
-                data=orjson.Fragment(row["data"]),
+                data=orjson.loads(row["data"]),
             )
             for row in rows
         )
