@@ -7,6 +7,7 @@ that imported them all would take a second longer to be there, and to come back.
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -233,7 +234,43 @@ def audit(
     raise SystemExit(0 if report.ok else 1)
 
 
-BENCHES = ("stock", "fanout", "purchase", "settle", "floods")  # modules of `live.tools.bench`
+@main.command()
+@click.argument("what", type=click.Choice(["list", "test", "replay"]))
+@click.argument("webhook", default="")
+@click.option("--since", type=click.DateTime(), help="Of replay: events from then on.")
+@click.option("--until", type=click.DateTime(), help="Of replay: up to then; default: now.")
+@click.option("--type", "types", multiple=True, help="Of replay, repeatable; default: all of it.")
+@with_settings
+def webhooks(
+    settings: Settings,
+    what: str,
+    webhook: str,
+    since: datetime | None,
+    until: datetime | None,
+    types: tuple[str, ...],
+) -> None:
+    """List the shop's endpoints, send one a test, or events once more. Times are UTC."""
+    from live.run.commands import webhooks as command
+
+    lines = command.webhooks(
+        settings,
+        what,
+        webhook,
+        since=since and since.replace(tzinfo=UTC),
+        until=until and until.replace(tzinfo=UTC),
+        types=types,
+    )
+    click.echo("\n".join(lines) if lines else "no endpoints")
+
+
+BENCHES = (
+    "stock",
+    "fanout",
+    "purchase",
+    "settle",
+    "floods",
+    "events",
+)  # modules of `live.tools.bench`
 
 
 @main.command("bench")

@@ -232,7 +232,7 @@ def _api_deps(settings: Settings, base: Base, sale: _Sale) -> ApiDeps:
         guest_reads=AddressLimit(burst=GUEST_READS_BURST, per_second=GUEST_READS_PER_SECOND),
         version=version("live-shopping"),
         ways=ways,
-        webhooks=_webhooks(base.pool, settings),
+        webhooks=_webhooks(base.engines.pool, settings),
         rpc=METHODS,
     )
 

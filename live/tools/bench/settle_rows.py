@@ -12,6 +12,7 @@ COPIED: Final = (
     "stock_movements",
     "money_jobs",
     "notices",
+    "events",
 )
 """Every table of which settling writes a row, or a new version of one, per order."""
 
@@ -65,4 +66,5 @@ OF_ORDERS = {
     "money_jobs": """JOIN payments p ON p.id = t.payment
                      WHERE p.order_id = ANY($1::uuid[]) ORDER BY p.order_id""",
     "notices": _BY_ORDER,
+    "events": """JOIN unnest($1::uuid[]) o ON t.subject = 'order:' || o ORDER BY o""",
 }
