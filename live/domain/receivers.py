@@ -19,6 +19,7 @@ _GLOBAL: Final = IPv6Network("2000::/3")
 _CARRIES: Final = tuple(
     IPv6Network(one) for one in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
+_PROTOCOLS: Final = ip_network("192.0.0.0/24")  # older versions of Python call some of it global
 _RELAYS: Final = ip_network("192.88.99.0/24")  # of 6to4, given up by RFC 7526
 
 
@@ -40,6 +41,7 @@ def _public_4(address: IPv4Address) -> bool:
         and not address.is_multicast
         and not address.is_reserved
         and address not in _SHARED
+        and address not in _PROTOCOLS
         and address not in _RELAYS
     )
 

@@ -13,7 +13,7 @@ import aiohttp
 
 from live.domain.webhooks import ANSWER_CHARS_MAX
 from live.outgoing.guard import GuardedResolver, RefusedAddress, guarded_connector
-from live.outgoing.ports import Reply
+from live.outgoing.ports import Receipt
 
 TIMEOUT_SECONDS = 20.0  # of 15 to 30 that Standard Webhooks advises
 ANSWER_SECONDS = 2.0  # for what stands behind the status, which is what counts
@@ -43,16 +43,16 @@ class WebhookClient:
             await self._resolver.close()
         self._session = self._resolver = None
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._exchange(url, headers, body)
         except TimeoutError:
-            return Reply(None, f"no answer in {self._timeout_seconds:g} s")
+            return Receipt(None, f"no answer in {self._timeout_seconds:g} s")
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Reply(None, _why(error))
+            return Receipt(None, _why(error))
 
-    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _exchange(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt:
         async with self._open().post(
             url,
             headers=headers,
@@ -61,7 +61,7 @@ class WebhookClient:
             ssl=True if self._trust is None else self._trust,
         ) as response:
             answer = await _read(response)
-            return Reply(response.status, answer, response.headers.get("Retry-After", ""))
+            return Receipt(response.status, answer, response.headers.get("Retry-After", ""))
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -16,7 +16,7 @@ class DeliveryPort(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Receipt:
     """`status` None: there was no answer, and `answer` says why. `retry_after`: the header."""
 
     status: int | None
@@ -27,4 +27,4 @@ class Reply:
 class PostPort(Protocol):
     """One call; ends within its time, and raises nothing."""
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply: ...
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Receipt: ...

@@ -32,7 +32,7 @@ from live.domain.retries import (
 from live.domain.webhooks import DeliveryState
 from live.outgoing.bodies import body_of, headers_of
 from live.outgoing.metrics import ATTEMPTS, DEAD, name_of
-from live.outgoing.ports import DeliveryPort, PostPort, Reply
+from live.outgoing.ports import DeliveryPort, PostPort, Receipt
 
 EXTRA_MAX = 64  # calls of a process beyond the first of each endpoint
 WINDOW_MAX = 16  # calls at once to one endpoint: a quarter of them
@@ -138,11 +138,11 @@ class WebhookSender:
         """As many as may be under way beside those that are."""
         extra = EXTRA_MAX - sum(max(0, len(one.calls) - 1) for one in self._lines.values())
         own = 0 if line.calls else 1
-        room = min(line.window - len(line.calls), own + max(0, extra))
-        if room <= 0 or self._stopping:
+        free = min(line.window - len(line.calls), own + max(0, extra))
+        if free <= 0 or self._stopping:
             return []
         try:
-            return await self._rows.take(line.webhook, limit=room)
+            return await self._rows.take(line.webhook, limit=free)
         except Exception as error:  # Postgres fails in many ways; the calls under way go on
             tell_fault("webhooks.not_taken", error, webhook=line.webhook)
             return []
@@ -151,12 +151,12 @@ class WebhookSender:
         """One try, and what is written of it."""
         began = self._clock()
         try:
-            reply = await self._try(due)
+            receipt = await self._try(due)
         except Exception as error:  # a bug of ours in one of them stops no other
             tell_fault("webhooks.unsent", error, webhook=due.webhook, delivery=due.delivery)
-            reply = Reply(None, "a fault of the sender; its log says more")
+            receipt = Receipt(None, "a fault of the sender; its log says more")
         failpoint("webhooks.sent")
-        end = self._judge(due, reply, began)
+        end = self._judge(due, receipt, began)
         line.learn(end.good)
         ATTEMPTS.labels(name_of(due.webhook), end.state.value if end.good else "failed").inc()
         if end.state is DeliveryState.DEAD:
@@ -166,22 +166,22 @@ class WebhookSender:
         except Exception as error:  # the lease ends, and it is sent once more
             tell_fault("webhooks.unrecorded", error, webhook=due.webhook, delivery=due.delivery)
 
-    async def _try(self, due: DueDelivery) -> Reply:
+    async def _try(self, due: DueDelivery) -> Receipt:
         if due.event is not None and due.data is None:
-            return Reply(None, "the event is older than it is kept")
+            return Receipt(None, "the event is older than it is kept")
         body = body_of(due)
         headers = headers_of(due, body, clock=self._clock)
         return await self._post.post(due.url, headers, body)
 
-    def _judge(self, due: DueDelivery, reply: Reply, began: float) -> Attempted:
+    def _judge(self, due: DueDelivery, receipt: Receipt, began: float) -> Attempted:
         """What follows from an answer, by Standard Webhooks: 2xx is good, and nothing else is."""
-        status = reply.status
+        status = receipt.status
         good = status is not None and 200 <= status < 300
         wait, rest = None, None
         lost = due.event is not None and due.data is None
         if not good and not lost and status != GONE:
             wait = pause_seconds(due.tries + 1, chance=self._chance())
-            asked = read_retry_after(reply.retry_after, now=self._clock())
+            asked = read_retry_after(receipt.retry_after, now=self._clock())
             if status in THROTTLING:
                 rest = rest_seconds(due.throttles + 1) if asked is None else asked
             if wait is not None:
@@ -198,7 +198,7 @@ class WebhookSender:
             at=int(began * 1000),
             status=status,
             ms=max(0, int((self._clock() - began) * 1000)),
-            answer=reply.answer,
+            answer=receipt.answer,
             pause_seconds=wait,
             rest_seconds=rest,
             gone=status == GONE,

@@ -24,6 +24,7 @@ FREE_TEXT = "free text for people; nothing is decided by it"
 ORDER_ONLY = "numbers rows in the order they came; nothing refers to it"
 WHEN = "tells people when; nothing is decided by it"
 MEMORY = "remembers calls and deliveries for a bounded time; a repeat ends in the rows checked here"
+TOLD = "tells the shop of rows checked here; sold, paid and sent is what these say, not it"
 OWN = "the tools' own memory: `--full` believes none of it, `migrate` checks its own"
 
 _PAID = "state = 'paid'"
@@ -315,6 +316,12 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
     "leases": "who is at work until when, by a fence that only grows; a second one does no harm",
     "revocations": "who is logged out; tokens end by themselves, and no money moves",
     "webhook_events": MEMORY,
+    "events": TOLD,
+    "event_sequence": TOLD,
+    "event_replays": TOLD,
+    "deliveries": TOLD,
+    "webhooks": "where the shop wants its events; its own choice, and told in the log of actions",
+    "webhook_secrets": "made at random; a wrong one is refused by the shop's own server",
     "idempotency": MEMORY,
     "audit_results": OWN,
     "audit_proofs": OWN,

@@ -16,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import live.api.metrics
 import live.fanout.metrics
 import live.ledger.db.metrics
+import live.outgoing.metrics
 import live.payments.metrics
 import live.redis.memory
 import live.stock.metrics
@@ -23,6 +24,7 @@ import live.stock.metrics
 MODULES = (
     live.ledger.db.metrics,
     live.payments.metrics,
+    live.outgoing.metrics,
     live.fanout.metrics,
     live.redis.memory,
     live.stock.metrics,
