@@ -122,6 +122,40 @@ async def test_sale_is_told_from_order_to_refund(out: Out, sale: Sale) -> None:
     assert data["refunded_minor"] == data["total_minor"] > 0
 
 
+async def test_parcel_return_and_withdrawal_are_told(out: Out, sale: Sale) -> None:
+    """Each with its order, and with which of them it was."""
+    paid = await sale.buy(new_buyer("ann"))
+    await sale.settle()
+    shipment = await out.pool.fetchval(
+        """INSERT INTO shipments (order_id, carrier, tracking_number) VALUES ($1, 'DHL', '1')
+           RETURNING id""",
+        paid.order,
+    )
+    await out.pool.execute("INSERT INTO shipment_items VALUES ($1, 1, 1)", shipment)
+    await out.pool.execute("UPDATE shipments SET tracking_number = '2'")
+    await out.pool.execute("UPDATE shipments SET status = 'delivered'")
+    back = await out.pool.fetchval(
+        "INSERT INTO returns (order_id, reason) VALUES ($1, 'too big') RETURNING id", paid.order
+    )
+    await out.pool.execute("INSERT INTO return_items VALUES ($1, 1, 1)", back)
+    await out.pool.execute("UPDATE returns SET state = 'approved'")
+    await out.pool.execute("UPDATE returns SET reason = 'far too big'")
+    await out.pool.execute(
+        "INSERT INTO withdrawals (order_id, statement) VALUES ($1, 'I withdraw')", paid.order
+    )
+
+    told = [type for type, subject in await out.told() if subject == f"order:{paid.order}"]
+
+    assert told == [
+        "order.confirmed",
+        *("order.shipped", "order.delivered"),
+        *("order.return_requested", "order.return_updated", "order.withdrawn"),
+    ]
+    assert (await out.data("order.shipped"))["shipment"] == str(shipment)
+    assert (await out.data("order.delivered"))["order"] == paid.order
+    assert (await out.data("order.return_updated"))["return"] == str(back)
+
+
 async def test_declined_payment_is_told_without_its_token(out: Out, sale: Sale) -> None:
     new = new_payment(sale.show, new_buyer("ann"))
     await sale.rows.open_payment(new)

@@ -16,12 +16,16 @@ import structlog
 
 from live.base.failpoint import failpoint
 from live.domain.deliveries import Attempted, Backlog, DueDelivery
+from live.domain.ids import OrderId
+from live.domain.order import OrderContact
 from live.domain.retries import FAILING_SECONDS_MAX
 from live.domain.webhooks import ATTEMPTS_MAX, WebhookFormat
 from live.ledger.db.pool import Connection, Pool, in_transaction
+from live.ledger.hosting.order_reading import read_contacts
 
 LOOK_MAX = 100  # endpoints with something due, of one look: as many as a shop may have
 LEASE_SECONDS = 30.0  # longer than one call may take, so nobody else sends it meanwhile
+NO_ORDER = OrderId("")
 BACKLOG_MAX = 1_000_000  # counted; more is as bad
 
 log = structlog.get_logger()
@@ -47,7 +51,9 @@ class DeliveryRows:
         """Up to so many that are due and in whose line nothing stands before them."""
         rows = await self._pool.fetch(_TAKE, UUID(webhook), limit, self._ahead(), LEASE_SECONDS)
         failpoint("webhooks.taken")
-        return [_due_of(row) for row in rows]
+        wanted = {row["id"]: OrderId(row["order_id"]) for row in rows if row["order_id"]}
+        contacts = await read_contacts(self._pool, list(wanted.values())) if wanted else {}
+        return [_due_of(row, contacts.get(wanted.get(row["id"], NO_ORDER))) for row in rows]
 
     async def record(self, ends: Sequence[Attempted]) -> list[Exception | None]:
         """Write how tries went; an endpoint that this disables is told to the log."""
@@ -116,7 +122,7 @@ def _attempt(one: Attempted) -> str:
     return orjson.dumps([told]).decode()
 
 
-def _due_of(row: asyncpg.Record) -> DueDelivery:
+def _due_of(row: asyncpg.Record, contact: OrderContact | None) -> DueDelivery:
     return DueDelivery(
         delivery=row["id"],
         webhook=str(row["webhook"]),
@@ -125,7 +131,7 @@ def _due_of(row: asyncpg.Record) -> DueDelivery:
         event=row["event"],
         at_us=row["at_us"],
         data=row["data"],
-        contact=row["contact"],
+        contact=None if contact is None else orjson.dumps(contact).decode(),
         tries=row["tries"],
         throttles=row["throttles"],
         lease=row["leased_until"],
@@ -164,9 +170,8 @@ WITH w AS MATERIALIZED (
 SELECT t.id, t.webhook, t.subject, t.type, t.event, t.tries, t.leased_until,
        w.url, w.format, w.throttles, e.data::text AS data,
        floor(extract(epoch FROM coalesce(e.at, t.created_at)) * 1000000)::bigint AS at_us,
-       CASE WHEN w.contact AND starts_with(t.subject, 'order:') THEN (
-           SELECT p.contact::text FROM orders o JOIN payments p ON p.id = o.payment
-           WHERE o.id = substr(t.subject, 7)::uuid) END AS contact,
+       CASE WHEN w.contact AND starts_with(t.type, 'order.') THEN substr(t.subject, 7)
+            END AS order_id,
        ARRAY(SELECT s.secret FROM webhook_secrets s
              WHERE s.webhook = t.webhook AND s.until > now() + make_interval(secs => $3)
              ORDER BY s.made_at DESC) AS secrets

@@ -78,7 +78,7 @@ class Renderer:
 
     async def _read_orders(self, names: Sequence[str]) -> dict[str, Json]:
         rows = await self._orders.views([UUID(name) for name in names])
-        return {name: _without_contact(row.view) for name, row in rows.items()}
+        return {name: orjson.loads(orjson.dumps(row.view)) for name, row in rows.items()}
 
     async def _read_offers(self, names: Sequence[str]) -> dict[str, Json]:
         rows = await self._pool.fetch(_OFFERS, names)
@@ -102,13 +102,6 @@ class Renderer:
     async def _read_payments(self, names: Sequence[str]) -> dict[str, Json]:
         rows = await self._pool.fetch(_PAYMENTS, [UUID(name) for name in names])
         return {row["payment"]: dict(row) for row in rows}
-
-
-def _without_contact(view: object) -> Json:
-    """The order as JSON has it; the address of a person is added to a delivery, never stored."""
-    known: Json = orjson.loads(orjson.dumps(view))
-    known.pop("contact", None)
-    return known
 
 
 def _data(event: EventRow, known: Json) -> bytes:
