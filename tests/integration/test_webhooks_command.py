@@ -1,0 +1,67 @@
+"""`live webhooks` at the terminal: a process of its own, on a ledger with endpoints."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+from live.domain.webhooks import DeliveryState
+from live.ledger.db.pool import Pool
+from tests.support.events_kit import going_out
+from tests.support.receiver import receiving
+
+
+async def live(
+    database_url: str, redis_url: str, *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("LIVE_")},
+        "LIVE_DATABASE_URL": database_url,
+        "LIVE_REDIS_URL": redis_url,
+        "LIVE_SECRET": "a secret that is long enough for HS256",
+    }
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "live", "webhooks", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+async def test_endpoints_are_listed_tested_and_replayed(
+    pool: Pool, database_url: str, redis_url: str
+) -> None:
+    """Without a secret in what is shown."""
+    async with going_out(pool) as out, receiving() as shop:
+        await pool.execute("INSERT INTO events (type, subject) VALUES ('order.paid', 'order:x')")
+        await out.place()
+        made = await out.endpoint(shop.url, "order.*")
+        webhook = made.endpoint.webhook
+
+        listed = await live(database_url, redis_url, "list")
+        tested = await live(database_url, redis_url, "test", webhook)
+        since = ("--since", "2026-01-01", "--type", "order.paid")
+        replayed = await live(database_url, redis_url, "replay", webhook, *since)
+        await out.send()
+
+        assert webhook in listed.stdout and shop.url in listed.stdout, listed.stderr
+        assert made.secret not in listed.stdout
+        assert (tested.returncode, replayed.returncode) == (0, 0), tested.stderr + replayed.stderr
+        assert sorted(one.type for one in shop.got) == ["order.paid", "webhook.test"]
+        states = {one.state for one in await out.all(webhook)}
+        assert states == {DeliveryState.DELIVERED}
+
+
+async def test_wrong_words_are_told(pool: Pool, database_url: str, redis_url: str) -> None:
+    unknown = "6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10"
+    for arguments, words in (
+        (("test",), "name an endpoint"),
+        (("replay", unknown), "--since is missing"),
+        (("test", unknown), "unknown webhook"),
+        (("replay", unknown, "--since", "2026-01-01"), "unknown webhook"),
+    ):
+        told = await live(database_url, redis_url, *arguments)
+
+        assert told.returncode == 2 and words in told.stderr, told.stderr
