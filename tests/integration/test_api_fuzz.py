@@ -108,6 +108,9 @@ SPECIMENS: dict[str, dict[str, object]] = {
     "PinsBody": {"skus": []},
     "AnnouncementBody": {"text": "hello"},
     "ExtendBody": {"seconds": 1},
+    "WebhookBody": {"url": "https://8.8.8.8/", "types": ["*"]},
+    "WebhookPatchBody": {"types": ["*"]},
+    "ReplayBody": {"from": 1, "to": 2},
     "RestockBody": {"quantity": 1},
     "ModerationBody": {"action": "mute", "sub": "ada", "seconds": 1},
     "RefundBody": {"reason": "broken"},
@@ -182,6 +185,18 @@ def names(show: ShowId, offer: str) -> dict[str, str]:
     """What stands in paths."""
     unknown = {name: str(uuid4()) for name in ("order", "hold", "shipment", "return")}
     return {"show": show, "offer": offer, "sku": "lamp", "sub": "ada", **unknown}
+    webhook = await stage.pool.fetchval(
+        """INSERT INTO webhooks (id, url, types, format)
+           VALUES (gen_random_uuid(), 'https://8.8.8.8', '{*}', 'standard') RETURNING id::text"""
+    )
+    return {
+        "show": show,
+        "offer": offer,
+        "sku": "lamp",
+        "order": str(uuid4()),
+        "sub": "ada",
+        "webhook": webhook,
+    }
 
 
 def path_of(endpoint: Endpoint[Any], where: dict[str, str]) -> str:
@@ -267,4 +282,6 @@ async def test_made_up_bodies_are_the_clients_fault(
     endpoint = data.draw(st.sampled_from(WITH_BODY))
     body = data.draw(whole_bodies(endpoint.body))
     where = names(show, "o")
+    where = {"show": show, "offer": "o", "sku": "lamp", "order": str(uuid4()), "sub": "ada"}
+    where["webhook"] = str(uuid4())
     await send(stage, endpoint, path_of(endpoint, where), json.dumps(body).encode())

@@ -161,3 +161,20 @@ async def test_entry_aside_stays_until_it_is_answered(stage: Stage) -> None:
 
     assert await count(pool, "poison") == 1
     await stage.close()
+
+
+@pytest.mark.parametrize(("table", "at"), [("events", "at"), ("deliveries", "created_at")])
+async def test_what_the_shop_was_told_goes_after_its_time(pool: Pool, table: str, at: str) -> None:
+    """The old one goes, the young one stays."""
+    await pool.execute("INSERT INTO events (type, subject) VALUES ('a.b', 'c:d'), ('a.b', 'c:d')")
+    await pool.execute(
+        """INSERT INTO deliveries (webhook, type, subject)
+           SELECT gen_random_uuid(), 'a.b', 'c:d' FROM (VALUES (1), (2))"""
+    )
+    await pool.execute(
+        f"UPDATE {table} SET {at} = now() - {DAY} WHERE id = 1", KEPT_DAYS[table] + 1
+    )
+
+    await keep_house(pool)
+
+    assert [row["id"] for row in await pool.fetch(f"SELECT id FROM {table}")] == [2]
