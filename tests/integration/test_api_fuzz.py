@@ -178,25 +178,18 @@ async def places(stage: Stage, show: ShowId) -> dict[str, str]:
     await stage.pool.execute(
         "INSERT INTO return_items (return, line, qty) VALUES ($1, 1, 1)", where["return"]
     )
-    return where
-
-
-def names(show: ShowId, offer: str) -> dict[str, str]:
-    """What stands in paths."""
-    unknown = {name: str(uuid4()) for name in ("order", "hold", "shipment", "return")}
-    return {"show": show, "offer": offer, "sku": "lamp", "sub": "ada", **unknown}
     webhook = await stage.pool.fetchval(
         """INSERT INTO webhooks (id, url, types, format)
            VALUES (gen_random_uuid(), 'https://8.8.8.8', '{*}', 'standard') RETURNING id::text"""
     )
-    return {
-        "show": show,
-        "offer": offer,
-        "sku": "lamp",
-        "order": str(uuid4()),
-        "sub": "ada",
-        "webhook": webhook,
-    }
+    return where | {"webhook": webhook}
+
+
+def names(show: ShowId, offer: str) -> dict[str, str]:
+    """What stands in paths."""
+    ids = ("order", "hold", "shipment", "return", "webhook")
+    unknown = {name: str(uuid4()) for name in ids}
+    return {"show": show, "offer": offer, "sku": "lamp", "sub": "ada", **unknown}
 
 
 def path_of(endpoint: Endpoint[Any], where: dict[str, str]) -> str:
@@ -282,6 +275,4 @@ async def test_made_up_bodies_are_the_clients_fault(
     endpoint = data.draw(st.sampled_from(WITH_BODY))
     body = data.draw(whole_bodies(endpoint.body))
     where = names(show, "o")
-    where = {"show": show, "offer": "o", "sku": "lamp", "order": str(uuid4()), "sub": "ada"}
-    where["webhook"] = str(uuid4())
     await send(stage, endpoint, path_of(endpoint, where), json.dumps(body).encode())
