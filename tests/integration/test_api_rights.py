@@ -53,11 +53,26 @@ WHO: dict[str, set[Role]] = {
     "POST /v1/orders/{order}/refund": {H, S},
     "POST /v1/orders/{order}/refund/call-off": {H, S},
     "POST /v1/orders/{order}/paid": {H, S},
+    "POST /v1/orders/{order}/shipments": {H, S},
+    "PATCH /v1/orders/{order}/shipments/{shipment}": {H, S},
+    "POST /v1/orders/{order}/cancel": {H, S},
+    "POST /v1/orders/{order}/returns": {H, S, V},
+    "PATCH /v1/orders/{order}/returns/{return}": {H, S},
     "GET /v1/holds/{hold}": {S},
     "POST /v1/holds/{hold}/confirm": {S},
     "POST /v1/holds/{hold}/decline": {S},
     "GET /v1/session": {H, M, S},
     "POST /v1/tokens": {S},
+    "POST /v1/webhooks": {S},
+    "GET /v1/webhooks": {S},
+    "GET /v1/webhooks/{webhook}": {S},
+    "PATCH /v1/webhooks/{webhook}": {S},
+    "DELETE /v1/webhooks/{webhook}": {S},
+    "POST /v1/webhooks/{webhook}/test": {S},
+    "POST /v1/webhooks/{webhook}/rotate": {S},
+    "GET /v1/webhooks/{webhook}/deliveries": {S},
+    "POST /v1/webhooks/{webhook}/replay": {S},
+    "GET /v1/events": {S},
     "POST /v1/users/{sub:path}/logout": {H, S},
     "GET /v1/shows/{show}/report": {H, S},
     "GET /v1/shows/{show}/audit-log": {H, S},
@@ -85,7 +100,8 @@ def test_every_call_is_in_the_matrix() -> None:
 async def test_every_call_is_refused_to_every_role_that_may_not(stage: Stage, show: ShowId) -> None:
     """403 before a field or a state is looked at; 401 without a token; allowed roles get past."""
     name = await begin(stage, show)
-    unknown = {"order": str(uuid4()), "hold": str(uuid4())}
+    ids = ("order", "hold", "shipment", "return", "webhook")
+    unknown = {name: str(uuid4()) for name in ids}
     places = {"show": show, "offer": name, "sku": "lamp", "sub": "ada", **unknown}
     for call, allowed in WHO.items():
         method, _, template = call.partition(" ")
