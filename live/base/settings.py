@@ -30,7 +30,7 @@ DATABASE_POOL = 8  # connections to Postgres a process, at most
 DATABASE_POOL_MIN = 4  # a settler keeps some for its watches; fewer would make it wait for itself
 STRIPE_API_BASE = "https://api.stripe.com"
 PROVIDERS = ("stripe", "external", "http", "sandbox", "invoice")  # that LIVE_PROVIDERS may name
-PROVIDER_SECRETS_MAX = 2  # the one that signs, and the one before it or after it
+SIGNING_SECRETS_MAX = 2  # the one that signs, and the one before it or after it
 
 WITHDRAWAL_DAYS = 14  # Directive 2011/83/EU, article 9 (1); a shop may give more, never less
 
@@ -99,6 +99,8 @@ class Settings:
     provider_url: str | None = None  # None: no provider `http`
     provider_secrets: tuple[str, ...] = field(default=(), repr=False)  # each `whsec_` and base64
     withdrawal_days: int = WITHDRAWAL_DAYS  # after delivery, in which a buyer may withdraw
+    quote_url: str | None = None  # None: no quote hook; prices are what buyers pay
+    quote_secrets: tuple[str, ...] = field(default=(), repr=False)  # each `whsec_` and base64
     providers: tuple[str, ...] = ()  # ways to pay, as named; empty: see `ways_to_pay`
     webhook_development: bool = False  # webhooks may go to this machine, and by http
     unknown: tuple[tuple[str, str], ...] = ()  # LIVE_* that nobody reads, the nearest that one does
@@ -220,10 +222,14 @@ class _Reader:
             or STRIPE_API_BASE,
             "checkout_url": self.checkout_url(),
             "provider_url": self.provider_url(),
-            "provider_secrets": self.provider_secrets(),
+            "provider_secrets": self.signing_secrets(
+                "LIVE_PROVIDER_SECRET", of="LIVE_PROVIDER_URL"
+            ),
             "withdrawal_days": self.number(
                 "LIVE_WITHDRAWAL_DAYS", WITHDRAWAL_DAYS, low=WITHDRAWAL_DAYS, high=365
             ),
+            "quote_url": self.quote_url(),
+            "quote_secrets": self.signing_secrets("LIVE_QUOTE_SECRET", of="LIVE_QUOTE_URL"),
             "providers": self.providers(),
             "webhook_development": self.choice("LIVE_WEBHOOK_DEVELOPMENT", Switch, Switch.OFF)
             is Switch.ON,
@@ -316,13 +322,18 @@ class _Reader:
         self.faults += [f"LIVE_PROVIDER_URL {one}" for one in service_faults(value or "")]
         return value
 
-    def provider_secrets(self) -> tuple[str, ...]:
+    def quote_url(self) -> str | None:
+        value = self.safe_url("LIVE_QUOTE_URL")
+        self.faults += [f"LIVE_QUOTE_URL {one}" for one in service_faults(value or "")]
+        return value
+
+    def signing_secrets(self, key: str, *, of: str) -> tuple[str, ...]:
         """Two while one replaces the other, separated by a comma: all sign, all verify."""
-        key, secrets = "LIVE_PROVIDER_SECRET", tuple(self.parts("LIVE_PROVIDER_SECRET"))
-        if bool(secrets) != self.given("LIVE_PROVIDER_URL"):
-            self.faults.append(f"LIVE_PROVIDER_URL and {key} need each other")
-        if len(secrets) > PROVIDER_SECRETS_MAX:
-            self.faults.append(f"{key} has more than {PROVIDER_SECRETS_MAX} values")
+        secrets = tuple(self.parts(key))
+        if bool(secrets) != self.given(of):
+            self.faults.append(f"{of} and {key} need each other")
+        if len(secrets) > SIGNING_SECRETS_MAX:
+            self.faults.append(f"{key} has more than {SIGNING_SECRETS_MAX} values")
         if not all(is_signing_secret(one) for one in secrets):
             self.faults.append(f"{key} must be whsec_ and the base64 of 24 to 64 bytes")
         return secrets

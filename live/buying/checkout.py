@@ -9,7 +9,6 @@ pays twice. Not here: what becomes of the payment then (payment_run.py), what a 
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,18 +25,18 @@ from live.buying.offers import OfferBook
 from live.buying.payment_run import PaymentRun
 from live.buying.ports import SaleOrders, SalePayments, SaleStock
 from live.buying.purchase import Call, CheckoutAnswer, Purchase
-from live.buying.rehearsal import REASON, rehearsed_order
+from live.buying.quotes import Quotes
+from live.buying.rehearsal import Rehearsal
 from live.buying.waiters import OrderWaiters
-from live.buying.ways import WaysToPay, check_contact, not_offered
+from live.buying.ways import WaysToPay, check_contact, not_offered, refused_way
 from live.domain.caller import Caller
 from live.domain.hold import Line
-from live.domain.ids import ShowId, key_text, new_order_id
+from live.domain.ids import ShowId, new_order_id
 from live.domain.money import total_minor
 from live.domain.offer import Mode
 from live.domain.outcomes import Outcome
 from live.domain.payment import NewPayment, PaymentId
 from live.domain.payment_flow import TOO_SLOW
-from live.domain.show import ShowStatus
 from live.domain.ways import open_to
 from live.payments.port import Provider, authorise_request
 
@@ -63,6 +62,7 @@ class Checkout:
         ways: WaysToPay,
         book: OfferBook,
         desk: HoldDesk,
+        quotes: Quotes,
         waiters: OrderWaiters,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
@@ -72,6 +72,8 @@ class Checkout:
         self._ways = ways
         self._book = book
         self._desk = desk
+        self._quotes = quotes
+        self._rehearsal = Rehearsal(stock, book, desk, ways, quotes)
         self._run = PaymentRun(stock, payments, orders, waiters)
         self._earlier = EarlierCalls(payments, orders, waiters, self._run)
         self._answer_seconds = answer_seconds
@@ -106,8 +108,8 @@ class Checkout:
         )
         if purchase.provider in open_to(self._ways.shop, guest=caller.guest):
             check_contact(purchase.provider, purchase.contact)
-        if self._is_rehearsal(show):
-            return await self._rehearse(caller, call)
+        if self._rehearsal.runs(show):
+            return await self._rehearsal.pay(caller, call)
         if purchase.direct is None:
             return await self._in_time(call, self._pay_hold(call))
         return await self._in_time(call, self._pay_direct(caller, call, purchase.direct))
@@ -118,39 +120,6 @@ class Checkout:
             await asyncio.wait(self._flows, timeout=seconds)
         for flow in self._flows:
             flow.cancel()
-
-    def _is_rehearsal(self, show: ShowId) -> bool:
-        """As far as this process knows; where it knows too little, the ledger refuses the row."""
-        try:
-            return self._book.of(show).state.status is ShowStatus.REHEARSAL
-        except Busy:
-            return False
-
-    async def _rehearse(self, caller: Caller, call: Call) -> CheckoutAnswer:
-        """Answer as if it had been paid. Raises what the stock engine raises."""
-        direct = call.purchase.direct
-        ways = self._ways_of(call, ())
-        if call.provider.name not in ways:
-            raise _not_offered(call, ways)
-        if direct is None:
-            moved = await self._stock.release(call.show, call.buyer, call.hold)
-            lines, done = tuple(moved.lines), moved.done
-            refusal = Outcome.EXPIRED
-        else:
-            lines, _ = self._desk.lines(caller, call.show, (direct,))
-            seen = await self._stock.peek(call.show, call.buyer, call.hold, lines)
-            done, refusal = seen.outcome is Outcome.HELD, seen.outcome
-        if not done:
-            return call.says(refusal)
-        at = time.time_ns() // 1_000_000
-        return CheckoutAnswer(
-            outcome=Outcome.CONFIRMED,
-            hold=key_text(call.hold),
-            order=rehearsed_order(
-                self._book.of(call.show), call.hold, lines, sub=caller.sub, at=at
-            ),
-            reason=REASON,
-        )
 
     async def _in_time(
         self, call: Call, flow: Coroutine[object, object, CheckoutAnswer]
@@ -183,12 +152,15 @@ class Checkout:
 
     async def _pay_hold(self, call: Call) -> CheckoutAnswer:
         offers, name = self._book.of(call.show), call.provider.name
+        refusal = self._quote_refusal(call, ())
+        if refusal is not None:
+            return await self._refused(call, refusal)
         narrow = not self._ways.everywhere(offers, name, guest=call.guest)
         if narrow:
             # Before `begin`, so that whoever chose a wrong way keeps their hold as it was.
             ways = self._ways_of(call, await self._held_lines(call))
             if name not in ways:
-                return await self._another_way(call, ways)
+                return await self._refused(call, refused_way(call, ways))
         window_ms = call.provider.payment_window_ms(call.purchase.token)
         try:
             began = await self._stock.begin(call.show, call.buyer, call.hold, window_ms=window_ms)
@@ -200,7 +172,7 @@ class Checkout:
         lines = tuple(began.lines)
         ways = self._ways_of(call, lines) if narrow else ()
         if narrow and name not in ways:
-            raise _not_offered(call, ways)  # the hold came to be another one in that instant
+            raise refused_way(call, ways)  # the hold came to be another one in that instant
         return await self._charge(call, lines, Mode.HOLD, began.held_until)
 
     def _ways_of(self, call: Call, lines: Sequence[Line]) -> tuple[str, ...]:
@@ -211,16 +183,24 @@ class Checkout:
         has = await self._stock.buyer_state(call.show, call.buyer)
         return next((hold.lines for hold in has.holds if hold.key == call.hold), ())
 
-    async def _another_way(self, call: Call, ways: Sequence[str]) -> CheckoutAnswer:
-        """This way is not offered (any more), but a repeat is told the truth of its first call.
+    async def _refused(self, call: Call, refusal: CallError) -> CheckoutAnswer:
+        """It cannot be paid like this (any more), but a repeat is told the truth of its first call.
 
-        Raises BadField.
+        Raises `refusal`.
         """
         async with self._truth_reads:
             answer = await self._earlier.same(call)
         if answer is not None:
             return answer
-        raise _not_offered(call, ways)
+        raise refusal
+
+    def _quote_refusal(self, call: Call, lines: Sequence[Line]) -> CallError | None:
+        """Read what is to be paid, before anything is done; why this quote is none for it."""
+        try:
+            call.bill = self._quotes.bill(call, lines)
+        except (BadField, NotFound) as refusal:
+            return refusal
+        return None
 
     async def _unknown_hold(self, call: Call) -> CheckoutAnswer:
         """Stock forgets old holds, and data loss takes young ones; the ledger forgets nothing.
@@ -246,7 +226,10 @@ class Checkout:
             raise BadField("hold", "is missing: this offer is sold by holds")
         ways = self._ways_of(call, lines)
         if call.provider.name not in ways:
-            return await self._another_way(call, ways)
+            return await self._refused(call, refused_way(call, ways))
+        refusal = self._quote_refusal(call, lines)
+        if refusal is not None:
+            return await self._refused(call, refusal)
         if call.provider.is_asynchronous(call.purchase.token):
             return call.says(Outcome.DECLINED, reason=TOO_SLOW)
         call.lines = frozenset((line.slot, line.qty) for line in lines)
@@ -298,6 +281,8 @@ class Checkout:
             amount = total_minor([(line.price_minor, line.qty) for line in priced])
         except ValueError as error:
             raise BadField("qty", str(error)) from error
+        bill = call.bill
+        assert bill is None or bill.goods_minor == amount, "prices are frozen once it can be bought"
         return NewPayment(
             id=PaymentId(str(uuid4())),
             order=new_order_id(),
@@ -308,14 +293,12 @@ class Checkout:
             attempt=call.purchase.key,
             mode=mode,
             lines=priced,
-            amount_minor=amount,
+            amount_minor=amount if bill is None else bill.total_minor,
             currency=offers.at(lines[0].slot).currency,
             provider=call.provider.name,
             token=call.purchase.token,
             contact=call.purchase.contact,
             held_until=held_until,
+            quote=call.purchase.given.mark,
+            totals=() if bill is None else bill.lines,
         )
-
-
-def _not_offered(call: Call, ways: Sequence[str]) -> BadField:
-    return not_offered(ways, call.provider.name, guest=call.guest)

@@ -90,9 +90,9 @@ def _is_another(call: Call, payment: Payment) -> bool:
         units = {(line.slot, line.qty) for line in payment.lines}
         if payment.mode is not Mode.FIRST_PAID or units != call.lines:
             return True
-    asked = (call.provider.name, call.purchase.token)
+    asked = (call.provider.name, call.purchase.token, call.purchase.given.mark)
     mine = payment.attempt == call.purchase.key
-    return mine and (payment.provider, payment.token) != asked
+    return mine and (payment.provider, payment.token, payment.quote) != asked
 
 
 # A void keeps the refusal that caused it as its reason, in the words of the contract.

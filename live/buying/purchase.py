@@ -11,6 +11,7 @@ from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.order import NOT_KEPT, OrderView
 from live.domain.outcomes import Outcome
 from live.domain.payment import Action, Payment, log_ids
+from live.domain.quote import NO_QUOTE, Bill, Given
 from live.payments.port import Provider
 
 
@@ -24,6 +25,7 @@ class Purchase:
     contact: bytes | None  # JSON; passed on to Postgres and nowhere else
     hold: HoldKey | None = None
     direct: Wanted | None = None
+    given: Given = NO_QUOTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class Call:
     `failure`: why the payment failed, once that is known; `processing`: the buyer was answered so
     before, and everything later must reach them on their channel. `payment` is what the call is
     about, once that is known. `lines`: the units that a direct purchase asks for, (slot, quantity).
-    `on_declined` is called when the provider declines.
+    `on_declined` is called when the provider declines. `bill`: what is to be paid by a quote, None
+    where the prices are all there is.
     """
 
     show: ShowId
@@ -72,6 +75,7 @@ class Call:
     processing: bool = False
     payment: Payment | None = None
     lines: frozenset[tuple[int, int]] = frozenset()
+    bill: Bill | None = None
 
     def seconds_left(self) -> float:
         return self.answer_by - asyncio.get_running_loop().time()

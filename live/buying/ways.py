@@ -11,12 +11,16 @@ import msgspec
 
 from live.base.errors import BadField
 from live.buying.offers import Offers
+from live.buying.purchase import Call
 from live.domain.hold import Line
 from live.domain.payment import INVOICE
 from live.domain.ways import NOT_FOR_GUESTS, narrowed, open_to
 
 # What is paid on delivery must find its way, and somebody must be there who pays.
 CONTACT_OF_INVOICE = ("name", "address")
+
+
+_Contact = dict[str, str | dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class WaysToPay:
         return provider in narrowed(open_to(self.shop, guest=guest), narrowings)
 
 
+def refused_way(call: Call, ways: Sequence[str]) -> BadField:
+    return not_offered(ways, call.provider.name, guest=call.guest)
+
+
 def not_offered(ways: Sequence[str], provider: str = "", *, guest: bool = False) -> BadField:
     """What to tell a buyer who may pay in these ways, and chose `provider`."""
     if guest and provider in NOT_FOR_GUESTS:
@@ -48,7 +56,8 @@ def check_contact(provider: str, contact: bytes | None) -> None:
     """Raises BadField where this way needs to know more of the buyer; `contact` is JSON."""
     if provider != INVOICE:
         return
-    given = {} if contact is None else msgspec.json.decode(contact, type=dict[str, str])
+    given = {} if contact is None else msgspec.json.decode(contact, type=_Contact)
     for name in CONTACT_OF_INVOICE:
-        if not given.get(name, "").strip():
+        value = given.get(name, "")
+        if not (value.get("line1", "") if isinstance(value, dict) else value).strip():
             raise BadField(f"contact.{name}", "is needed to pay by invoice")

@@ -8,7 +8,7 @@ from typing import Literal, NewType
 from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId, key_text
 from live.domain.offer import Mode
-from live.domain.order import OrderState, RefundState
+from live.domain.order import OrderState, OrderTotal, RefundState
 
 PaymentId = NewType("PaymentId", str)
 """A UUID in its 36-character form; the provider's idempotency key of everything done for it."""
@@ -72,7 +72,9 @@ class NewPayment:
 
     `hold` is the hold's key and `attempt` the key of the checkout call; in `first_paid` mode they
     are the same. `contact` is JSON as the client gave it, for Postgres only. `held_until` is the
-    hold's deadline if this payment fails (Unix ms); 0 where nothing is held.
+    hold's deadline if this payment fails (Unix ms); 0 where nothing is held. `quote` names the
+    quote and the shipping choice that it was made by, and `totals` are what these came to; without
+    one there are none, and the amount is that of the lines.
     """
 
     id: PaymentId
@@ -90,6 +92,8 @@ class NewPayment:
     token: str | None
     contact: bytes | None
     held_until: int = 0
+    quote: str | None = None
+    totals: tuple[OrderTotal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,7 @@ class Payment:
     age_ms: int  # since it was created, by Postgres' clock
     order_state: OrderState | None
     held_until: int = 0  # see NewPayment
+    quote: str | None = None  # see NewPayment
 
     @property
     def units(self) -> tuple[Line, ...]:

@@ -55,16 +55,19 @@ def routes(
     providers: Sequence[str] = PAGE_PROVIDERS,
     guests: Guests = Guests.WATCH,
     login_url: str = "",
+    quotes: bool = False,
 ) -> list[Route]:
     """Make the routes.
 
     `providers`: what this service can pay with. `guests`: what viewers without a token may do;
     where that is nothing, pages know nothing of shows, and whoever has a token is told by the
     connection that they show it to. `login_url`: where the shop signs people in ("{return}" in it:
-    where to bring them back), or "".
+    where to bring them back), or "". `quotes`: whether the shop quotes shipping and tax, so
+    that the page asks for an address before it pays.
     """
     offered = tuple(name for name in PAGE_PROVIDERS if name in providers)
     settings = {"providers": " ".join(offered), "guests": guests, "login": login_url}
+    settings["quotes"] = "yes" if quotes else "no"
     pages = _Pages(sources, settings, private=guests is Guests.OFF)
     return [
         Route("/", pages.index, methods=["GET"]),

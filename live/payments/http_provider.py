@@ -31,7 +31,7 @@ from live.payments.port import (
     Verdict,
     WebhookRefused,
 )
-from live.payments.webhooks import sign, signed_headers, signing_key, verify
+from live.payments.webhooks import signed_by_all, signing_key, verify
 
 TIMEOUT_SECONDS = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go
 ANSWER_BYTES_MAX = 64 * 1024  # a charge with all its refunds has a few hundred bytes a refund
@@ -207,10 +207,7 @@ class HttpProvider:
         """Send once; None where the answer is none. `key`: the idempotency key."""
         body = msgspec.json.encode({"call": call, "key": key, "payment": payment, **more})
         stamp = int(time.time())
-        headers = signed_headers(self._keys[0], event=key, timestamp=stamp, body=body)
-        headers["webhook-signature"] = " ".join(
-            sign(one, event=key, timestamp=stamp, body=body) for one in self._keys
-        )
+        headers = signed_by_all(self._keys, event=key, timestamp=stamp, body=body)
         headers["idempotency-key"] = key
         answer = await self._http.call("POST", f"/{call}", headers=headers, content=body)
         if answer is None or answer.status != 200:

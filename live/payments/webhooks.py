@@ -45,6 +45,15 @@ def signed_headers(key: bytes, *, event: str, timestamp: int, body: bytes) -> di
     }
 
 
+def signed_by_all(
+    keys: Sequence[bytes], *, event: str, timestamp: int, body: bytes
+) -> dict[str, str]:
+    """The same while one key replaces another: whoever has either can verify it."""
+    signatures = [sign(key, event=event, timestamp=timestamp, body=body) for key in keys]
+    headers = signed_headers(keys[0], event=event, timestamp=timestamp, body=body)
+    return headers | {"webhook-signature": " ".join(signatures)}
+
+
 def verify(headers: Mapping[str, str], body: bytes, *, keys: Sequence[bytes], now: float) -> str:
     """Return the event's id. Raises WebhookRefused: 401 for a signature, 400 for its age.
 

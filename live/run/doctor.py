@@ -114,7 +114,7 @@ def _files() -> Diagnosis:
 
 def examine_settings(settings: Settings) -> list[Diagnosis]:
     """What of the settings is worth a word, and stops nothing."""
-    findings = [_payments(settings)]
+    findings = [_payments(settings), _quotes(settings)]
     if settings.webhook_development:
         findings.append(
             Diagnosis(
@@ -165,6 +165,13 @@ def _provider(url: str, secrets: tuple[str, ...]) -> Diagnosis:
     except EngineError as error:
         return _failed("own payments", error, stops=False)
     return Diagnosis("own payments", True, url)
+
+
+def _quotes(settings: Settings) -> Diagnosis:
+    """Whether the pair is whole is a fault of the environment, which is told before."""
+    url = settings.quote_url
+    detail = "the prices: tax included, shipping free" if url is None else f"asked at {url}"
+    return Diagnosis("shipping and tax", True, detail, stops=False)
 
 
 def _data_dir(settings: Settings) -> Diagnosis:

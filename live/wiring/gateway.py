@@ -33,12 +33,15 @@ from live.api.ops import ops_routes
 from live.api.problems import HANDLERS
 from live.api.rpc.methods import SaleRpc
 from live.api.schema.rpc_answers import METHODS
-from live.base.settings import Compression, Settings
+from live.base.settings import Compression, Settings, resolve_secret, split_secrets
 from live.buying.checkout import Checkout
 from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk
 from live.buying.me import Me
 from live.buying.offers import OfferBook
+from live.buying.quote_hook import QuoteHook
+from live.buying.quote_seal import QuoteSeal
+from live.buying.quotes import Quotes
 from live.buying.shop_checkout import ShopCheckout
 from live.buying.waiters import OrderWaiters
 from live.buying.waitlist import Waitlist
@@ -100,6 +103,7 @@ class _Sale:
 
     checkout: Checkout
     shop_checkout: ShopCheckout
+    quote_hook: QuoteHook | None
     join: Join
     reactions: ReactionTally
     rpc: SaleRpc
@@ -153,6 +157,11 @@ def _sale(settings: Settings, base: Base) -> _Sale:
     )
     waiters = OrderWaiters()
     base.follower.on_personal(waiters.tap)
+    hook = None
+    if settings.quote_url is not None:
+        hook = QuoteHook(settings.quote_url, secrets=settings.quote_secrets)
+    seal = QuoteSeal(split_secrets(resolve_secret(settings)))
+    quotes = Quotes(base.engines.stock, book, desk, seal, hook)
     checkout = Checkout(
         base.engines.stock,
         base.rows.payments,
@@ -161,6 +170,7 @@ def _sale(settings: Settings, base: Base) -> _Sale:
         ways=WaysToPay(settings.ways_to_pay),
         book=book,
         desk=desk,
+        quotes=quotes,
         waiters=waiters,
     )
 
@@ -177,6 +187,7 @@ def _sale(settings: Settings, base: Base) -> _Sale:
     rpc = SaleRpc(
         desk=desk,
         checkout=checkout,
+        quotes=quotes,
         waitlist=Waitlist(base.engines.stock, WaitlistRows(base.engines.pool), book, desk),
         orders=base.rows.orders,
         withdrawals=WithdrawalRows(base.engines.pool, days=settings.withdrawal_days),
@@ -191,7 +202,7 @@ def _sale(settings: Settings, base: Base) -> _Sale:
         waiters,
         digest_of=base.callers.digest_of,
     )
-    return _Sale(checkout, shop_checkout, join, reactions, rpc)
+    return _Sale(checkout, shop_checkout, hook, join, reactions, rpc)
 
 
 def _api_deps(settings: Settings, base: Base, sale: _Sale) -> ApiDeps:
@@ -261,6 +272,7 @@ def _routes(
             providers=settings.ways_to_pay,
             guests=settings.guests,
             login_url=settings.login_url,
+            quotes=settings.quote_url is not None,
         ),
     ]
 
@@ -277,6 +289,8 @@ def _lifespan(
             stack.push_async_callback(base.engines.doubts.close)
             stack.push_async_callback(base.rows.past.close)
             close_later(stack, base.providers.values())
+            if sale.quote_hook is not None:
+                stack.push_async_callback(sale.quote_hook.close)
             await open_part(stack, base.engines.stock)
             await open_part(stack, base.follower)
             await open_part(stack, base.engines.outbox)

@@ -37,7 +37,7 @@ def test_fresh_machine_is_fit(settings: Settings) -> None:
     findings = {finding.name: finding for finding in examine(settings)}
 
     assert list(findings) == [
-        *("python", "open files", "data directory", "secret", "ways to pay"),
+        *("python", "open files", "data directory", "secret", "ways to pay", "shipping and tax"),
         *("valkey", "valkey age", "postgres", "postgres age", "sockets"),
     ]
     assert [name for name, found in findings.items() if not found.ok and found.stops] == []
@@ -53,7 +53,7 @@ def test_configured_engines_are_asked(
 
     findings = {finding.name: finding for finding in examine(configured)}
 
-    assert list(findings)[5:] == [
+    assert list(findings)[6:] == [
         *("redis", "redis durability", "redis memory"),
         *("postgres", "postgres connections", "ledger", "clocks", "settlement"),
     ]

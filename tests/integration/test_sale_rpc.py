@@ -114,6 +114,7 @@ def make_client(sale: Sale, *, guests: Guests = Guests.WATCH) -> Client:
     rpc = SaleRpc(
         desk=desk,
         checkout=sale.checkout,
+        quotes=sale.quotes,
         waitlist=Waitlist(sale.stock, WaitlistRows(sale.pool), sale.book, desk),
         orders=sale.orders,
         withdrawals=WithdrawalRows(sale.pool, days=14),

@@ -157,6 +157,7 @@ def _with_ways(sale: Sale, ways: tuple[str, ...]) -> Checkout:
         ways=WaysToPay(ways),
         book=sale.book,
         desk=sale.desk,
+        quotes=sale.quotes,
         waiters=sale.waiters,
     )
 

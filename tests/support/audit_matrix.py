@@ -162,6 +162,13 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "refunds_news_at": Seen(
             "job_overdue", to="now() - interval '1 day'", where="state = 'captured'"
         ),
+        "totals": Seen(
+            "payment_totals",
+            to="""'[{"type": "subtotal", "label": "", "amount_minor": 1, "inclusive": false},
+                  {"type": "total", "label": "", "amount_minor": 1, "inclusive": false}]'""",
+            where=_BY_CARD,
+        ),
+        "quote": "tells a repeat from another purchase; what it came to is in `totals`",
         "voiding": "says earlier what the void's job says: a sale for it is refused and undone",
     },
     "orders": {

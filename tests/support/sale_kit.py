@@ -15,6 +15,9 @@ from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk, Wanted
 from live.buying.offers import OfferBook
 from live.buying.purchase import CheckoutAnswer, Purchase
+from live.buying.quote_hook import QuoteHook
+from live.buying.quote_seal import QuoteSeal
+from live.buying.quotes import Quotes
 from live.buying.waiters import OrderWaiters
 from live.buying.ways import WaysToPay
 from live.domain.caller import Caller, Role
@@ -24,6 +27,7 @@ from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku, buyer_of
 from live.domain.offer import Mode, OfferTerms, Stock
 from live.domain.outcomes import Outcome
+from live.domain.quote import NO_QUOTE, Given
 from live.domain.show import ShowState
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.orders import OrderRows
@@ -136,6 +140,7 @@ class Sale:
     followed: StaticShows
     book: OfferBook
     desk: HoldDesk
+    quotes: Quotes
     checkout: Checkout
     worker: PaymentWorker
     settler: Settler
@@ -162,9 +167,15 @@ class Sale:
         key: HoldKey | None = None,
         provider: str = "sandbox",
         contact: bytes | None = None,
+        given: Given = NO_QUOTE,
     ) -> CheckoutAnswer:
         purchase = Purchase(
-            key=key or new_key(), provider=provider, token=token, contact=contact, hold=hold
+            key=key or new_key(),
+            provider=provider,
+            token=token,
+            contact=contact,
+            hold=hold,
+            given=given,
         )
         return await self.checkout.pay(caller, self.show, purchase)
 
@@ -177,10 +188,17 @@ class Sale:
         qty: int = 1,
         provider: str = "sandbox",
         contact: bytes | None = None,
+        given: Given = NO_QUOTE,
     ) -> CheckoutAnswer:
         """In `first_paid` mode."""
-        direct = Wanted(self.offers[0], qty)
-        purchase = Purchase(key=key, provider=provider, token=token, contact=contact, direct=direct)
+        purchase = Purchase(
+            key=key,
+            provider=provider,
+            token=token,
+            contact=contact,
+            direct=Wanted(self.offers[0], qty),
+            given=given,
+        )
         return await self.checkout.pay(caller, self.show, purchase)
 
     async def figures(self, slot: int = 0) -> Stock:
@@ -267,11 +285,13 @@ async def open_sale(
     provider_timeout_seconds: float = 6.0,
     more: Sequence[Provider] = (),
     ways: tuple[str, ...] | None = None,
+    hook: QuoteHook | None = None,
 ) -> AsyncIterator[Sale]:
     """`fresh` False: the show is there already, and this is another process that works on it.
 
     `settling` False: nobody settles here, as if the settler were down. `more`: other providers than
     the sandbox and invoices; their owner closes them. `ways`: what the shop takes of all these.
+    `hook`: the shop's quote hook; its owner closes it.
     """
     if fresh:
         await make_show(pool, show, *units)
@@ -311,6 +331,7 @@ async def open_sale(
     followed = StaticShows({show: StaticShow(show_state(show, terms))})
     book = OfferBook(followed)
     desk = HoldDesk(stock, book, OldPurchases(orders), guests=Guests.WATCH)
+    quotes = Quotes(stock, book, desk, QuoteSeal([2 * SECRET]), hook)
     checkout = Checkout(
         stock,
         payments,
@@ -319,6 +340,7 @@ async def open_sale(
         ways=WaysToPay(tuple(providers) if ways is None else ways),
         book=book,
         desk=desk,
+        quotes=quotes,
         waiters=waiters,
     )
     worker = PaymentWorker(payments, stock, providers)
@@ -340,6 +362,7 @@ async def open_sale(
         followed=followed,
         book=book,
         desk=desk,
+        quotes=quotes,
         checkout=checkout,
         worker=worker,
         settler=settler,

@@ -17,21 +17,25 @@ from live.api.limits import AddressLimit
 from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty
 from live.base.decode import read
-from live.base.errors import Busy, NotFound, TooManyTries
+from live.base.errors import BadField, Busy, NotFound, TooManyTries
 from live.buying.checkout import Checkout
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.purchase import Purchase
+from live.buying.quotes import Quotes
 from live.buying.waitlist import Waitlist
 from live.connection.addresses import range_of
 from live.connection.ports import RpcCall, RpcHandler
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderView, Withdrawal
+from live.domain.quote import Given
 
 REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thumb, not a script
 # Of one range of addresses and worker, whoever pays from there. A crowd behind one carrier's NAT
 # has some cards declined in the rush of a sale; who tries stolen numbers has nothing else.
 DECLINES_BURST, DECLINES_PER_SECOND = 50, 1 / 20
+# Of one connection: a form that is filled in and mended, and each may be a call to the shop.
+QUOTES_BURST, QUOTES_PER_SECOND = 10, 0.5
 Request = TypeVar("Request", bound=msgspec.Struct)
 
 
@@ -67,6 +71,7 @@ class SaleRpc:
         *,
         desk: HoldDesk,
         checkout: Checkout,
+        quotes: Quotes,
         waitlist: Waitlist,
         orders: Orders,
         withdrawals: Withdrawals,
@@ -75,12 +80,14 @@ class SaleRpc:
     ) -> None:
         self._desk = desk
         self._checkout = checkout
+        self._quotes = quotes
         self._waitlist = waitlist
         self._orders = orders
         self._withdrawals = withdrawals
         self._shows = shows
         self._reactions = reactions
         self._taps = AddressLimit(burst=REACTIONS_BURST, per_second=REACTIONS_PER_SECOND)
+        self._asked = AddressLimit(burst=QUOTES_BURST, per_second=QUOTES_PER_SECOND)
         self._declines = AddressLimit(burst=DECLINES_BURST, per_second=DECLINES_PER_SECOND)
 
     def handlers(self) -> Mapping[str, RpcHandler]:
@@ -90,6 +97,7 @@ class SaleRpc:
             "show.state": _task(requests.ShowName, self.show_state),
             "hold.release": _task(requests.HoldName, self.release),
             "hold.checkout": _task(requests.CheckoutRequest, self.pay),
+            "order.quote": _task(requests.QuoteRequest, self.quote),
             "order.get": _task(requests.OrderName, self.order),
             "order.withdraw": _task(requests.WithdrawOrder, self.withdraw),
             "waitlist.join": _task(requests.JoinWaitlist, self.join),
@@ -124,6 +132,11 @@ class SaleRpc:
             contact=None if request.contact is UNSET else msgspec.json.encode(request.contact),
             hold=None if request.hold is UNSET else _key(request.hold),
             direct=None if direct is None else Wanted(direct.offer, direct.qty),
+            given=Given(
+                quote=None if request.quote is UNSET else request.quote,
+                shipping=None if request.shipping is UNSET else request.shipping,
+                to=None if request.contact is UNSET else request.contact.destination(),
+            ),
         )
         near = range_of(call.address)
         if near is not None and not self._declines.has(near, now=time.monotonic()):
@@ -137,6 +150,21 @@ class SaleRpc:
             call.caller, _joined(call), purchase, on_declined=declined
         )
         return answer.body()
+
+    async def quote(self, call: RpcCall, request: requests.QuoteRequest) -> object:
+        """Raises Busy for whoever asks more often than a form is filled in."""
+        direct, show = request.direct(), _joined(call)
+        to = request.contact.destination()
+        if to is None:
+            raise BadField("contact.address", "must have parts: country, region, postcode")
+        if not self._asked.take(call.connection, now=time.monotonic()):
+            raise Busy("too many quotes", retry_ms=int(1_000 / QUOTES_PER_SECOND))
+        if direct is not None:
+            wanted: HoldKey | Wanted = Wanted(direct.offer, direct.qty)
+        else:
+            assert request.hold is not UNSET, "checked by direct()"
+            wanted = _key(request.hold)
+        return await self._quotes.quote(call.caller, show, wanted, to)
 
     async def order(self, call: RpcCall, request: requests.OrderName) -> object:
         request.check()

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from live.base.errors import BadField
+from live.buying.quote_seal import QUOTE_CHARS_MAX
 from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import SUB_BYTES_MAX, is_sub
 from live.domain.links import HTTPS, LINK, LINK_CHARS_MAX
@@ -82,6 +83,13 @@ ContactLine = Annotated[str, Meta(max_length=254, pattern=rf"^[^\u0000-\u001f\u0
 ContactLines = Annotated[
     str, Meta(max_length=1_000, pattern=rf"^[^\u0000-\u0008\u000b-\u001f\u007f]*{_END}")
 ]
+Country = Annotated[
+    str, Meta(pattern=rf"^([A-Za-z]{{2}})?{_END}", description="ISO 3166-1 alpha-2")
+]
+AddressPart = Annotated[str, Meta(max_length=64, pattern=rf"^[^\u0000-\u001f\u007f]*{_END}")]
+# What a quote came as; what it says is read where it is opened.
+QuoteToken = Annotated[str, Meta(max_length=QUOTE_CHARS_MAX, pattern=rf"^[A-Za-z0-9._-]+{_END}")]
+ShippingId = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_.:-]{{1,64}}{_END}")]
 
 ParcelWord = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_CONTROLS)]
 

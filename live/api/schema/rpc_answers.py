@@ -12,6 +12,7 @@ from live.api.join import Snapshot
 from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty, Nothing
 from live.buying.purchase import CheckoutAnswer
+from live.buying.quotes import QuoteAnswer
 from live.buying.waitlist import WaitlistAnswer
 from live.domain.hold import HoldItem
 from live.domain.order import OrderView, Withdrawal
@@ -53,6 +54,7 @@ METHODS: Mapping[str, tuple[type, type]] = {
     "offer.hold": (requests.HoldRequest, HoldAnswer),
     "hold.release": (requests.HoldName, OutcomeAnswer),
     "hold.checkout": (requests.CheckoutRequest, CheckoutAnswer),
+    "order.quote": (requests.QuoteRequest, QuoteAnswer),
     "order.get": (requests.OrderName, OrderView),
     "order.withdraw": (requests.WithdrawOrder, Withdrawal),
     "waitlist.join": (requests.JoinWaitlist, WaitlistAnswer),

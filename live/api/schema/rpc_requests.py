@@ -8,17 +8,22 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from live.api.schema.fields import (
+    AddressPart,
     Body,
     ContactLine,
     ContactLines,
+    Country,
     Id,
     PaymentToken,
     Qty,
+    QuoteToken,
     Reaction,
+    ShippingId,
     Uuid,
 )
 from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX
+from live.domain.quote import Destination
 
 
 class Item(Body, frozen=True, kw_only=True):
@@ -64,25 +69,38 @@ class ShowName(Body, frozen=True, kw_only=True):
     show: Id
 
 
+class AddressParts(Body, frozen=True, kw_only=True, omit_defaults=True):
+    line1: ContactLine = ""
+    line2: ContactLine = ""
+    city: ContactLine = ""
+    region: AddressPart = ""
+    postcode: AddressPart = ""
+    country: Country = ""
+
+
 class Contact(Body, frozen=True, kw_only=True, omit_defaults=True):
-    """Where to send it. Goes to Postgres only; never into a log or an event."""
+    """Where to send it. Goes to Postgres only; never into a log or an event. An address that is
+    quoted for has parts; else lines of text will do."""
 
     name: ContactLine = ""
     email: ContactLine = ""
     phone: ContactLine = ""
-    address: ContactLines = ""
+    address: ContactLines | AddressParts = ""
+
+    def destination(self) -> Destination | None:
+        """What a quote depends on; None for an address without parts."""
+        if isinstance(self.address, str):
+            return None
+        to = self.address
+        return Destination.of(country=to.country, region=to.region, postcode=to.postcode)
 
 
-class CheckoutRequest(Body, frozen=True, kw_only=True):
+class WhatIsBought(Body, frozen=True, kw_only=True):
     """Either `hold`, or (in `first_paid` mode) `offer` and `qty`."""
 
-    key: Uuid
-    provider: Id
     hold: Uuid | UnsetType = UNSET
     offer: Id | UnsetType = UNSET
     qty: Qty | UnsetType = UNSET
-    token: PaymentToken | UnsetType = UNSET
-    contact: Contact | UnsetType = UNSET
 
     def direct(self) -> Item | None:
         """The line of a `first_paid` purchase; None for the checkout of a hold. Raises BadField."""
@@ -96,6 +114,24 @@ class CheckoutRequest(Body, frozen=True, kw_only=True):
         if self.qty is UNSET:
             raise BadField("qty", "is missing")
         return Item(offer=self.offer, qty=self.qty)
+
+
+class CheckoutRequest(WhatIsBought, frozen=True, kw_only=True):
+    """Either `hold`, or (in `first_paid` mode) `offer` and `qty`. `quote` and `shipping`: what
+    `order.quote` answered, and the choice in it; needed where the shop has a quote hook."""
+
+    key: Uuid
+    provider: Id
+    token: PaymentToken | UnsetType = UNSET
+    contact: Contact | UnsetType = UNSET
+    shipping: ShippingId | UnsetType = UNSET
+    quote: QuoteToken | UnsetType = UNSET
+
+
+class QuoteRequest(WhatIsBought, frozen=True, kw_only=True):
+    """Either `hold`, or (in `first_paid` mode) `offer` and `qty`. The address needs its parts."""
+
+    contact: Contact
 
 
 class OrderName(Body, frozen=True, kw_only=True):

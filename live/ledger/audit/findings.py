@@ -134,6 +134,7 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     "hold_without_order": ("person", _BACKUP),
     "buyer_names": ("person", _BACKUP),
     "payment_lines": ("person", _BACKUP),
+    "payment_totals": ("person", _BACKUP),
     "payment_sums": ("repair", _REFUNDS),
     "payment_state": ("person", _BACKUP + "; the provider's books tell what moved"),
     "payment_unowned": ("repair", _UNOWNED),

@@ -3,6 +3,7 @@
 from live.domain.payment import INVOICE
 from live.domain.payment_states import GIVEN_UP, SECURED
 from live.ledger.audit.findings import Check
+from live.ledger.audit.sql import EXTRA_OF_PAYMENT
 from live.ledger.db.states import OVER, STANDS, UNDECIDED, sold, texts
 
 REFUSED_SECONDS = 300  # a refused capture cancels its order in seconds; a rebuild may lie between
@@ -104,7 +105,8 @@ MONEY_CHECKS = (
     Check(
         "payment_lines",
         "P5",
-        """-- A payment is for its units at the offers' own prices and in their mode and currency.
+        f"""-- A payment is for its units at the offers' own prices and in their mode and currency,
+        -- and for what its totals add to them.
         SELECT 'payment ' || p.id AS name,
                'is ' || p.amount_minor || ' ' || p.currency || ' by ' || p.mode
                    || ', its units are not' AS text
@@ -112,11 +114,31 @@ MONEY_CHECKS = (
         LEFT JOIN LATERAL unnest(p.slots, p.quantities, p.prices_minor) AS n(slot, qty, price)
             ON true
         LEFT JOIN offers f ON f.show = $1 AND f.slot = n.slot
+        LEFT JOIN LATERAL ({EXTRA_OF_PAYMENT}) t ON true
         WHERE p.show = $1
-        GROUP BY p.id
-        HAVING sum(n.qty * n.price) IS DISTINCT FROM p.amount_minor
+        GROUP BY p.id, t.extra
+        HAVING sum(n.qty * n.price) + coalesce(t.extra, 0) IS DISTINCT FROM p.amount_minor
             OR NOT bool_and(coalesce(f.price_minor = n.price AND f.currency = p.currency
                                      AND f.mode = p.mode, false))
+        LIMIT $2""",
+    ),
+    Check(
+        "payment_totals",
+        "P5",
+        f"""-- The lines of a bill add up to its total, which is the payment's amount.
+        SELECT 'payment ' || p.id AS name,
+               'is ' || p.amount_minor || ', its totals are ' || p.totals::text AS text
+        FROM payments p CROSS JOIN LATERAL (
+            SELECT sum((n.line ->> 'amount_minor')::bigint)
+                       FILTER (WHERE n.line ->> 'type' = 'subtotal') AS goods,
+                   sum((n.line ->> 'amount_minor')::bigint)
+                       FILTER (WHERE n.line ->> 'type' = 'total') AS whole,
+                   count(*) FILTER (WHERE n.line ->> 'type' = 'total') AS wholes
+            FROM jsonb_array_elements(p.totals) AS n(line)) l
+        LEFT JOIN LATERAL ({EXTRA_OF_PAYMENT}) t ON true
+        WHERE p.show = $1 AND p.totals IS NOT NULL
+          AND (l.wholes <> 1 OR l.whole <> p.amount_minor
+               OR l.goods + coalesce(t.extra, 0) IS DISTINCT FROM p.amount_minor)
         LIMIT $2""",
     ),
     Check(

@@ -33,6 +33,12 @@ _LINES_OF_PAYMENT = """(
     SELECT string_agg(n.slot || ':' || n.qty || ':' || n.price, ' ' ORDER BY n.slot)
     FROM unnest(p.slots, p.quantities, p.prices_minor) AS n(slot, qty, price))"""
 
+EXTRA_OF_PAYMENT = """
+SELECT sum((n.line ->> 'amount_minor')::bigint)::bigint AS extra
+FROM jsonb_array_elements(p.totals) AS n(line)
+WHERE n.line ->> 'type' NOT IN ('subtotal', 'total') AND NOT (n.line ->> 'inclusive')::boolean"""
+"""What the bill of a payment `p` adds to its goods; NULL where that is nothing."""
+
 SHOW_CHECKS = (
     Check(
         "offer_counter",
@@ -183,13 +189,17 @@ SHOW_CHECKS = (
     Check(
         "order_total",
         "P2",
-        f"""-- The items of an order that stands are what its total says.
+        f"""-- The items of an order that stands are what its total says, with what its payment's
+        -- totals add to them.
         SELECT 'order ' || o.id AS name,
                'total ' || o.total_minor || ', items are worth ' || sum(i.qty * i.price_minor)
-                   AS text
+                   || ' and ' || coalesce(t.extra, 0) || ' is added' AS text
         FROM orders o JOIN order_items i ON i.order_id = o.id
+        LEFT JOIN payments p ON p.id = o.payment
+        LEFT JOIN LATERAL ({EXTRA_OF_PAYMENT}) t ON true
         WHERE o.show = $1 AND o.state {STANDS}
-        GROUP BY o.id HAVING sum(i.qty * i.price_minor) <> o.total_minor LIMIT $2""",
+        GROUP BY o.id, t.extra
+        HAVING sum(i.qty * i.price_minor) + coalesce(t.extra, 0) <> o.total_minor LIMIT $2""",
     ),
     Check(
         "order_payment",

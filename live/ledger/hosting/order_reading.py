@@ -18,6 +18,7 @@ from live.domain.order import (
     OrderContact,
     OrderItem,
     OrderState,
+    OrderTotal,
     OrderView,
     totals_of,
 )
@@ -57,7 +58,7 @@ def order_of(row: asyncpg.Record) -> OrderRow:
         state=OrderState(row["state"]),
         fulfilment=Fulfilment(row["fulfilment"]),
         items=items,
-        totals=totals_of(items, row["total_minor"]),
+        totals=_totals(row["totals"]) if row["totals"] else totals_of(items, row["total_minor"]),
         total_minor=row["total_minor"],
         refunded_minor=row["refunded_minor"],
         currency=row["currency"],
@@ -83,6 +84,7 @@ async def read_contacts(
 
 # What the JSON below is read into; msgspec makes the views themselves.
 _items = msgspec.json.Decoder(tuple[OrderItem, ...]).decode
+_totals = msgspec.json.Decoder(tuple[OrderTotal, ...]).decode
 _shipments = msgspec.json.Decoder(tuple[ShipmentView, ...]).decode
 _returns = msgspec.json.Decoder(tuple[ReturnView, ...]).decode
 
@@ -142,6 +144,7 @@ SELECT o.id, o.key, o.show, o.buyer, o.sub, o.state, o.fulfilment, o.total_minor
                    'line', l.line, 'offer', l.offer, 'sku', l.sku, 'title', l.title, 'qty', l.qty,
                    'price_minor', l.price_minor) ORDER BY l.line), '[]')::text
         FROM ({LINES}) l WHERE l.order_id = o.id) AS items,
+       (SELECT p.totals::text FROM payments p WHERE p.id = o.payment) AS totals,
        {_SHIPMENTS} AS shipments,
        {_RETURNS} AS returns,
        {REFUNDS} AS refunds

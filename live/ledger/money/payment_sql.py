@@ -20,6 +20,7 @@ COLUMNS = """
     p.id, p.order_id, p.show, p.buyer, p.sub, p.hold, p.attempt, p.mode, p.slots, p.quantities,
     p.prices_minor, p.amount_minor, p.currency, p.provider, p.token, p.provider_ref, p.state,
     p.reason, p.action, p.captured_minor, p.refunded_minor, p.tries, p.held_until,
+    p.quote,
     floor(extract(epoch FROM clock_timestamp() - p.created_at) * 1000)::bigint AS age_ms,
     o.state AS order_state"""
 
@@ -47,15 +48,15 @@ _BUYER_SPENT = f"""EXISTS (
 OPEN = f"""
 INSERT INTO payments (id, order_id, show, buyer, sub, hold, attempt, mode, slots, quantities,
                       prices_minor, amount_minor, currency, provider, token, contact, held_until,
-                      lease_until)
+                      quote, totals, lease_until)
 SELECT id, order_id, show, buyer, sub, hold, attempt, mode, slots::integer[],
        quantities::integer[], prices::bigint[], amount, currency, provider, token, contact::jsonb,
-       nullif(held_until, 0), now() + make_interval(secs => $18)
+       nullif(held_until, 0), quote, totals::jsonb, now() + make_interval(secs => $20)
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::uuid[], $7::uuid[],
             $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::text[],
-            $14::text[], $15::text[], $16::text[], $17::bigint[])
+            $14::text[], $15::text[], $16::text[], $17::bigint[], $18::text[], $19::text[])
      AS n(id, order_id, show, buyer, sub, hold, attempt, mode, slots, quantities, prices, amount,
-          currency, provider, token, contact, held_until)
+          currency, provider, token, contact, held_until, quote, totals)
 LEFT JOIN LATERAL (
     SELECT id AS known FROM orders
     WHERE show = n.show AND buyer = n.buyer AND key = n.hold LIMIT 1
@@ -257,6 +258,7 @@ def payment_of(row: asyncpg.Record) -> Payment:
         age_ms=row["age_ms"],
         order_state=OrderState(row["order_state"]) if row["order_state"] else None,
         held_until=row["held_until"] or 0,
+        quote=row["quote"],
     )
 
 
@@ -286,6 +288,7 @@ def fresh_payment(new: NewPayment) -> Payment:
         age_ms=0,
         order_state=None,
         held_until=new.held_until,
+        quote=new.quote,
     )
 
 
@@ -316,6 +319,8 @@ def open_arguments(new: list[NewPayment]) -> list[list[object]]:
         [one.token for one in new],
         [None if one.contact is None else one.contact.decode() for one in new],
         [one.held_until for one in new],
+        [one.quote for one in new],
+        [orjson.dumps(one.totals).decode() if one.totals else None for one in new],
     ]
 
 
