@@ -67,7 +67,7 @@ def routes(
     """
     offered = tuple(name for name in PAGE_PROVIDERS if name in providers)
     settings = {"providers": " ".join(offered), "guests": guests, "login": login_url}
-    settings["quotes"] = "yes" if quotes else "no"
+    settings["quotes"] = "yes" if quotes else ""
     pages = _Pages(sources, settings, private=guests is Guests.OFF)
     return [
         Route("/", pages.index, methods=["GET"]),
@@ -199,8 +199,12 @@ def _is_public(show: ShowView) -> bool:
 
 
 def _template(path: Path, assets: Assets) -> Template:
-    """Read a template and fill in the addresses of files: `{{viewer.js}}` gets its version."""
-    return Template(re.sub(r"\{\{(.+?)\}\}", lambda found: assets.url(found[1]), path.read_text()))
+    """Read a template and fill in the addresses of files: `{{viewer.js}}` gets its version.
+
+    Its indentation is for us, and no phone's to load.
+    """
+    text = re.sub(r"(?m)^ +", "", path.read_text())
+    return Template(re.sub(r"\{\{(.+?)\}\}", lambda found: assets.url(found[1]), text))
 
 
 _NO_ANSWER = (Busy, *DATABASE_ERRORS, *UNREACHABLE)

@@ -412,6 +412,8 @@ async def test_first_paid_purchase_has_its_quote(direct_sale: Sale) -> None:
     given = Given(quote=answer["quote"], shipping="standard", to=HERE)
     with pytest.raises(NotFound, match="another purchase"):
         await sale.buy(ada, key=new_key(), qty=2, given=given)
+    with pytest.raises(NotFound, match="unknown quote"):
+        await sale.buy(viewer(), key=new_key(), given=given)  # another person, the same purchase
     with pytest.raises(BadField, match="quote"):
         await sale.buy(ada, key=new_key())
     assert await sale.money() == (0, 0)

@@ -73,16 +73,18 @@ def test_amount_keeps_its_order_inside_arabic(run: Run) -> None:
 
 
 LANGUAGES = ["en", "de", "es", "ja", "ar"]
+QUOTE_TEXTS = 'import { TEXTS } from "./quote-texts.js";'
 ALL_TEXTS = (
     "".join(f'import {tag} from "./texts/{tag}.js";\n' for tag in LANGUAGES)
     + f"const all = {{ {', '.join(LANGUAGES)} }};\n"
 )
 
 
-def test_every_language_has_every_text(run: Run) -> None:
+@pytest.mark.parametrize("part", ["", QUOTE_TEXTS])
+def test_every_language_has_every_text(run: Run, part: str) -> None:
     """No language lacks a text, has one too many, or forgets a value that the text carries."""
     script = (
-        ALL_TEXTS
+        (f"{part} const all = TEXTS, en = TEXTS.en;" if part else ALL_TEXTS)
         + """
         const found = (text) => JSON.stringify(text).match(/\\{\\w+\\}/g) || [];
         const holes = (text) => [...new Set(found(text))].sort();
@@ -98,10 +100,11 @@ def test_every_language_has_every_text(run: Run) -> None:
     assert run(script) == []
 
 
-def test_plural_texts_have_every_form_of_their_language(run: Run) -> None:
+@pytest.mark.parametrize("part", ["", QUOTE_TEXTS])
+def test_plural_texts_have_every_form_of_their_language(run: Run, part: str) -> None:
     """Arabic counts in six forms: a text that has forms has all that the language asks for."""
     script = (
-        ALL_TEXTS
+        (f"{part} const all = TEXTS;" if part else ALL_TEXTS)
         + """
         const faults = [];
         for (const [tag, texts] of Object.entries(all)) {

@@ -10,6 +10,7 @@ export class CheckoutForm {
     this.sheet = sheet;
     // What was typed survives a redraw.
     this.kept = { provider: "", token: TOKENS[0], name: "", email: "", address: "" };
+    this.names = ["name", "email", "address"];
   }
 
   say(key, values) {
@@ -65,8 +66,8 @@ export class CheckoutForm {
     return h("fieldset", { "data-field": name, hidden: values.length < 2 }, h("legend", {}, this.say(key)), ...options);
   }
 
-  field(name, key, attributes, tag = "input") {
-    const box = h(tag, { name, maxlength: "200", dir: "auto", ...attributes });
+  field(name, key, attributes, tag = "input", options = []) {
+    const box = h(tag, { name, maxlength: "200", dir: "auto", ...attributes }, ...options);
     box.value = this.kept[name];
     // The browser's own bubble speaks its language, not the page's.
     box.addEventListener("invalid", () => box.setCustomValidity(this.say(box.value ? "field_wrong" : "field_needed")));
@@ -78,7 +79,7 @@ export class CheckoutForm {
   needed(provider) {
     const unknown = this.sheet.purchase.viewer.visitor.isGuest && provider !== "sandbox";
     const guest = unknown ? ["email"] : [];
-    return [...(NEEDED[provider] || []), ...guest];
+    return [...this.neededBy(provider), ...guest];
   }
 
   keep(box) {
@@ -90,15 +91,27 @@ export class CheckoutForm {
   adapt() {
     const { provider } = this.kept;
     const needed = this.needed(provider);
-    const part = (name) => this.form.querySelector(`[data-field="${name}"]`);
+    const part = (name) => this.form.querySelector(`[data-field="${name}"]`) || {};
     part("token").hidden = provider !== "sandbox";
     part("address").hidden = !needed.includes("address");
-    for (const name of ["name", "email", "address"]) {
+    for (const name of this.names) {
       const box = this.form.elements[name];
       box.required = needed.includes(name);
       box.setCustomValidity(""); // a complaint of another way to pay must not stop this one
       part(name).querySelector(".optional").hidden = box.required;
     }
+  }
+
+  neededBy(provider) {
+    return NEEDED[provider] || [];
+  }
+
+  contact() {
+    return this.typed(NEEDED[this.kept.provider] ? this.names : this.names.slice(0, 2));
+  }
+
+  typed(names) {
+    return Object.fromEntries(names.map((name) => [name, this.kept[name].trim()]).filter(([, value]) => value));
   }
 
   submit(event) {
@@ -109,11 +122,10 @@ export class CheckoutForm {
       this.form.elements[blank].setCustomValidity(this.say("field_needed")); // spaces are no name
       return this.form.reportValidity();
     }
-    const contact = {};
-    for (const name of ["name", "email", "address"]) {
-      const value = this.kept[name].trim();
-      if (value && !(name === "address" && !NEEDED[provider])) contact[name] = value;
-    }
-    this.sheet.purchase.checkout.pay({ provider, token: provider === "sandbox" ? token : "", contact });
+    this.pay({ provider, token: provider === "sandbox" ? token : "", contact: this.contact() });
+  }
+
+  pay(form) {
+    this.sheet.purchase.checkout.pay(form);
   }
 }

@@ -42,7 +42,7 @@ export class Checkout {
     const request = { provider: form.provider, key: newKey() };
     if (form.token) request.token = form.token;
     if (Object.keys(form.contact).length) request.contact = form.contact;
-    Object.assign(request, hold ? { hold } : { offer, qty });
+    Object.assign(request, hold ? { hold } : { offer, qty }, form.quote);
     await this.send(request);
   }
 

@@ -4,6 +4,7 @@ import { CheckoutForm } from "./checkout-form.js";
 import { byId, h, picture, setDisabled, setText } from "./dom.js";
 import { formatMoney } from "./money.js";
 
+const Form = document.body.dataset.quotes ? (await import("./quote-form.js")).QuoteForm : CheckoutForm;
 const URGENT_MS = 15_000;
 const ORDER_ID_CHARS = 8; // enough to tell one's orders apart, and to read out on the phone
 
@@ -11,7 +12,7 @@ export class SheetView {
   constructor(purchase) {
     this.purchase = purchase;
     this.dialog = byId("sheet");
-    this.form = new CheckoutForm(this);
+    this.form = new Form(this);
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
       purchase.close();
