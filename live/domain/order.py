@@ -180,3 +180,17 @@ def totals_of(items: tuple[OrderItem, ...], total_minor: int) -> tuple[OrderTota
         OrderTotal(type="subtotal", label="Subtotal", amount_minor=subtotal),
         OrderTotal(type="total", label="Total", amount_minor=total_minor),
     )
+
+
+def worth_of(totals: tuple[OrderTotal, ...], goods_minor: int, *, last: bool) -> int:
+    """What goes back with goods of this price: their share of the tax, duty and discount that the
+    bill adds, and with the last units of an order what their shipping cost.
+
+    Directive 2011/83/EU, article 13 (1): all payments, delivery included. A share is rounded down.
+    """
+    added = [one for one in totals if one.type not in {"subtotal", "total"} and not one.inclusive]
+    shipping = sum(one.amount_minor for one in added if one.type == "shipping")
+    others = sum(one.amount_minor for one in added) - shipping
+    subtotal = sum(one.amount_minor for one in totals if one.type == "subtotal")
+    share = others * goods_minor // subtotal if subtotal else 0
+    return goods_minor + share + (shipping if last else 0)

@@ -31,12 +31,14 @@ from live.domain.quote import (
 )
 from live.domain.show import ShowStatus
 from live.ledger.db.pool import Pool
+from live.ledger.hosting.withdraw import WithdrawalRows
 from live.payments.breaker import LOST_MAX
+from tests.integration.test_goods_back import RECEIVED, ask_back, decide, returns, ship
 from tests.integration.test_sale_rpc import Client, make_client
 from tests.support.answers import Json
 from tests.support.ledger_kit import PRICE
 from tests.support.quote_hook import SECRET, HookServer, in_an_hour, open_hook_server, usable
-from tests.support.refund_kit import proof
+from tests.support.refund_kit import proof, work
 from tests.support.sale_kit import Sale, new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer
 
@@ -455,6 +457,51 @@ async def test_refund_of_all_is_of_the_whole_bill(sale: Sale) -> None:
     )
     await sale.work_until("refunded", "refunded")
     assert await sale.money() == (WHOLE, WHOLE)
+
+
+async def test_return_of_all_brings_shipping_and_tax_back(sale: Sale) -> None:
+    """Units come back with their share of what was added, the last of them with the shipping."""
+    ada = viewer()
+    hold = await sale.hold(ada, 2)
+    answer = await quoted(sale, ada, hold)
+    paid = await pay(sale, ada, hold, Given(quote=answer.quote, shipping="standard", to=HERE))
+    assert paid.order is not None
+    await sale.work_until("captured", "paid")
+    order = paid.order.order
+    await ship(sale, order, 2)
+
+    for _ in range(2):
+        await decide(sale, order, await ask_back(sale, order, 1), RECEIVED)
+    refunds = [one["refund_minor"] for one in await returns(sale, order)]
+    await work(sale)
+    await work(sale)
+
+    share = PRICE + (TAX + DUTY) // 2
+    assert refunds == [share, share + STANDARD]
+    whole = 2 * PRICE + STANDARD + TAX + DUTY
+    assert await sale.money() == (whole, whole)
+    assert (await proof(sale)).findings == ()
+
+
+async def test_withdrawal_owes_the_whole_bill(sale: Sale) -> None:
+    """After the parcel, too: what was paid for delivery and tax is said, and goes back."""
+    ada = viewer()
+    hold = await sale.hold(ada, 2)
+    answer = await quoted(sale, ada, hold)
+    paid = await pay(sale, ada, hold, Given(quote=answer.quote, shipping="standard", to=HERE))
+    assert paid.order is not None
+    await sale.work_until("captured", "paid")
+    order, whole = paid.order.order, 2 * PRICE + STANDARD + TAX + DUTY
+    await ship(sale, order, 1)
+
+    said = await WithdrawalRows(sale.pool, days=14).withdraw(order, ada.sub, confirm=True)
+    await decide(sale, order, said.order.returns[0]["return"], RECEIVED)
+    await work(sale)
+    await work(sale)
+
+    assert said.refund_now_minor + said.refund_later_minor == whole
+    assert await sale.money() == (whole, whole)
+    assert (await proof(sale)).findings == ()
 
 
 async def test_worker_ends_what_the_buyer_did_not_wait_for(sale: Sale) -> None:

@@ -14,8 +14,9 @@ import asyncpg
 
 from live.base.errors import BadField, Conflict, NotFound
 from live.domain.fulfilment import LineQty, ReturnState
-from live.domain.order import NOT_KEPT, OrderState
+from live.domain.order import NOT_KEPT, OrderState, worth_of
 from live.ledger.db.pool import Connection
+from live.ledger.hosting.order_reading import read_bill
 from live.ledger.hosting.parcels import check_items, read_lines
 from live.ledger.money import refunds
 from live.ledger.money.refunds import RefundWish, Returned
@@ -23,8 +24,8 @@ from live.ledger.money.refunds import RefundWish, Returned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnDecision:
-    """`refund_minor` None: the price of the units, or what is left of it; only with `received`, as
-    is `restock`."""
+    """`refund_minor` None: what the units are worth by the bill (`worth_of`), or as much as is left;
+    only with `received`, as is `restock`."""
 
     state: ReturnState
     refund_minor: int | None = None
@@ -95,8 +96,11 @@ async def _settle(
     """The money and the units of a return that was received."""
     lines = await connection.fetch(_ITEMS, wanted)
     qty = {row["line"]: row["qty"] for row in lines}
-    items = [row for row in await read_lines(connection, order) if row["line"] in qty]
-    worth = sum(row["price_minor"] * qty[row["line"]] for row in items)
+    all_lines = await read_lines(connection, order)
+    items = [row for row in all_lines if row["line"] in qty]
+    kept = sum(row["outside"] + row["may_leave"] for row in all_lines) - sum(qty.values())
+    goods = sum(row["price_minor"] * qty[row["line"]] for row in items)
+    worth = worth_of(await read_bill(connection, order), goods, last=kept == 0)
     request = f"return:{wanted}"
     amount = await refunds.pay_back(
         connection,

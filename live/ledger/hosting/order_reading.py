@@ -82,6 +82,12 @@ async def read_contacts(
     return {OrderId(str(row["id"])): _contact(row["contact"]) for row in rows}
 
 
+async def read_bill(connection: Connection, order: UUID) -> tuple[OrderTotal, ...]:
+    """What was added to the goods, and to what; () where nothing was."""
+    text = await connection.fetchval(_BILL, order)
+    return () if text is None else _totals(text)
+
+
 # What the JSON below is read into; msgspec makes the views themselves.
 _items = msgspec.json.Decoder(tuple[OrderItem, ...]).decode
 _totals = msgspec.json.Decoder(tuple[OrderTotal, ...]).decode
@@ -153,3 +159,5 @@ FROM orders o"""
 _CONTACTS = """
 SELECT o.id, p.contact::text AS contact FROM orders o JOIN payments p ON p.id = o.payment
 WHERE o.id = ANY($1::uuid[]) AND p.contact IS NOT NULL"""
+
+_BILL = "SELECT p.totals::text FROM orders o JOIN payments p ON p.id = o.payment WHERE o.id = $1"

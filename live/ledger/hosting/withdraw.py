@@ -18,10 +18,10 @@ from live.base.errors import Conflict, NotFound
 from live.domain.fulfilment import ReturnState
 from live.domain.ids import OfferId, OrderId
 from live.domain.money import amount_text
-from live.domain.order import ENDED, OrderState, Withdrawal
+from live.domain.order import ENDED, OrderState, Withdrawal, worth_of
 from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.hosting.goods_back import ask_back
-from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid
+from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid, read_bill
 from live.ledger.hosting.parcels import NOTE_FULFILMENT, read_lines
 from live.ledger.money import cancels, refunds
 from live.ledger.money.refunds import RefundWish, Returned
@@ -93,11 +93,15 @@ class WithdrawalRows:
         if state in ENDED and not (state is OrderState.REFUNDED and sent):
             raise Conflict(f"this order is {state}")
         self._refuse_late(row["delivered_at"], row["now"])
+        bill = await read_bill(connection, order)
         unsent = sum(one["may_leave"] * one["price_minor"] for one in lines)
         if not sent and not any(one["may_leave"] for one in lines):
             raise Conflict("all of this order is back, or on its way")
-        now = min(unsent, row["rest"]) if _has_left(lines) else row["rest"]
-        worth = sum(one["may_return"] * one["price_minor"] for one in lines)
+        now = row["rest"]
+        if _has_left(lines):
+            now = min(worth_of(bill, unsent, last=not sent), now)
+        outside = sum(one["may_return"] * one["price_minor"] for one in lines)
+        worth = worth_of(bill, outside, last=True) if sent else 0
         return _Plan(
             lines=lines,
             now_minor=now,
