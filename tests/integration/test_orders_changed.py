@@ -15,7 +15,7 @@ from live.domain.caller import Role
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_pages import OrderQuery, Sorting
+from live.ledger.hosting.order_pages import _FIRST_FROM, OrderQuery, Sorting
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.money.payments import PaymentRows
 from tests.integration.test_orders_pages import place
@@ -258,3 +258,25 @@ async def bought(pool: Pool, show: ShowId, contact: bytes) -> Any:
         paid.id,
     )
     return paid.order
+
+
+async def test_time_to_begin_at_is_found_among_many(pool: Pool, show: ShowId) -> None:
+    """All that changed since then, wherever that is, and not what a long life has before it."""
+    await set_stage(pool, show)
+    await pool.execute(
+        """INSERT INTO orders (id, show, buyer, sub, key, state, total_minor, currency, seq,
+                               created_at)
+           SELECT gen_random_uuid(), $1, decode(repeat('ab', 16), 'hex'), 'ada', gen_random_uuid(),
+                  'paid', 1, 'EUR', n, to_timestamp(1700000000 + n * 60)
+           FROM generate_series(1, 20000) n""",
+        show,
+    )
+    rows = OrderRows(pool)
+    for minute in (1, 2, 7_777, 19_990, 20_000, 20_001):
+        since = (1_700_000_000 + minute * 60) * 1_000
+        query = OrderQuery(show=show, updated_since=since, sorting=Sorting.UPDATED)
+        page = await rows.list(query, cursor=None, limit=3)
+        expected = [since + 60_000 * n for n in range(3) if minute + n <= 20_000]
+        assert [row.view.updated_at for row in page.orders] == expected
+    plan = await pool.fetchval(f"EXPLAIN (FORMAT json) {_FIRST_FROM}", 7_777)
+    assert "orders_by_change" in plan

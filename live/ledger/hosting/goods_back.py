@@ -24,8 +24,8 @@ from live.ledger.money.refunds import RefundWish, Returned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnDecision:
-    """`refund_minor` None: what the units are worth by the bill (`worth_of`), or as much as is left;
-    only with `received`, as is `restock`."""
+    """`refund_minor` None: what the units are worth (`worth_of`), or as much as is left of it; only
+    with `received`, as is `restock`."""
 
     state: ReturnState
     refund_minor: int | None = None

@@ -23,6 +23,10 @@ from live.ledger.db.pool import Pool
 from live.ledger.hosting.order_reading import ORDER, OrderRow, order_of
 
 PAGE_MAX = 200
+CLOCK_SECONDS = (
+    120  # by which times may disagree with positions: a transaction's length, a clock set
+)
+NEAR_ENOUGH = 1_000  # changes before a time that are read for nothing
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -81,7 +85,10 @@ async def find_orders(
     # A statement of its own: the rows must be read in a younger snapshot.
     newest_first = query.sorting is Sorting.NEWEST
     whole_to = None if newest_first else await pool.fetchval("SELECT orders_whole_to()")
-    statement, arguments = _statement(query, place, whole_to, size + 1)
+    start = None
+    if query.updated_since is not None and place is None and whole_to is not None:
+        start = await _before(pool, _time(query.updated_since * 1_000), whole_to)
+    statement, arguments = _statement(query, place, start, whole_to, size + 1)
     rows = await pool.fetch(statement, *arguments)
     if rows[:size]:
         last = rows[:size][-1]
@@ -92,6 +99,22 @@ async def find_orders(
         _write_cursor(query, place),
         len(rows) > size,
     )
+
+
+async def _before(pool: Pool, since: datetime, whole_to: int) -> int:
+    """A position before all changes since then, found by halving: times grow with positions.
+
+    Each step is one row of the index by changes, and 31 bits of positions are 21 steps at most.
+    """
+    low, high = -1, whole_to
+    while high - low > NEAR_ENOUGH:
+        middle = (low + high) // 2
+        row = await pool.fetchrow(_FIRST_FROM, middle)
+        if row is not None and row["at"] < since - timedelta(seconds=CLOCK_SECONDS):
+            low = row["place"]
+        else:
+            high = middle
+    return low
 
 
 def _time(us: int) -> datetime:
@@ -139,7 +162,11 @@ _EXPRESSIONS = {
 
 
 def _statement(
-    query: OrderQuery, place: _Place | None, whole_to: int | None, limit: int
+    query: OrderQuery,
+    place: _Place | None,
+    start: int | None,
+    whole_to: int | None,
+    limit: int,
 ) -> tuple[str, list[object]]:
     """The statement and its arguments. Only what is asked stands in it: a condition that may be
     none keeps the planner from the index."""
@@ -154,6 +181,7 @@ def _statement(
         ("o.state = ${}", query.state),
         ("o.fulfilment = ${}", query.fulfilment),
         ("coalesce(o.updated_at, o.created_at) >= ${}", since),
+        (f"{position} > ${{}}", start),
         (f"{position} <= ${{}}", whole_to),
     ):
         if value is not None:
@@ -170,3 +198,9 @@ def _statement(
 
 def _columns(sorting: Sorting) -> tuple[str, str]:
     return _CHANGED if sorting is Sorting.UPDATED else _MADE
+
+
+_FIRST_FROM = """
+SELECT coalesce(o.changed, o.position, 0) AS place, coalesce(o.updated_at, o.created_at) AS at
+FROM orders o WHERE coalesce(o.changed, o.position, 0) >= $1
+ORDER BY coalesce(o.changed, o.position, 0), coalesce(o.updated_at, o.created_at), o.id LIMIT 1"""
