@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import httpx
 
-from live.client import Client, Connected, Published
+from live.client import CallFailed, Client, Connected, Published
 
 
 async def buy(base: str, show: str, token: str) -> None:
@@ -36,4 +36,7 @@ async def buy(base: str, show: str, token: str) -> None:
 if __name__ == "__main__":
     base, show, *tokens = sys.argv[1:]
     token = tokens[0] if tokens else httpx.post(f"{base}/v1/guests").json()["token"]
-    asyncio.run(buy(base, show, token))
+    try:
+        asyncio.run(buy(base, show, token))
+    except CallFailed as refused:  # such as: guests may not buy this
+        sys.exit(f"refused: {refused}")

@@ -103,6 +103,7 @@ class ShopCheckout:
         where the order is not written in time: the same confirmation again is told what it came to.
         """
         found = await self._find(there)
+        await self._words.claim(found.payment, paid.reference)
         _check(found, paid)
         if found.payment.state in AWAITING_MONEY:
             await self._words.accept(found.payment.id, paid.reference)

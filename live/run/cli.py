@@ -129,8 +129,10 @@ def doctor() -> None:
 
     Exit code 1: something keeps `live serve` from starting (FIX). WARN: it starts, and says so.
     """
+    from live.base.telemetry import set_up_logs
     from live.run.doctor import examine
 
+    set_up_logs(role="doctor", quiet=True)  # to standard error: the report is the other one
     findings = examine(*Settings.read(os.environ))
     for finding in findings:
         mark = click.style("ok  ", fg="green")

@@ -272,3 +272,19 @@ def test_directory_of_another_user_is_found(settings: Settings) -> None:
 
     assert not found.ok
     assert "12345" in found.detail
+
+
+def test_report_has_no_log_in_it(scratch: Path) -> None:
+    """Whatever is told to the log on the way, such as a service of the shop that is away."""
+    asked = {"LIVE_PROVIDER_URL": "http://127.0.0.1:9", "LIVE_PROVIDER_SECRET": PROVIDER_SECRET}
+    done = subprocess.run(
+        [sys.executable, "-m", "live", "doctor"],
+        env={"PATH": os.environ["PATH"], "LIVE_DATA_DIR": str(scratch / "doctor")} | asked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert any("127.0.0.1:9" in line for line in lines), done.stdout
+    assert all(line.startswith(("ok  ", "FIX ", "WARN", "    ")) for line in lines), done.stdout

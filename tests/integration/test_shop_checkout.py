@@ -148,6 +148,24 @@ async def test_one_reference_pays_one_hold(shop: Shop, at_once: bool) -> None:
     await shop.work()
 
 
+@pytest.mark.parametrize("refused", ["another_amount", "declined", "hold_lost"])
+async def test_refused_reference_pays_no_other_hold(shop: Shop, refused: str) -> None:
+    """The shop was told to pay it back, so nothing is sold by it elsewhere."""
+    first, second = [(await shop.sent(viewer()))[0] for _ in range(2)]
+    word = PAID
+    if refused == "another_amount":
+        word = replace(PAID, amount_minor=PRICE - 1)
+    elif refused == "declined":
+        await shop.desk.decline(first, "no card")
+    else:
+        await shop.sale.pool.execute("UPDATE payments SET state = 'voided', reason = 'too late'")
+        second = (await shop.sent(viewer()))[0]
+    assert await refusal(shop, first, word) == refused
+
+    assert await refusal(shop, second) == "reference_used"
+    assert await shop.sold() == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"amount_minor": PRICE - 1}, {"amount_minor": 0}, {"currency": "USD"}],

@@ -31,6 +31,7 @@ JUDGED = {
     "shipment_items": APPENDS,
     "return_items": APPENDS,
     "withdrawals": APPENDS,
+    "shop_references": APPENDS,
     "products": KEEPS,
     "shows": KEEPS,
     "offers": KEEPS,

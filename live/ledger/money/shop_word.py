@@ -1,19 +1,18 @@
 """What the shop's server says of payments at its own checkout, written down.
 
-Always: one reference is the payment of one hold, by a unique index; the first reference of a
-payment stays; nothing is taken for a payment whose void was asked for before.
+Always: one reference is the payment of one hold, also where that was refused; the first reference
+of a payment stays; nothing is taken for a payment whose void was asked for before.
 Called by: buying/shop_checkout.py.
 """
 
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from live.base.errors import Conflict, NotFound
 from live.domain.hold import HoldState
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
-from live.domain.payment import EXTERNAL, PaymentId, PaymentState
+from live.domain.payment import EXTERNAL, Payment, PaymentId, PaymentState
 from live.domain.shop_hold import ShopItem, ShopPayment
 from live.ledger.db.pool import Pool
 from live.ledger.money import payment_sql as sql
@@ -46,11 +45,20 @@ class ShopWord:
             hold_state=None if row["hold_state"] is None else _STATES[row["hold_state"]],
         )
 
-    async def accept(self, payment: PaymentId, reference: str) -> None:
-        """The shop has the money, by this reference; a first word only, so read again afterwards.
+    async def claim(self, payment: Payment, reference: str) -> None:
+        """This reference is the payment of this hold, whatever comes of it.
 
-        Raises Conflict where this reference is another hold's.
+        Raises Conflict where it is another hold's.
         """
+        where = (payment.show, payment.buyer, UUID(bytes=payment.hold))
+        if await self._pool.fetchval(_CLAIM, reference, *where):
+            return
+        if not await self._pool.fetchval(_IS_THEIRS, reference, *where):
+            raise Conflict("this reference is the payment of another hold", reason=REFERENCE_USED)
+
+    async def accept(self, payment: PaymentId, reference: str) -> None:
+        """The shop has the money, by this reference that the hold has claimed; a first word only,
+        so read again afterwards."""
         step = sql.Step(
             payment=payment,
             state=PaymentState.AUTHORISED,
@@ -59,13 +67,7 @@ class ShopWord:
             action=None,
             notify=False,
         )
-        try:
-            # Not with others' steps: a reference that is refused must not have theirs repeated.
-            await self._pool.fetch(sql.MOVE_MANY, *sql.move_many_arguments([step]))
-        except asyncpg.UniqueViolationError:
-            raise Conflict(
-                "this reference is the payment of another hold", reason=REFERENCE_USED
-            ) from None
+        await self._pool.fetch(sql.MOVE_MANY, *sql.move_many_arguments([step]))
 
 
 _STATES = {state.value: state for state in HoldState} | {"cancelled": HoldState.RELEASED}
@@ -83,3 +85,12 @@ SELECT {sql.COLUMNS},
 FROM {sql.FROM}
 WHERE p.show = $1 AND p.buyer = $2 AND p.hold = $3 AND p.provider = '{EXTERNAL}'
 ORDER BY p.created_at DESC, p.id LIMIT 1"""
+
+_CLAIM = """
+INSERT INTO shop_references (reference, show, buyer, hold) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING RETURNING true"""
+
+# In a statement of its own: it sees whoever was faster.
+_IS_THEIRS = """
+SELECT EXISTS (SELECT FROM shop_references
+               WHERE reference = $1 AND show = $2 AND buyer = $3 AND hold = $4)"""
