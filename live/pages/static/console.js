@@ -106,7 +106,7 @@ class Desk {
     this.chat = new DeskChat(this);
     this.figures = new Figures(this);
     this.feed = new Feed(this);
-    this.gate.open();
+    this.gate.enter();
     this.bar.open();
     this.welcomed = false;
     this.connect();

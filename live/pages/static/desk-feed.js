@@ -3,19 +3,12 @@
 import { get } from "./api.js";
 import { byId, h, keyed, setHidden, toast } from "./dom.js";
 import { formatMoney, toDecimal, toMinor } from "./money.js";
+import { ORDER_WORDS, shortId } from "./order-words.js";
 
 const LINES_MAX = 400;
 const ORDERS_A_PAGE = 30;
 const BACKLOG = 100; // of the desk's own log, read when the page opens
 const REFUNDABLE = new Set(["confirmed", "paid", "partially_refunded"]); // the server knows what was captured
-const ORDER_WORDS = {
-  confirmed: "confirmed",
-  paid: "paid",
-  partially_refunded: "partly refunded",
-  refunded: "refunded",
-  cancelled: "cancelled",
-  rejected: "rejected",
-};
 const SHOW_WORDS = {
   "show.started": "The show is on air",
   "show.paused": "The show pauses",
@@ -148,7 +141,7 @@ export class Feed {
   }
 
   refundButton(order) {
-    const label = `Refund order ${order.order.slice(0, 8)}`;
+    const label = `Refund order ${shortId(order.order)}`;
     const act = () => this.refund(order);
     return h("button", { type: "button", class: "quiet small", "aria-label": label, onclick: act }, "Refund");
   }
