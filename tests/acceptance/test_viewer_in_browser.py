@@ -337,7 +337,7 @@ async def test_orders_have_a_number_and_a_state(visitors: Visitors, stage: Stage
     await stage.call("POST", f"{path}/refund", {"reason": "broken"})
     await expect(viewer.locator("#toast")).to_have_text("Your payment was paid back.")
     await bag.click()
-    await expect(viewer.locator(".order .chip")).to_have_text("Paid back")
+    await expect(viewer.locator(".order .chip[data-order]")).to_have_text("Paid back")
     await expect(viewer.locator(".order .total").last).to_have_text("Paid back€19.99")
 
 

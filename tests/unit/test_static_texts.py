@@ -73,18 +73,22 @@ def test_amount_keeps_its_order_inside_arabic(run: Run) -> None:
 
 
 LANGUAGES = ["en", "de", "es", "ja", "ar"]
-QUOTE_TEXTS = 'import { TEXTS } from "./quote-texts.js";'
-ALL_TEXTS = (
-    "".join(f'import {tag} from "./texts/{tag}.js";\n' for tag in LANGUAGES)
-    + f"const all = {{ {', '.join(LANGUAGES)} }};\n"
-)
+SOURCES = ["texts", "texts/orders", "quote-texts.js"]
 
 
-@pytest.mark.parametrize("part", ["", QUOTE_TEXTS])
-def test_every_language_has_every_text(run: Run, part: str) -> None:
+def all_texts(source: str) -> str:
+    """Lines that bring in `all`, by language, and `en`."""
+    if source.endswith(".js"):
+        return f'import {{ TEXTS as all }} from "./{source}"; const {{ en }} = all;'
+    imports = "".join(f'import {tag} from "./{source}/{tag}.js";\n' for tag in LANGUAGES)
+    return f"{imports}const all = {{ {', '.join(LANGUAGES)} }};\n"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_language_has_every_text(run: Run, source: str) -> None:
     """No language lacks a text, has one too many, or forgets a value that the text carries."""
     script = (
-        (f"{part} const all = TEXTS, en = TEXTS.en;" if part else ALL_TEXTS)
+        all_texts(source)
         + """
         const found = (text) => JSON.stringify(text).match(/\\{\\w+\\}/g) || [];
         const holes = (text) => [...new Set(found(text))].sort();
@@ -100,11 +104,11 @@ def test_every_language_has_every_text(run: Run, part: str) -> None:
     assert run(script) == []
 
 
-@pytest.mark.parametrize("part", ["", QUOTE_TEXTS])
-def test_plural_texts_have_every_form_of_their_language(run: Run, part: str) -> None:
+@pytest.mark.parametrize("source", SOURCES)
+def test_plural_texts_have_every_form_of_their_language(run: Run, source: str) -> None:
     """Arabic counts in six forms: a text that has forms has all that the language asks for."""
     script = (
-        (f"{part} const all = TEXTS;" if part else ALL_TEXTS)
+        all_texts(source)
         + """
         const faults = [];
         for (const [tag, texts] of Object.entries(all)) {
@@ -138,9 +142,10 @@ def test_every_refusal_and_status_has_words(run: Run) -> None:
     assert missing == []
 
 
-def test_every_text_that_code_asks_for_exists(run: Run) -> None:
+@pytest.mark.parametrize("folder", ["texts", "texts/orders"])
+def test_every_text_that_code_asks_for_exists(run: Run, folder: str) -> None:
     """A key in the code that no language has would be shown as the key."""
-    texts = run('import en from "./texts/en.js"; out(Object.keys(en));')
+    texts = run(f'import en from "./{folder}/en.js"; out(Object.keys(en));')
     assert isinstance(texts, list)
     sources = [path.read_text() for path in FOLDER.glob("*.js")]
     templates = (FOLDER.parent / "templates" / "watch.html").read_text()

@@ -18,6 +18,8 @@ export function chooseLanguage(wishes, available = Object.keys(LANGUAGES)) {
 
 export const direction = (language) => (language === "ar" ? "rtl" : "ltr");
 
+const parts = new Set(); // that were learnt
+
 export class Translator {
   constructor(language, texts) {
     this.language = language;
@@ -27,9 +29,17 @@ export class Translator {
   }
 
   static async load(language) {
-    if (language === "en") return new Translator("en", en);
-    const { default: texts } = await import(`./texts/${language}.js`);
-    return new Translator(language, texts);
+    const texts = language === "en" ? en : (await import(`./texts/${language}.js`)).default;
+    const made = new Translator(language, texts);
+    for (const part of parts) await made.learn(part);
+    return made;
+  }
+
+  /** Read the texts of a part that few open; every language that is chosen later has them, too. */
+  async learn(part) {
+    parts.add(part);
+    const { default: texts } = await import(`./texts/${part}/${this.language}.js`);
+    this.texts = { ...this.texts, ...texts };
   }
 
   /** A day and a time, as the language and the reader's own time zone write them. */

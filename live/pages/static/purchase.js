@@ -194,7 +194,7 @@ export class Purchase {
     const [action] = this.checkout.actions.keys();
     if (hold) this.openHold(hold);
     else if (action) this.checkout.resume(action);
-    else this.show({ kind: "orders" });
+    else this.sheet.openOrders().catch(() => this.say("say_busy")); // its module did not come
   }
 
   openHold({ hold, state }) {

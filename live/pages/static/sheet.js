@@ -13,6 +13,7 @@ export class SheetView {
     this.purchase = purchase;
     this.dialog = byId("sheet");
     this.form = new Form(this);
+    this.mine = null; // the buyer's orders, once they were opened
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
       purchase.close();
@@ -39,12 +40,20 @@ export class SheetView {
   }
 
   draw(view) {
-    const parts = this[view.kind](view).filter(Boolean);
+    const drawer = view.kind in this ? this : this.mine;
+    const parts = drawer[view.kind](view).filter(Boolean);
     this.dialog.dataset.kind = view.kind;
     byId("sheet-body").replaceChildren(...parts, this.shut());
     if (!this.dialog.open) this.dialog.showModal();
     this.dialog.querySelector("[data-focus]")?.focus();
     this.tick();
+  }
+
+  /** Few look at their orders during a show: what that takes is read when they do. */
+  async openOrders() {
+    const [{ MyOrders }] = await Promise.all([import("./my-orders.js"), this.purchase.text.learn("orders")]);
+    this.mine ??= new MyOrders(this);
+    return this.mine.open();
   }
 
   shut() {
@@ -115,9 +124,9 @@ export class SheetView {
   }
 
   items(items, currency) {
-    const rows = items.map(({ offer: id, qty, price_minor: price }) => {
+    const rows = items.map(({ offer: id, qty, price_minor: price, title }) => {
       const offer = this.model.offers.get(id);
-      const name = offer?.title || id;
+      const name = offer?.title || title || id; // of an old offer the order itself has the title
       return h(
         "li",
         {},
@@ -208,24 +217,6 @@ export class SheetView {
       this.purchase.buy(offer.id, item.qty);
     };
     return [this.button(key, again, "primary"), this.closing("close")];
-  }
-
-  orders() {
-    const orders = [...this.model.orders.values()].sort((a, b) => b.created_at - a.created_at);
-    return [this.title("your_orders"), ...orders.map((order) => this.order(order)), this.closing("close")];
-  }
-
-  order(order) {
-    const { state, rehearsed, currency } = order;
-    const told = rehearsed ? "status_rehearsal" : `ordered_${state}`;
-    return h(
-      "section",
-      { class: "order" },
-      h("p", { class: "order-head" }, this.number(order), h("span", { class: "chip", "data-order": state }, this.say(told))),
-      this.items(order.items, currency),
-      this.total(order.total_minor, currency),
-      order.refunded_minor > 0 ? this.total(order.refunded_minor, currency, "paid_back") : "",
-    );
   }
 
   tick() {

@@ -9,7 +9,6 @@ import { byId, keepOnTop, setText } from "./dom.js";
 import { chooseLanguage, direction, LANGUAGES, Translator } from "./i18n.js";
 import { OfferList } from "./offers.js";
 import { Purchase } from "./purchase.js";
-import { Reactions } from "./reactions.js";
 import { Stage } from "./stage.js";
 import { ShowModel } from "./state.js";
 import { tabStorage } from "./storage.js";
@@ -33,6 +32,7 @@ class Viewer {
     this.model = new ShowModel();
     this.clock = new ServerClock();
     this.dirty = new Set();
+    this.reactions = null;
     await this.useLanguage(this.preferredLanguage());
     this.visitor = new Visitor();
     await this.visitor.find((names) => this.text.say("other_person", names));
@@ -43,12 +43,18 @@ class Viewer {
     this.offers = new OfferList(this);
     this.stage = new Stage(this);
     this.chat = new ChatBox(this);
-    this.reactions = new Reactions(this);
+    this.loadReactions();
     this.connection.start();
     keepOnTop(byId("news"));
     setInterval(() => this.tick(), TICK_MS);
     byId("language").addEventListener("change", (event) => this.switchLanguage(event.target.value));
     this.draw(EVERYTHING);
+  }
+
+  /** They may come a moment later than what is on sale, or not at all. */
+  async loadReactions() {
+    const found = await import("./reactions.js").catch(() => null);
+    if (found) this.reactions = new found.Reactions(this);
   }
 
   join() {
@@ -106,7 +112,7 @@ class Viewer {
     if (event.type === "offer.opened") this.announceOffer(event.offer);
     if (ON_AIR.has(event.type)) this.stage.player.hurry();
     if (event.type === "pulse") {
-      this.reactions.heard(this.model.reactions);
+      this.reactions?.heard(this.model.reactions);
       this.purchase.waitlist.heard();
     }
     if (part === "show") return this.draw(EVERYTHING);
@@ -181,7 +187,7 @@ class Viewer {
     tabStorage.set("live:lang", language);
     await this.useLanguage(language);
     this.offers.forget();
-    this.reactions.build();
+    this.reactions?.build();
     this.purchase.redraw();
     this.line.render();
     this.draw(EVERYTHING);
