@@ -1,4 +1,4 @@
-"""The pages: running shows, a show's viewer page, the host console, and the files they load.
+"""The pages: running shows, a show's viewer page, console, its orders, and the files they load.
 
 Always: every page forbids inline script and style, foreign scripts and frames; no page sets a
 cookie; what people wrote is escaped. Pages ask the ledger nothing by themselves: what they show of
@@ -74,6 +74,7 @@ def routes(
         Route("/shows.json", pages.shows, methods=["GET"]),
         Route("/watch/{show}", pages.watch, methods=["GET"]),
         Route("/console", pages.console, methods=["GET"]),
+        Route("/console/orders", pages.orders, methods=["GET"]),
         Route("/favicon.ico", pages.icon, methods=["GET"]),
         Route("/static/{version}/{name:path}", pages.assets.serve, methods=["GET"]),
     ]
@@ -139,6 +140,9 @@ class _Pages:
 
     async def console(self, request: Request) -> Response:
         return self.page(request, "console", {})
+
+    async def orders(self, request: Request) -> Response:
+        return self.page(request, "orders", {})
 
     async def running(self) -> Sequence[ShowView]:
         """Public shows on air. Anybody may ask as often as they like, so the ledger is asked once

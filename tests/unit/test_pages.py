@@ -67,7 +67,7 @@ SHOW = ShowView(
     version=7,
 )
 REHEARSAL = replace(SHOW, id=ShowId("secret"), status=ShowStatus.REHEARSAL, title="Top secret")
-PAGES = ["/", "/watch/evening", "/watch/secret", "/watch/unknown", "/console"]
+PAGES = ["/", "/watch/evening", "/watch/secret", "/watch/unknown", "/console", "/console/orders"]
 
 
 async def read_show(show: ShowId) -> ShowView | None:
@@ -338,7 +338,12 @@ def loaded_by(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "module"), [("/watch/evening", "viewer.js"), ("/console", "console.js")]
+    ("path", "module"),
+    [
+        ("/watch/evening", "viewer.js"),
+        ("/console", "console.js"),
+        ("/console/orders", "orders.js"),
+    ],
 )
 async def test_page_is_light(client: httpx.AsyncClient, path: str, module: str) -> None:
     """A page with everything it loads stays under 60 KB before images, as sent."""

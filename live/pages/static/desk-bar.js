@@ -2,7 +2,7 @@
 
 import { byId, h, keyed, setHidden, setText, toast } from "./dom.js";
 import { STATUS_WORDS } from "./desk-gate.js";
-import { deviceStorage } from "./storage.js";
+import { useTheme } from "./theme.js";
 
 const SHOW_ACTIONS = {
   scheduled: [["start", "Start the show", "primary"], ["rehearse", "Rehearse", "quiet"]],
@@ -16,14 +16,13 @@ const HOST_TOOLS = ["settings", "log", "freeze", "people"];
 export class Bar {
   constructor(desk) {
     this.desk = desk;
-    byId("theme").onclick = () => switchTheme();
+    useTheme(byId("theme"));
     byId("help").onclick = () => desk.showKeys();
     byId("settings").onclick = () => desk.forms.settings();
     byId("log").onclick = () => desk.log.show();
     byId("people").onclick = () => desk.people.show();
     byId("freeze").onclick = () => this.switchFreeze();
     byId("copy").onclick = () => this.copyLink();
-    applyTheme(deviceStorage.get("live:theme"));
   }
 
   /** Tools belong to a show; without one there are none. */
@@ -32,11 +31,15 @@ export class Bar {
     const watch = byId("watch");
     watch.href = `/watch/${encodeURIComponent(this.desk.showId)}`;
     setHidden(watch, false);
+    // Its tab may read the token of this one: the orders' desk needs it for its own connection.
+    const orders = byId("orders");
+    orders.href = `/console/orders?show=${encodeURIComponent(this.desk.showId)}`;
+    setHidden(orders, !this.desk.isHost);
     setHidden(byId("copy"), false);
   }
 
   close() {
-    for (const id of [...HOST_TOOLS, "watch", "copy", "status"]) setHidden(byId(id), true);
+    for (const id of [...HOST_TOOLS, "watch", "orders", "copy", "status"]) setHidden(byId(id), true);
     byId("show-actions").replaceChildren();
     setText(byId("title"), "Host console");
   }
@@ -79,16 +82,4 @@ export class Bar {
     const done = await navigator.clipboard?.writeText(link).then(() => true, () => false);
     toast(done ? "The viewers' link is copied" : link);
   }
-}
-
-function applyTheme(theme) {
-  if (theme) document.documentElement.dataset.theme = theme;
-}
-
-function switchTheme() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
-  const next = now === "dark" ? "light" : "dark";
-  deviceStorage.set("live:theme", next);
-  applyTheme(next);
 }
