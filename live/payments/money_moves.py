@@ -13,6 +13,7 @@ import structlog
 
 from live.base.errors import NotFound
 from live.base.failpoint import failpoint
+from live.domain.order import NOT_KEPT
 from live.domain.payment import JobKind, MoneyJob, PaymentState, RefundNews, refund_key
 from live.domain.payment_flow import is_done
 from live.payments.decisions import BACKOFF_SECONDS_MAX, Decisions, backoff_ms
@@ -45,7 +46,7 @@ class MoneyMoves:
         self._wake = wake
 
     async def do(self, job: MoneyJob) -> str:
-        """Try one job; `done`, `refused` or `later`."""
+        """Try one job; `done`, `refused`, `overtaken` or `later`."""
         if job.refused:
             return await self._cancel(job)
         provider = self._providers[job.payment.provider]
@@ -72,6 +73,11 @@ class MoneyMoves:
         kind, amount_minor = job.kind, job.amount_minor
         if is_done(kind, amount_minor, said=truth.state, captured_minor=truth.captured_minor):
             return await self._finish(job)
+        if kind is JobKind.VOID and truth.captured_minor and payment.order_state in NOT_KEPT:
+            # The capture was under way when its order was taken back, and its answer was lost.
+            await self._rows.overtake_void(job, captured_minor=truth.captured_minor)
+            self._wake()
+            return "overtaken"
         if not await self._rows.fail_job(job, reason=result.reason):
             return "late"
         failpoint("worker.after_fail")

@@ -80,6 +80,11 @@ class WorkerRows(PaymentSteps, Protocol):
         somebody else has the job by now or did it, and then nothing changes."""
         ...
 
+    async def overtake_void(self, job: MoneyJob, *, captured_minor: int) -> None:
+        """The money that a void was to let go was captured before, for an order that is no more:
+        the capture is written down, its refund is asked for, and the void is called off."""
+        ...
+
     async def take_refund_news(self, *, lease_ms: int, limit: int) -> list[RefundNews]:
         """Take turns of captured payments of whose refunds the provider has had news."""
         ...

@@ -137,6 +137,37 @@ async def test_capture_in_flight_is_paid_back(sale: Sale) -> None:
     assert (await proof(sale)).findings == ()
 
 
+@pytest.mark.parametrize("by", ["shop", "redis"])
+async def test_capture_whose_answer_was_lost_is_paid_back(sale: Sale, by: str) -> None:
+    """The worker died behind its call: the void finds the money taken, and it goes back."""
+    ada, hold = viewer(), new_key()
+    await sale.try_hold(ada, hold, Line(0, 2))
+    answer = await sale.pay(ada, hold)
+    assert answer.order is not None and ada.buyer is not None
+    [job] = await sale.payments.take_jobs(lease_ms=60_000, limit=1)
+    await sale.provider.capture(
+        _request(job.payment.id, job.payment.ref, job.amount_minor, job.payment.currency)
+    )
+
+    if by == "shop":
+        await cancel(sale, answer.order.order)
+    else:
+        await sale.stock.cancel(sale.show, ada.buyer, hold, payment=job.payment.id)
+        async with asyncio.timeout(60):
+            while (await look(sale, answer.order.order))[0] is not OrderState.CANCELLED:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # the settler tells nobody
+    for _ in range(3):
+        await work(sale)
+
+    assert await sale.money() == (2 * PRICE, 2 * PRICE)
+    assert await look(sale, answer.order.order) == (
+        OrderState.CANCELLED,
+        2 * PRICE if by == "shop" else 0,
+        [RefundState.DONE],
+    )
+    assert (await proof(sale)).findings == ()
+
+
 def _request(payment: PaymentId, ref: str | None, amount_minor: int, currency: str) -> MoneyRequest:
     return MoneyRequest(
         payment=payment,

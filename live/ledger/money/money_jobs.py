@@ -109,6 +109,18 @@ async def fail(connection: Connection, job: MoneyJob, reason: str) -> bool:
     return failed is not None
 
 
+async def overtake_void(connection: Connection, job: MoneyJob, captured_minor: int) -> None:
+    """Called inside a transaction. MOVE asks for the refund, as for all money that comes late."""
+    await connection.execute(sql.LOCK, UUID(job.payment.id))
+    await connection.execute(_OVERTAKE, UUID(job.payment.id))
+    await connection.fetchval(
+        sql.MOVE,
+        *sql.move_arguments(
+            job.payment.id, PaymentState.CAPTURED, reason=job.reason, amount_minor=captured_minor
+        ),
+    )
+
+
 def _pause_seconds(job: MoneyJob) -> float:
     """How long a job rests that was refused."""
     if job.kind is not JobKind.VOID:
@@ -143,3 +155,9 @@ WITH old AS (
     FROM failed WHERE before = 'due'
 )
 SELECT id FROM failed"""
+
+_OVERTAKE = """
+UPDATE money_jobs
+SET state = CASE kind WHEN 'void' THEN 'called_off' ELSE 'done' END, pending_at = NULL
+WHERE payment = $1 AND (kind = 'void' AND state IN ('due', 'failed')
+                        OR kind = 'capture' AND state = 'failed')"""

@@ -320,6 +320,14 @@ class PaymentRows:
 
         return await in_transaction(self._pool, work)
 
+    async def overtake_void(self, job: MoneyJob, *, captured_minor: int) -> None:
+        """The money that a void was to let go was captured before: it goes back as a refund."""
+
+        async def work(connection: Connection) -> None:
+            await money_jobs.overtake_void(connection, job, captured_minor)
+
+        await in_transaction(self._pool, work)
+
     async def retry_job(
         self, job: MoneyJob, *, ms: int, reason: str, pending: bool = False
     ) -> None:
