@@ -9,14 +9,18 @@ Called by: aiohttp, for each connection.
 import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import AddrInfoType
 
 from live.domain.receivers import address_fault
 from live.domain.webhooks import ENDPOINTS_MAX
+from live.outgoing.bounded import BoundedHandler
 
 RESOLVE_SECONDS = 10.0
 ASKED_SECONDS = 2.0  # while the maker of an endpoint waits
@@ -100,10 +104,13 @@ def guarded_connector(*, development: bool, resolver: AbstractResolver) -> TCPCo
             raise RefusedAddress(fault)
         return socket.socket(family, kind, protocol)
 
-    return TCPConnector(
+    connector = TCPConnector(
         limit=0,
         resolver=resolver,
         ttl_dns_cache=DNS_KEPT_SECONDS,
         socket_factory=open_socket,
         keepalive_timeout=60.0,
     )
+    handler = partial(BoundedHandler, loop=asyncio.get_running_loop())
+    connector._factory = cast("partial[ResponseHandler]", handler)
+    return connector

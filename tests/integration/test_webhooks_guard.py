@@ -1,5 +1,6 @@
 """The way out: where connections may lead, and whom they believe. Method: real sockets and TLS."""
 
+import asyncio
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -210,3 +211,40 @@ async def test_certificate_that_is_not_good_is_a_failure_and_says_why(
         assert receipt.status is None and shop.got == []
         assert words in receipt.answer.replace("self signed", "self-signed"), receipt.answer
     await client.close()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"HTTP/1.1 102 Processing\r\n\r\n",
+        b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x=y;" * 100,
+    ],
+)
+async def test_answer_without_end_is_cut_off(flood: bytes) -> None:
+    """What an HTTP parser may be kept busy with: interim answers, empty lines, extensions."""
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(flood)
+            more = flood if b"200" not in flood else b"x=y;" * 100
+            while True:
+                writer.write(more * 100)
+                await writer.drain()
+        except OSError:
+            ended.set()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = WebhookClient(development=True, timeout_seconds=600)
+        async with asyncio.timeout(60):
+            receipt = await client.post(f"http://127.0.0.1:{port}/", {}, b"{}")
+            await ended.wait()
+        await client.close()
+
+    assert receipt.status in (None, 200)
+    assert "600 s" not in receipt.answer
