@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from live.ledger.db.pool import Pool
 from tests.support.events_kit import SHOP, going_out
+from tests.support.node import install, run_node
 from tests.support.receiver import Got, receiving
 
 PACKAGE = "standardwebhooks@1.1.1"
-NPM_SECONDS = 60
 
 VERIFY = """
 const { Webhook } = require("standardwebhooks");
@@ -29,19 +27,8 @@ console.log(JSON.stringify(told));
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package, and a script that verifies."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("node and npm are needed to run the JavaScript verifier")
     folder = tmp_path_factory.mktemp("verifier")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]
-    try:
-        done = subprocess.run(
-            [*command, str(folder), PACKAGE], capture_output=True, text=True, timeout=NPM_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not install the JavaScript verifier in time")
-    if done.returncode:
-        pytest.skip(f"npm could not install the JavaScript verifier: {done.stderr[-200:]}")
+    install(folder, PACKAGE)
     (folder / "verify.cjs").write_text(VERIFY)
     return folder
 
@@ -49,16 +36,10 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def verify(folder: Path, calls: list[Got], *secrets: str) -> list[list[str]]:
     """What each secret makes of each call: the type of its event, or the name of a fault."""
     asked = [{"body": one.body.decode(), "headers": one.headers} for one in calls]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [str(shutil.which("node")), str(folder / "verify.cjs")],
-        input=json.dumps({"secrets": secrets, "calls": asked}),
-        capture_output=True,
-        text=True,
-        timeout=30,
+    said = await asyncio.to_thread(
+        run_node, folder / "verify.cjs", json.dumps({"secrets": secrets, "calls": asked})
     )
-    assert done.returncode == 0, done.stderr
-    told: list[list[str]] = json.loads(done.stdout)
+    told: list[list[str]] = json.loads(said)
     return told
 
 

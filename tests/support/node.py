@@ -1,4 +1,4 @@
-"""The pages' modules run by Node: a few lines of JavaScript, and what they print as JSON."""
+"""Programs run by Node: the pages' modules, a few lines of JavaScript, packages from npm."""
 
 import json
 import shutil
@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from live.pages.assets import FOLDER
 
 NODE = shutil.which("node")
 NODE_SECONDS = 30
+NPM_SECONDS = 60
 
 Run = Callable[[str], Any]  # what JSON says
 
@@ -38,3 +41,29 @@ def module_runner(folder: Path) -> Run:
         return json.loads(done.stdout)
 
     return run_lines
+
+
+def install(folder: Path, package: str) -> None:
+    """Have npm install a package below `folder`; where that is not possible the test is skipped."""
+    npm = shutil.which("npm")
+    if npm is None or NODE is None:
+        pytest.skip(f"node and npm are needed for {package}")
+    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]
+    try:
+        done = subprocess.run(
+            [*command, str(folder), package], capture_output=True, text=True, timeout=NPM_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm did not install {package} in time")
+    if done.returncode:
+        pytest.skip(f"npm could not install {package}: {done.stderr[-200:]}")
+
+
+def run_node(script: Path, text: str) -> str:
+    """What a script prints that reads `text`."""
+    assert NODE is not None
+    done = subprocess.run(
+        [NODE, str(script)], input=text, capture_output=True, text=True, timeout=NODE_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

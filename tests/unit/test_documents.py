@@ -6,6 +6,7 @@ from typing import Any, get_args
 import orjson
 from jsonschema import Draft202012Validator
 
+from live.api import problems
 from live.api.http.openapi import openapi
 from live.api.http.routes import ENDPOINTS
 from live.api.rpc.asyncapi import CARRIES, asyncapi
@@ -77,6 +78,15 @@ def test_openapi_says_what_parameters_may_be() -> None:
     assert pattern.match("a key") and not pattern.match("") and not pattern.match("x" * 256)
     webhook = paths["/v1/payments/{provider}/webhook"]["post"]["requestBody"]["content"]
     assert webhook["application/json"]["schema"]["type"] == "object"
+
+
+def test_openapi_names_every_status_of_a_refusal() -> None:
+    """Whatever status a failed call is answered by stands at every call."""
+    statuses = {str(kind.status) for kind in problems._KINDS}
+
+    for methods in openapi(ENDPOINTS, version="1")["paths"].values():
+        for operation in methods.values():
+            assert statuses <= operation["responses"].keys(), operation["operationId"]
 
 
 def test_asyncapi_has_every_channel_and_event() -> None:

@@ -27,6 +27,7 @@ _ERRORS = {
     408: "The body did not arrive in time",
     409: "The state does not allow it, or a key was used for something else",
     413: f"The body has more than {BODY_BYTES_MAX} bytes",
+    415: "The body is not said to be application/json",
     429: "Too many requests",
     503: "One moment: repeat with the same key",
 }
