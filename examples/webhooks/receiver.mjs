@@ -1,7 +1,7 @@
 // A receiver of webhooks: verifies, notes, answers; works afterwards, one event after the other.
 //
 //     npm install standardwebhooks
-//     LIVE_WEBHOOK_SECRET=whsec_... PORT=8030 node receiver.mjs
+//     WEBHOOK_SECRET=whsec_... PORT=8030 node receiver.mjs
 //
 // What was answered 204 is a line in BOOKS, so a crash loses nothing; a repeat is known by its id.
 
@@ -9,11 +9,11 @@ import { appendFileSync, existsSync, fsyncSync, openSync, readFileSync } from "n
 import { createServer } from "node:http";
 import { Webhook } from "standardwebhooks";
 
-const { LIVE_WEBHOOK_SECRET, PORT = "8030", BOOKS = "webhooks.ndjson" } = process.env;
+const { WEBHOOK_SECRET, PORT = "8030", BOOKS = "webhooks.ndjson" } = process.env;
 const BODY_BYTES_MAX = 64 * 1024;
 const PAUSE_MS = 5_000;
 
-const webhook = new Webhook(LIVE_WEBHOOK_SECRET);
+const webhook = new Webhook(WEBHOOK_SECRET);
 const lines = existsSync(BOOKS) ? readFileSync(BOOKS, "utf8").split("\n").filter(Boolean) : [];
 const noted = lines.map((line) => JSON.parse(line));
 const known = new Set(noted.filter((one) => one.event).map((one) => one.id));

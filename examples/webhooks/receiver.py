@@ -1,7 +1,7 @@
 """A receiver of webhooks: verifies, notes, answers; works afterwards, one event after the other.
 
     pip install standardwebhooks
-    LIVE_WEBHOOK_SECRET=whsec_... PORT=8030 python receiver.py
+    WEBHOOK_SECRET=whsec_... PORT=8030 python receiver.py
 
 What was answered 204 is in SQLite, so a crash loses nothing, and a repeat is known by its id.
 """
@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(min(size, BODY_BYTES_MAX))  # as it came: the signature covers bytes
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            Webhook(os.environ["LIVE_WEBHOOK_SECRET"]).verify(body, headers)
+            Webhook(os.environ["WEBHOOK_SECRET"]).verify(body, headers)
         except (WebhookVerificationError, ValueError):  # the latter: bytes that are no text
             return self.answer(401)
         with closing(sqlite3.connect(BOOKS)) as db, db:  # one that is there already is a repeat

@@ -3,58 +3,21 @@
 import asyncio
 import os
 import shutil
-import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from live.ledger.db.pool import Pool
 from tests.support.cluster import free_ports
 from tests.support.events_kit import SHOP, Out, going_out
+from tests.support.example_process import Program
 from tests.support.node import NODE, install
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "webhooks"
 PACKAGE = "standardwebhooks@1.1.1"
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    command: tuple[str, ...]
-    environment: dict[str, str]
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """It takes calls inside the block, and is killed at its end."""
-        process = await asyncio.create_subprocess_exec(
-            *self.command, env=self.environment, stdout=asyncio.subprocess.PIPE
-        )
-        try:
-            async with asyncio.timeout(30):
-                while not await self.listens():  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
-            yield process
-        finally:
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-
-    async def listens(self) -> bool:
-        try:
-            await self.call({})
-        except httpx.TransportError:
-            return False
-        return True
-
-    async def call(self, headers: dict[str, str], body: bytes = b"{}") -> int:
-        url = f"http://127.0.0.1:{self.environment['PORT']}/"
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as http:
-            return (await http.post(url, headers=headers, content=body)).status_code
 
 
 @pytest.fixture(params=["python", "node"])
@@ -90,7 +53,7 @@ async def test_receiver_takes_each_event_once(
     (port,) = free_ports(1)
     async with going_out(pool) as out:
         made = await out.endpoint(f"http://127.0.0.1:{port}/")
-        environment = {"PORT": str(port), "LIVE_WEBHOOK_SECRET": made.secret}
+        environment = {"PORT": str(port), "WEBHOOK_SECRET": made.secret}
         program = Program(command, {**os.environ, **environment, "BOOKS": str(tmp_path / "books")})
         async with program.running() as process:
             await happen(out, "product.created", "product.updated")
