@@ -89,6 +89,7 @@ class Warehouse:
         self.heard: dict[str, Json] = {}
         self.repeats = self.forged = 0
         self.away = 0  # calls to come that it answers with 500
+        self._at_hand = 0  # events that were heard and not worked on to the end
         self.changed = asyncio.Condition()
         self._verifier: Webhook | None = None
         self._behind: asyncio.Queue[tuple[str, Json]] = asyncio.Queue()
@@ -120,6 +121,7 @@ class Warehouse:
                 self.repeats += 1
             else:
                 self.heard[id] = event
+                self._at_hand += 1
                 self._behind.put_nowait((id, event))
             self.changed.notify_all()
         return web.Response(status=204)
@@ -131,7 +133,7 @@ class Warehouse:
     def rests(self) -> bool:
         """Nothing is left to do, and all that must follow from its work was heard."""
         done = all(entry.told >= entry.due for entry in self.book.values())
-        return done and self._behind.empty() and not any(e.under_way for e in self.book.values())
+        return done and not self._at_hand and not any(e.under_way for e in self.book.values())
 
     # Working: one event after the other.
 
@@ -140,6 +142,7 @@ class Warehouse:
             id, event = await self._behind.get()
             await self._do(id, event["type"], event["data"])
             async with self.changed:
+                self._at_hand -= 1
                 self.changed.notify_all()
 
     async def _do(self, id: str, type: str, data: Json) -> None:
