@@ -19,7 +19,7 @@ from live.ledger.hosting.orders import OrderRows
 
 HEADER = (
     *("order", "created_at", "updated_at", "show", "reference", "buyer", "state", "fulfilment"),
-    *("line", "sku", "title", "qty", "sent", "price", "currency"),
+    *("line", "sku", "title", "qty", "sent", "returned", "to_ship", "price", "currency"),
     *("name", "email", "phone", "line1", "line2", "city", "region", "postcode", "country"),
     "tracking_numbers",
 )
@@ -51,21 +51,21 @@ def lines_of(order: OrderWithContact) -> Iterator[tuple[str, ...]]:
     address = contact.address
     parcels = [one for one in order.shipments if one.status is not _BACK]
     for item in order.items:
-        mine = [
-            (parcel, line.qty)
+        numbers = [
+            parcel.tracking_number
             for parcel in parcels
-            for line in parcel.items
-            if line.line == item.line
+            if any(line.line == item.line for line in parcel.items)
         ]
         cells = (
             *(order.order, _time(order.created_at), _time(order.updated_at), order.show),
             *(order.reference or "", order.sub, order.state, order.fulfilment),
             *(str(item.line), item.sku, item.title, str(item.qty)),
-            *(str(sum(qty for _, qty in mine)), _price(item.price_minor, order.currency)),
-            *(order.currency, contact.name, contact.email, contact.phone),
+            *(str(item.shipped), str(item.returned), str(item.to_ship)),
+            *(_price(item.price_minor, order.currency), order.currency),
+            *(contact.name, contact.email, contact.phone),
             *(address.line1, address.line2, address.city, address.region),
             *(address.postcode, address.country),
-            " ".join(parcel.tracking_number for parcel, _ in mine),
+            " ".join(numbers),
         )
         yield tuple(map(safe_cell, cells))
 

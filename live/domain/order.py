@@ -57,8 +57,10 @@ class RefundView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderItem:
-    """A line of an order; `line` counts from 1 and never changes, as items never do.
+    """A line of an order; `line` counts from 1, and what was bought never changes.
 
+    Units of it: `shipped` left and did not come back by themselves; `returned` were taken back, on
+    the shelf or thrown away, sent or not; `to_ship` may leave now, 0 while the money is not here.
     `sku` and `title` are the offer's. `discount_minor` is off the whole line; the contract names
     it, and it is 0 as long as nothing gives a discount.
     """
@@ -70,6 +72,9 @@ class OrderItem:
     qty: int
     price_minor: int
     discount_minor: int = 0
+    shipped: int = 0
+    returned: int = 0
+    to_ship: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

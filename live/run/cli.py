@@ -181,9 +181,15 @@ def import_(settings: Settings, file: Path, kind: str | None, currency: str) -> 
     type=click.Choice([one.value for one in Fulfilment]),
     help="That have come so far.",
 )
+@click.option("--to-ship", is_flag=True, help="Of which units may leave now.")
 @with_settings
 def orders(
-    settings: Settings, csv: bool, show: str | None, state: str | None, fulfilment: str | None
+    settings: Settings,
+    csv: bool,
+    show: str | None,
+    state: str | None,
+    fulfilment: str | None,
+    to_ship: bool,
 ) -> None:
     """Write lines of orders for a warehouse to standard output, the contact among them."""
     from live.ledger.hosting.order_pages import OrderQuery
@@ -194,6 +200,7 @@ def orders(
         show=None if show is None else ShowId(show),
         state=None if state is None else OrderState(state),
         fulfilment=None if fulfilment is None else Fulfilment(fulfilment),
+        to_ship=to_ship or None,
     )
     # Not as the terminal has it: a file of other bytes than UTF-8 is no use to anybody.
     with open(1, "w", encoding="utf-8", newline="", closefd=False) as out:

@@ -54,6 +54,7 @@ async def test_line_has_what_a_warehouse_needs(pool: Pool, show: ShowId) -> None
     assert set(line) == set(HEADER)
     assert (line["order"], line["sku"], line["qty"]) == (order, f"{show}-sku-0", "1")
     assert (line["sent"], line["tracking_numbers"], line["fulfilment"]) == ("1", "JD01", "shipped")
+    assert (line["returned"], line["to_ship"]) == ("0", "0")
     assert (float(line["price"]) * 100, line["currency"]) == (PRICE, "EUR")
     assert (line["line1"], line["line2"]) == ('1 "Row", left', "Hill")
     assert line["name"] == "'" + CONTACT["name"]
@@ -82,6 +83,9 @@ async def test_pages_are_passed_and_filters_hold(pool: Pool, show: ShowId) -> No
     await ship(pool, first)
     sent = await read(pool, OrderQuery(show=show, fulfilment=Fulfilment.SHIPPED))
     assert [line["order"] for line in sent] == [first]
+    rest = await read(pool, OrderQuery(show=show, to_ship=True))
+    assert {line["to_ship"] for line in rest} == {"1"}
+    assert len(rest) == 250
 
 
 def test_formulas_are_no_formulas() -> None:

@@ -10,7 +10,7 @@ from live.api.http.call import BODY_BYTES_MAX, KEY_CHARS_MAX
 from live.api.http.paging import CURSOR_CHARS_MAX, LIMIT_DEFAULT, LIMIT_MAX
 from live.api.http.table import Endpoint
 from live.api.problems import MEDIA_TYPE
-from live.api.schema.fields import TIME_MS_MAX, Empty
+from live.api.schema.fields import REASON_CHARS_MAX, TIME_MS_MAX, Empty
 from live.api.schema.http_answers import Problem
 from live.domain.fulfilment import Fulfilment
 from live.domain.ids import SUB_BYTES_MAX
@@ -167,6 +167,17 @@ _QUERY_OF: dict[str, dict[str, Json]] = {
         },
         "state": {"type": "string", "enum": [*OrderState]},
         "fulfilment": {"type": "string", "enum": [*Fulfilment]},
+        "to_ship": {
+            "type": "boolean",
+            "description": "true: orders of which units may leave now, whatever their state; "
+            "false: the others",
+        },
+        "reference": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": REASON_CHARS_MAX,
+            "description": "the shop's own number of the order",
+        },
         "updated_since": {
             "type": "integer",
             "minimum": 0,

@@ -24,7 +24,10 @@ ORDER_ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="GET",
         path="/v1/orders",
         summary="List orders; a viewer sees their own",
-        query=("show", "buyer", "state", "fulfilment", "updated_since", "order", "cursor", "limit"),
+        query=(
+            *("show", "buyer", "state", "fulfilment", "to_ship", "reference", "updated_since"),
+            *("order", "cursor", "limit"),
+        ),
         access=BUYERS,
         handler=orders.list_orders,
         body=Empty,

@@ -12,10 +12,17 @@ from starlette.responses import Response
 
 from live.api.http.call import read_body
 from live.api.http.deps import ApiDeps
-from live.api.http.paging import read_cursor, read_limit, read_time, read_word, write_cursor
+from live.api.http.paging import (
+    read_cursor,
+    read_flag,
+    read_limit,
+    read_time,
+    read_word,
+    write_cursor,
+)
 from live.api.http.table import ApiCall
 from live.api.problems import answer_refused_webhook
-from live.api.schema.fields import Empty, Nothing
+from live.api.schema.fields import REASON_CHARS_MAX, Empty, Nothing, is_reference
 from live.api.schema.http_answers import OrderPage
 from live.api.schema.http_requests import CallOffBody, PaidBody, RefundBody
 from live.base.errors import BadField, Denied, NotFound
@@ -65,7 +72,12 @@ def _filters(query: Mapping[str, str]) -> OrderQuery:
     if since is not None and sorting not in (None, Sorting.UPDATED):
         raise BadField("order", "updated_since goes with order=updated alone")
     default = Sorting.OLDEST if since is None else Sorting.UPDATED
+    reference = query.get("reference")
+    if reference is not None and not is_reference(reference):
+        raise BadField("reference", f"1-{REASON_CHARS_MAX} characters, no control characters")
     return OrderQuery(
+        to_ship=read_flag(query, "to_ship"),
+        reference=reference,
         state=read_word(query, "state", OrderState),
         fulfilment=read_word(query, "fulfilment", Fulfilment),
         updated_since=None if since is None else read_time("updated_since", since),

@@ -65,6 +65,14 @@ def read_word(query: Mapping[str, str], field: str, words: type[Word]) -> Word |
         ) from None
 
 
+def read_flag(query: Mapping[str, str], field: str) -> bool | None:
+    """`true` or `false`; None where it is not asked. Raises BadField."""
+    text = query.get(field)
+    if text not in (None, "true", "false"):
+        raise BadField(field, "true or false")
+    return None if text is None else text == "true"
+
+
 def read_time(field: str, text: str) -> int:
     """Unix ms. Raises BadField."""
     digits = text.isascii() and text.isdecimal() and len(text) <= len(str(TIME_MS_MAX))

@@ -6,6 +6,7 @@ that somebody adds is an error and not ignored. Patterns end in `_END` because `
 through in Python; this form means the same in JSON Schema.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -48,7 +49,8 @@ Sub = Annotated[
 ]
 
 Title = Annotated[str, Meta(min_length=1, max_length=TITLE_CHARS_MAX, pattern=_NO_CONTROLS)]
-Reason = Annotated[str, Meta(min_length=1, max_length=200, pattern=_NO_CONTROLS)]
+REASON_CHARS_MAX = 200
+Reason = Annotated[str, Meta(min_length=1, max_length=REASON_CHARS_MAX, pattern=_NO_CONTROLS)]
 Text = Annotated[str, Meta(pattern=_NO_NUL, max_length=5_000)]
 AnnouncementText = Annotated[str, Meta(pattern=_NO_NUL, max_length=ANNOUNCEMENT_CHARS_MAX)]
 Passcode = Annotated[str, Meta(max_length=64, pattern=_NO_NUL)]
@@ -120,6 +122,11 @@ def check_sub(field: str, sub: str) -> None:
     """Raises BadField for a name that is too long; a pattern cannot count bytes."""
     if not is_sub(sub):
         raise BadField(field, f"1-{SUB_BYTES_MAX} bytes of UTF-8, no control characters")
+
+
+def is_reference(text: str) -> bool:
+    """Whether a shop's own number can be this, which comes as a `Reason`."""
+    return len(text) <= REASON_CHARS_MAX and re.match(_NO_CONTROLS, text) is not None
 
 
 # mypy wants the options on every class, not on the base alone.

@@ -6,7 +6,7 @@ from live.ledger.db.states import STANDS
 # Units of each line: bought, sent and back at the sender, asked back and received, on the shelf.
 _GOODS = """
 lines AS (
-    SELECT o.id, o.state, o.fulfilment, i.offer, i.qty, i.price_minor,
+    SELECT o.id, o.state, o.fulfilment, o.to_ship, i.offer, i.qty, i.price_minor,
            row_number() OVER (PARTITION BY o.id ORDER BY i.offer COLLATE "C") AS line
     FROM orders o JOIN order_items i ON i.order_id = o.id WHERE o.show = $1
 ), sent AS (
@@ -33,7 +33,8 @@ FULFILMENT = Check(
     "P2",
     f"""-- How far an order has come is what its parcels and returns say.
     WITH {_GOODS}, units AS (
-        SELECT l.id, min(l.fulfilment) AS told, coalesce(sum(s.units), 0) AS sent,
+        SELECT l.id, min(l.fulfilment) AS told, bool_and(l.to_ship) AS to_ship,
+               coalesce(sum(s.units), 0) AS sent,
                sum(n.outside) AS outside,
                sum(greatest(0, n.rest)) AS rest,
                sum(greatest(0, n.rest - coalesce(s.came_back, 0))) AS never_sent
@@ -48,7 +49,7 @@ FULFILMENT = Check(
         ) n
         GROUP BY l.id
     ), said AS (
-        SELECT id, told, CASE
+        SELECT id, told, rest > 0 AND NOT to_ship AS forgotten, CASE
             WHEN sent = 0 THEN 'unfulfilled'
             WHEN outside = 0 AND never_sent = 0 THEN 'returned'
             WHEN rest > 0 THEN 'partial'
@@ -57,9 +58,10 @@ FULFILMENT = Check(
             ELSE 'delivered' END AS found
         FROM units
     )
-    SELECT 'order ' || id AS name, 'is told as ' || told || ', its parcels say ' || found
-               AS text
-    FROM said WHERE told <> found LIMIT $2""",
+    SELECT 'order ' || id AS name,
+           CASE WHEN told <> found THEN 'is told as ' || told || ', its parcels say ' || found
+                ELSE 'has units to ship, and is not listed' END AS text
+    FROM said WHERE told <> found OR forgotten LIMIT $2""",
 )
 
 GOODS_CHECKS = (

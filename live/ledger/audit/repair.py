@@ -31,7 +31,7 @@ from live.ledger.audit.goods_sql import FULFILMENT
 from live.ledger.audit.run import EVERYTHING, Extent, work_of
 from live.ledger.audit.show import Prover, told_differs
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.parcels import NOTE_FULFILMENT
+from live.ledger.hosting.order_units import NOTE_FULFILMENT
 from live.ledger.hosting.show_command import read_show
 from live.ledger.money.late_money import void_given_up
 from live.ledger.ports import AuditedStockPort, OutboxPort, ProviderAuditPort, StatesPort, StockPort

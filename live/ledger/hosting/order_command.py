@@ -13,7 +13,7 @@ from live.domain.ids import OrderId, ShowId
 from live.ledger.db.idempotency import mark_done
 from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.hosting.order_reading import order_uuid
-from live.ledger.hosting.parcels import NOTE_FULFILMENT
+from live.ledger.hosting.order_units import NOTE_FULFILMENT
 from live.ledger.hosting.show_command import Actor, DoneBefore, command_on
 
 Changed = dict[str, object] | None

@@ -8,7 +8,7 @@ Called by: orders.py.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -20,7 +20,8 @@ from live.domain.fulfilment import Fulfilment
 from live.domain.ids import ShowId
 from live.domain.order import OrderState
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_reading import ORDER, OrderRow, order_of
+from live.ledger.hosting.order_reading import ORDER, REFERENCE, OrderRow, order_of
+from live.ledger.hosting.order_units import TO_SHIP
 
 PAGE_MAX = 200
 CLOCK_SECONDS = (
@@ -42,7 +43,8 @@ class Sorting(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderQuery:
-    """Which orders, and how sorted; None: any. `updated_since`: Unix ms."""
+    """Which orders, and how sorted; None: any. `updated_since`: Unix ms. `to_ship`: units of them
+    may leave now, or none may. `reference`: the shop's own number."""
 
     show: ShowId | None = None
     sub: str | None = None
@@ -50,11 +52,17 @@ class OrderQuery:
     fulfilment: Fulfilment | None = None
     updated_since: int | None = None
     sorting: Sorting = Sorting.OLDEST
+    to_ship: bool | None = None
+    reference: str | None = None
 
     @property
     def mark(self) -> str:
-        """What its cursors say of it."""
-        text = orjson.dumps(self)
+        """What its cursors say of it: nothing of filters that are younger than some cursors."""
+        said = asdict(self)
+        for younger in ("to_ship", "reference"):
+            if said[younger] is None:
+                del said[younger]
+        text = orjson.dumps(said)
         return hashlib.sha256(text).hexdigest()[:16]
 
 
@@ -173,13 +181,15 @@ def _statement(
     position, at = _EXPRESSIONS[_columns(query.sorting)]
     beyond, way = ("<", "DESC") if query.sorting is Sorting.NEWEST else (">", "ASC")
     since = None if query.updated_since is None else _time(query.updated_since * 1_000)
-    conditions: list[str] = []
+    shipping = {None: [], True: [TO_SHIP], False: [f"NOT {TO_SHIP}"]}
+    conditions: list[str] = list(shipping[query.to_ship])
     arguments: list[object] = [limit]
     for condition, value in (
         ("o.show = ${}", query.show),
         ("o.sub = ${}", query.sub),
         ("o.state = ${}", query.state),
         ("o.fulfilment = ${}", query.fulfilment),
+        (f"{REFERENCE} = ${{}}", query.reference),
         ("coalesce(o.updated_at, o.created_at) >= ${}", since),
         (f"{position} > ${{}}", start),
         (f"{position} <= ${{}}", whole_to),

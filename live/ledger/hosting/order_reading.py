@@ -23,6 +23,7 @@ from live.domain.order import (
     totals_of,
 )
 from live.ledger.db.pool import Connection, Pool
+from live.ledger.hosting.order_units import SHIPPABLE, units_of
 from live.ledger.money.refunds import REFUNDS, views_of
 
 
@@ -107,12 +108,8 @@ def _contact(text: str) -> OrderContact:
 
 _MS = "floor(extract(epoch FROM {}) * 1000)::bigint"
 
-# A line is numbered by the id of its offer, byte for byte: no collation may ever renumber it.
-LINES = """
-SELECT i.order_id, i.offer, f.sku, f.title, i.qty, i.price_minor,
-       row_number() OVER (PARTITION BY i.order_id ORDER BY i.offer COLLATE "C")::integer AS line
-FROM order_items i JOIN offers f ON f.id = i.offer"""
-"""All lines of orders, a subquery to be put beside orders."""
+REFERENCE = "coalesce(o.reference, o.paid_reference)"
+"""The shop's own number of an order `o`, as the index has it."""
 
 _SHIPMENTS = f"""
 (SELECT coalesce(json_agg(json_build_object(
@@ -137,7 +134,7 @@ _RETURNS = f"""
 
 ORDER = f"""
 SELECT o.id, o.key, o.show, o.buyer, o.sub, o.state, o.fulfilment, o.total_minor, o.refunded_minor,
-       o.currency, o.reason, coalesce(o.reference, o.paid_reference) AS reference,
+       o.currency, o.reason, {REFERENCE} AS reference,
        {_MS.format("o.created_at")} AS created_ms,
        {_MS.format("coalesce(o.updated_at, o.created_at)")} AS updated_ms,
        coalesce(o.position, 0) AS position, o.created_at,
@@ -148,8 +145,11 @@ SELECT o.id, o.key, o.show, o.buyer, o.sub, o.state, o.fulfilment, o.total_minor
        (SELECT w.statement FROM withdrawals w WHERE w.order_id = o.id) AS withdrawal_statement,
        (SELECT coalesce(json_agg(json_build_object(
                    'line', l.line, 'offer', l.offer, 'sku', l.sku, 'title', l.title, 'qty', l.qty,
-                   'price_minor', l.price_minor) ORDER BY l.line), '[]')::text
-        FROM ({LINES}) l WHERE l.order_id = o.id) AS items,
+                   'price_minor', l.price_minor, 'shipped', l.left_shop - l.came_back,
+                   'returned', l.taken_back,
+                   'to_ship', CASE WHEN {SHIPPABLE} THEN l.may_leave ELSE 0 END)
+               ORDER BY l.line), '[]')::text
+        FROM ({units_of("o.id")}) l) AS items,
        (SELECT p.totals::text FROM payments p WHERE p.id = o.payment) AS totals,
        {_SHIPMENTS} AS shipments,
        {_RETURNS} AS returns,

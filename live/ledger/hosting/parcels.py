@@ -16,7 +16,7 @@ from live.base.errors import BadField, Conflict, NotFound
 from live.domain.fulfilment import LineQty, ShipmentStatus
 from live.domain.order import ENDED, OrderState
 from live.ledger.db.pool import Connection
-from live.ledger.hosting.order_reading import LINES
+from live.ledger.hosting.order_units import units_of
 from live.ledger.money import refunds
 from live.ledger.money.invoices import UNPAID
 
@@ -111,7 +111,7 @@ async def note_arrival(
 async def read_lines(connection: Connection, order: UUID) -> list[asyncpg.Record]:
     """Of each line: `line`, `offer`, `qty`, `price_minor`, and how many units `may_leave`, are
     `outside` and `may_return`."""
-    return list(await connection.fetch(UNITS, order))
+    return list(await connection.fetch(_UNITS, order))
 
 
 _NEXT = {
@@ -136,49 +136,4 @@ WITH made AS (
 )
 SELECT id FROM made"""
 
-# Per line: units that left, of these back at the sender; asked back, of these received, of these
-# not put on the shelf; and those on the shelf, by whatever way.
-UNITS = f"""
-WITH counted AS (
-    SELECT l.line, l.offer, l.qty, l.price_minor, s.units AS left_shop, s.came_back,
-           r.units AS asked_back, r.received, r.thrown, m.units AS shelved
-    FROM ({LINES}) l
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(i.qty), 0) AS units,
-               coalesce(sum(i.qty) FILTER (WHERE s.status = 'returned_to_sender'), 0) AS came_back
-        FROM shipments s JOIN shipment_items i ON i.shipment = s.id
-        WHERE s.order_id = l.order_id AND i.line = l.line) s
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(i.qty), 0) AS units,
-               coalesce(sum(i.qty) FILTER (WHERE r.state = 'received'), 0) AS received,
-               coalesce(sum(i.qty) FILTER (WHERE r.state = 'received' AND NOT r.restocked), 0)
-                   AS thrown
-        FROM returns r JOIN return_items i ON i.return = r.id
-        WHERE r.order_id = l.order_id AND r.state <> 'refused' AND i.line = l.line) r
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(m.qty), 0) AS units FROM stock_movements m
-        WHERE m.order_id = l.order_id AND m.offer = l.offer AND m.kind = 'returned') m
-    WHERE l.order_id = $1
-)
-SELECT line, offer, qty, price_minor, left_shop::integer, came_back::integer,
-       (left_shop - came_back - received)::integer AS outside,
-       (left_shop - came_back - asked_back)::integer AS may_return,
-       greatest(0, qty - shelved - thrown - (left_shop - came_back - received))::integer
-           AS may_leave
-FROM counted ORDER BY line"""
-
-# How far the order has come, after whatever was done to it, and the time of that.
-NOTE_FULFILMENT = f"""
-WITH units AS (
-    SELECT sum(left_shop) AS left_shop, sum(outside) AS outside, sum(may_leave) AS may_leave,
-           sum(greatest(0, may_leave - came_back)) AS never_sent
-    FROM ({UNITS}) u
-)
-UPDATE orders o SET updated_at = clock_timestamp(), fulfilment = CASE
-    WHEN coalesce(u.left_shop, 0) = 0 THEN 'unfulfilled'
-    WHEN u.outside = 0 AND u.never_sent = 0 THEN 'returned'
-    WHEN u.may_leave > 0 THEN 'partial'
-    WHEN EXISTS (SELECT FROM shipments s WHERE s.order_id = o.id AND s.status = 'shipped')
-        THEN 'shipped'
-    ELSE 'delivered' END
-FROM units u WHERE o.id = $1"""
+_UNITS = units_of("$1")

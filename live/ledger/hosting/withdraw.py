@@ -22,7 +22,8 @@ from live.domain.order import ENDED, OrderState, Withdrawal, worth_of
 from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.hosting.goods_back import ask_back
 from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid, read_bill
-from live.ledger.hosting.parcels import NOTE_FULFILMENT, read_lines
+from live.ledger.hosting.order_units import NOTE_FULFILMENT
+from live.ledger.hosting.parcels import read_lines
 from live.ledger.money import cancels, refunds
 from live.ledger.money.refunds import RefundWish, Returned
 
