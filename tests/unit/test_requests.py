@@ -1,6 +1,7 @@
 """Requests: each bad input is refused by the name of its field, each good one is read."""
 
 import json
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from live.api.rpc.methods import read_data
 from live.api.schema import http_requests
 from live.api.schema import rpc_requests as rpc
-from live.api.schema.fields import Empty
+from live.api.schema.fields import Empty, SecureLink
 from live.base import decode
 from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX, QTY_MAX
 from live.domain.ids import key_text
+from live.domain.order import OrderState
 from tests.support.answers import Json
 
 KEY = "6f1c0f6e-3b0a-4d9c-9a52-0d5d6a1f7f10"
@@ -29,7 +31,7 @@ def read(kind: type[msgspec.Struct], data: Json) -> msgspec.Struct:
     return decode.read(msgspec.json.Decoder(kind), json.dumps(data).encode())
 
 
-def fault(kind: type[msgspec.Struct], data: Json | bytes) -> str:
+def fault(kind: Any, data: Json | bytes) -> str:
     raw = data if isinstance(data, bytes) else json.dumps(data).encode()
     with pytest.raises(BadField) as caught:
         request = decode.read(msgspec.json.Decoder(kind), raw)
@@ -249,6 +251,29 @@ def test_fault_of_the_whole_has_no_field() -> None:
         decode.read(msgspec.json.Decoder(rpc.HoldName), b'{"hold": "x"}')
     assert (whole.value.field, part.value.field) == ("", "hold")
     assert str(part.value) == "hold: has a wrong form"
+
+
+def test_closed_list_and_form_say_what_is_right() -> None:
+    """Wherever the field stands; the client's own text is cut."""
+
+    class Inner(msgspec.Struct):
+        kind: OrderState | None = None
+        link: SecureLink = ""
+
+    class Outer(msgspec.Struct):
+        word: Literal["a", "b"] | msgspec.UnsetType = msgspec.UNSET
+        inner: list[Inner] = []
+        named: dict[str, Literal["c", "d"]] = {}
+
+    assert fault(Outer, {"word": "x"}) == "word: 'x' is not one of a, b"
+    assert fault(Outer, {"named": {"k": "x"}}).endswith(": 'x' is not one of c, d")
+    states = ", ".join(OrderState)
+    told = fault(Outer, {"inner": [{}, {"kind": "x"}]})
+    assert told == f"inner[1].kind: 'x' is not one of {states}"
+    told = fault(Outer, {"inner": [{"link": "http://x"}]})
+    assert told.startswith("inner[0].link: has a wrong form: an https address")
+    assert len(fault(Outer, {"word": "x" * 50_000})) < 300
+    assert fault(Literal["a"], b'"x"') == "request: 'x' is not one of a"
 
 
 def test_long_field_name_is_cut_in_the_answer() -> None:
