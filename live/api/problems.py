@@ -77,7 +77,7 @@ def answer_problem(error: CallError, *, reference: str | None = None) -> Respons
     """Turn a failed call into its answer; `reference` is where the log tells more."""
     kind = next((kind for kind in _KINDS if isinstance(error, kind.error)), None)
     status, title = (500, "Failed") if kind is None else (kind.status, kind.title)
-    retry_ms = error.retry_ms if isinstance(error, Busy) else None
+    retry_ms = error.retry_ms
     problem = Problem(
         title=title,
         status=status,

@@ -56,10 +56,15 @@ def reason_of(error: BaseException) -> str:
 
 
 class CallError(LiveError):
-    """A call failed. The text goes to the client as it stands: no secret, no trace."""
+    """A call failed. The text goes to the client as it stands: no secret, no trace.
+
+    `retry_ms` is advice: how long to wait before the repeat; None where it is not known, or none
+    helps.
+    """
 
     code: ClassVar[int] = 100
     temporary: ClassVar[bool] = False
+    retry_ms: int | None = None
 
 
 class BadField(CallError):
@@ -113,10 +118,9 @@ class Rehearsing(CallError):
 
 
 class Busy(CallError):
-    """`retry_ms` is advice: how long to wait before the repeat."""
-
     code = 111
     temporary = True
+    retry_ms: int
 
     def __init__(self, text: str, *, retry_ms: int = 200) -> None:
         super().__init__(text)

@@ -59,7 +59,10 @@ class StoredAnswer:
 
 
 class InFlight(Conflict):
-    """The first call with this key still runs."""
+    """The first call with this key still runs, or has failed at this moment: a repeat is right."""
+
+    temporary = True
+    retry_ms = 500
 
 
 class IdempotencyRows:
@@ -100,13 +103,13 @@ async def mark_done(connection: Connection, call: CallKey | None) -> bool:
     """Say in the command's own transaction that its call is done; False if it was before.
 
     The row stays locked until the command commits or fails. Without a key there is nothing to
-    mark. Raises Conflict where the key was given back meanwhile.
+    mark. Raises InFlight where the key was given back meanwhile.
     """
     if call is None:
         return True
     before = await connection.fetchval(_WAS_DONE, call.caller, call.key, call.request)
     if before is None:
-        raise Conflict("another call with this Idempotency-Key has failed: repeat it")
+        raise InFlight("another call with this Idempotency-Key has failed: repeat it")
     if not before:
         await connection.execute(_MARK_DONE, call.caller, call.key)
     return not before
