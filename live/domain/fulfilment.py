@@ -37,6 +37,11 @@ class ReturnState(StrEnum):
     RECEIVED = "received"
 
 
+def units_text(qty: int) -> str:
+    """So many units, for people."""
+    return "1 unit" if qty == 1 else f"{qty} units"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineQty:
     """So many units of a line of the order."""

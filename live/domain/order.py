@@ -29,6 +29,12 @@ NOT_KEPT = frozenset({OrderState.CANCELLED, OrderState.REJECTED})
 ENDED = NOT_KEPT | {OrderState.REFUNDED}
 """Nothing that happens to its payment moves such an order."""
 
+PAID_FOR = frozenset({OrderState.PAID, OrderState.PARTIALLY_REFUNDED})
+"""Its money is here, and not all of it went back: what has not left yet may leave."""
+
+UNDER_WAY = PAID_FOR | {OrderState.CONFIRMED}
+"""Something of it may leave, now or once its money is here."""
+
 CANCELLABLE = frozenset({OrderState.CONFIRMED, OrderState.PAID})
 """Redis may tell of such an order that its units came back."""
 
@@ -47,8 +53,11 @@ class RefundState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundView:
-    """Money on its way back; `failure` is the provider's word on why it did not arrive."""
+    """Money on its way back. `reason`: why it was asked for, "" where nobody asked; `failure`: the
+    provider's word on why it did not arrive."""
 
+    refund: str
+    reason: str
     amount_minor: int
     state: RefundState
     failure: str

@@ -169,7 +169,11 @@ async def test_items_of_a_refund_need_a_restock_and_are_named_once(
         uuid4(),
     )
     item, body = {"offer": "lamp", "qty": 1}, Json()
-    for body in ({"items": [item]}, {"items": [item, item], "restock": True}):
+    for body in (
+        {"items": [item]},
+        {"items": [item, item], "restock": True},
+        {"items": [], "restock": True},
+    ):
         answer = await stage.call("POST", f"/v1/orders/{order}/refund", {"reason": "x"} | body)
         assert (answer.status_code, answer.json()["field"]) == (400, "items")
     for path, body in (("paid", {"reference": "x"}), ("refund/call-off", {"reason": "x"})):

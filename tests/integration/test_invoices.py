@@ -9,12 +9,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from live.base.errors import Conflict, NotFound
+from live.domain.fulfilment import Fulfilment, ReturnState
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState
 from live.domain.outcomes import Outcome
 from live.ledger.audit.repair import repair
 from live.ledger.audit.run import AuditReport, audit
 from live.ledger.db.pool import Pool
+from live.ledger.hosting.fulfilments import FulfilmentRows
+from live.ledger.hosting.goods_back import ReturnDecision
+from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.shows import ShowRows
 from tests.support.ledger_kit import PRICE, wish
 from tests.support.sale_kit import Sale, open_sale, viewer
@@ -137,3 +141,57 @@ async def test_invoice_is_refunded_only_after_it_was_paid(sale: Sale) -> None:
     found = (await sale.orders.get(order)).view
     assert (found.state, found.refunded_minor) == (OrderState.PARTIALLY_REFUNDED, 500)
     assert (await proof(sale)).findings == ()
+
+
+async def came_back(sale: Sale, *, restock: bool = True) -> OrderId:
+    """An order by invoice that was sent unpaid and received back."""
+    order, _ = await ordered(sale)
+    rows = FulfilmentRows(sale.pool)
+    parcel = NewParcel(items=(), carrier="DHL", tracking_number="1", tracking_url="")
+    await rows.ship(order, parcel, actor=HOST)
+    with pytest.raises(Conflict, match="refund with restock and items"):
+        await rows.cancel(order, reason="late", restock=True, actor=HOST)
+    await rows.ask_return(order, (), "too small", actor=HOST, own=False)
+    [back] = (await sale.orders.get(order)).view.returns
+    with pytest.raises(Conflict, match="shipped"):
+        await rows.cancel(order, reason="late", restock=True, actor=HOST)
+    decision = ReturnDecision(state=ReturnState.RECEIVED, restock=restock)
+    await rows.decide_return(order, back["return"], decision, actor=HOST)
+    return order
+
+
+@pytest.mark.parametrize("restock", [True, False], ids=["to the shelf", "to the bin"])
+async def test_invoice_that_came_back_can_be_closed(sale: Sale, restock: bool) -> None:
+    """Nobody owes it, so it is not paid by a slip; its units are decided on once."""
+    order = await came_back(sale, restock=restock)
+    shelf = "SELECT sum(on_hand) FROM products"
+    before = await sale.pool.fetchval(shelf)
+    with pytest.raises(Conflict, match="nothing of it is owed"):
+        await sale.orders.mark_paid(order, reference="SEPA 4711", actor=HOST)
+    assert (await sale.orders.get(order)).view.reference is None
+
+    await FulfilmentRows(sale.pool).cancel(order, reason="it is back", restock=True, actor=HOST)
+    while await sale.worker.run_once():
+        pass
+
+    view = (await sale.orders.get(order)).view
+    assert (view.state, view.fulfilment) == (OrderState.CANCELLED, Fulfilment.RETURNED)
+    assert await sale.payment_states() == [("voided", "cancelled")]
+    assert (await sale.orders.report(sale.show)).unpaid_minor == 0
+    assert await sale.pool.fetchval(shelf) == before
+    assert (await proof(sale)).findings == ()
+
+
+async def test_paid_order_that_came_back_is_not_cancelled(sale: Sale) -> None:
+    """Its money went back with the goods, or stays by a decision of the shop."""
+    order, _ = await ordered(sale)
+    await sale.orders.mark_paid(order, reference="SEPA 4711", actor=HOST)
+    rows = FulfilmentRows(sale.pool)
+    parcel = NewParcel(items=(), carrier="DHL", tracking_number="1", tracking_url="")
+    await rows.ship(order, parcel, actor=HOST)
+    await rows.ask_return(order, (), "too small", actor=HOST, own=False)
+    [back] = (await sale.orders.get(order)).view.returns
+    decision = ReturnDecision(state=ReturnState.RECEIVED, refund_minor=0)
+    await rows.decide_return(order, back["return"], decision, actor=HOST)
+    with pytest.raises(Conflict, match="shipped"):
+        await rows.cancel(order, reason="late", restock=True, actor=HOST)

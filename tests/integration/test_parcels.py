@@ -69,8 +69,12 @@ async def test_order_leaves_in_parcels(stage: Stage, order: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "field"),
     [
+        ({"items": []}, 400, "items"),
+        ({"items": None}, 400, "items"),
         ({"items": [{"line": 1, "qty": 4}]}, 409, None),
+        ({"items": [{"line": 2, "qty": 2}]}, 409, None),
         ({"items": [{"line": 3, "qty": 1}]}, 400, "items"),
+        ({"items": [{"line": 9, "qty": 1}]}, 400, "items"),
         ({"items": [{"line": 1, "qty": 1}, {"line": 1, "qty": 1}]}, 400, "items"),
         ({"items": [{"line": 0, "qty": 1}]}, 400, "items[0].line"),
         ({"items": [{"line": 1, "qty": 0}]}, 400, "items[0].qty"),
@@ -90,6 +94,8 @@ async def test_parcel_that_cannot_be_is_refused(
     """More than was bought, lines that are not there, links that lead nowhere good."""
     refused = await ship(stage, order, **changes)
     assert (refused.status_code, refused.json().get("field")) == (status, field), refused.text
+    assert "1 units" not in refused.text and "Expected `int` <=" not in refused.text
+    assert field != "tracking_url" or "an https address" in refused.text
     assert await stage.pool.fetchval("SELECT count(*) FROM shipments") == 0
 
 
@@ -105,6 +111,23 @@ async def test_nothing_leaves_twice(stage: Stage, order: str) -> None:
     keyless = await stage.call("POST", path, PARCEL, headers={"idempotency-key": ""})
     assert (keyless.status_code, keyless.json()["field"]) == (400, "Idempotency-Key")
     assert await stage.pool.fetchval("SELECT count(*) FROM shipments") == 1
+
+
+async def test_call_that_still_runs_says_when_to_repeat(stage: Stage, order: str) -> None:
+    """Its repeat comes too early: unlike any other conflict, a later one is answered."""
+    path, key = f"/v1/orders/{order}/shipments", {"idempotency-key": uuid4().hex}
+    first = await stage.call("POST", path, PARCEL, headers=key)
+    await stage.pool.execute("UPDATE idempotency SET status = NULL, created_at = now()")
+    early = await stage.call("POST", path, PARCEL, headers=key)
+    told = early.json()
+    assert (early.status_code, told["code"], told["temporary"]) == (409, 1409, True)
+    assert (told["retry_ms"], early.headers["retry-after"]) == (500, "1")
+
+    await stage.pool.execute("UPDATE idempotency SET created_at = '2020-01-01'")
+    assert (await stage.call("POST", path, PARCEL, headers=key)).json() == first.json()
+    other = await stage.call("POST", path, PARCEL | {"carrier": "UPS"}, headers=key)
+    assert (other.status_code, "temporary" in other.json()) == (409, False)
+    assert "retry-after" not in other.headers
 
 
 async def test_two_of_the_staff_ship_one_parcel(stage: Stage, order: str) -> None:
@@ -140,6 +163,7 @@ async def test_news_of_a_parcel_is_told_once(stage: Stage, order: str) -> None:
 
     for wrong, status in (("shipped", 400), ("lost", 400)):
         refused = await stage.call("PATCH", path, {"status": wrong})
+        assert refused.json()["detail"].endswith("is not one of delivered, returned_to_sender")
         assert (refused.status_code, refused.json()["field"]) == (status, "status")
     for shipment in (uuid4(), "nothing"):
         unknown = f"/v1/orders/{order}/shipments/{shipment}"

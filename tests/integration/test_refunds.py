@@ -16,6 +16,7 @@ from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.order import OrderState, RefundState
 from live.ledger.db.pool import Pool
+from live.ledger.hosting.fulfilments import FulfilmentRows
 from tests.support.ledger_kit import PRICE, wish
 from tests.support.refund_kit import (
     ask,
@@ -286,3 +287,23 @@ async def test_key_of_a_refund_belongs_to_its_host(sale: Sale) -> None:
         await sale.orders.request_refund(order, wish(PRICE), request_key="monday", actor=actor)
     await work(sale)
     assert await sale.money() == (5 * PRICE, 2 * PRICE)
+
+
+async def test_refund_is_told_with_its_id_and_why(sale: Sale) -> None:
+    """The host's own words stay, whatever the provider says of it; what follows has its own."""
+    order = await paid_order(sale)
+    await sale.server.misbehave(refunds="failed")
+    await ask(sale, order, replace(wish(PRICE), reason="a scratch"))
+    await work(sale)
+    await sale.server.misbehave()
+    await ask(sale, order, replace(wish(PRICE), reason="a scratch, again"))
+    await FulfilmentRows(sale.pool).cancel(order, reason="no more", restock=True, actor=HOST)
+    await work(sale)
+
+    found = (await sale.orders.get(order)).view.refunds
+    assert [one.reason for one in found] == ["a scratch", "a scratch, again", "no more"]
+    assert found[0].failure not in ("", "a scratch")
+    ids = await sale.pool.fetch("SELECT id FROM money_jobs WHERE kind = 'refund' ORDER BY id")
+    assert [one.refund for one in found] == [str(row["id"]) for row in ids]
+    await sale.pool.execute("UPDATE money_jobs SET asked_why = NULL")
+    assert (await sale.orders.get(order)).view.refunds[0].reason == ""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec import UNSET
+
 from live.api.http.deps import ApiDeps
 from live.api.http.orders import find_order
 from live.api.http.table import ApiCall
@@ -24,7 +26,7 @@ from live.ledger.hosting.parcels import NewParcel
 async def ship_order(deps: ApiDeps, call: ApiCall[ShipmentBody]) -> OrderView:
     found, body = await find_order(deps, call.caller, call.order_id), call.body
     parcel = NewParcel(
-        items=_lines(body.items),
+        items=() if body.items is UNSET else _lines(body.items),
         carrier=body.carrier,
         tracking_number=body.tracking_number,
         tracking_url=body.tracking_url,

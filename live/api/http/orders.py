@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
 
+from msgspec import UNSET
 from starlette.responses import Response
 
 from live.api.http.call import read_body
@@ -104,15 +105,16 @@ async def refund_order(deps: ApiDeps, call: ApiCall[RefundBody]) -> OrderView:
 
 
 def _wish(body: RefundBody) -> RefundWish:
-    if body.items and not body.restock:
+    items = () if body.items is UNSET else body.items
+    if items and not body.restock:
         raise BadField("items", "only together with restock")
-    if len({item.offer for item in body.items}) < len(body.items):
+    if len({item.offer for item in items}) < len(items):
         raise BadField("items", "an offer may be named once")
     return RefundWish(
         amount_minor=body.amount_minor,
         reason=body.reason,
         restock=body.restock,
-        items=tuple(Returned(OfferId(item.offer), item.qty) for item in body.items),
+        items=tuple(Returned(OfferId(item.offer), item.qty) for item in items),
     )
 
 
@@ -148,9 +150,9 @@ async def find_order(deps: ApiDeps, caller: Caller, order: OrderId) -> OrderRow:
     try:
         UUID(order)
     except ValueError:
-        raise NotFound(f"unknown order {order}") from None
+        raise NotFound("unknown order") from None
     found = await deps.orders.get(order)
     own = caller.role is Role.VIEWER and found.sub == caller.sub
     if own or caller.may_host(found.view.show):
         return found
-    raise NotFound(f"unknown order {order}")
+    raise NotFound("unknown order")

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from live.base.errors import BadField
 from live.buying.quote_seal import QUOTE_CHARS_MAX
-from live.domain.hold import CART_LINES_MAX, QTY_MAX
+from live.domain.hold import QTY_MAX
 from live.domain.ids import SUB_BYTES_MAX, is_sub
 from live.domain.links import HTTPS, LINK, LINK_CHARS_MAX
 from live.domain.money import AMOUNT_MINOR_MAX
@@ -107,7 +107,8 @@ Limit = Annotated[
 Amount = Annotated[int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="minor units")]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]  # units of an offer
 Qty = Annotated[int, Meta(ge=1, le=QTY_MAX)]  # units of one purchase
-LineNumber = Annotated[int, Meta(ge=1, le=CART_LINES_MAX)]
+# Which lines there are is the order's to say: one answer, whatever the number is.
+LineNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 TimeMs = Annotated[int, Meta(ge=0, le=TIME_MS_MAX, description="Unix ms")]
 
 Providers = Annotated[

@@ -166,9 +166,9 @@ class RefundBody(Body, frozen=True, kw_only=True):
     amount_minor: Amount | None = None
     reason: Reason
     restock: bool = False
-    items: Annotated[list[ReturnedItem], Meta(max_length=CART_LINES_MAX)] = field(
-        default_factory=list
-    )
+    items: (
+        Annotated[list[ReturnedItem], Meta(min_length=1, max_length=CART_LINES_MAX)] | UnsetType
+    ) = UNSET
 
 
 class CallOffBody(Body, frozen=True, kw_only=True):
@@ -203,10 +203,14 @@ class LineItem(Body, frozen=True, kw_only=True):
     qty: Qty
 
 
-class ShipmentBody(Body, frozen=True, kw_only=True):
-    """A parcel; without `items` all units that may leave."""
+# Never empty: who picked nothing would send all, where all is what no list means.
+LineItems = Annotated[list[LineItem], Meta(min_length=1, max_length=CART_LINES_MAX)]
 
-    items: Annotated[list[LineItem], Meta(max_length=CART_LINES_MAX)] = field(default_factory=list)
+
+class ShipmentBody(Body, frozen=True, kw_only=True):
+    """A parcel; without `items` all units that may leave, of every line."""
+
+    items: LineItems | UnsetType = UNSET
     carrier: ParcelWord
     tracking_number: ParcelWord
     tracking_url: SecureLink = ""
@@ -224,7 +228,7 @@ class CancelBody(Body, frozen=True, kw_only=True):
 
 
 class ReturnBody(Body, frozen=True, kw_only=True):
-    items: Annotated[list[LineItem], Meta(min_length=1, max_length=CART_LINES_MAX)]
+    items: LineItems
     reason: Reason
 
 

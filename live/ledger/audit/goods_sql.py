@@ -75,11 +75,14 @@ GOODS_CHECKS = (
                     WHEN l.state {STANDS}
                         THEN 'sent ' || s.units - s.came_back || ' units of line ' || s.line
                              || ' of ' || l.qty
-                    ELSE 'is ' || l.state || ', and ' || s.units - s.came_back
-                             || ' units of it were sent' END AS text
+                    ELSE 'is ' || l.state || ', and ' || g.outside
+                             || ' units of it are outside' END AS text
         FROM sent s LEFT JOIN lines l ON l.id = s.id AND l.line = s.line
+        LEFT JOIN back b ON b.id = s.id AND b.line = s.line
+        CROSS JOIN LATERAL (
+            SELECT s.units - s.came_back - coalesce(b.received, 0) AS outside) g
         WHERE l.id IS NULL
-           OR s.units - s.came_back > 0 AND NOT l.state {STANDS}
+           OR g.outside > 0 AND NOT l.state {STANDS}
            OR s.units - s.came_back > l.qty
         UNION ALL
         SELECT 'shipment ' || s.id, 'has no items, or no order' FROM shipments s

@@ -34,6 +34,8 @@ def sold(orders: str) -> str:
 
 NOT_KEPT = literal(order.NOT_KEPT)
 ENDED = literal(order.ENDED)
+PAID_FOR = literal(order.PAID_FOR)
+UNDER_WAY = literal(order.UNDER_WAY)
 CANCELLABLE = literal(order.CANCELLABLE)
 
 UNDECIDED = literal(payment_states.UNDECIDED)

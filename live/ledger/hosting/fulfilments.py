@@ -17,7 +17,6 @@ from live.ledger.hosting.goods_back import ReturnDecision
 from live.ledger.hosting.order_command import Changed, run_for_buyer, run_on_order
 from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.show_command import Actor
-from live.ledger.money import cancels
 
 
 class FulfilmentRows:
@@ -50,7 +49,7 @@ class FulfilmentRows:
         """The shop takes the order back before it leaves. Raises NotFound, Conflict, Busy."""
 
         async def work(connection: Connection, wanted: UUID) -> Changed:
-            amount = await cancels.cancel(connection, wanted, reason=reason, restock=restock)
+            amount = await parcels.cancel(connection, wanted, reason=reason, restock=restock)
             return {"refund_minor": amount}
 
         detail: dict[str, object] = {"reason": reason, "restock": restock}
@@ -91,4 +90,4 @@ def _uuid(text: str, name: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise NotFound(f"unknown {name} {text}") from None
+        raise NotFound(f"unknown {name}") from None

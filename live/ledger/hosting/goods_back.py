@@ -68,7 +68,7 @@ async def decide(
     await refunds.lock_order(connection, order)
     row = await connection.fetchrow(_RETURN, order, wanted)
     if row is None:
-        raise NotFound(f"unknown return {wanted}")
+        raise NotFound("unknown return")
     before = ReturnState(row["state"])
     received = decision.state is ReturnState.RECEIVED
     if not received and (decision.refund_minor is not None or decision.restock):
@@ -76,6 +76,8 @@ async def decide(
         raise BadField(name, "decided when the units are received, with that state")
     if before is decision.state and (not received or _is_same(row, decision)):
         return None
+    if before is decision.state:
+        raise Conflict("this return was received, with another decision on money or shelf")
     if decision.state not in _NEXT[before]:
         raise Conflict(f"a return that is {before} does not become {decision.state}")
     moved = await _settle(connection, order, wanted, row["reason"], decision) if received else {}

@@ -6,6 +6,7 @@ or of which the money is not here yet; an invoice may be shipped unpaid.
 Called by: parcels.py, order_reading.py, order_pages.py.
 """
 
+from live.ledger.db.states import PAID_FOR, UNDER_WAY
 from live.ledger.money.invoices import UNPAID
 
 # A line is numbered by the id of its offer, byte for byte: no collation may ever renumber it.
@@ -52,12 +53,12 @@ def units_of(order: str) -> str:
     return _UNITS.format(order=order)
 
 
-SHIPPABLE = f"(o.state IN ('paid', 'partially_refunded') OR {UNPAID})"
+SHIPPABLE = f"(o.state IN {PAID_FOR} OR {UNPAID})"
 """A condition on orders `o`: what may leave of them may leave now."""
 
 # The first two lines are those of the index; `to_ship` alone may be true for nothing.
 TO_SHIP = f"""
-(o.to_ship AND o.state IN ('confirmed', 'paid', 'partially_refunded')
+(o.to_ship AND o.state IN {UNDER_WAY}
  AND o.fulfilment IN ('unfulfilled', 'partial', 'returned')
  AND {SHIPPABLE} AND EXISTS (SELECT FROM ({units_of("o.id")}) u WHERE u.may_leave > 0))"""
 """A condition on orders `o`: units of them may leave now."""

@@ -25,6 +25,7 @@ from live.ledger.hosting.order_reading import (
     order_uuid,
     read_contacts,
 )
+from live.ledger.hosting.parcels import refuse_money_for_nothing
 from live.ledger.hosting.show_command import Actor
 from live.ledger.hosting.show_report import ShowReport, read_report
 from live.ledger.money import invoices, refunds
@@ -118,10 +119,14 @@ class OrderRows:
         return await self._command(order, "order.refund.call_off", {"reason": reason}, actor, work)
 
     async def mark_paid(self, order: OrderId, *, reference: str, actor: Actor) -> OrderRow:
-        """An invoice was paid, by this reference; once. Raises NotFound, Conflict."""
+        """An invoice was paid, by this reference; once. Raises NotFound, and Conflict also where
+        nothing of it is owed any more."""
 
         async def work(connection: Connection, wanted: UUID) -> Changed:
-            return {} if await invoices.mark_paid(connection, wanted, reference) else None
+            if not await invoices.mark_paid(connection, wanted, reference):
+                return None
+            await refuse_money_for_nothing(connection, wanted)
+            return {}
 
         return await self._command(order, "order.paid", {"reference": reference}, actor, work)
 

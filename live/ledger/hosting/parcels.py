@@ -3,7 +3,7 @@
 Always: no unit leaves twice. What may leave of a line is what was bought of it, less what is
 outside, and less what came back for good: put on the shelf, or received and thrown away. Commands
 on one order follow each other, by its lock.
-Called by: orders.py, inside the transaction of a host's command.
+Called by: fulfilments.py, orders.py, withdraw.py, inside the transaction of a command.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,14 @@ from uuid import UUID
 import asyncpg
 
 from live.base.errors import BadField, Conflict, NotFound
-from live.domain.fulfilment import LineQty, ShipmentStatus
+from live.domain.fulfilment import LineQty, ShipmentStatus, units_text
+from live.domain.ids import OfferId
 from live.domain.order import ENDED, OrderState
 from live.ledger.db.pool import Connection
 from live.ledger.hosting.order_units import units_of
-from live.ledger.money import refunds
+from live.ledger.money import cancels, refunds
 from live.ledger.money.invoices import UNPAID
+from live.ledger.money.refunds import Returned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,29 @@ def check_items(
             raise BadField(field, f"this order has no line {item.line}")
         if item.qty > left[item.line]:
             raise Conflict(
-                f"{field}: {item.qty} units of line {item.line}, {max(0, left[item.line])} {may}"
+                f"{field}: {units_text(item.qty)} of line {item.line},"
+                f" {max(0, left[item.line])} {may}"
             )
     return items
+
+
+async def cancel(connection: Connection, order: UUID, *, reason: str, restock: bool) -> int:
+    """Take the order back before it leaves; how much money goes back. With `restock` the units that
+    are here go to the shelf: not those that came back before and were thrown away.
+
+    Raises NotFound, Conflict, Busy.
+    """
+    await refunds.lock_order(connection, order)
+    here = [one for one in await read_lines(connection, order) if restock and one["may_leave"]]
+    units = tuple(Returned(OfferId(one["offer"]), one["may_leave"]) for one in here)
+    return await cancels.cancel(connection, order, reason=reason, units=units)
+
+
+async def refuse_money_for_nothing(connection: Connection, order: UUID) -> None:
+    """Raises Conflict where nothing of an order is with the buyer, or may still go there."""
+    lines = await read_lines(connection, order)
+    if not any(one["outside"] > 0 or one["may_leave"] for one in lines):
+        raise Conflict("all of this order came back, nothing of it is owed: cancel it")
 
 
 async def note_arrival(
@@ -96,7 +118,7 @@ async def note_arrival(
     await refunds.lock_order(connection, order)
     found = await connection.fetchval(_STATUS, order, shipment)
     if found is None:
-        raise NotFound(f"unknown shipment {shipment}")
+        raise NotFound("unknown shipment")
     before = ShipmentStatus(found)
     if before is status:
         return False

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from live.base.errors import Conflict, NotFound
-from live.domain.fulfilment import ReturnState
+from live.domain.fulfilment import ReturnState, units_text
 from live.domain.ids import OfferId, OrderId
 from live.domain.money import amount_text
 from live.domain.order import ENDED, OrderState, Withdrawal, worth_of
@@ -23,8 +23,8 @@ from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.hosting.goods_back import ask_back
 from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid, read_bill
 from live.ledger.hosting.order_units import NOTE_FULFILMENT
-from live.ledger.hosting.parcels import read_lines
-from live.ledger.money import cancels, refunds
+from live.ledger.hosting.parcels import cancel, read_lines
+from live.ledger.money import refunds
 from live.ledger.money.refunds import RefundWish, Returned
 
 SEND_BACK_DAYS = PAY_BACK_DAYS = 14
@@ -138,8 +138,7 @@ def _statement(plan: _Plan, row: asyncpg.Record) -> str:
     elif plan.set_aside:
         said.append("No money was taken, and none will be.")
     if plan.sent:
-        units = "1 unit" if plan.sent == 1 else f"{plan.sent} units"
-        said.append(f"Please send {units} back within {SEND_BACK_DAYS} days.")
+        said.append(f"Please send {units_text(plan.sent)} back within {SEND_BACK_DAYS} days.")
     if plan.later_minor:
         paid = amount_text(plan.later_minor, row["currency"])
         said.append(f"{paid} is paid back within {PAY_BACK_DAYS} days of when they are received.")
@@ -149,7 +148,7 @@ def _statement(plan: _Plan, row: asyncpg.Record) -> str:
 async def _carry_out(connection: Connection, order: UUID, plan: _Plan, statement: str) -> None:
     back: UUID | None = None
     if not _has_left(plan.lines):
-        await cancels.cancel(connection, order, reason=REASON, restock=True)
+        await cancel(connection, order, reason=REASON, restock=True)
     else:
         await _call_unsent_off(connection, order, plan)
     if plan.sent:

@@ -27,7 +27,7 @@ async def mark_paid(connection: Connection, order: UUID, reference: str) -> bool
     await connection.execute(_LOCK, order)
     row = await connection.fetchrow(_LOOK, order)
     if row is None:
-        raise NotFound(f"unknown order {order}")
+        raise NotFound("unknown order")
     if row["provider"] != INVOICE:
         raise Conflict(f"this order is paid by {row['provider'] or 'nobody'}, not by invoice")
     if row["paid_reference"] is not None:

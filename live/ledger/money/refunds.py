@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from live.base.errors import BadField, Conflict, NotFound
+from live.domain.fulfilment import units_text
 from live.domain.ids import OfferId
 from live.domain.order import RefundState, RefundView
 from live.ledger.db.pool import Connection
@@ -100,7 +101,7 @@ async def lock_order(connection: Connection, order: UUID) -> asyncpg.Record | No
     """
     payment = await connection.fetchrow(_PAYMENT, order)
     if await connection.fetchrow(_LOCK_ORDER, order) is None:
-        raise NotFound(f"unknown order {order}")
+        raise NotFound("unknown order")
     return payment
 
 
@@ -140,9 +141,8 @@ async def take_back(
         units = {item.offer: item.qty for item in wish.items}
         for offer, qty in units.items():
             if qty > outside.get(offer, 0):
-                raise Conflict(
-                    f"items: {qty} units of {offer} cannot come back, {outside.get(offer, 0)} can"
-                )
+                some, left = units_text(qty), outside.get(offer, 0)
+                raise Conflict(f"items: {some} of {offer} cannot come back, {left} can")
     elif whole:
         units = outside
     else:
@@ -158,6 +158,8 @@ def views_of(text: str) -> tuple[RefundView, ...]:
     found: Sequence[dict[str, object]] = orjson.loads(text)
     return tuple(
         RefundView(
+            refund=str(one["refund"]),
+            reason=str(one["reason"]),
             amount_minor=int(str(one["amount_minor"])),
             state=RefundState(str(one["state"])),
             failure=str(one["failure"]),
@@ -167,10 +169,11 @@ def views_of(text: str) -> tuple[RefundView, ...]:
     )
 
 
-# Refunds of the order `o`. Why one is due is the host's word; why one failed is the provider's.
+# Refunds of the order `o`. Why one was asked for is the host's word; why one failed the provider's.
 REFUNDS = """
 (SELECT coalesce(json_agg(json_build_object(
-            'amount_minor', j.amount_minor, 'state', j.state,
+            'refund', j.id::text, 'amount_minor', j.amount_minor, 'state', j.state,
+            'reason', coalesce(j.asked_why, ''),
             'failure', CASE WHEN j.state IN ('failed', 'called_off') THEN j.reason ELSE '' END,
             'asked_at', floor(extract(epoch FROM j.created_at) * 1000)::bigint)
         ORDER BY j.id), '[]')::text
@@ -190,8 +193,8 @@ SELECT p.captured_minor - p.refunded_minor - coalesce((
 FROM orders o JOIN payments p ON p.id = o.payment WHERE o.id = $1"""
 
 _PAY_BACK = """
-INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
-SELECT payment, 'refund', $2, $3, $4 FROM orders WHERE id = $1"""
+INSERT INTO money_jobs (payment, kind, amount_minor, reason, request, asked_why)
+SELECT payment, 'refund', $2, $3, $4, $3 FROM orders WHERE id = $1"""
 
 _JOBS = """
 SELECT coalesce(sum(amount_minor) FILTER (WHERE state = 'due'), 0)::bigint AS due,
@@ -203,8 +206,8 @@ WITH answered AS (
     UPDATE money_jobs SET state = 'called_off'
     WHERE payment = $1 AND kind = 'refund' AND state = 'failed'
 )
-INSERT INTO money_jobs (payment, kind, amount_minor, reason, request)
-VALUES ($1, 'refund', $2, $3, $4)"""
+INSERT INTO money_jobs (payment, kind, amount_minor, reason, request, asked_why)
+VALUES ($1, 'refund', $2, $3, $4, $3)"""
 
 _CALL_OFF = """
 UPDATE money_jobs SET state = 'called_off'

@@ -26,22 +26,22 @@ const COLUMNS = [
   ["sku", (_, item) => item.sku],
   ["title", (_, item) => item.title],
   ["qty", (_, item) => item.qty],
-  ["sent", (_, __, sent) => sent.reduce((sum, { qty }) => sum + qty, 0)],
+  ["sent", (_, item) => item.shipped],
+  ["returned", (_, item) => item.returned],
+  ["to_ship", (_, item) => item.to_ship],
   ["price", (order, item) => toDecimal(item.price_minor, order.currency)],
   ["currency", (order) => order.currency],
   ...["name", "email", "phone"].map(contact),
   ...["line1", "line2", "city", "region", "postcode", "country"].map(address),
-  ["tracking_numbers", (_, __, sent) => sent.map(({ number }) => number).join(" ")],
+  ["tracking_numbers", (order, item) => numbersOf(order, item).join(" ")],
 ];
 
 const timeOf = (ms) => new Date(ms).toISOString().replace(/\.\d+Z$/, "+00:00");
 
-/** Where units of this line are: one part a parcel that did not come back. */
-function sentOf({ shipments }, { line }) {
+/** The numbers of the parcels with units of this line, but for those that came back. */
+function numbersOf({ shipments }, { line }) {
   const there = shipments.filter(({ status }) => status !== "returned_to_sender");
-  return there.flatMap(({ items, tracking_number: number }) =>
-    items.filter((item) => item.line === line).map(({ qty }) => ({ number, qty })),
-  );
+  return there.filter(({ items }) => items.some((item) => item.line === line)).map((one) => one.tracking_number);
 }
 
 /** One cell: harmless in a spreadsheet, quoted where it must be. */
@@ -56,7 +56,7 @@ const rowOf = (cells) => `${cells.map(cell).join(",")}\r\n`;
 export const heading = () => rowOf(COLUMNS.map(([name]) => name));
 
 export const rowsOf = (order) =>
-  order.items.map((item) => rowOf(COLUMNS.map(([, read]) => read(order, item, sentOf(order, item)))));
+  order.items.map((item) => rowOf(COLUMNS.map(([, read]) => read(order, item))));
 
 /**
  * Read all pages and give `{parts, orders, complete}`; `parts` are the lines of the file.

@@ -2,8 +2,7 @@
  * What may still happen to an order, counted from what it says of itself; and what each step would
  * do to money and stock.
  *
- * Pure. The server decides all of it anew and has the last word: it knows, and we do not, which
- * units a refund has put on the shelf.
+ * Pure. The server decides all of it anew and has the last word.
  */
 
 const NOT_KEPT = new Set(["cancelled", "rejected"]);
@@ -17,13 +16,15 @@ const unitsIn = (parts, line) =>
 export function linesOf({ items, shipments = [], returns = [] }) {
   const backAgain = shipments.filter(({ status }) => status === "returned_to_sender");
   const asked = returns.filter(({ state }) => state !== "refused");
+  const received = returns.filter(({ state }) => state === "received");
   return items.map((item) => {
     const left = unitsIn(shipments, item.line);
     const cameBack = unitsIn(backAgain, item.line);
+    const outside = left - cameBack - unitsIn(received, item.line);
     return {
       item,
       left,
-      mayLeave: Math.max(0, item.qty - left + cameBack),
+      mayLeave: Math.max(0, item.qty - item.returned - outside),
       mayReturn: Math.max(0, left - cameBack - unitsIn(asked, item.line)),
     };
   });

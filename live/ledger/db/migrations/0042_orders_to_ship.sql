@@ -2,8 +2,9 @@
 -- Why:    a warehouse asks which orders have something to ship, among all that ever were; a shop
 --         asks for the order that has its own number; each order tells what was taken back of it,
 --         and each refund why it was asked for.
--- Deploy: before the code. Old code leaves `to_ship` as it is: at worst an order is looked at that
---         has nothing left, as readers count its units all the same. It writes no `asked_why`.
+-- Deploy: before the code. Old code leaves `to_ship` as it is: of what it ships units are counted,
+--         for nothing, and a parcel of which it notes that it came back is listed from the next
+--         change of its order or repair on. It writes no `asked_why`.
 -- Lock:   brief, no rewrite. The indexes take the time of reading the tables once.
 SET LOCAL lock_timeout = '4s';
 SET LOCAL statement_timeout = '60s';
