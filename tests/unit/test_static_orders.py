@@ -133,7 +133,7 @@ def test_export_reads_all_pages_up_to_a_bound(run: Run) -> None:
 
 
 def test_units_that_may_move_are_counted_from_parcels_and_returns(run: Run) -> None:
-    """What came back to the sender may leave again, what was taken back not; none is asked twice."""
+    """What came back to the sender may leave again, what was taken back not; none comes twice."""
     script = SUMS + """
         const look = (one) => sums.linesOf(one).map(({ left, mayLeave, mayReturn }) =>
           [left, mayLeave, mayReturn]);
