@@ -28,6 +28,7 @@ TOLD = "tells the shop of rows checked here; sold, paid and sent is what these s
 OWN = "the tools' own memory: `--full` believes none of it, `migrate` checks its own"
 
 _PAID = "state = 'paid'"
+_UNSENT = "fulfilment = 'unfulfilled'"
 _HELD = "state = 'held'"
 _BY_CARD = f"state = 'captured' AND amount_minor = {2 * PRICE}"
 _DUE = "state = 'due' AND kind = 'capture'"
@@ -189,6 +190,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "paid_reference": FREE_TEXT,
         "position": "where a reader of the list goes on; each order is read by its id as well",
         "fulfilment": Seen("order_fulfilment", to="'partial'", where=_PAID),
+        "to_ship": Seen("order_fulfilment", to="false", where=_UNSENT),
         "reference": FREE_TEXT,
         "shop_cancelled": Seen("order_units", to="true", where="state = 'cancelled'"),
         "updated_at": WHEN,
@@ -271,6 +273,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
         "kind": Seen("order_uncaptured", to="'void'", where=_DUE),
         "amount_minor": Seen("job_amount", where=_DUE),
         "reason": FREE_TEXT,
+        "asked_why": FREE_TEXT,
         "request": Seen("job_gone", to="'lost'", where="request LIKE 'host:%'"),
         "state": Seen("order_uncaptured", to="'failed'", where=_DUE),
         "tries": "the pause before the next try, which is bounded",
