@@ -190,7 +190,11 @@ async def test_only_the_shop_ships(stage: Stage, order: str) -> None:
     path = f"/v1/orders/{order}/shipments"
     for role in (Role.VIEWER, Role.MODERATOR):
         assert (await stage.call("POST", path, PARCEL, role=role)).status_code == 403
-    assert (await stage.call("POST", path, PARCEL, shows=["elsewhere"])).status_code == 404
+    foreign = await stage.call("POST", path, PARCEL, shows=["elsewhere"])
+    none = await stage.call("POST", f"/v1/orders/{uuid4()}/shipments", PARCEL)
+    wrong = await stage.call("POST", "/v1/orders/nothing/shipments", PARCEL)
+    told = [(one.status_code, one.json()["detail"]) for one in (foreign, none, wrong)]
+    assert told == [(404, "unknown order")] * 3
     assert (await stage.call("POST", path, PARCEL, role=Role.SERVICE)).status_code == 200
 
 
@@ -204,4 +208,6 @@ async def test_returned_units_are_not_shipped_again(stage: Stage, order: str) ->
     )
     rest = await ship(stage, order)
     assert rest.json()["shipments"][1]["items"] == [{"line": 2, "qty": 1}]
+    none = await ship(stage, order, items=items(l1=1))
+    assert none.json()["detail"] == "items: 1 unit of line 1, 0 may leave"
     assert rest.json()["fulfilment"] == "shipped"
