@@ -331,6 +331,7 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
     "event_replays": TOLD,
     "deliveries": TOLD,
     "webhooks": "where the shop wants its events; its own choice, and told in the log of actions",
+    "shop_references": "the shop's own word; a wrong one refuses a payment, and the shop sees why",
     "webhook_secrets": "made at random; a wrong one is refused by the shop's own server",
     "idempotency": MEMORY,
     "audit_results": OWN,
