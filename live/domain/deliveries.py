@@ -20,6 +20,7 @@ class DueDelivery:
     data: str | None
     contact: str | None
     tries: int  # so many before this one
+    ahead: bool  # of its time: a try that is not of the schedule, and changes nothing of it
     throttles: int  # answers of the endpoint that asked for a rest, in a row
     lease: datetime
     url: str
@@ -37,7 +38,8 @@ class DueDelivery:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempted:
     """What a try led to. `pause_seconds`: until the next one, None where none follows;
-    `rest_seconds`: for which the endpoint wants nothing at all; `gone`: it never wants anything."""
+    `rest_seconds`: for which the endpoint wants nothing at all; `gone`: it never wants anything;
+    `ahead`: it was not of the schedule, which stays as it was; `test`: it was no event."""
 
     delivery: int
     webhook: str
@@ -51,6 +53,8 @@ class Attempted:
     pause_seconds: float | None
     rest_seconds: float | None
     gone: bool
+    ahead: bool
+    test: bool
 
     @property
     def good(self) -> bool:
@@ -59,8 +63,9 @@ class Attempted:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits: events without a position, deliveries that are due, and the age of the oldest
-    of those that could be sent, in seconds; `disabled` counts endpoints."""
+    """What waits: events without a position, deliveries that are not done, and the age in seconds
+    of the oldest of those to active endpoints, also of one that waits for its next try;
+    `disabled` counts endpoints."""
 
     events: int
     deliveries: int

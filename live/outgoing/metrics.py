@@ -29,7 +29,7 @@ EVENTS = Gauge(
 DUE = Gauge("live_webhooks_due_deliveries", "Deliveries that are not done", multiprocess_mode=LAST)
 OLDEST = Gauge(
     "live_webhooks_oldest_seconds",
-    "Age of the oldest delivery that is due and could be sent",
+    "Age of the oldest delivery to an active endpoint that is not done",
     multiprocess_mode=LAST,
 )
 

@@ -180,7 +180,9 @@ class WebhookSender:
         wait, rest = None, None
         lost = due.event is not None and due.data is None
         if not good and not lost and status != GONE:
-            wait = pause_seconds(due.tries + 1, chance=self._chance())
+            # Ahead of its time: its own comes later, and this is how soon that may be.
+            tries = 1 if due.ahead else due.tries + 1
+            wait = pause_seconds(tries, chance=self._chance())
             asked = read_retry_after(receipt.retry_after, now=self._clock())
             if status in THROTTLING:
                 rest = rest_seconds(due.throttles + 1) if asked is None else asked
@@ -202,6 +204,8 @@ class WebhookSender:
             pause_seconds=wait,
             rest_seconds=rest,
             gone=status == GONE,
+            ahead=due.ahead,
+            test=due.event is None,
         )
 
     async def _end(self) -> None:

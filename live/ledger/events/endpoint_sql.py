@@ -13,14 +13,16 @@ COUNT = "SELECT count(*) FROM webhooks"
 CREATE = """
 INSERT INTO webhooks (id, url, types, shows, format, contact) VALUES ($1, $2, $3, $4, $5, $6)"""
 
-# $8: it is active again.
+# $8: it is to be active, whatever it was: all that waits is sent now.
 PATCH = """
 UPDATE webhooks
 SET url = $2, types = $3, shows = $4, format = $5, contact = $6, state = $7,
     reason = CASE WHEN $8 THEN '' ELSE reason END,
     failing_since = CASE WHEN $8 THEN NULL ELSE failing_since END,
     throttles = CASE WHEN $8 THEN 0 ELSE throttles END,
-    rests_until = CASE WHEN $8 THEN '-infinity' ELSE rests_until END
+    rests_until = CASE WHEN $8 THEN '-infinity' ELSE rests_until END,
+    caught_up_to = CASE WHEN $8 THEN now() ELSE caught_up_to END,
+    caught_up_id = CASE WHEN $8 THEN 0 ELSE caught_up_id END
 WHERE id = $1"""
 
 DELETE = "DELETE FROM webhooks WHERE id = $1"
@@ -50,7 +52,9 @@ DELIVERIES = """
 SELECT d.id, d.webhook, d.event, d.type, d.state, d.attempts::text AS attempts,
        floor(extract(epoch FROM coalesce(e.at, d.created_at)) * 1000000)::bigint AS at_us,
        CASE WHEN d.state = 'due'
-            THEN floor(extract(epoch FROM greatest(d.due_at, w.rests_until)) * 1000)::bigint
+            THEN floor(extract(epoch FROM greatest(
+                CASE WHEN (d.due_at, d.id) > (w.caught_up_to, w.caught_up_id) THEN now()
+                     ELSE d.due_at END, w.rests_until)) * 1000)::bigint
             END AS next_ms
 FROM deliveries d JOIN webhooks w ON w.id = d.webhook LEFT JOIN events e ON e.id = d.event
 WHERE d.webhook = $1 AND ($2::text IS NULL OR d.state = $2) AND ($3::bigint = 0 OR d.id < $3)
@@ -60,7 +64,9 @@ DELIVERY = """
 SELECT d.id, d.webhook, d.event, d.type, d.state, d.attempts::text AS attempts,
        floor(extract(epoch FROM coalesce(e.at, d.created_at)) * 1000000)::bigint AS at_us,
        CASE WHEN d.state = 'due'
-            THEN floor(extract(epoch FROM greatest(d.due_at, w.rests_until)) * 1000)::bigint
+            THEN floor(extract(epoch FROM greatest(
+                CASE WHEN (d.due_at, d.id) > (w.caught_up_to, w.caught_up_id) THEN now()
+                     ELSE d.due_at END, w.rests_until)) * 1000)::bigint
             END AS next_ms
 FROM deliveries d JOIN webhooks w ON w.id = d.webhook LEFT JOIN events e ON e.id = d.event
 WHERE d.id = $1"""

@@ -114,7 +114,8 @@ class EndpointRows:
     async def patch(
         self, webhook: str, patch: EndpointPatch, actor: Actor, shows: Shows = None
     ) -> EndpointView:
-        """Change what is named. Active again, it begins without a fault. Raises NotFound."""
+        """Change what is named. `state` active, whatever it was, begins without a fault: all that
+        waits is sent now. Raises NotFound."""
         changes = {
             name: value
             for name in EndpointPatch.__slots__
@@ -123,7 +124,7 @@ class EndpointRows:
 
         async def work(connection: Connection, known: EndpointView, _fresh: bool) -> EndpointView:
             after = replace(known, **changes)
-            again = after.state is EndpointState.ACTIVE and known.state is not after.state
+            again = patch.state is EndpointState.ACTIVE
             await connection.execute(
                 sql.PATCH,
                 UUID(known.webhook),
