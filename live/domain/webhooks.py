@@ -77,6 +77,16 @@ class DeliveryView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayView:
+    """How many `deliveries` a replay makes, or makes due; `more`: there are more than were counted.
+    They wait until the endpoint's `state` is active."""
+
+    deliveries: int
+    more: bool
+    state: EndpointState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
     """An event for whoever polls: what a webhook carries, under the id that it goes by there.
 

@@ -43,11 +43,20 @@ async def ask(
 
 
 async def make(stage: Stage, shows: list[str] | None = None, **changes: object) -> Json:
+    for show in shows or []:
+        await make_show(stage, show)
     body = {"url": URL, "types": ["order.*"]} | changes
     answer = await ask(stage, "POST", "/v1/webhooks", body, shows=shows)
     assert answer.status_code == 201, answer.text
     made: Json = answer.json()
     return made
+
+
+async def make_show(stage: Stage, show: str) -> None:
+    await stage.pool.execute(
+        "INSERT INTO shows (id, title, currency) VALUES ($1, 'T', 'EUR') ON CONFLICT DO NOTHING",
+        show,
+    )
 
 
 async def happen(stage: Stage, type: str, show: str = "") -> None:
@@ -166,6 +175,82 @@ async def test_what_would_never_come_is_refused(stage: Stage) -> None:
     assert (answer.status_code, answer.json()["field"]) == (400, "types")
 
 
+async def test_unknown_show_is_refused(stage: Stage) -> None:
+    """By its name: an endpoint for it would hear nothing for ever."""
+    await make_show(stage, "s1")
+    body = {"url": URL, "types": ["order.*"], "shows": ["s1", "nosuch"]}
+
+    made = await ask(stage, "POST", "/v1/webhooks", body)
+    known = (await make(stage))["webhook"]
+    changed = await ask(stage, "PATCH", f"/v1/webhooks/{known}", {"shows": ["nosuch"]})
+    good = await ask(stage, "POST", "/v1/webhooks", body | {"shows": ["s1"]})
+
+    for answer in (made, changed):
+        problem = answer.json()
+        assert (answer.status_code, problem["field"]) == (400, "shows"), problem
+        assert "nosuch" in problem["detail"]
+    assert good.status_code == 201
+
+
+async def test_secrets_are_made_once_for_each_key(stage: Stage) -> None:
+    """Without one a repeat would make another."""
+    path = f"/v1/webhooks/{(await make(stage))['webhook']}/rotate"
+    body = {"url": URL, "types": ["order.*"]}
+    none = {"idempotency-key": ""}
+    key = {"idempotency-key": str(uuid4())}
+
+    for bare in (
+        await ask(stage, "POST", path, headers=none),
+        await ask(stage, "POST", "/v1/webhooks", body, headers=none),
+    ):
+        assert (bare.status_code, bare.json()["field"]) == (400, "Idempotency-Key")
+    first = await ask(stage, "POST", path, headers=key)
+    again = await ask(stage, "POST", path, headers=key)
+
+    assert first.status_code == 200 and first.json()["secret"] == again.json()["secret"]
+    assert await stage.pool.fetchval("SELECT count(*) FROM webhook_secrets") == 2
+
+
+async def test_cursor_of_another_list_is_refused(stage: Stage, out: Out) -> None:
+    made, other = await make(stage), await make(stage)
+    for _ in range(3):
+        await happen(stage, "order.paid")
+    await out.place()
+    path = f"/v1/webhooks/{made['webhook']}/deliveries"
+    page = (await ask(stage, "GET", f"{path}?limit=2&state=due")).json()
+    cursor = page["next"]
+
+    rest = await ask(stage, "GET", f"{path}?limit=2&state=due&cursor={cursor}")
+    elsewhere = f"/v1/webhooks/{other['webhook']}/deliveries"
+    wrong = [
+        await ask(stage, "GET", f"{path}?cursor={cursor}"),
+        await ask(stage, "GET", f"{path}?state=delivered&cursor={cursor}"),
+        await ask(stage, "GET", f"{elsewhere}?state=due&cursor={cursor}"),
+        await ask(stage, "GET", f"{path}?cursor={write_cursor('7')}"),
+    ]
+
+    assert len(page["items"]) == 2 and len(rest.json()["items"]) == 1
+    assert [(one.status_code, one.json().get("field")) for one in wrong] == [(400, "cursor")] * 4
+
+
+async def test_replay_says_how_many_and_that_they_wait(stage: Stage, out: Out) -> None:
+    made = await make(stage)
+    path = f"/v1/webhooks/{made['webhook']}"
+    for _ in range(3):
+        await happen(stage, "order.paid")
+    await happen(stage, "offer.opened")
+    await out.place()
+    await ask(stage, "PATCH", path, {"state": "paused"})
+    due = (await ask(stage, "GET", f"{path}/deliveries")).json()["items"]
+
+    span = await ask(stage, "POST", f"{path}/replay", {"from": 0, "to": 4_102_444_800_000})
+    one = await ask(stage, "POST", f"{path}/replay", {"deliveries": [due[0]["delivery"]]})
+
+    assert (span.status_code, one.status_code) == (202, 202)
+    assert span.json() == {"deliveries": 3, "more": False, "state": "paused"}
+    assert one.json() == {"deliveries": 1, "more": False, "state": "paused"}
+
+
 async def test_token_of_some_shows_sees_and_makes_theirs_alone(stage: Stage, out: Out) -> None:
     """Another's endpoint looks like none."""
     everything = await make(stage)
@@ -174,6 +259,7 @@ async def test_token_of_some_shows_sees_and_makes_theirs_alone(stage: Stage, out
 
     listed = await ask(stage, "GET", "/v1/webhooks", shows=["s1", "s2", "s3"])
     other = await ask(stage, "GET", f"/v1/webhooks/{mine['webhook']}", shows=["s1"])
+    await make_show(stage, "s3")
     body = {"url": URL, "types": ["*"], "shows": ["s3"]}
     beyond = await ask(stage, "POST", "/v1/webhooks", body, shows=["s1"])
     wide = await ask(stage, "POST", "/v1/webhooks", body | {"shows": []}, shows=["s1"])
@@ -189,9 +275,9 @@ async def test_token_of_some_shows_sees_and_makes_theirs_alone(stage: Stage, out
     for show in ("s1", "s3", ""):
         await happen(stage, "offer.opened", show)
     await out.place()
-    page = (await ask(stage, "GET", "/v1/events", shows=["s1"])).json()
+    page = (await ask(stage, "GET", "/v1/events?types=offer.*", shows=["s1"])).json()
     assert len(page["items"]) == 1
-    assert len((await ask(stage, "GET", "/v1/events")).json()["items"]) == 3
+    assert len((await ask(stage, "GET", "/v1/events?types=offer.*")).json()["items"]) == 3
 
 
 async def test_endpoint_is_changed_paused_and_deleted(stage: Stage) -> None:

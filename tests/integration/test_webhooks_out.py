@@ -16,12 +16,13 @@ from aiohttp import web
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from live.base.errors import Conflict
 from live.domain.retries import FAILING_SECONDS_MAX, PAUSES_SECONDS, TRIES_MAX
 from live.domain.signatures import sign
 from live.domain.webhooks import DeliveryState, EndpointState, WebhookFormat
 from live.ledger.db.pool import Pool
 from live.ledger.events.delivery_log import Span
-from live.ledger.events.endpoints import EndpointPatch, NewEndpoint
+from live.ledger.events.endpoints import SECRETS_MAX, EndpointPatch, NewEndpoint
 from live.outgoing.client import WebhookClient
 from tests.support.events_kit import SHOP, Out, going_out
 from tests.support.ledger_kit import Sale, new_buyer
@@ -146,7 +147,7 @@ async def test_endpoint_gets_its_types_and_its_shows_alone(out: Out, shop: Recei
 
 
 async def test_rotated_secret_signs_for_a_day_more(out: Out, shop: Receiver) -> None:
-    """Both for 24 hours, then the new one alone; never more than two."""
+    """Both for 24 hours, then the new one alone."""
     made = await out.endpoint(shop.url)
     rotated = await out.endpoints.rotate(made.endpoint.webhook, SHOP)
     await happen(out, sku(), "product.created")
@@ -160,9 +161,26 @@ async def test_rotated_secret_signs_for_a_day_more(out: Out, shop: Receiver) -> 
 
     late = shop.got[1]
     assert late.headers["webhook-signature"].count("v1,") == 1
-    await out.endpoints.rotate(made.endpoint.webhook, SHOP)
-    await out.endpoints.rotate(made.endpoint.webhook, SHOP)
-    assert await out.pool.fetchval("SELECT count(*) FROM webhook_secrets") == 2
+
+
+async def test_each_secret_of_a_day_signs(out: Out, shop: Receiver) -> None:
+    """Whoever rotates twice cuts nobody off; to a bound, until the first of them has ended."""
+    made = await out.endpoint(shop.url)
+    webhook = made.endpoint.webhook
+    rotated = [await out.endpoints.rotate(webhook, SHOP) for _ in range(SECRETS_MAX - 1)]
+    with pytest.raises(Conflict):
+        await out.endpoints.rotate(webhook, SHOP)
+    await happen(out, sku(), "product.created")
+
+    await out.send()
+
+    for secret in (made.secret, *(one.secret for one in rotated)):
+        Webhook(secret).verify(shop.got[0].body, shop.got[0].headers)
+    await out.pool.execute(
+        "UPDATE webhook_secrets SET until = now() WHERE secret = $1", made.secret
+    )
+    await out.endpoints.rotate(webhook, SHOP)
+    assert await out.pool.fetchval("SELECT count(*) FROM webhook_secrets") == SECRETS_MAX
 
 
 # How receivers fail.

@@ -13,7 +13,9 @@ from aiohttp import web
 from live.domain.retries import PAUSES_SECONDS
 from live.domain.webhooks import DeliveryState, EndpointState
 from live.ledger.db.pool import Pool
+from live.ledger.events import delivery_log
 from live.ledger.events.deliveries import OUTAGE_SECONDS
+from live.ledger.events.delivery_log import Span
 from live.ledger.events.endpoints import EndpointPatch
 from tests.support.events_kit import SHOP, Out, going_out
 from tests.support.receiver import Receiver, receiving
@@ -85,8 +87,8 @@ async def test_active_again_sends_all_that_waits(out: Out, shop: Receiver, pause
         await out.endpoints.patch(webhook, EndpointPatch(state=EndpointState.PAUSED), SHOP)
 
     await out.endpoints.patch(webhook, ACTIVE, SHOP)
-    now = await out.pool.fetchval("SELECT floor(extract(epoch FROM now()) * 1000)::bigint")
     next_at = [one.next_at for one in await out.all(webhook)]
+    now = await out.pool.fetchval("SELECT floor(extract(epoch FROM now()) * 1000)::bigint")
     await out.send()
 
     assert all(one is not None and one <= now for one in next_at)
@@ -112,6 +114,38 @@ async def test_next_of_a_subject_goes_when_the_one_before_was_taken(
     await out.send()
 
     assert [one.type for one in shop.got] == ["order.confirmed", "order.paid", "order.shipped"]
+
+
+async def test_replay_of_a_span_sends_what_waits_once(out: Out, shop: Receiver) -> None:
+    """Beside what was taken already; it says how many that is."""
+    webhook = await fail_some(out, shop, count=3)
+    await happen(out, "product.updated")
+    await out.send()
+    assert len(shop.got) == 1
+    span = Span(since=0, until=4_102_444_800_000, types=("product.created", "product.updated"))
+
+    found = await out.log.replay(webhook, span, SHOP)
+    await out.send()
+
+    assert (found.deliveries, found.more, found.state) == (4, False, EndpointState.ACTIVE)
+    assert len(shop.got) == 1 + 4
+    assert len(await out.all(webhook)) == 4 + 1
+    assert await states(out, webhook) == {DELIVERED}
+
+
+async def test_count_of_a_replay_is_bounded(
+    out: Out, shop: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await out.endpoint(shop.url)
+    for _ in range(3):
+        await happen(out, "product.created")
+    await out.place()
+    span = Span(since=0, until=4_102_444_800_000, types=("product.created",))
+    monkeypatch.setattr(delivery_log, "COUNTED_MAX", 2)
+
+    found = await out.log.replay(made.endpoint.webhook, span, SHOP)
+
+    assert (found.deliveries, found.more) == (2, True)
 
 
 async def test_good_test_sends_what_waits(out: Out, shop: Receiver) -> None:
@@ -181,3 +215,27 @@ async def test_what_waits_for_its_next_try_has_an_age(out: Out, shop: Receiver) 
 
     assert found.deliveries == 3
     assert 60 <= found.oldest_seconds < 600
+
+
+async def test_long_line_behind_a_failure_is_not_looked_at(out: Out, shop: Receiver) -> None:
+    """Of many events of one subject the first alone is due again, and each lets the next one go."""
+    made = await out.endpoint(shop.url)
+    shop.status(500)
+    await happen(out, *["product.updated"] * 20, subject="product:one")
+    await out.send()
+    out.ahead += PAUSES_SECONDS[0] + 1
+
+    due = await out.pool.fetchval(
+        "SELECT count(*) FROM deliveries WHERE due_at <= now() + make_interval(secs => $1)",
+        out.ahead,
+    )
+    next_at = {one.next_at for one in await out.all(made.endpoint.webhook)}
+    shop.answer = None
+    await out.send()
+
+    assert due == 1
+    assert len(next_at) == 1
+    assert await states(out, made.endpoint.webhook) == {DELIVERED}
+    assert [one.id for one in shop.got[1:]] == sorted(
+        (one.id for one in shop.got[1:]), key=lambda one: int(one.split("_")[1])
+    )

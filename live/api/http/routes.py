@@ -66,7 +66,7 @@ from live.domain.offer import OfferView
 from live.domain.order import OrderView
 from live.domain.shop_hold import ShopHold
 from live.domain.show import ProductView, ShowView
-from live.domain.webhooks import DeliveryView, EndpointView
+from live.domain.webhooks import DeliveryView, EndpointView, ReplayView
 
 _PAGE = ("cursor", "limit")
 _SORTED_PAGE = ("order", *_PAGE)
@@ -267,7 +267,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/webhooks", summary="Have events sent to an address", status=201,
         access=SERVICES, handler=webhooks.create_webhook, body=WebhookBody, answer=WebhookMade,
-        secret=True,
+        secret=True, key_needed=True,
     ),
     Endpoint(
         method="GET", path="/v1/webhooks", summary="List endpoints, the first made first",
@@ -295,7 +295,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="POST", path="/v1/webhooks/{webhook}/rotate",
         summary="Make another secret; the one before signs for a day more",
         access=SERVICES, handler=webhooks.rotate_secret, body=Empty, answer=WebhookMade,
-        secret=True,
+        secret=True, key_needed=True,
     ),
     Endpoint(
         method="GET", path="/v1/webhooks/{webhook}/deliveries", query=("state", *_PAGE),
@@ -305,7 +305,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         method="POST", path="/v1/webhooks/{webhook}/replay", status=202,
         summary="Send again: deliveries, or the events of a span of time",
-        access=SERVICES, handler=webhooks.replay_webhook, body=ReplayBody, answer=Nothing,
+        access=SERVICES, handler=webhooks.replay_webhook, body=ReplayBody, answer=ReplayView,
     ),
     Endpoint(
         method="GET", path="/v1/events", query=("after", "types", "limit"),

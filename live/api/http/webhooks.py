@@ -1,5 +1,6 @@
 """Webhooks and the events that they carry."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -25,6 +26,7 @@ from live.domain.webhooks import (
     DeliveryView,
     EndpointState,
     EndpointView,
+    ReplayView,
     WebhookFormat,
 )
 from live.ledger.events.delivery_log import Span, read_delivery_id
@@ -38,6 +40,8 @@ async def create_webhook(deps: ApiDeps, call: ApiCall[WebhookBody]) -> WebhookMa
     await _check_url(deps, body.url)
     shows = _shows(caller, body.shows)
     _check_types(body.types, shows)
+    if not isinstance(body.shows, UnsetType):
+        await deps.webhooks.endpoints.check_shows(shows)
     new = NewEndpoint(
         url=body.url,
         types=tuple(dict.fromkeys(body.types)),
@@ -64,6 +68,8 @@ async def patch_webhook(deps: ApiDeps, call: ApiCall[WebhookPatchBody]) -> Endpo
     shows = None if body.shows is UNSET else _shows(call.caller, body.shows)
     types = known.types if isinstance(body.types, UnsetType) else tuple(dict.fromkeys(body.types))
     _check_types(types, known.shows if shows is None else shows)
+    if shows is not None:
+        await deps.webhooks.endpoints.check_shows(shows)
     patch = EndpointPatch(
         url=None if isinstance(body.url, UnsetType) else body.url,
         types=types,
@@ -96,27 +102,27 @@ async def list_deliveries(deps: ApiDeps, call: ApiCall[Empty]) -> DeliveryPage:
     state, limit = call.query.get("state"), read_limit(call.query)
     if state is not None and state not in list(DeliveryState):
         raise BadField("state", f"one of {', '.join(DeliveryState)}")
+    mark = _mark(known.webhook, state)
     found = await deps.webhooks.log.page(
         known.webhook,
         state=None if state is None else DeliveryState(state),
-        before=_number("cursor", read_cursor(call.query)),
+        before=_place(mark, read_cursor(call.query)),
         limit=limit + 1,
     )
     items = found[:limit]
-    return DeliveryPage(items, write_cursor(items[-1].delivery) if len(found) > limit else None)
+    more = len(found) > limit
+    return DeliveryPage(items, write_cursor(f"{mark}.{items[-1].delivery}") if more else None)
 
 
-async def replay_webhook(deps: ApiDeps, call: ApiCall[ReplayBody]) -> Nothing:
+async def replay_webhook(deps: ApiDeps, call: ApiCall[ReplayBody]) -> ReplayView:
     body, webhook, seen = call.body, call.path["webhook"], _seen(call.caller)
     if not isinstance(body.deliveries, UnsetType):
         if any(one is not UNSET for one in (body.since, body.until, body.types)):
             raise BadField("deliveries", "not together with from, to or types")
         numbers = [read_delivery_id(one) for one in body.deliveries]
-        await deps.webhooks.log.repeat(webhook, numbers, call.actor, seen)
-        return Nothing()
+        return await deps.webhooks.log.repeat(webhook, numbers, call.actor, seen)
     known = await deps.webhooks.endpoints.get(webhook, seen)
-    await deps.webhooks.log.replay(webhook, _span(body, known), call.actor, seen)
-    return Nothing()
+    return await deps.webhooks.log.replay(webhook, _span(body, known), call.actor, seen)
 
 
 async def list_events(deps: ApiDeps, call: ApiCall[Empty]) -> EventPage:
@@ -185,6 +191,21 @@ def _span(body: ReplayBody, known: EndpointView) -> Span:
     if not types:
         raise BadField("types", "none that this endpoint has")
     return Span(since=body.since, until=body.until, types=tuple(sorted(types)))
+
+
+def _mark(webhook: str, state: str | None) -> str:
+    """What a cursor says of its list: it belongs to no other."""
+    return hashlib.sha256(f"{webhook}\n{state or ''}".encode()).hexdigest()[:16]
+
+
+def _place(mark: str, cursor: str) -> int:
+    """The delivery before which a page begins; 0 for the first one. Raises BadField."""
+    if not cursor:
+        return 0
+    found, _, delivery = cursor.partition(".")
+    if found != mark:
+        raise BadField("cursor", "not a cursor of this list, with this filter")
+    return _number("cursor", delivery)
 
 
 def _number(name: str, text: str) -> int:

@@ -30,6 +30,7 @@ from live.ledger.hosting.order_reading import read_contacts
 LOOK_MAX = 100  # endpoints with something due, of one look: as many as a shop may have
 LEASE_SECONDS = 30.0  # longer than one call may take, so nobody else sends it meanwhile
 NO_ORDER = OrderId("")
+BEHIND_HOURS = 27  # longer than any pause: whoever is behind is let go when the one before is done
 BACKLOG_MAX = 1_000_000  # counted; more is as bad
 # A good answer after so long means that the endpoint is back. Less is no outage: where one event is
 # refused again and again among others that are taken, each of those would have it tried again.
@@ -76,7 +77,9 @@ class DeliveryRows:
             found = await connection.fetch(
                 sql.TAKE_AHEAD, endpoint, limit, self._ahead(), LEASE_SECONDS, *mark
             )
-            last = max(((row["due_at"], row["id"]) for row in found), default=(None, 0))
+            last: tuple[object, int] = (None, 0)
+            if len(found) == limit:  # else that was the end
+                last = max((row["due_at"], row["id"]) for row in found)
             await connection.execute(sql.GO_ON, endpoint, *last)
             return found
 
@@ -123,7 +126,7 @@ async def _record_tries(connection: Connection, ends: Sequence[Attempted], ahead
     )
     waits = [one.delivery for one in ends if one.state is DeliveryState.DUE]
     if waits:
-        await connection.execute(sql.MAKE_WAIT, waits)
+        await connection.execute(sql.MAKE_WAIT, waits, BEHIND_HOURS)
     lines = {(one.webhook, one.subject) for one in ends if one.state is not DeliveryState.DUE}
     if lines:
         # In an order, so that two processes lock them in the same one.

@@ -20,6 +20,7 @@ from live.domain.webhooks import (
     DeliveryView,
     EndpointState,
     EndpointView,
+    ReplayView,
     name_event,
     name_test,
 )
@@ -30,6 +31,7 @@ from live.ledger.hosting.show_command import Actor
 
 REPEATED_MAX = 200  # deliveries of one call
 REPLAYS_MAX = 10  # of one endpoint, that are not done yet
+COUNTED_MAX = 20_000  # rows that a count looks at
 LATE_MS = 60_000  # by which events may have got their positions out of the order of their times
 
 
@@ -71,37 +73,67 @@ class DeliveryLog:
         assert row is not None, "it was made just now"
         return _view(row)
 
+    async def waiting(self, webhook: str) -> int:
+        """Deliveries that are not done, counted up to COUNTED_MAX."""
+        return int(await self._pool.fetchval(sql.WAITING, UUID(webhook), COUNTED_MAX))
+
     async def repeat(
         self, webhook: str, deliveries: Sequence[int], actor: Actor, shows: Shows = None
-    ) -> None:
+    ) -> ReplayView:
         """Make these due again, whatever became of them. Raises NotFound."""
 
-        async def work(connection: Connection, known: EndpointView, fresh: bool) -> None:
+        async def work(connection: Connection, known: EndpointView, fresh: bool) -> ReplayView:
             endpoint, ids = UUID(known.webhook), list(set(deliveries))
             if await connection.fetchval(sql.KNOWN, endpoint, ids) < len(ids):
                 raise NotFound("unknown delivery")
             if fresh:
-                await connection.fetch(sql.REPEAT, endpoint, ids)
+                await connection.execute(sql.REPEAT, endpoint, ids)
+            return ReplayView(deliveries=len(ids), more=False, state=known.state)
 
         detail: dict[str, object] = {"deliveries": len(deliveries)}
-        await change_endpoint(self._pool, webhook, shows, "webhook.replay", detail, actor, work)
+        return await change_endpoint(
+            self._pool, webhook, shows, "webhook.replay", detail, actor, work
+        )
 
-    async def replay(self, webhook: str, span: Span, actor: Actor, shows: Shows = None) -> None:
+    async def replay(
+        self, webhook: str, span: Span, actor: Actor, shows: Shows = None
+    ) -> ReplayView:
         """Note that these events are wanted once more. Raises NotFound, Conflict."""
 
-        async def work(connection: Connection, known: EndpointView, fresh: bool) -> None:
+        async def work(connection: Connection, known: EndpointView, fresh: bool) -> ReplayView:
             endpoint = UUID(known.webhook)
+            begin = await _position_of(connection, span.since - LATE_MS)
             if not fresh:
-                return
+                return await _counted(connection, span, known, begin)
             if await connection.fetchval(sql.WAITING_REPLAYS, endpoint) >= REPLAYS_MAX:
                 raise Conflict(f"{REPLAYS_MAX} replays of this endpoint are not done yet")
-            begin = await _position_of(connection, span.since - LATE_MS)
             await connection.execute(
                 sql.REPLAY, endpoint, list(span.types), span.since, span.until, begin
             )
+            return await _counted(connection, span, known, begin)
 
         detail: dict[str, object] = {"from": span.since, "to": span.until}
-        await change_endpoint(self._pool, webhook, shows, "webhook.replay", detail, actor, work)
+        return await change_endpoint(
+            self._pool, webhook, shows, "webhook.replay", detail, actor, work
+        )
+
+
+async def _counted(
+    connection: Connection, span: Span, known: EndpointView, begin: int
+) -> ReplayView:
+    """How many events are in the span, as far as COUNTED_MAX rows tell."""
+    found = await connection.fetchrow(
+        sql.COUNT_SPAN,
+        begin,
+        span.since,
+        span.until,
+        list(span.types),
+        list(known.shows),
+        COUNTED_MAX,
+    )
+    assert found is not None, "an aggregate has one row"
+    more = found["looked_at"] == COUNTED_MAX and found["last_ms"] < span.until + LATE_MS
+    return ReplayView(deliveries=found["found"], more=more, state=known.state)
 
 
 async def _position_of(connection: Connection, at_ms: int) -> int:

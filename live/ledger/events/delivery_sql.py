@@ -1,12 +1,16 @@
 """The statements of deliveries.py, in their order."""
 
+# By the first one that is due: of a simple EXISTS the planner may read the whole table.
 DUE_ENDPOINTS = """
-SELECT w.id FROM webhooks w
+SELECT w.id FROM webhooks w LEFT JOIN LATERAL (
+    SELECT d.id FROM deliveries d
+    WHERE d.webhook = w.id AND d.state = 'due'
+      AND d.due_at <= now() + make_interval(secs => $1)
+      AND d.leased_until <= now() + make_interval(secs => $1)
+    ORDER BY d.due_at, d.id LIMIT 1
+) first ON true
 WHERE w.state = 'active' AND w.rests_until <= now() + make_interval(secs => $1)
-  AND (w.caught_up_to IS NOT NULL
-       OR EXISTS (SELECT FROM deliveries d WHERE d.webhook = w.id AND d.state = 'due'
-                  AND d.due_at <= now() + make_interval(secs => $1)
-                  AND d.leased_until <= now() + make_interval(secs => $1)))
+  AND (w.caught_up_to IS NOT NULL OR first.id IS NOT NULL)
 ORDER BY w.id LIMIT $2"""
 
 
@@ -74,12 +78,16 @@ FROM unnest($1::bigint[], $2::text[], $3::float8[], $4::timestamptz[], $5::text[
      AS n(id, state, pause, lease, attempt, ahead)
 WHERE d.id = n.id AND d.state = 'due' AND (n.state = 'delivered' OR d.leased_until = n.lease)"""
 
-# As long as the one before them, so they are not even looked at meanwhile.
+# Those behind one that failed are not even looked at until it is done, however many they are.
+# OFFSET 0: they are found by their line.
 MAKE_WAIT = """
-UPDATE deliveries d SET due_at = first.due_at
-FROM unnest($1::bigint[]) AS n(id) JOIN deliveries first ON first.id = n.id
-WHERE d.webhook = first.webhook AND d.subject = first.subject AND d.state = 'due'
-  AND d.id > first.id AND d.due_at < first.due_at"""
+UPDATE deliveries d SET due_at = first.due_at + make_interval(hours => $2)
+FROM unnest($1::bigint[]) AS n(id) JOIN deliveries first ON first.id = n.id CROSS JOIN LATERAL (
+    SELECT e.id, e.due_at FROM deliveries e
+    WHERE e.webhook = first.webhook AND e.subject = first.subject AND e.state = 'due'
+      AND e.id > first.id OFFSET 0
+) behind
+WHERE d.id = behind.id AND behind.due_at <= first.due_at"""
 
 # The one that is first in its line now. A statement of its own: it sees what was recorded.
 #   arrays: $1 webhook  $2 subject

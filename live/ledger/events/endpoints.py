@@ -14,7 +14,7 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import asyncpg
 
-from live.base.errors import Conflict, NotFound
+from live.base.errors import BadField, Conflict, NotFound
 from live.domain.caller import ALL_SHOWS
 from live.domain.ids import ShowId
 from live.domain.signatures import SECRET_BYTES, write_secret
@@ -26,6 +26,7 @@ from live.ledger.hosting import actions
 from live.ledger.hosting.show_command import Actor
 
 OVERLAP_HOURS = 24  # in which a secret that was replaced still signs, beside its successor
+SECRETS_MAX = 4  # of one endpoint that sign at a time: each is a header's 50 characters
 MADE_LOCK = 0x77656268  # "webh": endpoints are counted and made one after the other
 
 _T = TypeVar("_T")
@@ -74,6 +75,12 @@ class EndpointRows:
     async def get(self, webhook: str, shows: Shows = None) -> EndpointView:
         """Raises NotFound, also for one of which the caller may not know."""
         return await read_endpoint(self._pool, _uuid(webhook), shows)
+
+    async def check_shows(self, shows: Sequence[str]) -> None:
+        """Raises BadField for a show that there is not: its endpoint would never hear of it."""
+        unknown = await self._pool.fetchval(sql.UNKNOWN_SHOWS, list(shows))
+        if unknown is not None:
+            raise BadField("shows", f"unknown show {unknown}: make it first")
 
     async def create(self, new: NewEndpoint, actor: Actor) -> WithSecret:
         """Raises Conflict where there are ENDPOINTS_MAX. A repeat with the same key tells the
@@ -149,12 +156,21 @@ class EndpointRows:
         await self._change(webhook, shows, "webhook.delete", {}, actor, work)
 
     async def rotate(self, webhook: str, actor: Actor, shows: Shows = None) -> WithSecret:
-        """Make another secret; the one before signs for OVERLAP_HOURS more. Raises NotFound."""
+        """Make another secret; the one before signs for OVERLAP_HOURS more.
+
+        Raises NotFound, and Conflict where SECRETS_MAX sign: each is kept for its whole time.
+        """
 
         async def work(connection: Connection, known: EndpointView, fresh: bool) -> WithSecret:
+            endpoint = UUID(known.webhook)
             if fresh:
-                await connection.execute(sql.END_SECRETS, UUID(known.webhook), OVERLAP_HOURS)
-                await _new_secret(connection, UUID(known.webhook))
+                await connection.execute(sql.FORGET_SECRETS, endpoint)
+                if await connection.fetchval(sql.COUNT_SECRETS, endpoint) >= SECRETS_MAX:
+                    raise Conflict(
+                        f"{SECRETS_MAX} secrets sign: the first of them ends within a day"
+                    )
+                await connection.execute(sql.END_SECRETS, endpoint, OVERLAP_HOURS)
+                await _new_secret(connection, endpoint)
             return await _made(connection, UUID(known.webhook))
 
         return await self._change(webhook, shows, "webhook.rotate", {}, actor, work)
