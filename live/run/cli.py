@@ -21,6 +21,7 @@ from live.domain.caller import Role
 from live.domain.fulfilment import Fulfilment
 from live.domain.ids import ShowId
 from live.domain.order import OrderState
+from live.domain.webhooks import DeliveryState
 from live.run.process import follow_parent
 
 P = ParamSpec("P")
@@ -243,32 +244,46 @@ def audit(
     raise SystemExit(0 if report.ok else 1)
 
 
+def _time(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
+    """ISO 8601, of any offset; without one it is UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time such as 2026-11-27T18:00+01:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 @main.command()
-@click.argument("what", type=click.Choice(["list", "test", "replay"]))
+@click.argument("what", type=click.Choice(["list", "deliveries", "test", "set", "replay"]))
 @click.argument("webhook", default="")
-@click.option("--since", type=click.DateTime(), help="Of replay: events from then on.")
-@click.option("--until", type=click.DateTime(), help="Of replay: up to then; default: now.")
+@click.argument("to", default="")
+@click.option(
+    "--state", type=click.Choice([one.value for one in DeliveryState]), help="Of deliveries."
+)
+@click.option("--since", callback=_time, help="Of replay: events from then on.")
+@click.option("--until", callback=_time, help="Of replay: up to then; default: now.")
 @click.option("--type", "types", multiple=True, help="Of replay, repeatable; default: all of it.")
 @with_settings
 def webhooks(
     settings: Settings,
     what: str,
     webhook: str,
+    to: str,
+    state: str | None,
     since: datetime | None,
     until: datetime | None,
     types: tuple[str, ...],
 ) -> None:
-    """List the shop's endpoints, send one a test, or events once more. Times are UTC."""
+    """List the shop's endpoints or the deliveries of one, send it a test, set it active (all that
+    waits is sent) or paused, or have events sent once more. Times without an offset are UTC."""
     from live.run.commands import webhooks as command
 
-    lines = command.webhooks(
-        settings,
-        what,
-        webhook,
-        since=since and since.replace(tzinfo=UTC),
-        until=until and until.replace(tzinfo=UTC),
-        types=types,
+    asked = command.EndpointWish(
+        webhook=webhook, to=to, state=state, since=since, until=until, types=types
     )
+    lines = command.webhooks(settings, what, asked)
     click.echo("\n".join(lines) if lines else "no endpoints")
 
 

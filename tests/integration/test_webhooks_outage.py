@@ -198,6 +198,7 @@ async def test_event_that_is_always_refused_keeps_its_schedule(out: Out, shop: R
     shop.answer = answer
     await out.endpoint(shop.url)
     await happen(out, "order.paid", subject=f"order:{uuid4()}")
+    await out.send()
     for _ in range(20):
         await happen(out, "product.created")
         await out.send()

@@ -73,7 +73,8 @@ def test_openapi_says_what_parameters_may_be() -> None:
     }
     needed = [path for path, one in keys.items() if one["required"]]
     order = "/v1/orders/{order}"
-    assert needed == [f"{order}/{one}" for one in ("refund", "shipments", "returns")]
+    of_orders = [f"{order}/{one}" for one in ("refund", "shipments", "returns")]
+    assert needed == [*of_orders, "/v1/webhooks", "/v1/webhooks/{webhook}/rotate"]
     pattern = re.compile(keys[needed[0]]["schema"]["pattern"])
     assert pattern.match("a key") and not pattern.match("") and not pattern.match("x" * 256)
     webhook = paths["/v1/payments/{provider}/webhook"]["post"]["requestBody"]["content"]
