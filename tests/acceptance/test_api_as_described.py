@@ -69,7 +69,8 @@ async def places(stage: Stage) -> dict[str, str]:
     sent = (await stage.post(f"{path}/shipments", parcel)).json()
     back = {"items": [{"line": 1, "qty": 1}], "reason": "broken"}
     returned = (await stage.post(f"{path}/returns", back)).json()
-    shop = {"Authorization": f"Bearer {stage.service.token(Role.SERVICE, 'shop')}"}
+    token = stage.service.token(Role.SERVICE, "shop")
+    shop = {"Authorization": f"Bearer {token}", "Idempotency-Key": uuid4().hex}
     body = {"url": "http://127.0.0.1:9/", "types": ["*"]}
     made = await stage.http.post("/v1/webhooks", json=body, headers=shop)
     return {

@@ -99,7 +99,8 @@ class Warehouse:
     async def listen(self, url: str) -> None:
         """Have events sent to `url`, with the contacts that parcels need."""
         body = {"url": url, "types": TYPES, "contact": True}
-        made = await self.http.post("/v1/webhooks", json=body)
+        key = {"Idempotency-Key": f"warehouse at {url}"}
+        made = await self.http.post("/v1/webhooks", json=body, headers=key)
         assert made.status_code == 201, made.text
         self.webhook = made.json()["webhook"]
         self._verifier = Webhook(made.json()["secret"])
