@@ -50,6 +50,7 @@ class _Line:
     webhook: str
     window: int = WINDOW_FIRST
     calls: set[asyncio.Task[None]] = field(default_factory=set)
+    sent: bool = False  # something, since it was looked at last
 
     def learn(self, good: bool) -> None:
         """One more at once after a good answer, half as many after another."""
@@ -117,8 +118,11 @@ class WebhookSender:
         del self._serving[line.webhook]
         if line.window >= WINDOW_FIRST:  # nothing bad to remember of it
             del self._lines[line.webhook]
-        if not self._stopping:
+        if line.sent and not self._stopping:
             self.wake()  # something may have become due while it ended
+        line.sent = (
+            False  # else what is due stands behind what waits, and a look at it mends nothing
+        )
 
     async def _serve(self, line: _Line) -> None:
         """Send to one endpoint until nothing is due there any more."""
@@ -128,6 +132,7 @@ class WebhookSender:
                     call = asyncio.create_task(self._deliver(line, due))
                     line.calls.add(call)
                     call.add_done_callback(line.calls.discard)
+                    line.sent = True
                 if not line.calls:
                     return
                 await asyncio.wait(line.calls, return_when=asyncio.FIRST_COMPLETED)

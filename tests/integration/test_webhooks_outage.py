@@ -3,6 +3,7 @@
 Method: a real sender, a receiver that fails and recovers, real Postgres, and a clock to move ahead.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -14,9 +15,11 @@ from live.domain.retries import PAUSES_SECONDS
 from live.domain.webhooks import DeliveryState, EndpointState
 from live.ledger.db.pool import Pool
 from live.ledger.events import delivery_log
-from live.ledger.events.deliveries import OUTAGE_SECONDS
+from live.ledger.events.deliveries import OUTAGE_SECONDS, DeliveryRows
 from live.ledger.events.delivery_log import Span
 from live.ledger.events.endpoints import EndpointPatch
+from live.outgoing.client import WebhookClient
+from live.outgoing.sender import IDLE_SECONDS, WebhookSender
 from tests.support.events_kit import SHOP, Out, going_out
 from tests.support.receiver import Receiver, receiving
 
@@ -240,3 +243,32 @@ async def test_long_line_behind_a_failure_is_not_looked_at(out: Out, shop: Recei
     assert [one.id for one in shop.got[1:]] == sorted(
         (one.id for one in shop.got[1:]), key=lambda one: int(one.split("_")[1])
     )
+
+
+async def test_what_stands_behind_what_waits_is_not_looked_at_all_the_time(
+    out: Out, shop: Receiver
+) -> None:
+    """The second event of a line is asked for by hand while the first one rests."""
+    made = await out.endpoint(shop.url)
+    await happen(out, "product.created", "product.updated", subject="product:lamp")
+    shop.status(500)
+    await out.send()
+    first, second = sorted(one.delivery for one in await out.all(made.endpoint.webhook))
+    await out.pool.execute("UPDATE deliveries SET due_at = now() WHERE id = $1", int(second))
+    looks, rows = 0, DeliveryRows(out.pool)
+
+    async def look() -> list[str]:
+        nonlocal looks
+        looks += 1
+        return await DeliveryRows.due_endpoints(rows)
+
+    rows.due_endpoints = look  # type: ignore[method-assign]
+    client, stop = WebhookClient(development=True), asyncio.Event()
+    running = asyncio.create_task(WebhookSender(rows, client).run(stop))
+    await asyncio.sleep(4 * IDLE_SECONDS)  # what is asked is how often it looks meanwhile
+    stop.set()
+    await running
+    await client.close()
+
+    assert first != second
+    assert looks < 20
