@@ -8,6 +8,7 @@ import pytest
 
 from live.api.http.paging import write_cursor
 from live.domain.caller import Role
+from live.domain.ids import ShowId
 from live.domain.webhooks import ENDPOINTS_MAX
 from live.ledger.db.pool import Pool
 from tests.support.answers import Json
@@ -209,6 +210,18 @@ async def test_secrets_are_made_once_for_each_key(stage: Stage) -> None:
 
     assert first.status_code == 200 and first.json()["secret"] == again.json()["secret"]
     assert await stage.pool.fetchval("SELECT count(*) FROM webhook_secrets") == 2
+
+
+async def test_key_tells_no_secret_beyond_the_tokens_shows(stage: Stage, show: ShowId) -> None:
+    """A token for one show that repeats the words of one for all, as the same person."""
+    body, key = {"url": URL, "types": ["order.*"]}, {"idempotency-key": str(uuid4())}
+    made = await ask(stage, "POST", "/v1/webhooks", body, headers=key)
+    assert made.status_code == 201
+
+    narrow = await ask(stage, "POST", "/v1/webhooks", body, shows=[show], headers=key)
+
+    assert narrow.status_code == 409
+    assert made.json()["secret"] not in narrow.text
 
 
 async def test_cursor_of_another_list_is_refused(stage: Stage, out: Out) -> None:

@@ -92,7 +92,11 @@ class EndpointRows:
 
         async def work(connection: Connection) -> WithSecret:
             if not await mark_done(connection, actor.call):
-                return await _made(connection, webhook)
+                before = await _made(connection, webhook)
+                # The same words mean less from a token for fewer shows, whoever's it is.
+                if set(before.endpoint.shows) != set(new.shows):
+                    raise Conflict("this key made another endpoint before")
+                return before
             await connection.execute(sql.LOCK_ALL, MADE_LOCK)
             if await connection.fetchval(sql.COUNT) >= ENDPOINTS_MAX:
                 raise Conflict(f"there are {ENDPOINTS_MAX} endpoints, and no more are possible")
