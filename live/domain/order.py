@@ -196,15 +196,22 @@ def totals_of(items: tuple[OrderItem, ...], total_minor: int) -> tuple[OrderTota
     )
 
 
-def worth_of(totals: tuple[OrderTotal, ...], goods_minor: int, *, last: bool) -> int:
+def worth_of(
+    totals: tuple[OrderTotal, ...], goods_minor: int, *, last: bool, before_minor: int = 0
+) -> int:
     """What goes back with goods of this price: their share of the tax, duty and discount that the
     bill adds, and with the last units of an order what their shipping cost.
 
-    Directive 2011/83/EU, article 13 (1): all payments, delivery included. A share is rounded down.
+    Directive 2011/83/EU, article 13 (1): all payments, delivery included. `before_minor`: the price
+    of the goods that came back before. A share is rounded down, together with theirs: so the shares
+    of an order add up, in however many parts it comes back.
     """
     added = [one for one in totals if one.type not in {"subtotal", "total"} and not one.inclusive]
     shipping = sum(one.amount_minor for one in added if one.type == "shipping")
     others = sum(one.amount_minor for one in added) - shipping
     subtotal = sum(one.amount_minor for one in totals if one.type == "subtotal")
-    share = others * goods_minor // subtotal if subtotal else 0
+    share = 0
+    if subtotal:
+        then = others * (before_minor + goods_minor) // subtotal
+        share = then - others * before_minor // subtotal
     return goods_minor + share + (shipping if last else 0)

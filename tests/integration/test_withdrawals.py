@@ -13,13 +13,13 @@ import pytest
 from live.base.errors import Conflict, NotFound
 from live.domain.fulfilment import Fulfilment, LineQty, ReturnState, ShipmentStatus
 from live.domain.ids import OrderId, ShowId
-from live.domain.order import OrderState, Withdrawal
+from live.domain.order import OrderState, RefundState, Withdrawal
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.withdraw import WithdrawalRows
-from tests.integration.test_goods_back import RECEIVED, decide, ship
+from tests.integration.test_goods_back import RECEIVED, REFUSED, ask_back, decide, ship
 from tests.support.ledger_kit import PRICE
-from tests.support.refund_kit import paid_order, proof, work
+from tests.support.refund_kit import look, paid_order, proof, work
 from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import SandboxServer
 from tests.support.shows_kit import HOST
@@ -173,3 +173,123 @@ async def test_what_was_answered_cannot_be_changed(sale: Sale) -> None:
     for change in ("UPDATE withdrawals SET statement = 'no'", "DELETE FROM withdrawals"):
         with pytest.raises(asyncpg.RaiseError, match="append only"):
             await sale.pool.execute(change)
+
+
+async def test_open_returns_become_part_of_it(sale: Sale) -> None:
+    """What the buyer had asked for is named, approved and not refused; the rest comes beside it."""
+    order = await paid_order(sale)
+    await ship(sale, order, 3)
+    asked = await ask_back(sale, order, 1)
+    done = await withdraw(sale, order, confirm=True)
+
+    assert (done.refund_now_minor, done.refund_later_minor) == (2 * PRICE, 3 * PRICE)
+    assert "What has not been sent is cancelled" in done.statement
+    assert "send 3 units back" in done.statement
+    assert "includes 1 unit that you are returning already" in done.statement
+    backs = done.order.returns
+    assert [one["state"] for one in backs] == [ReturnState.APPROVED] * 2
+    assert [one["items"][0].qty for one in backs] == [1, 2]
+    assert (await proof(sale)).findings == ()
+    for one in backs:
+        with pytest.raises(Conflict, match="2011/83/EU"):
+            await decide(sale, order, one["return"], REFUSED)
+    await decide(sale, order, asked, RECEIVED)
+    await decide(sale, order, backs[1]["return"], RECEIVED)
+    await work(sale)
+    assert await sale.money() == (5 * PRICE, 5 * PRICE)
+    assert (await proof(sale)).findings == ()
+
+
+async def test_all_that_is_asked_back_already_is_withdrawn_from(sale: Sale) -> None:
+    """The right does not hang on whether the host takes a return."""
+    order = await paid_order(sale)
+    await ship(sale, order, 5)
+    asked = await ask_back(sale, order, 5)
+    done = await withdraw(sale, order, confirm=True)
+
+    assert (done.refund_now_minor, done.refund_later_minor) == (0, 5 * PRICE)
+    assert "includes 5 units that you are returning already" in done.statement
+    [back] = done.order.returns
+    assert (back["return"], back["state"]) == (asked, ReturnState.APPROVED)
+    assert (await proof(sale)).findings == ()
+
+
+async def test_what_is_left_after_a_return_is_cancelled(sale: Sale) -> None:
+    """Nothing is with the buyer any more; the order ends refunded, and the audit agrees."""
+    order = await paid_order(sale)
+    await ship(sale, order, 2)
+    await decide(sale, order, await ask_back(sale, order, 2), RECEIVED)
+    done = await withdraw(sale, order, confirm=True)
+    await work(sale)
+    await work(sale)
+
+    assert (done.refund_now_minor, done.refund_later_minor) == (3 * PRICE, 0)
+    assert "What has not been sent is cancelled" in done.statement
+    assert await look(sale, order) == (
+        OrderState.REFUNDED,
+        5 * PRICE,
+        [RefundState.DONE, RefundState.DONE],
+    )
+    assert (await proof(sale)).findings == ()
+
+
+async def test_nothing_is_withdrawn_from_what_is_back(sale: Sale) -> None:
+    """Its money was decided when it was received."""
+    order = await paid_order(sale)
+    await ship(sale, order, 5)
+    await decide(sale, order, await ask_back(sale, order, 5), replace(RECEIVED, refund_minor=1))
+    with pytest.raises(Conflict, match="all of this order is back"):
+        await withdraw(sale, order, confirm=True)
+
+
+async def test_parcel_that_comes_back_by_itself_is_its_return(sale: Sale) -> None:
+    """A status of the parcel would pay nothing: the answer says what does, and that pays."""
+    order = await paid_order(sale)
+    await ship(sale, order, 5)
+    done = await withdraw(sale, order, confirm=True)
+    [shipment] = done.order.shipments
+    with pytest.raises(Conflict, match="received"):
+        await FulfilmentRows(sale.pool).note_arrival(
+            order, shipment.shipment, ShipmentStatus.RETURNED_TO_SENDER, actor=HOST
+        )
+    await decide(sale, order, done.order.returns[0]["return"], replace(RECEIVED, restock=True))
+    await work(sale)
+    assert await sale.money() == (5 * PRICE, 5 * PRICE)
+    assert (await proof(sale)).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE returns SET state = 'requested'", "may be refused"),
+        ("UPDATE returns SET state = 'refused'", "2 units of it are with the buyer, unasked for"),
+        (
+            "WITH no AS (UPDATE returns SET state = 'refused')"
+            " UPDATE shipments SET status = 'returned_to_sender'",
+            "2 units of it are neither cancelled nor paid back",
+        ),
+        ("DELETE FROM money_jobs WHERE request = 'withdrawal'", f"{3 * PRICE} of its money"),
+    ],
+)
+async def test_audit_sees_what_a_withdrawal_is_owed(sale: Sale, change: str, told: str) -> None:
+    """Returns that may be refused, units without one, goods that are back without their money."""
+    order = await paid_order(sale)
+    await ship(sale, order, 2)
+    await withdraw(sale, order, confirm=True)
+    assert (await proof(sale)).findings == ()
+    await sale.pool.execute(change)
+    found = [line for line in (await proof(sale)).findings if "withdrawn from" in line]
+    assert [told in line for line in found] == [True], found
+
+
+async def test_host_may_hold_back_what_the_goods_lost(sale: Sale) -> None:
+    """A decision on money that is written down is no finding (article 14 (2))."""
+    order = await paid_order(sale)
+    await ship(sale, order, 2)
+    done = await withdraw(sale, order, confirm=True)
+    worn = replace(RECEIVED, refund_minor=PRICE)
+    await decide(sale, order, done.order.returns[0]["return"], worn)
+    await work(sale)
+    await work(sale)
+    assert await sale.money() == (5 * PRICE, 4 * PRICE)
+    assert (await proof(sale)).findings == ()

@@ -233,9 +233,9 @@ TABLES: dict[str, str | dict[str, Seen | str]] = {
     "withdrawals": {
         "*": "what a buyer declared: the order is cancelled, or its goods are on their way, and "
         "`order_withdrawn` holds those against it",
-        "order_id": "of another order: `order_withdrawn` says that it is not cancelled",
+        "order_id": "of another order: `order_withdrawn` says that its return is not of it",
         "statement": FREE_TEXT,
-        "return": Seen("order_withdrawn", to="NULL"),
+        "return": Seen("order_withdrawn"),
         "created_at": WHEN,
     },
     "order_items": {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from live.domain.fulfilment import LineQty, ReturnState, ShipmentStatus
 from live.domain.hold import Line
-from live.domain.ids import OfferId, ShowId
+from live.domain.ids import OfferId, OrderId, ShowId
 from live.domain.offer import Mode
 from live.domain.payment import PaymentState
 from live.domain.show import ShowState
@@ -19,6 +19,7 @@ from live.ledger.hosting.offer_rows import OfferRows
 from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.shows import ShowPatch, ShowRows
+from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.money.payments import PaymentRows
 from live.ledger.settle.settler import Settler
 from live.ledger.settle.waitlist import WaitlistRows
@@ -149,7 +150,8 @@ async def _sell(sale: Sale) -> None:
 
 
 async def _send_and_take_back(sale: Sale) -> None:
-    """The paid order arrived, and one of its two units came back, without money, by withdrawal."""
+    """The paid order arrived, and one of its two units came back, without money; the other is on
+    its way back, as the buyer withdrew."""
     order = await sale.pool.fetchval("SELECT id::text FROM orders WHERE state = 'paid'")
     rows = FulfilmentRows(sale.pool)
     parcel = NewParcel(items=(), carrier="DHL", tracking_number="1", tracking_url="")
@@ -161,8 +163,5 @@ async def _send_and_take_back(sale: Sale) -> None:
     wanted = await sale.pool.fetchval("SELECT id::text FROM returns")
     received = ReturnDecision(state=ReturnState.RECEIVED, refund_minor=0)
     await rows.decide_return(order, wanted, received, actor=HOST)
-    await sale.pool.execute(
-        "INSERT INTO withdrawals (order_id, statement, return) VALUES ($1, 'all', $2)",
-        order,
-        wanted,
-    )
+    sub = await sale.pool.fetchval("SELECT sub FROM orders WHERE id::text = $1", order)
+    await WithdrawalRows(sale.pool, days=14).withdraw(OrderId(order), sub, confirm=True)

@@ -177,7 +177,8 @@ def test_units_are_worth_what_the_server_gives_for_them(
         const last = {{ ...order, returns: [back("received", 2), back("refused", 1)] }};
         const rest = [{{ line: 1, qty: 1 }}, {{ line: 2, qty: 1 }}];
         out([worthOf(order, [{{ line: 1, qty: 1 }}]), worthOf(last, rest)]);"""
-    part, rest = worth_of(totals, 1000, last=False), worth_of(totals, 1550, last=True)
+    part = worth_of(totals, 1000, last=False)
+    rest = worth_of(totals, 1550, last=True, before_minor=2000)
     assert run(script) == [part, rest]
 
 

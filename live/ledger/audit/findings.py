@@ -111,7 +111,8 @@ MENDS: Mapping[str, tuple[Who, str]] = {
     "order_fulfilment": ("repair", "--repair sets it to what its parcels and returns say"),
     "order_withdrawn": (
         "person",
-        "cancel the order, or take its goods back and pay: the buyer has a right to it by law",
+        "cancel the order, or take its goods back and pay (by a refund where the return is decided "
+        "already): the buyer has a right to it by law",
     ),
     "shipment_units": (
         "person",

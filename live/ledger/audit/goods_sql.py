@@ -64,6 +64,72 @@ FULFILMENT = Check(
     FROM said WHERE told <> found OR forgotten LIMIT $2""",
 )
 
+WITHDRAWN = Check(
+    "order_withdrawn",
+    "P2",
+    f"""-- A buyer's withdrawal ended the order; or all that they have is on its way back, the rest
+    -- is cancelled, and no money is kept but for goods that are outside, and what a host decided.
+    WITH {_GOODS}, units AS (
+        SELECT l.id, l.qty, l.price_minor, g.left_shop - coalesce(b.received, 0) AS outside,
+               g.left_shop - coalesce(b.units, 0) AS unasked,
+               l.qty - coalesce(m.units, 0) - coalesce(b.thrown, 0) - g.left_shop
+                   + coalesce(b.received, 0) AS rest
+        FROM lines l JOIN withdrawals w ON w.order_id = l.id
+        LEFT JOIN sent s ON s.id = l.id AND s.line = l.line
+        LEFT JOIN back b ON b.id = l.id AND b.line = l.line
+        LEFT JOIN shelved m ON m.id = l.id AND m.offer = l.offer
+        CROSS JOIN LATERAL (SELECT coalesce(s.units - s.came_back, 0) AS left_shop) g
+        WHERE l.state {STANDS}
+    ), goods AS (
+        SELECT id, sum(outside) AS outside, sum(greatest(0, unasked)) AS unasked,
+               sum(greatest(0, rest)) AS rest, sum(outside * price_minor) AS outside_minor,
+               sum(qty * price_minor) AS all_minor
+        FROM units GROUP BY id
+    ), decided AS (  -- what hosts held back of received goods; what came back beside a refund
+        SELECT g.id, coalesce(r.returns, 0) AS returns,
+               coalesce(r.held, 0) + coalesce(m.minor, 0) AS held
+        FROM goods g CROSS JOIN LATERAL (
+            SELECT count(*) AS returns, sum(greatest(0, r.refund_less)) AS held FROM (
+                SELECT sum(n.qty * l.price_minor) - x.refund_minor AS refund_less
+                FROM returns x JOIN return_items n ON n.return = x.id
+                JOIN lines l ON l.id = x.order_id AND l.line = n.line
+                WHERE x.order_id = g.id AND x.state = 'received' GROUP BY x.id) r
+        ) r CROSS JOIN LATERAL (
+            SELECT sum(m.qty * l.price_minor) AS minor
+            FROM lines l JOIN stock_movements m ON m.order_id = l.id AND m.offer = l.offer
+            WHERE l.id = g.id AND m.kind = 'returned'
+              AND m.key LIKE 'return:' || l.id || ':' || l.offer || ':host:%'
+        ) m
+    ), kept AS (  -- beyond goods outside and what was decided; extras go with the last goods
+        SELECT g.id, p.captured_minor - p.refunded_minor - (
+                   SELECT coalesce(sum(j.amount_minor), 0) FROM money_jobs j
+                   WHERE j.payment = p.id AND j.kind = 'refund' AND j.state <> 'done')
+               - g.outside_minor - d.held - CASE WHEN g.outside > 0 OR d.returns > 0
+                     THEN greatest(0, o.total_minor - g.all_minor) ELSE 0 END AS minor
+        FROM goods g JOIN decided d USING (id) JOIN orders o USING (id)
+        JOIN payments p ON p.id = o.payment
+    ), said AS (
+        SELECT o.id, w.created_at, o.state, CASE
+            WHEN w.return IS NOT NULL AND NOT EXISTS (
+                SELECT FROM returns r WHERE r.id = w.return AND r.order_id = o.id)
+                THEN 'its return is of another order'
+            WHEN g.id IS NULL THEN NULL
+            WHEN g.unasked > 0 THEN g.unasked || ' units of it are with the buyer, unasked for'
+            WHEN g.rest > 0 THEN g.rest || ' units of it are neither cancelled nor paid back'
+            WHEN EXISTS (SELECT FROM returns r WHERE r.order_id = o.id AND r.state = 'requested')
+                THEN 'a return of it may be refused'
+            WHEN k.minor > 0 THEN k.minor || ' of its money did not go back with the goods'
+            END AS wrong
+        FROM orders o JOIN withdrawals w ON w.order_id = o.id
+        LEFT JOIN goods g ON g.id = o.id LEFT JOIN kept k ON k.id = o.id
+        WHERE o.show = $1
+    )
+    SELECT 'order ' || id AS name,
+           'was withdrawn from on ' || created_at::date || ', is ' || state || ', and ' || wrong
+               AS text
+    FROM said WHERE wrong IS NOT NULL LIMIT $2""",
+)
+
 GOODS_CHECKS = (
     Check(
         "shipment_units",
@@ -133,17 +199,5 @@ GOODS_CHECKS = (
         LIMIT $2""",
     ),
     FULFILMENT,
-    Check(
-        "order_withdrawn",
-        "P2",
-        f"""-- A buyer's withdrawal ended the order, or goods are on their way back for it.
-        SELECT 'order ' || o.id AS name,
-               'was withdrawn from on ' || w.created_at::date || ', and is ' || o.state AS text
-        FROM orders o JOIN withdrawals w ON w.order_id = o.id
-        LEFT JOIN returns r ON r.id = w.return
-        WHERE o.show = $1
-          AND (CASE WHEN w.return IS NULL THEN o.state {STANDS}
-                    ELSE r.order_id IS DISTINCT FROM o.id OR r.state = 'requested' END)
-        LIMIT $2""",
-    ),
+    WITHDRAWN,
 )

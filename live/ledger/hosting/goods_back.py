@@ -2,8 +2,9 @@
 
 Always: of a line no more is asked back than left the shop and did not come back by itself. Money
 and shelf are one decision, taken once, when the units are received; the money is capped by what is
-left of it, beside every refund that is on its way.
-Called by: orders.py and withdraw.py, inside a transaction.
+left of it, beside every refund that is on its way. Once the buyer withdrew from the contract no
+return of the order is refused.
+Called by: fulfilments.py and withdraw.py, inside a transaction.
 """
 
 from collections.abc import Sequence
@@ -80,6 +81,11 @@ async def decide(
         raise Conflict("this return was received, with another decision on money or shelf")
     if decision.state not in _NEXT[before]:
         raise Conflict(f"a return that is {before} does not become {decision.state}")
+    if decision.state is ReturnState.REFUSED and row["withdrawn"]:
+        raise Conflict(
+            "the buyer withdrew from this order, so its goods may come back (directive 2011/83/EU,"
+            " article 9): say received when they are here"
+        )
     moved = await _settle(connection, order, wanted, row["reason"], decision) if received else {}
     await connection.execute(
         _DECIDE, wanted, decision.state, moved.get("refund_minor"), received and decision.restock
@@ -100,9 +106,14 @@ async def _settle(
     qty = {row["line"]: row["qty"] for row in lines}
     all_lines = await read_lines(connection, order)
     items = [row for row in all_lines if row["line"] in qty]
-    kept = sum(row["outside"] + row["may_leave"] for row in all_lines) - sum(qty.values())
+    kept = units_kept(all_lines) - sum(qty.values())
     goods = sum(row["price_minor"] * qty[row["line"]] for row in items)
-    worth = worth_of(await read_bill(connection, order), goods, last=kept == 0)
+    worth = worth_of(
+        await read_bill(connection, order),
+        goods,
+        last=kept == 0,
+        before_minor=worth_back(all_lines),
+    )
     request = f"return:{wanted}"
     amount = await refunds.pay_back(
         connection,
@@ -119,6 +130,18 @@ async def _settle(
     return {"refund_minor": amount, "restock": decision.restock}
 
 
+def units_kept(lines: Sequence[asyncpg.Record]) -> int:
+    """Units that are with the buyer, or may yet be sent to them."""
+    return sum(row["outside"] + row["may_leave"] for row in lines)
+
+
+def worth_back(lines: Sequence[asyncpg.Record]) -> int:
+    """The price of the units that are back for good, in minor units."""
+    return sum(
+        (row["qty"] - row["outside"] - row["may_leave"]) * row["price_minor"] for row in lines
+    )
+
+
 _NEXT = {
     ReturnState.REQUESTED: (ReturnState.APPROVED, ReturnState.REFUSED, ReturnState.RECEIVED),
     ReturnState.APPROVED: (ReturnState.REFUSED, ReturnState.RECEIVED),
@@ -128,9 +151,10 @@ _NEXT = {
 
 _STATE = "SELECT state FROM orders WHERE id = $1"
 
-_RETURN = (
-    "SELECT state, reason, refund_minor, restocked FROM returns WHERE order_id = $1 AND id = $2"
-)
+_RETURN = """
+SELECT state, reason, refund_minor, restocked,
+       EXISTS (SELECT FROM withdrawals w WHERE w.order_id = r.order_id) AS withdrawn
+FROM returns r WHERE order_id = $1 AND id = $2"""
 
 _ITEMS = "SELECT line, qty FROM return_items WHERE return = $1"
 

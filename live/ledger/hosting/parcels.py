@@ -126,7 +126,10 @@ async def note_arrival(
         raise Conflict(f"a parcel that is {before} does not become {status}")
     await connection.execute(_NOTE, shipment, status)
     if any(row["may_return"] < 0 for row in await read_lines(connection, order)):
-        raise Conflict("units of this parcel are on their way back as a return")
+        raise Conflict(
+            "units of this parcel are on their way back as a return: say of that that it was"
+            " received"
+        )
     return True
 
 

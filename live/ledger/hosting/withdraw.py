@@ -2,8 +2,9 @@
 said first, and done when the buyer confirms it.
 
 Always: what was answered is kept word for word with its time, and never changed; a repeat of the
-second step answers the same. Before anything left, the order is cancelled and paid back; what left
-comes back as an approved return, and its money goes when it is received.
+second step answers the same. Before anything left, the order is cancelled and paid back; what is
+with the buyer comes back by approved returns, those that they had asked for among them, and its
+money goes when it is received.
 Called by: the RPC methods.
 """
 
@@ -18,9 +19,9 @@ from live.base.errors import Conflict, NotFound
 from live.domain.fulfilment import ReturnState, units_text
 from live.domain.ids import OfferId, OrderId
 from live.domain.money import amount_text
-from live.domain.order import ENDED, OrderState, Withdrawal, worth_of
+from live.domain.order import ENDED, OrderState, OrderTotal, Withdrawal, worth_of
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.hosting.goods_back import ask_back
+from live.ledger.hosting.goods_back import ask_back, units_kept, worth_back
 from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid, read_bill
 from live.ledger.hosting.order_units import NOTE_FULFILMENT
 from live.ledger.hosting.parcels import cancel, read_lines
@@ -45,12 +46,23 @@ class _Plan:
     set_aside: bool
 
     @property
-    def sent(self) -> int:
+    def outside(self) -> int:
+        """Units that are with the buyer, or on their way from or to them."""
+        return sum(row["outside"] for row in self.lines)
+
+    @property
+    def unasked(self) -> int:
+        """Those of them that no return asks for yet."""
         return sum(row["may_return"] for row in self.lines)
 
     @property
     def unsent(self) -> Sequence[asyncpg.Record]:
         return [row for row in self.lines if row["may_leave"]]
+
+    @property
+    def has_left(self) -> bool:
+        """Whether a parcel left that did not come back by itself: it is not cancelled then."""
+        return _has_left(self.lines)
 
 
 class WithdrawalRows:
@@ -89,25 +101,15 @@ class WithdrawalRows:
         row = await connection.fetchrow(_ORDER, order)
         assert row is not None, "locked before"
         lines = await read_lines(connection, order)
-        state = OrderState(row["state"])
-        sent = sum(one["may_return"] for one in lines)
-        if state in ENDED and not (state is OrderState.REFUNDED and sent):
+        state, outside = OrderState(row["state"]), sum(one["outside"] for one in lines)
+        if state in ENDED and not (state is OrderState.REFUNDED and outside):
             raise Conflict(f"this order is {state}")
         self._refuse_late(row["delivered_at"], row["now"])
-        bill = await read_bill(connection, order)
-        unsent = sum(one["may_leave"] * one["price_minor"] for one in lines)
-        if not sent and not any(one["may_leave"] for one in lines):
-            raise Conflict("all of this order is back, or on its way")
-        now = row["rest"]
-        if _has_left(lines):
-            now = min(worth_of(bill, unsent, last=not sent), now)
-        outside = sum(one["may_return"] * one["price_minor"] for one in lines)
-        worth = worth_of(bill, outside, last=True) if sent else 0
+        if units_kept(lines) == 0:
+            raise Conflict("all of this order is back")
+        now, later = _amounts(await read_bill(connection, order), lines, row["rest"])
         return _Plan(
-            lines=lines,
-            now_minor=now,
-            later_minor=min(worth, row["rest"] - now),
-            set_aside=row["captured_minor"] == 0,
+            lines=lines, now_minor=now, later_minor=later, set_aside=row["captured_minor"] == 0
         )
 
     def _refuse_late(self, delivered_at: datetime | None, now: datetime) -> None:
@@ -121,6 +123,21 @@ class WithdrawalRows:
             )
 
 
+def _amounts(
+    bill: tuple[OrderTotal, ...], lines: Sequence[asyncpg.Record], rest: int
+) -> tuple[int, int]:
+    """What goes back at once and what later, of the `rest` of the money."""
+    if not _has_left(lines):
+        return rest, 0
+    sent = sum(one["outside"] * one["price_minor"] for one in lines)
+    unsent = sum(one["may_leave"] * one["price_minor"] for one in lines)
+    before, now = worth_back(lines), 0
+    if unsent:
+        now = min(worth_of(bill, unsent, last=not sent, before_minor=before), rest)
+    later = worth_of(bill, sent, last=True, before_minor=before + unsent) if sent else 0
+    return now, min(later, rest - now)
+
+
 def _has_left(lines: Sequence[asyncpg.Record]) -> bool:
     """Whether a parcel left that did not come back by itself: then nothing can be cancelled."""
     return any(row["left_shop"] > row["came_back"] for row in lines)
@@ -130,15 +147,18 @@ def _statement(plan: _Plan, row: asyncpg.Record) -> str:
     """What happens, for people and for good; the figures are in the answer as well."""
     said = [f"You withdraw from order {row['id']} of {row['created_at']:%Y-%m-%d}."]
     if plan.unsent:
-        what = "What has not been sent is" if plan.sent else "It is"
+        what = "What has not been sent is" if plan.has_left else "It is"
         said.append(f"{what} cancelled.")
     if plan.now_minor:
         paid = amount_text(plan.now_minor, row["currency"])
         said.append(f"{paid} is paid back at once, by the way you paid.")
     elif plan.set_aside:
         said.append("No money was taken, and none will be.")
-    if plan.sent:
-        said.append(f"Please send {units_text(plan.sent)} back within {SEND_BACK_DAYS} days.")
+    if plan.outside:
+        said.append(f"Please send {units_text(plan.outside)} back within {SEND_BACK_DAYS} days.")
+    if plan.outside > plan.unasked:
+        asked = units_text(plan.outside - plan.unasked)
+        said.append(f"That includes {asked} that you are returning already.")
     if plan.later_minor:
         paid = amount_text(plan.later_minor, row["currency"])
         said.append(f"{paid} is paid back within {PAY_BACK_DAYS} days of when they are received.")
@@ -147,11 +167,12 @@ def _statement(plan: _Plan, row: asyncpg.Record) -> str:
 
 async def _carry_out(connection: Connection, order: UUID, plan: _Plan, statement: str) -> None:
     back: UUID | None = None
-    if not _has_left(plan.lines):
-        await cancel(connection, order, reason=REASON, restock=True)
-    else:
+    if plan.has_left:
         await _call_unsent_off(connection, order, plan)
-    if plan.sent:
+    else:
+        await cancel(connection, order, reason=REASON, restock=True)
+    await connection.execute(_APPROVE, order)
+    if plan.unasked:
         back = await ask_back(connection, order, (), REASON, state=ReturnState.APPROVED)
     await connection.execute(_WITHDRAW, order, statement, back)
     await connection.execute(NOTE_FULFILMENT, order)
@@ -197,6 +218,11 @@ SELECT o.id, o.state, o.currency, o.created_at, now() AS now,
            SELECT max(s.updated_at) FROM shipments s
            WHERE s.order_id = o.id AND s.status = 'delivered') END AS delivered_at
 FROM orders o LEFT JOIN payments p ON p.id = o.payment WHERE o.id = $1"""
+
+# What the buyer had asked for is a part of it now.
+_APPROVE = """
+UPDATE returns SET state = 'approved', updated_at = now()
+WHERE order_id = $1 AND state = 'requested'"""
 
 _WITHDRAW = """
 INSERT INTO withdrawals (order_id, statement, "return") VALUES ($1, $2, $3)"""

@@ -34,18 +34,21 @@ const total = (numbers) => numbers.reduce((sum, n) => sum + n, 0);
 
 /**
  * What goes back with units of lines, in minor units, as the server counts it (`worth_of`): their
- * price, their share of what the bill adds, and with the last units of the order the shipping.
+ * price, their share of what the bill adds, rounded down together with that of units received before,
+ * and with the last units of the order the shipping.
  */
 export function worthOf({ items, totals, returns = [] }, parts) {
-  const goods = total(parts.map(({ line, qty }) => qty * (items.find((item) => item.line === line)?.price_minor || 0)));
+  const price = (rows) => total(rows.map(({ line, qty }) => qty * (items.find((item) => item.line === line)?.price_minor || 0)));
+  const received = returns.filter(({ state }) => state === "received").flatMap((one) => one.items);
+  const [goods, before] = [price(parts), price(received)];
   const of = (rows) => total(rows.map(({ amount_minor: amount }) => amount));
   const added = totals.filter(({ type, inclusive }) => !inclusive && type !== "subtotal" && type !== "total");
   const shipping = of(added.filter(({ type }) => type === "shipping"));
   const subtotal = of(totals.filter(({ type }) => type === "subtotal"));
-  const share = subtotal ? Math.floor(((of(added) - shipping) * goods) / subtotal) : 0;
-  const received = returns.filter(({ state }) => state === "received").flatMap((one) => one.items);
+  const others = of(added) - shipping;
+  const share = (minor) => (subtotal ? Math.floor((others * minor) / subtotal) : 0);
   const kept = unitCount(items) - unitCount(received) - unitCount(parts);
-  return goods + share + (kept === 0 ? shipping : 0);
+  return goods + share(before + goods) - share(before) + (kept === 0 ? shipping : 0);
 }
 
 const unitCount = (rows) => total(rows.map(({ qty }) => qty));
