@@ -4,7 +4,7 @@ Always: of a line no more is asked back than left the shop and did not come back
 and shelf are one decision, taken once, when the units are received; the money is capped by what is
 left of it, beside every refund that is on its way. Once the buyer withdrew from the contract no
 return of the order is refused.
-Called by: fulfilments.py and withdraw.py, inside a transaction.
+Called by: fulfilments.py, orders.py and withdraw.py, inside a transaction.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from live.domain.fulfilment import LineQty, ReturnState
 from live.domain.order import NOT_KEPT, OrderState, worth_of
 from live.ledger.db.pool import Connection
 from live.ledger.hosting.order_reading import read_bill
-from live.ledger.hosting.parcels import check_items, read_lines
-from live.ledger.money import refunds
+from live.ledger.hosting.parcels import check_items, read_lines, refuse_money_for_nothing
+from live.ledger.money import invoices, refunds
 from live.ledger.money.refunds import RefundWish, Returned
 
 
@@ -130,6 +130,28 @@ async def _settle(
     return {"refund_minor": amount, "restock": decision.restock}
 
 
+async def pay_invoice(connection: Connection, order: UUID, reference: str) -> bool:
+    """Write down that the shop has the money of an invoice; what came back of it is paid back.
+
+    False where that was written before. Raises NotFound, and Conflict as `mark_paid` does, where
+    the buyer withdrew, which ends what they owe (directive 2011/83/EU, article 12), and where
+    nothing is with them nor to be sent.
+    """
+    await refunds.lock_order(connection, order)
+    if not await invoices.mark_paid(connection, order, reference):
+        return False
+    if await connection.fetchval(_WITHDRAWN, order):
+        raise Conflict("the buyer withdrew, nothing of this order is owed: give back what was paid")
+    await refuse_money_for_nothing(connection, order)
+    lines = await read_lines(connection, order)
+    bill, goods = await read_bill(connection, order), worth_back(lines)
+    worth = worth_of(bill, goods, last=False)
+    await refunds.pay_back(
+        connection, order, None, at_most_minor=worth, why="came back unpaid", request="paid"
+    )
+    return True
+
+
 def units_kept(lines: Sequence[asyncpg.Record]) -> int:
     """Units that are with the buyer, or may yet be sent to them."""
     return sum(row["outside"] + row["may_leave"] for row in lines)
@@ -150,6 +172,8 @@ _NEXT = {
 }
 
 _STATE = "SELECT state FROM orders WHERE id = $1"
+
+_WITHDRAWN = "SELECT EXISTS (SELECT FROM withdrawals WHERE order_id = $1)"
 
 _RETURN = """
 SELECT state, reason, refund_minor, restocked,

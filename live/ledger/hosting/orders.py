@@ -3,7 +3,7 @@
 Always: a host's command on an order is one transaction with its row of the audit log, and is done
 once per key of that host.
 Called by: the RPC methods (get), the HTTP API (list, refund), the notice sender (views).
-Not here: what a refund or a paid invoice changes (refunds.py, invoices.py), pages
+Not here: what a refund or a paid invoice changes (refunds.py, goods_back.py), pages
 (order_pages.py), figures (show_report.py).
 """
 
@@ -16,6 +16,7 @@ from live.base.errors import BadField, NotFound
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderContact, OrderView
 from live.ledger.db.pool import Connection, Pool
+from live.ledger.hosting.goods_back import pay_invoice
 from live.ledger.hosting.order_command import Changed, OrderWork, run_on_order
 from live.ledger.hosting.order_pages import FoundOrders, OrderQuery, find_orders
 from live.ledger.hosting.order_reading import (
@@ -25,10 +26,9 @@ from live.ledger.hosting.order_reading import (
     order_uuid,
     read_contacts,
 )
-from live.ledger.hosting.parcels import refuse_money_for_nothing
 from live.ledger.hosting.show_command import Actor
 from live.ledger.hosting.show_report import ShowReport, read_report
-from live.ledger.money import invoices, refunds
+from live.ledger.money import refunds
 from live.ledger.money.refunds import RefundWish
 
 
@@ -123,10 +123,7 @@ class OrderRows:
         nothing of it is owed any more."""
 
         async def work(connection: Connection, wanted: UUID) -> Changed:
-            if not await invoices.mark_paid(connection, wanted, reference):
-                return None
-            await refuse_money_for_nothing(connection, wanted)
-            return {}
+            return {} if await pay_invoice(connection, wanted, reference) else None
 
         return await self._command(order, "order.paid", {"reference": reference}, actor, work)
 

@@ -2,7 +2,7 @@
 
 Always: such an order stays `confirmed`, with a payment that is kept for it (`capturing`) and
 nothing captured, until `mark_paid`; until then it is no revenue and nothing of it can be refunded.
-Called by: orders.py.
+Called by: goods_back.py, which knows what of the order is owed.
 """
 
 from uuid import UUID
