@@ -1,4 +1,4 @@
-"""Parcels over HTTP: no unit leaves twice, whatever is sent, how often and by how many people."""
+"""Parcels and returns over HTTP: no unit moves twice, whatever is sent, how often and by whom."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -211,3 +211,35 @@ async def test_returned_units_are_not_shipped_again(stage: Stage, order: str) ->
     none = await ship(stage, order, items=items(l1=1))
     assert none.json()["detail"] == "items: 1 unit of line 1, 0 may leave"
     assert rest.json()["fulfilment"] == "shipped"
+
+
+async def test_return_without_items_is_all_that_may_come_back(stage: Stage, order: str) -> None:
+    """As a parcel without them is all that may leave; an empty list is none of it."""
+    await ship(stage, order, items=items(l1=2, l2=1))
+    path = f"/v1/orders/{order}/returns"
+    await stage.call("POST", path, {"items": items(l1=1), "reason": "too small"})
+    for body in ({"items": [], "reason": "too small"}, {"items": None, "reason": "too small"}):
+        refused = await stage.call("POST", path, body)
+        assert (refused.status_code, refused.json()["field"]) == (400, "items")
+    rest = await stage.call("POST", path, {"reason": "too small"})
+    assert rest.status_code == 200, rest.text
+    assert rest.json()["returns"][1]["items"] == items(l1=1, l2=1)
+    nothing = await stage.call("POST", path, {"reason": "too small"})
+    assert (nothing.status_code, nothing.json()["code"]) == (409, 1409)
+
+
+async def test_patch_sets_a_state_whatever_its_key(stage: Stage, order: str) -> None:
+    """The same once more changes nothing; what was passed since is a conflict, and not a repeat."""
+    [parcel] = (await ship(stage, order)).json()["shipments"]
+    shipment = f"/v1/orders/{order}/shipments/{parcel['shipment']}"
+    asked = await stage.call("POST", f"/v1/orders/{order}/returns", {"reason": "too small"})
+    back = f"/v1/orders/{order}/returns/{asked.json()['returns'][0]['return']}"
+    key = {"idempotency-key": uuid4().hex}
+
+    async def patch(path: str, body: dict[str, object]) -> int:
+        return (await stage.call("PATCH", path, body, headers=key)).status_code
+
+    assert [await patch(shipment, {"status": "delivered"}) for _ in range(2)] == [200, 200]
+    steps = ["approved", "approved", "received", "received", "approved"]
+    got = [await patch(back, {"state": state}) for state in steps]
+    assert got == [200, 200, 200, 200, 409]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from live.api.http.deps import ApiDeps
 from live.api.http.orders import find_order
@@ -26,7 +26,7 @@ from live.ledger.hosting.parcels import NewParcel
 async def ship_order(deps: ApiDeps, call: ApiCall[ShipmentBody]) -> OrderView:
     found, body = await find_order(deps, call.caller, call.order_id), call.body
     parcel = NewParcel(
-        items=() if body.items is UNSET else _lines(body.items),
+        items=_lines(body.items),
         carrier=body.carrier,
         tracking_number=body.tracking_number,
         tracking_url=body.tracking_url,
@@ -75,8 +75,10 @@ async def decide_return(deps: ApiDeps, call: ApiCall[ReturnPatchBody]) -> OrderV
     return await _now(deps, found)
 
 
-def _lines(items: Sequence[LineItem]) -> tuple[LineQty, ...]:
-    return tuple(LineQty(line=item.line, qty=item.qty) for item in items)
+def _lines(items: Sequence[LineItem] | UnsetType) -> tuple[LineQty, ...]:
+    """() where they are left out: all that may."""
+    named = () if items is UNSET else items
+    return tuple(LineQty(line=item.line, qty=item.qty) for item in named)
 
 
 async def _now(deps: ApiDeps, found: OrderRow) -> OrderView:

@@ -228,7 +228,9 @@ class CancelBody(Body, frozen=True, kw_only=True):
 
 
 class ReturnBody(Body, frozen=True, kw_only=True):
-    items: LineItems
+    """Units that are to come back; without `items` all that were sent and may, of every line."""
+
+    items: LineItems | UnsetType = UNSET
     reason: Reason
 
 
