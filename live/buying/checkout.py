@@ -25,7 +25,7 @@ from live.buying.offers import OfferBook
 from live.buying.payment_run import PaymentRun
 from live.buying.ports import SaleOrders, SalePayments, SaleStock
 from live.buying.purchase import Call, CheckoutAnswer, Purchase
-from live.buying.quotes import Quotes
+from live.buying.quoting.quotes import Quotes
 from live.buying.rehearsal import Rehearsal
 from live.buying.waiters import OrderWaiters
 from live.buying.ways import WaysToPay, check_contact, not_offered, refused_way

@@ -11,8 +11,8 @@ from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.offer import Stock
 from live.domain.order import OrderView
+from live.domain.orders.shop_hold import ShopPayment
 from live.domain.payment import NewPayment, OpenedPayment, Payment, PaymentId
-from live.domain.shop_hold import ShopPayment
 from live.domain.show import ShowState
 from live.domain.stock import BeginAnswer, BuyerState, Transition, WaitAnswer
 from live.payments.ports import PaidStock, PaymentSteps

@@ -9,9 +9,9 @@ from structlog.contextvars import bind_contextvars
 from live.buying.hold import Wanted
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.order import NOT_KEPT, OrderView
+from live.domain.orders.quote import NO_QUOTE, Bill, Given
 from live.domain.outcomes import Outcome
 from live.domain.payment import Action, Payment, log_ids
-from live.domain.quote import NO_QUOTE, Bill, Given
 from live.payments.port import Provider
 
 

@@ -14,15 +14,15 @@ from live.buying.hold import HoldDesk
 from live.buying.offers import OfferBook, Offers
 from live.buying.ports import SaleStock
 from live.buying.purchase import Call, CheckoutAnswer
-from live.buying.quotes import Quotes
+from live.buying.quoting.quotes import Quotes
 from live.buying.ways import WaysToPay, refused_way
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import HoldKey, OfferId, OrderId, ShowId, Sku, key_text
 from live.domain.money import total_minor
 from live.domain.order import OrderItem, OrderState, OrderView, totals_of
+from live.domain.orders.quote import Bill
 from live.domain.outcomes import Outcome
-from live.domain.quote import Bill
 from live.domain.show import ShowStatus
 
 REASON = "rehearsal: nothing was sold"

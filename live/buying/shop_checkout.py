@@ -5,7 +5,7 @@ written down before units are sold, so whoever dies between the two leaves a pay
 payment worker ends in an order or in nothing; a repeat with the same reference is told which. What
 was refused once (`hold_lost`) is never sold for that payment afterwards.
 Called by: the HTTP API, for the role service alone.
-Not here: who is sent there, and how (payments/external.py).
+Not here: who is sent there, and how (payments/providers/external.py).
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from live.buying.waiters import OrderWaiters, Waiter
 from live.domain.hold import HoldState
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.order import OrderState, OrderView
+from live.domain.orders.shop_hold import ShopHold, ShopPayment
 from live.domain.outcomes import Outcome
 from live.domain.payment import Payment
 from live.domain.payment_flow import is_sold
 from live.domain.payment_states import AWAITING_MONEY, FINAL
-from live.domain.shop_hold import ShopHold, ShopPayment
 
 ANSWER_SECONDS = 2.5  # of a confirmation that waits for its order to be written
 LOOK_SECONDS, LOOK_SECONDS_MAX = 0.1, 0.8  # between looks for it, where no event tells of it here

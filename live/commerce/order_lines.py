@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import IO
 
-from live.domain.fulfilment import ShipmentStatus
 from live.domain.money import amount_text
 from live.domain.order import OrderContact, OrderWithContact, with_contact
-from live.ledger.hosting.order_pages import PAGE_MAX, OrderQuery
-from live.ledger.hosting.orders import OrderRows
+from live.domain.orders.fulfilment import ShipmentStatus
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.pages import PAGE_MAX, OrderQuery
 
 HEADER = (
     *("order", "created_at", "updated_at", "show", "reference", "buyer", "state", "fulfilment"),

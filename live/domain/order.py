@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Literal
 
-from live.domain.fulfilment import Fulfilment, ReturnView, ShipmentView
 from live.domain.ids import OfferId, OrderId, ShowId, Sku
+from live.domain.orders.fulfilment import Fulfilment, ReturnView, ShipmentView
 
 
 class OrderState(StrEnum):

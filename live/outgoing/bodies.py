@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import orjson
 
-from live.domain.deliveries import DueDelivery
-from live.domain.signatures import read_secret, sign
-from live.domain.webhooks import WebhookFormat
+from live.domain.outgoing.deliveries import DueDelivery
+from live.domain.outgoing.signatures import read_secret, sign
+from live.domain.outgoing.webhooks import WebhookFormat
 
 SOURCE = "urn:live-shopping"
 _MEDIA_TYPES = {

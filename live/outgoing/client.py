@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from live.domain.webhooks import ANSWER_CHARS_MAX
+from live.domain.outgoing.webhooks import ANSWER_CHARS_MAX
 from live.outgoing.guard import GuardedResolver, RefusedAddress, guarded_connector
 from live.outgoing.ports import Receipt
 

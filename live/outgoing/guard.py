@@ -18,8 +18,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import AddrInfoType
 
-from live.domain.receivers import address_fault
-from live.domain.webhooks import ENDPOINTS_MAX
+from live.domain.outgoing.receivers import address_fault
+from live.domain.outgoing.webhooks import ENDPOINTS_MAX
 from live.outgoing.bounded import BoundedHandler
 
 RESOLVE_SECONDS = 10.0

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from live.domain.webhooks import ENDPOINTS_MAX
+from live.domain.outgoing.webhooks import ENDPOINTS_MAX
 
 # Gauges speak of the service, not of a process: what a dead settler said last must not stay.
 LAST: Final = "mostrecent"

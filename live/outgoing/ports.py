@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from live.domain.deliveries import Attempted, DueDelivery
+from live.domain.outgoing.deliveries import Attempted, DueDelivery
 
 
 class DeliveryPort(Protocol):

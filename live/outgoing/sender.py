@@ -21,15 +21,15 @@ from live.aio.loops import Backoff, pause, repeat
 from live.aio.tasks import Tasks, cancel_all
 from live.base.failpoint import failpoint
 from live.base.faults import tell_fault
-from live.domain.deliveries import Attempted, DueDelivery
-from live.domain.retries import (
+from live.domain.outgoing.deliveries import Attempted, DueDelivery
+from live.domain.outgoing.retries import (
     GONE,
     THROTTLING,
     pause_seconds,
     read_retry_after,
     rest_seconds,
 )
-from live.domain.webhooks import DeliveryState
+from live.domain.outgoing.webhooks import DeliveryState
 from live.outgoing.bodies import body_of, headers_of
 from live.outgoing.metrics import ATTEMPTS, DEAD, name_of
 from live.outgoing.ports import DeliveryPort, PostPort, Receipt

@@ -7,7 +7,7 @@ import asyncio
 from typing import Protocol
 
 from live.aio.loops import repeat
-from live.domain.deliveries import Backlog
+from live.domain.outgoing.deliveries import Backlog
 from live.outgoing import metrics
 
 LOOK_EVERY_SECONDS = 5.0

@@ -18,10 +18,10 @@ import orjson
 from live.base.errors import EngineError, LiveError
 from live.base.settings import Settings
 from live.domain.caller import Role
-from live.domain.fulfilment import Fulfilment
 from live.domain.ids import ShowId
 from live.domain.order import OrderState
-from live.domain.webhooks import DeliveryState
+from live.domain.orders.fulfilment import Fulfilment
+from live.domain.outgoing.webhooks import DeliveryState
 from live.run.process import follow_parent
 
 P = ParamSpec("P")
@@ -193,7 +193,7 @@ def orders(
     to_ship: bool,
 ) -> None:
     """Write lines of orders for a warehouse to standard output, the contact among them."""
-    from live.ledger.hosting.order_pages import OrderQuery
+    from live.ledger.orders.pages import OrderQuery
     from live.run.commands import orders as command
 
     assert csv, "click asks for it"

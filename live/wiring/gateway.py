@@ -39,9 +39,9 @@ from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk
 from live.buying.me import Me
 from live.buying.offers import OfferBook
-from live.buying.quote_hook import QuoteHook
-from live.buying.quote_seal import QuoteSeal
-from live.buying.quotes import Quotes
+from live.buying.quoting.hook import QuoteHook
+from live.buying.quoting.quotes import Quotes
+from live.buying.quoting.seal import QuoteSeal
 from live.buying.shop_checkout import ShopCheckout
 from live.buying.waiters import OrderWaiters
 from live.buying.waitlist import Waitlist
@@ -64,10 +64,10 @@ from live.ledger.events.endpoints import EndpointRows
 from live.ledger.events.feed import EventFeed
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
-from live.ledger.hosting.fulfilments import FulfilmentRows
 from live.ledger.hosting.offer_rows import OfferRows
-from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.money.shop_word import ShopWord
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.withdraw import WithdrawalRows
 from live.ledger.settle.waitlist import WaitlistRows
 from live.outgoing.guard import name_fault
 from live.pages import pages

@@ -22,10 +22,10 @@ from live.fanout.hub import Hub
 from live.ledger.db.asked_together import asked_together
 from live.ledger.db.pool import Pool, make_pool
 from live.ledger.hosting.bans import BanRows
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.revocations import RevocationRows
 from live.ledger.hosting.shows import ShowRows
 from live.ledger.money.payments import PaymentRows
+from live.ledger.orders.orders import OrderRows
 from live.ledger.settle.doubts import Doubts
 from live.ledger.settle.known_shows import KnownShows
 from live.ledger.settle.waiting import OutboxAge, unsettled_shows

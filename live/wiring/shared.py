@@ -7,11 +7,11 @@ from typing import Protocol
 from live.base.settings import Settings, resolve_secret, split_secrets
 from live.domain.payment import OWN_BOOKS
 from live.payments.breaker import GuardedProvider
-from live.payments.external import External, PaymentTruth
-from live.payments.http_provider import HttpProvider
-from live.payments.invoice import Invoice
 from live.payments.port import Provider
-from live.payments.sandbox import SandboxProvider
+from live.payments.providers.external import External, PaymentTruth
+from live.payments.providers.http import HttpProvider
+from live.payments.providers.invoice import Invoice
+from live.payments.providers.sandbox import SandboxProvider
 
 
 def providers_of(settings: Settings, payments: PaymentTruth) -> dict[str, Provider]:
@@ -32,7 +32,7 @@ def providers_of(settings: Settings, payments: PaymentTruth) -> dict[str, Provid
         found["sandbox"] = sandbox_of(settings.sandbox_url, settings.sandbox_key)
     if settings.stripe_key is not None:
         # Here: its library takes a fifth of a worker's start, and most shops of a test have no key.
-        from live.payments.stripe import Stripe
+        from live.payments.providers.stripe import Stripe
 
         found["stripe"] = Stripe(
             settings.stripe_key,

@@ -10,8 +10,8 @@ from live.domain.caller import Role
 from live.domain.ids import ShowId
 from live.hosting.ways import Till
 from live.ledger.db.pool import Pool
-from live.payments.invoice import Invoice
-from live.payments.stripe import Stripe
+from live.payments.providers.invoice import Invoice
+from live.payments.providers.stripe import Stripe
 from tests.integration.test_api_shows import begin, offer
 from tests.support.answers import Json
 from tests.support.api_kit import Stage, open_stage

@@ -36,8 +36,8 @@ from live.ledger.audit.run import AuditReport, Extent, audit
 from live.ledger.db.fitness import check_ledger
 from live.ledger.db.migrate import DIRECTORY, migrate
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.shows import ShowRows
+from live.ledger.orders.orders import OrderRows
 from live.stock.keys import show_keys
 from tests.support.audit_rows import fill
 from tests.support.books import Books, charges_of

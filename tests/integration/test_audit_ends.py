@@ -8,7 +8,7 @@ from live.domain.payment import PaymentState
 from live.ledger.audit.repair import repair
 from live.ledger.audit.run import AuditReport, audit
 from live.ledger.audit.shop_sql import HANGS_SECONDS
-from live.ledger.hosting.orders import OrderRows
+from live.ledger.orders.orders import OrderRows
 from live.ledger.settle.rebuild import rebuild_show
 from tests.support.ledger_kit import Sale, new_buyer, new_payment, pay, wish
 from tests.support.shows_kit import HOST

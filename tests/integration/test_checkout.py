@@ -14,7 +14,7 @@ from live.domain.ids import ShowId, key_text
 from live.domain.offer import Mode, Stock
 from live.domain.outcomes import Outcome
 from live.ledger.db.pool import Pool
-from live.payments.sandbox import ASYNC_WINDOW_MS, PAYMENT_WINDOW_MS
+from live.payments.providers.sandbox import ASYNC_WINDOW_MS, PAYMENT_WINDOW_MS
 from tests.support.ledger_kit import PRICE
 from tests.support.sale_kit import Sale, new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer

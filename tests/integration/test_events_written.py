@@ -9,8 +9,8 @@ import pytest
 
 from live.domain.ids import OfferId, ShowId, Sku
 from live.domain.offer import Mode
+from live.domain.outgoing.webhooks import DATA_BYTES_MAX
 from live.domain.payment import PaymentState
-from live.domain.webhooks import DATA_BYTES_MAX
 from live.ledger.db.pool import Pool
 from live.ledger.events.render import shorten
 from live.ledger.hosting.catalogue import Catalogue, NewProduct

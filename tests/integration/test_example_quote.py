@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from live.base.errors import BadField
-from live.buying.quote_hook import Quoted, QuoteHook, QuoteItem, QuoteQuestion
-from live.domain.quote import Destination
+from live.buying.quoting.hook import Quoted, QuoteHook, QuoteItem, QuoteQuestion
+from live.domain.orders.quote import Destination
 from tests.support.quote_hook import SECRET
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "quote" / "quote.py"

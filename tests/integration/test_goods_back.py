@@ -10,13 +10,19 @@ from dataclasses import replace
 import pytest
 
 from live.base.errors import BadField, Conflict, NotFound
-from live.domain.fulfilment import Fulfilment, LineQty, ReturnState, ReturnView, ShipmentStatus
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState, RefundState
+from live.domain.orders.fulfilment import (
+    Fulfilment,
+    LineQty,
+    ReturnState,
+    ReturnView,
+    ShipmentStatus,
+)
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.goods_back import ReturnDecision
-from live.ledger.hosting.parcels import NewParcel
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.goods_back import ReturnDecision
+from live.ledger.orders.parcels import NewParcel
 from tests.support.ledger_kit import PRICE, wish
 from tests.support.refund_kit import ask, look, paid_order, proof, work
 from tests.support.sale_kit import Sale, open_sale

@@ -21,9 +21,9 @@ from live.domain.payment import PaymentId, PaymentState
 from live.ledger.audit.run import audit
 from live.ledger.db.pool import Pool
 from live.payments.breaker import LOST_MAX, GuardedProvider
-from live.payments.http_provider import ANSWER_BYTES_MAX, HttpProvider
 from live.payments.inbox import WebhookInbox
 from live.payments.port import AuthoriseRequest, MoneyRequest, Verdict, WebhookRefused
+from live.payments.providers.http import ANSWER_BYTES_MAX, HttpProvider
 from live.payments.webhooks import signed_headers, signing_key, verify
 from tests.support.http_provider import SECRET, ExampleServer, running_example
 from tests.support.ledger_kit import PRICE, wish

@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from live.base.errors import Conflict, NotFound
-from live.domain.fulfilment import Fulfilment, ReturnState
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState
+from live.domain.orders.fulfilment import Fulfilment, ReturnState
 from live.domain.outcomes import Outcome
 from live.ledger.audit.repair import repair
 from live.ledger.audit.run import AuditReport, audit
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.goods_back import ReturnDecision
-from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.shows import ShowRows
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.goods_back import ReturnDecision
+from live.ledger.orders.parcels import NewParcel
 from tests.support.ledger_kit import PRICE, wish
 from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import SandboxServer

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from live.base.errors import Conflict
-from live.domain.fulfilment import ReturnState
 from live.domain.hold import Line
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState, RefundState
+from live.domain.orders.fulfilment import ReturnState
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.money import invoices
+from live.ledger.orders.withdraw import WithdrawalRows
 from tests.integration.test_goods_back import RECEIVED, ask_back, decide, returns, ship
 from tests.integration.test_invoices import CONTACT
 from tests.support.ledger_kit import PRICE

@@ -14,8 +14,8 @@ from live.domain.hold import Line
 from live.domain.payment import PaymentState
 from live.ledger.audit.run import AuditReport, audit, audit_and_tell
 from live.ledger.db.schedule import Schedule
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.shows import ShowRows
+from live.ledger.orders.orders import OrderRows
 from tests.support.books import Books, SilentBooks, charge, charges_of
 from tests.support.ledger_kit import PRICE, Buyer, Sale, new_buyer, new_payment, wish
 from tests.support.shows_kit import HOST

@@ -20,9 +20,9 @@ from live.domain.payment import (
     refund_key,
 )
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_pages import OrderQuery
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.money.payments import PaymentRows
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.pages import OrderQuery
 from live.ledger.settle.settler import Settler
 from tests.support.ledger_kit import (
     PRICE,

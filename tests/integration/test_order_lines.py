@@ -13,13 +13,13 @@ from typing import Any
 import orjson
 
 from live.commerce.order_lines import HEADER, safe_cell, write_lines
-from live.domain.fulfilment import Fulfilment
 from live.domain.ids import ShowId
+from live.domain.orders.fulfilment import Fulfilment
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.order_pages import OrderQuery
-from live.ledger.hosting.orders import OrderRows
-from live.ledger.hosting.parcels import NewParcel
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.pages import OrderQuery
+from live.ledger.orders.parcels import NewParcel
 from tests.integration.test_orders_changed import bought
 from tests.support.ledger_kit import PRICE, make_show
 from tests.support.shows_kit import HOST

@@ -16,8 +16,8 @@ from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState, RefundState
 from live.domain.payment import PaymentId
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.parcels import NewParcel
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.parcels import NewParcel
 from live.ledger.settle.rebuild import rebuild_show
 from live.payments.port import MoneyRequest
 from tests.support.ledger_kit import PRICE, wish

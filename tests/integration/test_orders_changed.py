@@ -15,9 +15,9 @@ from live.domain.caller import Role
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_pages import _FIRST_FROM, OrderQuery, Sorting
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.money.payments import PaymentRows
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.pages import _FIRST_FROM, OrderQuery, Sorting
 from tests.integration.test_orders_pages import place
 from tests.support.api_kit import Stage, open_stage
 from tests.support.ledger_kit import make_show, new_buyer, pay

@@ -12,8 +12,8 @@ import pytest
 
 from live.domain.ids import ShowId
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_pages import OrderQuery, Sorting
-from live.ledger.hosting.orders import OrderRows
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.pages import OrderQuery, Sorting
 from tests.integration.test_api_shows import begin
 from tests.support.api_kit import Stage, open_stage
 from tests.support.shows_kit import set_stage

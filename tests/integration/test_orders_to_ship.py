@@ -13,8 +13,8 @@ import pytest
 
 from live.domain.ids import ShowId
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_pages import OrderQuery, _statement
-from live.ledger.hosting.withdraw import WithdrawalRows
+from live.ledger.orders.pages import OrderQuery, _statement
+from live.ledger.orders.withdraw import WithdrawalRows
 from tests.integration.test_orders_changed import bought
 from tests.support.api_kit import Stage, open_stage
 from tests.support.ledger_kit import make_show

@@ -16,9 +16,9 @@ import pytest
 
 from live.domain.order import RefundState
 from live.domain.payment import PaymentId, PaymentState
-from live.payments.invoice import Invoice
 from live.payments.port import AuthoriseRequest, MoneyRequest, Provider, Verdict
-from live.payments.sandbox import SandboxProvider
+from live.payments.providers.invoice import Invoice
+from live.payments.providers.sandbox import SandboxProvider
 from tests.support.http_provider import ExampleServer, running_example
 from tests.support.sandbox import KEY, SandboxServer, running_sandbox
 from tests.support.stripe_server import StripeServer

@@ -15,23 +15,23 @@ import pytest
 
 from live.base.errors import BadField, Busy, Conflict, NotFound
 from live.buying.purchase import CheckoutAnswer
-from live.buying.quote_hook import HOOK_SECONDS, QuoteHook
-from live.buying.quote_seal import QUOTE_CHARS_MAX, QuoteSeal
-from live.buying.quotes import DEFAULT_MS, QUOTE_MS_MAX, QuoteAnswer, Quotes
+from live.buying.quoting.hook import HOOK_SECONDS, QuoteHook
+from live.buying.quoting.quotes import DEFAULT_MS, QUOTE_MS_MAX, QuoteAnswer, Quotes
+from live.buying.quoting.seal import QUOTE_CHARS_MAX, QuoteSeal
 from live.domain.caller import Caller
 from live.domain.ids import HoldKey, ShowId, key_text
 from live.domain.offer import Mode
-from live.domain.outcomes import Outcome
-from live.domain.quote import (
+from live.domain.orders.quote import (
     CHOICES_MAX,
     LABEL_CHARS_MAX,
     TAXES_MAX,
     Destination,
     Given,
 )
+from live.domain.outcomes import Outcome
 from live.domain.show import ShowStatus
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.withdraw import WithdrawalRows
+from live.ledger.orders.withdraw import WithdrawalRows
 from live.payments.breaker import LOST_MAX
 from tests.integration.test_goods_back import RECEIVED, ask_back, decide, returns, ship
 from tests.integration.test_sale_rpc import Client, make_client

@@ -16,7 +16,7 @@ from live.domain.hold import Line
 from live.domain.ids import ShowId
 from live.domain.order import OrderState, RefundState
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.fulfilments import FulfilmentRows
+from live.ledger.orders.fulfilments import FulfilmentRows
 from tests.support.ledger_kit import PRICE, wish
 from tests.support.refund_kit import (
     ask,

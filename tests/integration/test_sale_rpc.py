@@ -24,7 +24,7 @@ from live.domain.offer import Mode
 from live.domain.order import OrderView
 from live.hosting.views import view_show
 from live.ledger.db.pool import DATABASE_ERRORS, Pool
-from live.ledger.hosting.withdraw import WithdrawalRows
+from live.ledger.orders.withdraw import WithdrawalRows
 from live.ledger.settle.waitlist import WaitlistRows
 from tests.support.answers import Json
 from tests.support.ledger_kit import PRICE

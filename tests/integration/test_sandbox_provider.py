@@ -9,7 +9,7 @@ import pytest
 
 from live.domain.payment import PaymentId, PaymentState
 from live.payments.port import AuthoriseRequest, MoneyRequest, Verdict
-from live.payments.sandbox import SandboxProvider
+from live.payments.providers.sandbox import SandboxProvider
 from tests.support.sandbox import KEY, SandboxServer
 
 

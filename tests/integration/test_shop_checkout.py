@@ -22,7 +22,7 @@ from live.domain.order import OrderState, OrderView
 from live.domain.outcomes import Outcome
 from live.ledger.db.pool import Pool
 from live.ledger.money.shop_word import ShopWord
-from live.payments.external import CHECKOUT_AUDIENCE
+from live.payments.providers.external import CHECKOUT_AUDIENCE
 from tests.support.ledger_kit import PRICE, SECRET, wish
 from tests.support.sale_kit import new_key, open_sale, viewer
 from tests.support.sandbox import SandboxServer

@@ -15,7 +15,7 @@ from live.domain.ids import ShowId
 from live.domain.outcomes import Outcome
 from live.ledger.audit.run import audit
 from live.ledger.db.pool import Pool
-from live.payments.stripe import Stripe
+from live.payments.providers.stripe import Stripe
 from tests.support.ledger_kit import wish
 from tests.support.sale_kit import Sale, open_sale, viewer
 from tests.support.sandbox import SandboxServer, running_sandbox

@@ -20,7 +20,7 @@ from live.payments.port import (
     Verdict,
     WebhookRefused,
 )
-from live.payments.stripe import Stripe
+from live.payments.providers.stripe import Stripe
 from live.payments.webhooks import TOLERANCE_SECONDS
 from live.wiring.shared import providers_of
 from tests.support.stripe_server import KEY, WEBHOOK_SECRET, StripeServer, signed_body, signed_event

@@ -9,7 +9,7 @@ import pytest
 from live.api.http.paging import write_cursor
 from live.domain.caller import Role
 from live.domain.ids import ShowId
-from live.domain.webhooks import ENDPOINTS_MAX
+from live.domain.outgoing.webhooks import ENDPOINTS_MAX
 from live.ledger.db.pool import Pool
 from tests.support.answers import Json
 from tests.support.api_kit import Stage, open_stage

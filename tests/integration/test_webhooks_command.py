@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from live.domain.webhooks import DeliveryState
+from live.domain.outgoing.webhooks import DeliveryState
 from live.ledger.db.pool import Pool
 from tests.support.events_kit import going_out
 from tests.support.receiver import receiving

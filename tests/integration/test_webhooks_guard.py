@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from live.domain.receivers import address_fault
+from live.domain.outgoing.receivers import address_fault
 from live.outgoing import client as client_module
 from live.outgoing import guard
 from live.outgoing.client import WebhookClient

@@ -17,9 +17,9 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from live.base.errors import Conflict
-from live.domain.retries import FAILING_SECONDS_MAX, PAUSES_SECONDS, TRIES_MAX
-from live.domain.signatures import sign
-from live.domain.webhooks import DeliveryState, EndpointState, WebhookFormat
+from live.domain.outgoing.retries import FAILING_SECONDS_MAX, PAUSES_SECONDS, TRIES_MAX
+from live.domain.outgoing.signatures import sign
+from live.domain.outgoing.webhooks import DeliveryState, EndpointState, WebhookFormat
 from live.ledger.db.pool import Pool
 from live.ledger.events.delivery_log import Span
 from live.ledger.events.endpoints import SECRETS_MAX, EndpointPatch, NewEndpoint

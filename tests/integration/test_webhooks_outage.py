@@ -11,8 +11,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from live.domain.retries import PAUSES_SECONDS
-from live.domain.webhooks import DeliveryState, EndpointState
+from live.domain.outgoing.retries import PAUSES_SECONDS
+from live.domain.outgoing.webhooks import DeliveryState, EndpointState
 from live.ledger.db.pool import Pool
 from live.ledger.events import delivery_log
 from live.ledger.events.deliveries import OUTAGE_SECONDS, DeliveryRows

@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 
 from live.base.errors import Conflict, NotFound
-from live.domain.fulfilment import Fulfilment, LineQty, ReturnState, ShipmentStatus
 from live.domain.ids import OrderId, ShowId
 from live.domain.order import OrderState, RefundState, Withdrawal
+from live.domain.orders.fulfilment import Fulfilment, LineQty, ReturnState, ShipmentStatus
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.withdraw import WithdrawalRows
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.withdraw import WithdrawalRows
 from tests.integration.test_goods_back import RECEIVED, REFUSED, ask_back, decide, ship
 from tests.support.ledger_kit import PRICE
 from tests.support.refund_kit import look, paid_order, proof, work

@@ -3,24 +3,24 @@ corruptions is played on."""
 
 from dataclasses import dataclass, replace
 
-from live.domain.fulfilment import LineQty, ReturnState, ShipmentStatus
 from live.domain.hold import Line
 from live.domain.ids import OfferId, OrderId, ShowId
 from live.domain.offer import Mode
+from live.domain.orders.fulfilment import LineQty, ReturnState, ShipmentStatus
 from live.domain.payment import PaymentState
 from live.domain.show import ShowState
 from live.hosting.projector import Projector
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.bans import BanRows
 from live.ledger.hosting.catalogue import Catalogue
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.goods_back import ReturnDecision
 from live.ledger.hosting.offer_rows import OfferRows
-from live.ledger.hosting.orders import OrderRows
-from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.shows import ShowPatch, ShowRows
-from live.ledger.hosting.withdraw import WithdrawalRows
 from live.ledger.money.payments import PaymentRows
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.goods_back import ReturnDecision
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.parcels import NewParcel
+from live.ledger.orders.withdraw import WithdrawalRows
 from live.ledger.settle.settler import Settler
 from live.ledger.settle.waitlist import WaitlistRows
 from live.showlog.log import ShowLog

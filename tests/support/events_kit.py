@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from live.domain.caller import Role
-from live.domain.webhooks import DeliveryState, DeliveryView, EndpointView
+from live.domain.outgoing.webhooks import DeliveryState, DeliveryView, EndpointView
 from live.ledger.db.pool import Pool
 from live.ledger.events.deliveries import DeliveryRows
 from live.ledger.events.delivery_log import DeliveryLog

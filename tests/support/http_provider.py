@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from live.payments.http_provider import HttpProvider
+from live.payments.providers.http import HttpProvider
 
 SECRET = "whsec_dGhlIHNlY3JldCBvZiBhIHBheW1lbnQgc2VydmljZQ=="
 EXAMPLE = Path(__file__).parents[2] / "examples" / "provider" / "provider.py"

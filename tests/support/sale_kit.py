@@ -15,9 +15,9 @@ from live.buying.forgotten import OldPurchases
 from live.buying.hold import HoldDesk, Wanted
 from live.buying.offers import OfferBook
 from live.buying.purchase import CheckoutAnswer, Purchase
-from live.buying.quote_hook import QuoteHook
-from live.buying.quote_seal import QuoteSeal
-from live.buying.quotes import Quotes
+from live.buying.quoting.hook import QuoteHook
+from live.buying.quoting.quotes import Quotes
+from live.buying.quoting.seal import QuoteSeal
 from live.buying.waiters import OrderWaiters
 from live.buying.ways import WaysToPay
 from live.domain.caller import Caller, Role
@@ -26,18 +26,18 @@ from live.domain.events import Event
 from live.domain.hold import HoldDecision, Line
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku, buyer_of
 from live.domain.offer import Mode, OfferTerms, Stock
+from live.domain.orders.quote import NO_QUOTE, Given
 from live.domain.outcomes import Outcome
-from live.domain.quote import NO_QUOTE, Given
 from live.domain.show import ShowState
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.money.payments import PaymentRows
+from live.ledger.orders.orders import OrderRows
 from live.ledger.settle.notices import NoticeSender
 from live.ledger.settle.settler import Settler
 from live.payments.breaker import GuardedProvider
-from live.payments.invoice import Invoice
 from live.payments.port import Provider
-from live.payments.sandbox import SandboxProvider
+from live.payments.providers.invoice import Invoice
+from live.payments.providers.sandbox import SandboxProvider
 from live.payments.worker import PaymentWorker
 from live.stock.engine import StockEngine
 from live.stock.outbox import Outbox

@@ -14,7 +14,7 @@ from live.ledger.audit.run import audit
 from live.ledger.db.pool import Pool
 from live.ledger.money.payments import PaymentRows
 from live.ledger.money.shop_word import ShopWord
-from live.payments.external import External
+from live.payments.providers.external import External
 from tests.support.ledger_kit import PRICE, SECRET
 from tests.support.sale_kit import Sale
 

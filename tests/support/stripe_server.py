@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from live.payments.stripe import Stripe
+from live.payments.providers.stripe import Stripe
 from tests.support.servers import READY_SECONDS
 
 KEY = "sk_test_stand_in_0123456789"

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 import pytest
 
 from live.commerce.order_lines import HEADER, lines_of
-from live.domain.fulfilment import LineQty, ShipmentStatus, ShipmentView
 from live.domain.ids import OfferId, OrderId, ShowId, Sku
 from live.domain.order import (
     OrderContact,
@@ -20,6 +19,7 @@ from live.domain.order import (
     totals_of,
     worth_of,
 )
+from live.domain.orders.fulfilment import LineQty, ShipmentStatus, ShipmentView
 from tests.support.node import Run
 
 LAMPS = OrderItem(

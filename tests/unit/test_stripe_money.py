@@ -2,7 +2,7 @@
 
 import pytest
 
-from live.payments.stripe_money import from_stripe, to_stripe
+from live.payments.providers.stripe_money import from_stripe, to_stripe
 
 
 @pytest.mark.parametrize(

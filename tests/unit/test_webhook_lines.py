@@ -6,9 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from live.payments.inbox import Events, WebhookInbox
-from live.payments.invoice import Invoice
 from live.payments.port import WebhookRefused
-from live.payments.stripe import Stripe
+from live.payments.providers.invoice import Invoice
+from live.payments.providers.stripe import Stripe
 
 
 async def test_refused_webhooks_are_told_seldom() -> None:

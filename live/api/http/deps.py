@@ -19,9 +19,9 @@ from live.ledger.events.endpoints import EndpointRows
 from live.ledger.events.feed import EventFeed
 from live.ledger.hosting.catalogue import Catalogue
 from live.ledger.hosting.desk_rows import DeskRows
-from live.ledger.hosting.fulfilments import FulfilmentRows
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.shows import ShowRows
+from live.ledger.orders.fulfilments import FulfilmentRows
+from live.ledger.orders.orders import OrderRows
 
 GUESTS_BURST = 100  # a household or a small office opening the page at once
 GUESTS_PER_SECOND = 1.0

@@ -16,11 +16,11 @@ from live.api.schema.http_requests import (
     ShipmentPatchBody,
 )
 from live.domain.caller import Role
-from live.domain.fulfilment import LineQty, ReturnState, ShipmentStatus
 from live.domain.order import OrderView
-from live.ledger.hosting.goods_back import ReturnDecision
-from live.ledger.hosting.order_reading import OrderRow
-from live.ledger.hosting.parcels import NewParcel
+from live.domain.orders.fulfilment import LineQty, ReturnState, ShipmentStatus
+from live.ledger.orders.goods_back import ReturnDecision
+from live.ledger.orders.parcels import NewParcel
+from live.ledger.orders.reading import OrderRow
 
 
 async def ship_order(deps: ApiDeps, call: ApiCall[ShipmentBody]) -> OrderView:

@@ -8,7 +8,7 @@ from live.base.errors import BadField, NotFound
 from live.buying.shop_checkout import HoldThere, ShopPaid
 from live.domain.ids import ShowId, is_id, is_sub, parse_key
 from live.domain.order import OrderView
-from live.domain.shop_hold import ShopHold
+from live.domain.orders.shop_hold import ShopHold
 
 
 async def read_hold(deps: ApiDeps, call: ApiCall[Empty]) -> ShopHold:

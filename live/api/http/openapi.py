@@ -12,11 +12,11 @@ from live.api.http.table import Endpoint
 from live.api.problems import MEDIA_TYPE
 from live.api.schema.fields import REASON_CHARS_MAX, TIME_MS_MAX, Empty
 from live.api.schema.http_answers import Problem
-from live.domain.fulfilment import Fulfilment
 from live.domain.ids import SUB_BYTES_MAX
 from live.domain.order import OrderState
-from live.domain.webhooks import DeliveryState
-from live.ledger.hosting.order_pages import Sorting
+from live.domain.orders.fulfilment import Fulfilment
+from live.domain.outgoing.webhooks import DeliveryState
+from live.ledger.orders.pages import Sorting
 
 REFS = "#/components/schemas/{name}"
 _ERRORS = {

@@ -28,12 +28,12 @@ from live.api.schema.http_answers import OrderPage
 from live.api.schema.http_requests import CallOffBody, PaidBody, RefundBody
 from live.base.errors import BadField, Denied, NotFound
 from live.domain.caller import Caller, Role
-from live.domain.fulfilment import Fulfilment
 from live.domain.ids import OfferId, OrderId, ShowId, is_id, is_sub
 from live.domain.order import OrderState, OrderView, OrderWithContact, with_contact
-from live.ledger.hosting.order_pages import OrderQuery, Sorting
-from live.ledger.hosting.order_reading import OrderRow
+from live.domain.orders.fulfilment import Fulfilment
 from live.ledger.money.refunds import RefundWish, Returned
+from live.ledger.orders.pages import OrderQuery, Sorting
+from live.ledger.orders.reading import OrderRow
 from live.payments.port import WEBHOOK_BYTES_MAX, WebhookRefused
 
 

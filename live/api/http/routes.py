@@ -64,9 +64,9 @@ from live.api.schema.http_requests import (
 from live.api.schema.webhook_requests import ReplayBody, WebhookBody, WebhookPatchBody
 from live.domain.offer import OfferView
 from live.domain.order import OrderView
-from live.domain.shop_hold import ShopHold
+from live.domain.orders.shop_hold import ShopHold
+from live.domain.outgoing.webhooks import DeliveryView, EndpointView, ReplayView
 from live.domain.show import ProductView, ShowView
-from live.domain.webhooks import DeliveryView, EndpointView, ReplayView
 
 _PAGE = ("cursor", "limit")
 _SORTED_PAGE = ("order", *_PAGE)

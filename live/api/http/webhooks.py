@@ -19,9 +19,9 @@ from live.api.schema.http_answers import (
 from live.api.schema.webhook_requests import ReplayBody, WebhookBody, WebhookPatchBody
 from live.base.errors import BadField, Denied
 from live.domain.caller import ALL_SHOWS, Caller
-from live.domain.event_types import ALL_TYPES, SHOPWIDE, match_types
-from live.domain.receivers import url_fault
-from live.domain.webhooks import (
+from live.domain.outgoing.event_types import ALL_TYPES, SHOPWIDE, match_types
+from live.domain.outgoing.receivers import url_fault
+from live.domain.outgoing.webhooks import (
     DeliveryState,
     DeliveryView,
     EndpointState,

@@ -21,14 +21,14 @@ from live.base.errors import BadField, Busy, NotFound, TooManyTries
 from live.buying.checkout import Checkout
 from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.purchase import Purchase
-from live.buying.quotes import Quotes
+from live.buying.quoting.quotes import Quotes
 from live.buying.waitlist import Waitlist
 from live.connection.addresses import range_of
 from live.connection.ports import RpcCall, RpcHandler
 from live.domain.caller import Caller
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderView, Withdrawal
-from live.domain.quote import Given
+from live.domain.orders.quote import Given
 
 REACTIONS_BURST, REACTIONS_PER_SECOND = 20, 5.0  # of one connection: a fast thumb, not a script
 # Of one range of addresses and worker, whoever pays from there. A crowd behind one carrier's NAT

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from live.base.errors import BadField
-from live.buying.quote_seal import QUOTE_CHARS_MAX
+from live.buying.quoting.seal import QUOTE_CHARS_MAX
 from live.domain.hold import QTY_MAX
 from live.domain.ids import SUB_BYTES_MAX, is_sub
 from live.domain.links import HTTPS, LINK, LINK_CHARS_MAX

@@ -7,14 +7,14 @@ import msgspec
 from live.domain.ids import ShowId
 from live.domain.offer import OfferView
 from live.domain.order import OrderWithContact
-from live.domain.show import ProductView
-from live.domain.webhooks import (
+from live.domain.outgoing.webhooks import (
     DeliveryView,
     EndpointState,
     EndpointView,
     EventView,
     WebhookFormat,
 )
+from live.domain.show import ProductView
 from live.ledger.hosting.actions import HostAction
 from live.ledger.hosting.bans import BanRow
 from live.ledger.hosting.desk_rows import AuditResult, ShowSummary

@@ -12,7 +12,7 @@ from live.api.join import Snapshot
 from live.api.schema import rpc_requests as requests
 from live.api.schema.fields import Empty, Nothing
 from live.buying.purchase import CheckoutAnswer
-from live.buying.quotes import QuoteAnswer
+from live.buying.quoting.quotes import QuoteAnswer
 from live.buying.waitlist import WaitlistAnswer
 from live.domain.hold import HoldItem
 from live.domain.order import OrderView, Withdrawal

@@ -23,7 +23,7 @@ from live.api.schema.fields import (
 )
 from live.base.errors import BadField
 from live.domain.hold import CART_LINES_MAX
-from live.domain.quote import Destination
+from live.domain.orders.quote import Destination
 
 
 class Item(Body, frozen=True, kw_only=True):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType, field
 
 from live.api.schema.fields import Body, Id, TimeMs
-from live.domain.receivers import URL_CHARS_MAX
-from live.domain.webhooks import SHOWS_MAX, TYPES_MAX
+from live.domain.outgoing.receivers import URL_CHARS_MAX
+from live.domain.outgoing.webhooks import SHOWS_MAX, TYPES_MAX
 from live.ledger.events.delivery_log import REPEATED_MAX
 
 _END = r"(?![\s\S])"

@@ -31,9 +31,9 @@ from live.ledger.audit.goods_sql import FULFILMENT
 from live.ledger.audit.run import EVERYTHING, Extent, work_of
 from live.ledger.audit.show import Prover, told_differs
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_units import NOTE_FULFILMENT
 from live.ledger.hosting.show_command import read_show
 from live.ledger.money.late_money import void_given_up
+from live.ledger.orders.units import NOTE_FULFILMENT
 from live.ledger.ports import AuditedStockPort, OutboxPort, ProviderAuditPort, StatesPort, StockPort
 from live.ledger.settle.rebuild import read_terms, rebuild_show
 from live.ledger.settle.settler import Settler

@@ -18,14 +18,14 @@ import orjson
 import structlog
 
 from live.base.failpoint import failpoint
-from live.domain.deliveries import Attempted, Backlog, DueDelivery
 from live.domain.ids import OrderId
 from live.domain.order import OrderContact
-from live.domain.retries import FAILING_SECONDS_MAX
-from live.domain.webhooks import ATTEMPTS_MAX, DeliveryState, WebhookFormat
+from live.domain.outgoing.deliveries import Attempted, Backlog, DueDelivery
+from live.domain.outgoing.retries import FAILING_SECONDS_MAX
+from live.domain.outgoing.webhooks import ATTEMPTS_MAX, DeliveryState, WebhookFormat
 from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.events import delivery_sql as sql
-from live.ledger.hosting.order_reading import read_contacts
+from live.ledger.orders.reading import read_contacts
 
 LOOK_MAX = 100  # endpoints with something due, of one look: as many as a shop may have
 LEASE_SECONDS = 30.0  # longer than one call may take, so nobody else sends it meanwhile

@@ -13,8 +13,8 @@ import asyncpg
 import orjson
 
 from live.base.errors import BadField, Conflict, NotFound
-from live.domain.event_types import TEST_TYPE
-from live.domain.webhooks import (
+from live.domain.outgoing.event_types import TEST_TYPE
+from live.domain.outgoing.webhooks import (
     AttemptView,
     DeliveryState,
     DeliveryView,

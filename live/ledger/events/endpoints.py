@@ -17,8 +17,8 @@ import asyncpg
 from live.base.errors import BadField, Conflict, NotFound
 from live.domain.caller import ALL_SHOWS
 from live.domain.ids import ShowId
-from live.domain.signatures import SECRET_BYTES, write_secret
-from live.domain.webhooks import ENDPOINTS_MAX, EndpointState, EndpointView, WebhookFormat
+from live.domain.outgoing.signatures import SECRET_BYTES, write_secret
+from live.domain.outgoing.webhooks import ENDPOINTS_MAX, EndpointState, EndpointView, WebhookFormat
 from live.ledger.db.idempotency import mark_done
 from live.ledger.db.pool import Connection, Pool, in_transaction
 from live.ledger.events import endpoint_sql as sql

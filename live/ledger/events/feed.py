@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import orjson
 
 from live.base.errors import BadField
-from live.domain.webhooks import EventView, name_event
+from live.domain.outgoing.webhooks import EventView, name_event
 from live.ledger.db.pool import Pool
 
 LOOKED_AT_MAX = 10_000  # positions of one page

@@ -16,11 +16,11 @@ import structlog
 from live.base.errors import NotFound
 from live.base.faults import tell_fault
 from live.domain.ids import ShowId
-from live.domain.webhooks import DATA_BYTES_MAX
+from live.domain.outgoing.webhooks import DATA_BYTES_MAX
 from live.ledger.db.pool import Pool
 from live.ledger.hosting.catalogue import Catalogue
-from live.ledger.hosting.orders import OrderRows
 from live.ledger.hosting.show_command import read_show
+from live.ledger.orders.orders import OrderRows
 
 log = structlog.get_logger()
 

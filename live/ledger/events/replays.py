@@ -6,7 +6,7 @@ What is not done yet gets no second delivery: it is due at once.
 Called by: the sequencer.
 """
 
-from live.domain.event_types import match_types
+from live.domain.outgoing.event_types import match_types
 from live.ledger.db.pool import Connection
 
 LOOKED_AT_MAX = 2_000  # events of one step

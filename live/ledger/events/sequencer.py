@@ -18,7 +18,7 @@ import orjson
 from live.aio.loops import Backoff, pause, repeat
 from live.base.failpoint import failpoint
 from live.base.faults import tell_fault
-from live.domain.event_types import match_types
+from live.domain.outgoing.event_types import match_types
 from live.ledger.db import metrics
 from live.ledger.db.leases import Fenced, Lease, take, under
 from live.ledger.db.pool import DATABASE_ERRORS, Connection, Pool, in_transaction

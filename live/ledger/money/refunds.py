@@ -15,9 +15,9 @@ import asyncpg
 import orjson
 
 from live.base.errors import BadField, Conflict, NotFound
-from live.domain.fulfilment import units_text
 from live.domain.ids import OfferId
 from live.domain.order import RefundState, RefundView
+from live.domain.orders.fulfilment import units_text
 from live.ledger.db.pool import Connection
 
 

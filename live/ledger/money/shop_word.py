@@ -12,8 +12,8 @@ import orjson
 from live.base.errors import Conflict, NotFound
 from live.domain.hold import HoldState
 from live.domain.ids import BuyerId, HoldKey, OfferId, ShowId, Sku
+from live.domain.orders.shop_hold import ShopItem, ShopPayment
 from live.domain.payment import EXTERNAL, Payment, PaymentId, PaymentState
-from live.domain.shop_hold import ShopItem, ShopPayment
 from live.ledger.db.pool import Pool
 from live.ledger.money import payment_sql as sql
 

@@ -24,8 +24,8 @@ from live.domain.events import OrderEvent, OrderEventType, PaymentFailed
 from live.domain.ids import BuyerId, ShowId
 from live.ledger.db import metrics
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_reading import OrderRow
-from live.ledger.hosting.orders import OrderRows
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.reading import OrderRow
 from live.ledger.ports import PublishPort
 
 TAKE_MAX = 500

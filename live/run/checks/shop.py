@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from live.base.errors import EngineError, reason_of
 from live.domain.payment import PaymentId, PaymentState
-from live.payments.http_provider import HttpProvider
+from live.payments.providers.http import HttpProvider
 
 ANSWER_SECONDS = 3.0
 

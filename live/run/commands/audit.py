@@ -18,7 +18,7 @@ from live.ledger.audit.repair import GIVE_BACK_MAX
 from live.ledger.audit.run import AuditReport, Extent
 from live.ledger.db.fitness import check_ledger
 from live.ledger.db.pool import make_pool
-from live.payments.sandbox import SandboxProvider
+from live.payments.providers.sandbox import SandboxProvider
 from live.run.commands.engines import engine_faults, engines_of
 from live.run.commands.places import sandbox_books
 from live.run.supervisor import Supervisor

@@ -6,8 +6,8 @@ from live.base.settings import Settings
 from live.base.telemetry import set_up_logs
 from live.commerce.order_lines import write_lines
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_pages import OrderQuery
-from live.ledger.hosting.orders import OrderRows
+from live.ledger.orders.orders import OrderRows
+from live.ledger.orders.pages import OrderQuery
 from live.run.commands.engines import with_pool
 
 

@@ -9,8 +9,8 @@ from live.base.errors import SettingsError
 from live.base.settings import Settings
 from live.base.telemetry import set_up_logs
 from live.domain.caller import Role
-from live.domain.event_types import match_types
-from live.domain.webhooks import DeliveryState, DeliveryView, EndpointState, EndpointView
+from live.domain.outgoing.event_types import match_types
+from live.domain.outgoing.webhooks import DeliveryState, DeliveryView, EndpointState, EndpointView
 from live.ledger.db.pool import Pool
 from live.ledger.events.delivery_log import COUNTED_MAX, DeliveryLog, Span
 from live.ledger.events.endpoints import EndpointPatch, EndpointRows

@@ -11,7 +11,7 @@ from live.payments.port import (
     CaptureResult,
     Verdict,
 )
-from live.payments.stripe_money import from_stripe
+from live.payments.providers.stripe_money import from_stripe
 
 
 def key_of(refund: Refund) -> str | None:

@@ -13,14 +13,14 @@ from uuid import UUID
 import asyncpg
 
 from live.base.errors import BadField, Conflict, NotFound
-from live.domain.fulfilment import LineQty, ShipmentStatus, units_text
 from live.domain.ids import OfferId
 from live.domain.order import ENDED, OrderState
+from live.domain.orders.fulfilment import LineQty, ShipmentStatus, units_text
 from live.ledger.db.pool import Connection
-from live.ledger.hosting.order_units import units_of
 from live.ledger.money import cancels, refunds
 from live.ledger.money.invoices import UNPAID
 from live.ledger.money.refunds import Returned
+from live.ledger.orders.units import units_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ Always: a quote is for one buyer, one purchase and one destination, and ends; wh
 back is the quote and a shipping choice in it, never an amount. Where the shop has a quote hook
 nobody pays without a quote, or shipping would be free to whoever leaves it out.
 Called by: the RPC `order.quote`, and the checkout.
-Not here: the call to the shop (quote_hook.py), freezing (checkout.py, with the payment).
+Not here: the call to the shop (hook.py), freezing (checkout.py, with the payment).
 """
 
 import time
@@ -16,15 +16,15 @@ from live.buying.hold import HoldDesk, Wanted, require_buyer
 from live.buying.offers import OfferBook, Offers
 from live.buying.ports import SaleStock
 from live.buying.purchase import Call
-from live.buying.quote_hook import QuoteHook, QuoteItem, QuoteQuestion
-from live.buying.quote_seal import QuoteSeal
+from live.buying.quoting.hook import QuoteHook, QuoteItem, QuoteQuestion
+from live.buying.quoting.seal import QuoteSeal
 from live.domain.caller import Caller
 from live.domain.hold import Line
 from live.domain.ids import BuyerId, HoldKey, ShowId, key_text
 from live.domain.money import total_minor
 from live.domain.offer import Mode
 from live.domain.order import OrderTotal
-from live.domain.quote import Bill, Destination, Quote, ShippingChoice, Terms
+from live.domain.orders.quote import Bill, Destination, Quote, ShippingChoice, Terms
 from live.payments.port import Provider
 
 QUOTE_MS_MAX = 1_800_000  # a quote outlives the longest hold; prices of carriers may change later

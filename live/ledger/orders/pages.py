@@ -16,12 +16,12 @@ from uuid import UUID
 import orjson
 
 from live.base.errors import BadField
-from live.domain.fulfilment import Fulfilment
 from live.domain.ids import ShowId
 from live.domain.order import OrderState
+from live.domain.orders.fulfilment import Fulfilment
 from live.ledger.db.pool import Pool
-from live.ledger.hosting.order_reading import ORDER, REFERENCE, OrderRow, order_of
-from live.ledger.hosting.order_units import TO_SHIP
+from live.ledger.orders.reading import ORDER, REFERENCE, OrderRow, order_of
+from live.ledger.orders.units import TO_SHIP
 
 PAGE_MAX = 200
 CLOCK_SECONDS = (

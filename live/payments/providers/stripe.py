@@ -35,14 +35,14 @@ from live.payments.port import (
     Verdict,
     WebhookRefused,
 )
-from live.payments.stripe_answers import (
+from live.payments.providers.stripe_answers import (
     authorisation,
     charge_record,
     key_of,
     refund_record,
     refund_result,
 )
-from live.payments.stripe_money import to_stripe
+from live.payments.providers.stripe_money import to_stripe
 from live.payments.webhooks import TOLERANCE_SECONDS
 
 TIMEOUT_SECONDS = 6.0  # of one call; a checkout goes on in the background for 9 s, then lets go

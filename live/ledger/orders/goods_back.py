@@ -14,13 +14,13 @@ from uuid import UUID
 import asyncpg
 
 from live.base.errors import BadField, Conflict, NotFound
-from live.domain.fulfilment import LineQty, ReturnState
 from live.domain.order import NOT_KEPT, OrderState, worth_of
+from live.domain.orders.fulfilment import LineQty, ReturnState
 from live.ledger.db.pool import Connection
-from live.ledger.hosting.order_reading import read_bill
-from live.ledger.hosting.parcels import check_items, read_lines, refuse_money_for_nothing
 from live.ledger.money import invoices, refunds
 from live.ledger.money.refunds import RefundWish, Returned
+from live.ledger.orders.parcels import check_items, read_lines, refuse_money_for_nothing
+from live.ledger.orders.reading import read_bill
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

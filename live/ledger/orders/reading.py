@@ -1,6 +1,6 @@
 """How an order is read: its statement, its rows as the domain's views, and who bought it.
 
-Called by: orders.py, order_pages.py.
+Called by: orders.py, pages.py.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ import msgspec
 import orjson
 
 from live.base.errors import NotFound
-from live.domain.fulfilment import Fulfilment, ReturnView, ShipmentView
 from live.domain.ids import BuyerId, OrderId, ShowId, key_text
 from live.domain.order import (
     OrderContact,
@@ -22,9 +21,10 @@ from live.domain.order import (
     OrderView,
     totals_of,
 )
+from live.domain.orders.fulfilment import Fulfilment, ReturnView, ShipmentView
 from live.ledger.db.pool import Connection, Pool
-from live.ledger.hosting.order_units import SHIPPABLE, units_of
 from live.ledger.money.refunds import REFUNDS, views_of
+from live.ledger.orders.units import SHIPPABLE, units_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

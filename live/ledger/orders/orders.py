@@ -4,7 +4,7 @@ Always: a host's command on an order is one transaction with its row of the audi
 once per key of that host.
 Called by: the RPC methods (get), the HTTP API (list, refund), the notice sender (views).
 Not here: what a refund or a paid invoice changes (refunds.py, goods_back.py), pages
-(order_pages.py), figures (show_report.py).
+(pages.py), figures (hosting/show_report.py).
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from live.base.errors import BadField, NotFound
 from live.domain.ids import BuyerId, HoldKey, OrderId, ShowId
 from live.domain.order import OrderContact, OrderView
 from live.ledger.db.pool import Connection, Pool
-from live.ledger.hosting.goods_back import pay_invoice
-from live.ledger.hosting.order_command import Changed, OrderWork, run_on_order
-from live.ledger.hosting.order_pages import FoundOrders, OrderQuery, find_orders
-from live.ledger.hosting.order_reading import (
+from live.ledger.hosting.show_command import Actor
+from live.ledger.hosting.show_report import ShowReport, read_report
+from live.ledger.money import refunds
+from live.ledger.money.refunds import RefundWish
+from live.ledger.orders.command import Changed, OrderWork, run_on_order
+from live.ledger.orders.goods_back import pay_invoice
+from live.ledger.orders.pages import FoundOrders, OrderQuery, find_orders
+from live.ledger.orders.reading import (
     ORDER,
     OrderRow,
     order_of,
     order_uuid,
     read_contacts,
 )
-from live.ledger.hosting.show_command import Actor
-from live.ledger.hosting.show_report import ShowReport, read_report
-from live.ledger.money import refunds
-from live.ledger.money.refunds import RefundWish
 
 
 class OrderRows:

@@ -16,17 +16,17 @@ from uuid import UUID
 import asyncpg
 
 from live.base.errors import Conflict, NotFound
-from live.domain.fulfilment import ReturnState, units_text
 from live.domain.ids import OfferId, OrderId
 from live.domain.money import amount_text
 from live.domain.order import ENDED, OrderState, OrderTotal, Withdrawal, worth_of
+from live.domain.orders.fulfilment import ReturnState, units_text
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.hosting.goods_back import ask_back, units_kept, worth_back
-from live.ledger.hosting.order_reading import ORDER, order_of, order_uuid, read_bill
-from live.ledger.hosting.order_units import NOTE_FULFILMENT
-from live.ledger.hosting.parcels import cancel, read_lines
 from live.ledger.money import refunds
 from live.ledger.money.refunds import RefundWish, Returned
+from live.ledger.orders.goods_back import ask_back, units_kept, worth_back
+from live.ledger.orders.parcels import cancel, read_lines
+from live.ledger.orders.reading import ORDER, order_of, order_uuid, read_bill
+from live.ledger.orders.units import NOTE_FULFILMENT
 
 SEND_BACK_DAYS = PAY_BACK_DAYS = 14
 """Directive 2011/83/EU, articles 14 (1) and 13 (1): the goods, and then the money."""

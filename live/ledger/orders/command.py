@@ -12,9 +12,9 @@ from live.base.errors import NotFound
 from live.domain.ids import OrderId, ShowId
 from live.ledger.db.idempotency import mark_done
 from live.ledger.db.pool import Connection, Pool, in_transaction
-from live.ledger.hosting.order_reading import order_uuid
-from live.ledger.hosting.order_units import NOTE_FULFILMENT
 from live.ledger.hosting.show_command import Actor, DoneBefore, command_on
+from live.ledger.orders.reading import order_uuid
+from live.ledger.orders.units import NOTE_FULFILMENT
 
 Changed = dict[str, object] | None
 """What the audit log should say of what was changed; None where nothing was."""

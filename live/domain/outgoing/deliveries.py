@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from live.domain.webhooks import DeliveryState, WebhookFormat, name_event, name_test
+from live.domain.outgoing.webhooks import DeliveryState, WebhookFormat, name_event, name_test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Always: what may leave of a line is what was bought of it, less what is outside, and less what was
 taken back: put on the shelf, or received and thrown away. Nothing leaves of an order that is over,
 or of which the money is not here yet; an invoice may be shipped unpaid.
-Called by: parcels.py, order_reading.py, order_pages.py.
+Called by: parcels.py, reading.py, pages.py.
 """
 
 from live.ledger.db.states import PAID_FOR, UNDER_WAY

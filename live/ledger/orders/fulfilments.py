@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from live.base.errors import NotFound
-from live.domain.fulfilment import LineQty, ShipmentStatus
 from live.domain.ids import OrderId
+from live.domain.orders.fulfilment import LineQty, ShipmentStatus
 from live.ledger.db.pool import Connection, Pool
-from live.ledger.hosting import goods_back, parcels
-from live.ledger.hosting.goods_back import ReturnDecision
-from live.ledger.hosting.order_command import Changed, run_for_buyer, run_on_order
-from live.ledger.hosting.parcels import NewParcel
 from live.ledger.hosting.show_command import Actor
+from live.ledger.orders import goods_back, parcels
+from live.ledger.orders.command import Changed, run_for_buyer, run_on_order
+from live.ledger.orders.goods_back import ReturnDecision
+from live.ledger.orders.parcels import NewParcel
 
 
 class FulfilmentRows:

@@ -10,7 +10,7 @@ import jwt
 import msgspec
 
 from live.base.errors import BadField
-from live.domain.quote import Quote
+from live.domain.orders.quote import Quote
 
 AUDIENCE = "live-quote"
 QUOTE_CHARS_MAX = 20_000  # the longest that the hook may answer: 16 characters a letter, escaped

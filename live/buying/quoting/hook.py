@@ -6,7 +6,7 @@ Always: there is an answer within `HOOK_SECONDS`, or the shop's default stands i
 whole or not at all: one with an amount below zero, another currency, a field that nobody knows, too
 long or too late is none. A hook that keeps giving none is not asked for a while (payments/
 breaker.py), so that it costs few buyers the wait.
-Not here: what a buyer is told of it, and how that is kept (quotes.py, quote_seal.py).
+Not here: what a buyer is told of it, and how that is kept (quotes.py, seal.py).
 """
 
 import time
@@ -22,7 +22,7 @@ from msgspec import Meta
 from live.base.errors import BadField, Busy
 from live.buying.metrics import QUOTE_CALLS, QUOTE_SECONDS
 from live.domain.money import AMOUNT_MINOR_MAX
-from live.domain.quote import (
+from live.domain.orders.quote import (
     CHOICES_MAX,
     DAYS_MAX,
     LABEL_CHARS_MAX,

@@ -1,0 +1,1 @@
+"""What is told to the shop's own servers: events, endpoints, deliveries, and the rules of each."""
