@@ -16,11 +16,9 @@ from live.base.errors import NotFound
 from live.domain.payment import (
     EXTERNAL,
     Action,
-    ChargePage,
     Payment,
     PaymentId,
     PaymentState,
-    ProviderRefund,
 )
 from live.payments.port import (
     Authorisation,
@@ -31,6 +29,7 @@ from live.payments.port import (
     Verdict,
     WebhookRefused,
 )
+from live.payments.providers.own_books import OwnBooks
 
 CHECKOUT_AUDIENCE = "live-checkout"  # of no use as anybody's token, and no token is of use as it
 PAYMENT_WINDOW_MS = 600_000  # an address, a card and a bank's question take minutes
@@ -45,7 +44,7 @@ class PaymentTruth(Protocol):
         ...
 
 
-class External:
+class External(OwnBooks):
     """`url` has the placeholders {hold} (the signed hold) and {show}; `key` signs holds. Without a
     `url` nobody is sent anywhere, but what was paid there before is still looked after."""
 
@@ -105,35 +104,9 @@ class External:
     async def capture(self, request: MoneyRequest) -> CaptureResult:
         return CaptureResult(Verdict.DONE)
 
-    async def void(self, request: MoneyRequest) -> CaptureResult:
-        return CaptureResult(Verdict.DONE)
-
-    async def refund(self, request: MoneyRequest) -> CaptureResult:
-        return CaptureResult(Verdict.DONE)
-
-    async def look_up_refund(self, request: MoneyRequest) -> CaptureResult | None:
-        return CaptureResult(Verdict.DONE)
-
-    async def list_refunds(
-        self, payment: PaymentId, ref: str | None
-    ) -> tuple[ProviderRefund, ...] | None:
-        return None  # there are no books but our own
-
-    def refuses_price(self, price_minor: int, currency: str) -> str:
-        return ""
-
     def parse_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[ProviderEvent]:
         raise WebhookRefused(
             "your checkout says it by POST /v1/holds/{hold}/confirm",
             status=404,
             code="webhook.unknown",
         )
-
-    async def list_charges(
-        self, *, cursor: str | None, limit: int, since_ms: int = 0
-    ) -> ChargePage:
-        """Nothing: there are no books but our own."""
-        return ChargePage((), None)
-
-    async def close(self) -> None:
-        """There is nothing to close."""
