@@ -96,7 +96,7 @@ def test_tests_become_pytest(checkout: Path, tools: Path, script: str) -> None:
 
     synced, became = (checkout / "calls").read_text().splitlines()
     assert synced == "uv sync --frozen --quiet --extra engines"
-    assert became == f"{pid} python -m pytest -n 4 --dist loadfile -k x y"
+    assert became == f"{pid} python -m pytest -n 5 --dist loadfile -k x y"
     assert code == 7
 
 

@@ -15,7 +15,7 @@ from tests.support.sandbox import KEY, SandboxServer
 
 @pytest.fixture
 async def provider(server: SandboxServer) -> AsyncIterator[SandboxProvider]:
-    provider = SandboxProvider("http://sandbox", key=KEY, uds=str(server.uds), timeout_seconds=0.5)
+    provider = SandboxProvider("http://sandbox", key=KEY, uds=str(server.uds), timeout_seconds=2.0)
     yield provider
     await provider.close()
     await server.misbehave()

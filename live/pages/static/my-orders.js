@@ -22,7 +22,11 @@ export class MyOrders {
     this.sheet = sheet;
     this.purchase = sheet.purchase;
     const href = new URL("./my-orders.css", import.meta.url).href;
-    document.head.append(h("link", { rel: "stylesheet", href }));
+    const link = h("link", { rel: "stylesheet", href });
+    this.styled = new Promise((done) => {
+      link.onload = link.onerror = done; // without its styles it can still be read
+    });
+    document.head.append(link);
     this.keys = new Map(); // of what is asked back, by what is sent
   }
 
@@ -36,6 +40,7 @@ export class MyOrders {
 
   /** Parcels and returns are no news on the own channel: read the orders when they are looked at. */
   async open() {
+    await this.styled; // or everything would be bare for a moment, and small to hit
     this.purchase.show({ kind: "orders" });
     const alert = await this.read();
     if (this.purchase.view?.kind === "orders" && alert !== null) this.purchase.show({ kind: "orders", alert });
